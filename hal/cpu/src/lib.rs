@@ -1,0 +1,1 @@
+//! The CPU device: SIMD kernels behind the op-library adapter.

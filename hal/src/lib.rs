@@ -1,0 +1,1 @@
+//! The device contract, its adapters, fallback and the conformance ladder.

@@ -1,0 +1,1 @@
+//! WGSL kernels: sources, launch geometry, validation and export. Knows no GPU API.

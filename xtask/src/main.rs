@@ -1,0 +1,3 @@
+//! Setup, test, bench: what the commands in the README call.
+
+fn main() {}
