@@ -1,1 +1,28 @@
 //! What a model computes: the graph, tracing, autodiff, passes and the reference meaning of every op.
+//!
+//! Model code runs over [`Tensor`] handles and records a [`Graph`]; everything after that is a function from graph to
+//! graph. Nothing here does I/O or knows a device.
+
+mod composite;
+mod decompose;
+mod dtype;
+mod error;
+mod graph;
+mod infer;
+mod infer_composite;
+mod op;
+mod tensor;
+mod tensor_type;
+mod text;
+mod trace;
+
+pub use composite::{Activation, AttentionSpec, Composite, Interpolation, PoolKind};
+pub use decompose::decompose;
+pub use dtype::{DType, UnknownDType};
+pub use error::{GraphError, Result};
+pub use graph::{Graph, Input, Node, Output, Role, Source, Value, ValueId};
+pub use infer::infer;
+pub use op::{ArgKind, Binary, Compare, DotSpec, Op, OpDesc, ReduceKind, ScatterKind, Unary};
+pub use tensor_type::{BadTensorType, Literal, LiteralData, TensorType, decode, encode};
+pub use text::ParseError;
+pub use trace::{Scope, Tensor, Trace};

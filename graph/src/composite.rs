@@ -1,0 +1,257 @@
+//! Composite operations: named, so that a device may run them whole, and defined by their decomposition into
+//! primitives (`crate::decompose`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::dtype::DType;
+
+/// Activation functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x/2 (1 + erf(x/sqrt 2)).
+    GeluErf,
+    /// x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+    GeluTanh,
+    /// x logistic(x).
+    Silu,
+    /// x logistic(1.702 x).
+    QuickGelu,
+    /// max(x, 0).
+    Relu,
+}
+
+impl Activation {
+    /// Every kind.
+    pub const ALL: [Activation; 5] = [
+        Activation::GeluErf,
+        Activation::GeluTanh,
+        Activation::Silu,
+        Activation::QuickGelu,
+        Activation::Relu,
+    ];
+}
+
+/// Which scores an attention computes and which it masks.
+///
+/// With p = i + offset the absolute position of query i, key j is attended iff j < kv_len, both are in the same
+/// segment, the causal rule allows it (j <= p, or the same non-negative block) and the window does
+/// (p - j < window; without `causal` also j - p < window).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttentionSpec {
+    /// Multiplies the scores.
+    pub scale: f32,
+    /// A query sees keys up to its own position.
+    pub causal: bool,
+    /// Distance at which keys stop being seen.
+    pub window: Option<usize>,
+    /// Scores become cap * tanh(score / cap).
+    pub soft_cap: Option<f32>,
+    /// Operands q_segments i32[b,t] and k_segments i32[b,s] follow.
+    pub segments: bool,
+    /// Operands q_blocks i32[b,t] and k_blocks i32[b,s] follow: equal non-negative blocks see each other both ways.
+    pub blocks: bool,
+    /// An operand offset i32[b] follows: the absolute position of the first query.
+    pub offset: bool,
+    /// An operand kv_len i32[b] follows: keys at and beyond it are not there.
+    pub kv_len: bool,
+    /// An operand page_table i32[b,pages] follows and k, v are pools of pages [pool,hk,page,d].
+    pub paged: bool,
+}
+
+impl AttentionSpec {
+    /// Full attention with a scale and nothing else.
+    pub fn full(scale: f32) -> Self {
+        Self {
+            scale,
+            causal: false,
+            window: None,
+            soft_cap: None,
+            segments: false,
+            blocks: false,
+            offset: false,
+            kv_len: false,
+            paged: false,
+        }
+    }
+
+    /// Causal attention with a scale.
+    pub fn causal(scale: f32) -> Self {
+        Self { causal: true, ..Self::full(scale) }
+    }
+
+    /// How many optional operands follow q, k and v.
+    pub fn optional_operands(&self) -> usize {
+        2 * self.segments as usize
+            + 2 * self.blocks as usize
+            + self.offset as usize
+            + self.kv_len as usize
+            + self.paged as usize
+    }
+}
+
+/// How a pooling window is summarized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum PoolKind {
+    Avg,
+    Max,
+}
+
+/// How an upsampled pixel is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interpolation {
+    /// The source pixel at floor(i * in / out).
+    Nearest,
+    /// Linear in each direction between pixel centres, without antialiasing.
+    Bilinear {
+        /// Corner pixels of source and result coincide.
+        align_corners: bool,
+    },
+}
+
+/// A composite operation. Operands and results are listed as `(operands) -> results`; float operands share one dtype
+/// unless said otherwise, and results have it too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Composite {
+    /// (x[..,k], w[n,k], bias[n]?) -> [..,n]: act(x w^T + bias), accumulated in f32.
+    Linear {
+        /// A bias operand follows.
+        bias: bool,
+        /// Applied last.
+        act: Option<Activation>,
+    },
+    /// (x[..,k], w quantized [n,k]) -> [..,n]; transposed: (g[..,n], w quantized [n,k]) -> [..,k].
+    /// The weight is dequantized exactly and products are summed in f32.
+    QuantizedDot {
+        /// Contract over the weight's rows instead of its columns.
+        transposed: bool,
+    },
+    /// (x[..,d]) -> [..,d] over the last dimension.
+    Softmax,
+    /// (x[..,d]) -> [..,d] over the last dimension.
+    LogSoftmax,
+    /// (logits[n,v], labels i32[n]) -> loss f32[n], lse f32[n].
+    CrossEntropy {
+        /// Rows with this label have loss 0 and no gradient.
+        ignore: i32,
+        /// Share of the target spread evenly over all classes.
+        label_smoothing: f32,
+    },
+    /// (logits[n,v], labels i32[n], lse f32[n], g f32[n]) -> dlogits[n,v].
+    CrossEntropyGrad {
+        /// As in the forward.
+        ignore: i32,
+        /// As in the forward.
+        label_smoothing: f32,
+    },
+    /// (x[..,d], w[d]) -> x / sqrt(mean(x^2) + eps) * w, or * (1 + w).
+    RmsNorm {
+        /// Added to the mean square.
+        eps: f32,
+        /// The weight is stored less one.
+        unit_offset: bool,
+    },
+    /// (x[..,d], w[d], dy[..,d]) -> dx[..,d], dw[d].
+    RmsNormGrad {
+        /// As in the forward.
+        eps: f32,
+        /// As in the forward.
+        unit_offset: bool,
+    },
+    /// (x[..,d], w[d], b[d]) -> (x - mean) / sqrt(var + eps) * w + b.
+    LayerNorm {
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// (x[..,d], w[d], dy[..,d]) -> dx[..,d], dw[d], db[d].
+    LayerNormGrad {
+        /// As in the forward.
+        eps: f32,
+    },
+    /// (x[b,h,t,d], cos f32[b,t,r/2], sin f32[b,t,r/2]) -> [b,h,t,d]: the first r of d features are rotated in pairs.
+    Rope {
+        /// Pairs are neighbours (2i, 2i+1) rather than halves (i, i + r/2).
+        interleaved: bool,
+    },
+    /// (q[b,h,t,d], k[b,hk,s,d], v[b,hk,s,e], optional operands) -> out[b,h,t,e], lse f32[b,h,t].
+    /// hk divides h; a query without keys gives zeros and an lse of -inf.
+    Attention(AttentionSpec),
+    /// (q, k, v, optional operands, out, lse, dout) -> dq, dk, dv. Not for paged.
+    AttentionGrad(AttentionSpec),
+    /// (cache[b,hk,s,d], new[b,hk,t,d], pos i32[b]) -> cache with rows pos .. pos + t replaced; rows outside are dropped.
+    /// Paged: (pool[pool,hk,page,d], new, pos, page_table i32[b,pages]) -> pool.
+    KvAppend {
+        /// The cache is a pool of pages.
+        paged: bool,
+    },
+    /// (x) -> act(x).
+    Activate(Activation),
+    /// (gate, up) -> act(gate) * up.
+    GatedActivate(Activation),
+    /// (table[v,d] float or quantized, ids i32[..]) -> [..,d]; ids are clamped.
+    Embedding {
+        /// Dtype of the result; the table's own when it is a float.
+        out: DType,
+    },
+    /// (x[b,c,s1..sn]) -> [b, prod(si/pi), c prod(pi)]: patches in row-major order, channel first within a patch.
+    Patchify {
+        /// Patch extents p1..pn.
+        patch: Vec<usize>,
+    },
+    /// (x[b,c,t], w[o,c,k], bias[o]?) -> [b,o,t'] with t' = (t + 2 padding - dilation (k-1) - 1) / stride + 1.
+    Conv1d {
+        /// Step of the window.
+        stride: usize,
+        /// Zeros on both ends.
+        padding: usize,
+        /// Step inside the window.
+        dilation: usize,
+        /// A bias operand follows.
+        bias: bool,
+    },
+    /// (x) -> inclusive sums along `axis`.
+    CumSum {
+        /// The summed dimension.
+        axis: usize,
+    },
+    /// (x[b,c,s1..sn]) -> [b,c,(si - wi)/ti + 1 ..].
+    Pool {
+        /// Mean or maximum.
+        kind: PoolKind,
+        /// Window extents.
+        window: Vec<usize>,
+        /// Steps.
+        stride: Vec<usize>,
+    },
+    /// (seed u32[2]) -> u32 of `dims`: element i is the first word of Threefry-2x32-20 (Salmon et al. 2011) with key
+    /// `seed` and counter (i, stream).
+    RandomBits {
+        /// Second counter word.
+        stream: u32,
+        /// Shape of the result.
+        dims: Vec<usize>,
+    },
+    /// (x[b,c,h,w]) -> [b,c,size].
+    Upsample {
+        /// Height and width of the result.
+        size: [usize; 2],
+        /// How pixels are found.
+        kind: Interpolation,
+    },
+    /// (p, g, m, v, lr f32[], step f32[]) -> p, m, v: decoupled weight decay (Loshchilov and Hutter 2019), all f32;
+    /// step counts from 1.
+    AdamW {
+        /// Decay of the first moment.
+        beta1: f32,
+        /// Decay of the second moment.
+        beta2: f32,
+        /// Added to the root of the second moment.
+        eps: f32,
+        /// Multiplies lr and p.
+        weight_decay: f32,
+    },
+}

@@ -1,0 +1,265 @@
+//! The graph: SSA nodes in topological order, named inputs with roles, named outputs that may alias donated inputs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{GraphError, Result};
+use crate::infer::infer;
+use crate::op::{Op, OpDesc};
+use crate::tensor_type::TensorType;
+
+/// A value of a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub u32);
+
+impl ValueId {
+    /// Position in [`Graph::values`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What an input is to the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// A weight, named as in the checkpoint.
+    Parameter,
+    /// Carried from run to run: a KV cache, optimizer moments.
+    State,
+    /// Different in every run.
+    Data,
+    /// A small value that changes from step to step: a seed, a learning rate, a position.
+    Scalar,
+    /// A live extent below a static bound; what lies beyond it is unspecified and not read.
+    Extent,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The input with this index.
+    Input(usize),
+    /// A result of the node with this index.
+    Node(usize),
+}
+
+/// A value's type and origin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    /// Its type.
+    pub ty: TensorType,
+    /// Its origin.
+    pub source: Source,
+}
+
+/// A graph input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// Unique name; for parameters the checkpoint's.
+    pub name: String,
+    /// What it is to the model.
+    pub role: Role,
+    /// The value.
+    pub value: ValueId,
+}
+
+/// A graph output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// Unique name.
+    pub name: String,
+    /// The value.
+    pub value: ValueId,
+    /// Index of the input whose donated buffer holds this output.
+    pub alias: Option<usize>,
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// What it computes.
+    pub op: Op,
+    /// Operands.
+    pub inputs: Vec<ValueId>,
+    /// Results, one or more.
+    pub outputs: Vec<ValueId>,
+    /// The module path it was traced in.
+    pub path: Arc<str>,
+}
+
+/// A program: values, nodes in topological order, inputs and outputs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Graph {
+    name: String,
+    values: Vec<Value>,
+    nodes: Vec<Node>,
+    inputs: Vec<Input>,
+    outputs: Vec<Output>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All values; a [`ValueId`] is an index into them.
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
+    /// All nodes, operands before users.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Inputs in order.
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    /// Outputs in order.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    /// Type of a value.
+    pub fn ty(&self, v: ValueId) -> &TensorType {
+        &self.values[v.index()].ty
+    }
+
+    /// The node that makes a value, unless it is an input.
+    pub fn producer(&self, v: ValueId) -> Option<&Node> {
+        match self.values[v.index()].source {
+            Source::Node(n) => Some(&self.nodes[n]),
+            Source::Input(_) => None,
+        }
+    }
+
+    /// Types of several values.
+    pub fn types(&self, values: &[ValueId]) -> Vec<TensorType> {
+        values.iter().map(|&v| self.ty(v).clone()).collect()
+    }
+
+    /// Call `f` with a node's description.
+    pub fn describe<R>(&self, node: &Node, f: impl FnOnce(&OpDesc<'_>) -> R) -> R {
+        let (inputs, outputs) = (self.types(&node.inputs), self.types(&node.outputs));
+        f(&OpDesc { op: &node.op, inputs: &inputs, outputs: &outputs })
+    }
+
+    /// Index of the input with a name.
+    pub fn input_index(&self, name: &str) -> Option<usize> {
+        self.inputs.iter().position(|i| i.name == name)
+    }
+
+    /// Index of the output with a name.
+    pub fn output_index(&self, name: &str) -> Option<usize> {
+        self.outputs.iter().position(|o| o.name == name)
+    }
+
+    /// Add an input. Names are unique.
+    pub fn add_input(&mut self, name: impl Into<String>, role: Role, ty: TensorType) -> Result<ValueId> {
+        let name = name.into();
+        let error = |why: String| GraphError {
+            path: String::new(),
+            op: format!("input '{name}'"),
+            operands: vec![ty.clone()],
+            why,
+        };
+        if self.input_index(&name).is_some() {
+            return Err(error("another input has this name".into()));
+        }
+        check_blocks(&ty).map_err(error)?;
+        let value = self.push_value(ty, Source::Input(self.inputs.len()));
+        self.inputs.push(Input { name, role, value });
+        Ok(value)
+    }
+
+    /// Add an operation; its result types are inferred and checked.
+    pub fn add(&mut self, op: Op, inputs: &[ValueId], path: &Arc<str>) -> Result<Vec<ValueId>> {
+        let types = self.types(inputs);
+        let results = infer(&op, &types).map_err(|why| GraphError {
+            path: path.to_string(),
+            op: op.name(),
+            operands: types,
+            why,
+        })?;
+        let node = self.nodes.len();
+        let outputs: Vec<ValueId> =
+            results.into_iter().map(|ty| self.push_value(ty, Source::Node(node))).collect();
+        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), path: path.clone() });
+        Ok(outputs)
+    }
+
+    /// Name a value as an output; `alias` is the input whose donated buffer it replaces, of the same type.
+    pub fn add_output(
+        &mut self,
+        name: impl Into<String>,
+        value: ValueId,
+        alias: Option<usize>,
+    ) -> Result<()> {
+        let name = name.into();
+        let ty = self.ty(value).clone();
+        let error = |why: String| {
+            Err(GraphError {
+                path: String::new(),
+                op: format!("output '{name}'"),
+                operands: vec![ty.clone()],
+                why,
+            })
+        };
+        if self.output_index(&name).is_some() {
+            return error("another output has this name".into());
+        }
+        if let Some(i) = alias {
+            let Some(input) = self.inputs.get(i) else {
+                return error(format!("it aliases input {i}, but there are {}", self.inputs.len()));
+            };
+            if self.ty(input.value) != &ty {
+                return error(format!("it aliases '{}', which is {}", input.name, self.ty(input.value)));
+            }
+            if self.outputs.iter().any(|o| o.alias == Some(i)) {
+                return error(format!("another output aliases '{}' already", input.name));
+            }
+        }
+        self.outputs.push(Output { name, value, alias });
+        Ok(())
+    }
+
+    /// How many times each value is used, outputs included.
+    pub fn use_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.values.len()];
+        for v in self.nodes.iter().flat_map(|n| &n.inputs).chain(self.outputs.iter().map(|o| &o.value)) {
+            counts[v.index()] += 1;
+        }
+        counts
+    }
+
+    /// The inputs whose donated buffers outputs alias.
+    pub fn donated(&self) -> HashSet<usize> {
+        self.outputs.iter().filter_map(|o| o.alias).collect()
+    }
+
+    fn push_value(&mut self, ty: TensorType, source: Source) -> ValueId {
+        self.values.push(Value { ty, source });
+        ValueId(self.values.len() as u32 - 1)
+    }
+}
+
+/// A quantized row must be a whole number of blocks.
+pub(crate) fn check_blocks(ty: &TensorType) -> Result<(), String> {
+    let block = ty.dtype.block_len();
+    match ty.dims.last() {
+        _ if block == 1 => Ok(()),
+        Some(d) if d % block == 0 => Ok(()),
+        _ => Err(format!("the last dimension of {} must be a multiple of its block of {block}", ty.dtype)),
+    }
+}
