@@ -1,1 +1,16 @@
 //! The device contract, its adapters, fallback and the conformance ladder.
+//!
+//! A [`Device`] compiles a graph and runs it. Most ports implement an adapter instead: `OpLibrary` for libraries of
+//! operations, `KernelDevice` for GPUs that take kernel source.
+
+mod buffer;
+mod device;
+mod error;
+mod registry;
+mod report;
+
+pub use buffer::{Arg, Buffer, DeviceKey, Layout};
+pub use device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support, Uses, Weight};
+pub use error::{Error, Result};
+pub use registry::{Backend, Registry};
+pub use report::{CompileReport, Placed, Placement, TraceEvent, chrome_trace};

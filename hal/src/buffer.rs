@@ -1,0 +1,120 @@
+//! Device memory behind a typed, shared, immutable handle.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use percept_graph::TensorType;
+
+use crate::error::{Error, Result};
+
+/// Tells one opened device from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceKey(u64);
+
+impl DeviceKey {
+    /// A key no other device of this process has.
+    pub fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// How a buffer's bytes are arranged. Weights may have a layout of the device's own, chosen by
+/// [`Device::load_weight`](crate::Device::load_weight) from dtype, shape and uses alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout(pub &'static str);
+
+impl Layout {
+    /// Row-major elements, or rows of quantized blocks, as `upload` makes them.
+    pub const DENSE: Layout = Layout("dense");
+}
+
+/// A tensor in device memory. Clones share it; it is freed with the last one, and changed only by donation.
+#[derive(Clone)]
+pub struct Buffer(Arc<Inner>);
+
+struct Inner {
+    ty: TensorType,
+    layout: Layout,
+    device: DeviceKey,
+    storage: Box<dyn Any + Send + Sync>,
+}
+
+impl Buffer {
+    /// Wrap a device's storage.
+    pub fn new(device: DeviceKey, ty: TensorType, layout: Layout, storage: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(Inner { ty, layout, device, storage: Box::new(storage) }))
+    }
+
+    /// Dtype and shape.
+    pub fn ty(&self) -> &TensorType {
+        &self.0.ty
+    }
+
+    /// Arrangement of the bytes.
+    pub fn layout(&self) -> Layout {
+        self.0.layout
+    }
+
+    /// The device it lives on.
+    pub fn device(&self) -> DeviceKey {
+        self.0.device
+    }
+
+    /// Whether this is the only handle, so that it can be donated.
+    pub fn is_unique(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// The device's own storage; `None` when the buffer is of another kind of device.
+    pub fn storage<T: 'static>(&self) -> Option<&T> {
+        self.0.storage.downcast_ref()
+    }
+
+    /// Take the storage out of the only handle; the buffer comes back unchanged when it is shared or of another kind.
+    pub fn into_storage<T: 'static>(self) -> Result<T, Buffer> {
+        if self.storage::<T>().is_none() {
+            return Err(self);
+        }
+        let inner = Arc::try_unwrap(self.0).map_err(Buffer)?;
+        let Inner { ty, layout, device, storage } = inner;
+        storage
+            .downcast::<T>()
+            .map(|b| *b)
+            .map_err(|storage| Buffer(Arc::new(Inner { ty, layout, device, storage })))
+    }
+
+    /// An error unless the buffer lives on this device.
+    pub fn check_device(&self, device: DeviceKey, name: &str) -> Result<()> {
+        if self.0.device == device {
+            return Ok(());
+        }
+        Err(Error::ForeignBuffer { what: format!("a buffer of {}", self.0.ty), device: name.to_string() })
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({}, {})", self.0.ty, self.0.layout.0)
+    }
+}
+
+/// An argument of a run.
+#[derive(Debug, Clone)]
+pub enum Arg {
+    /// The buffer is read and stays as it is.
+    Borrow(Buffer),
+    /// The buffer is given up: an output may replace its contents. No other handle may exist.
+    Donate(Buffer),
+}
+
+impl Arg {
+    /// The buffer, given up or not.
+    pub fn buffer(&self) -> &Buffer {
+        match self {
+            Arg::Borrow(b) | Arg::Donate(b) => b,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What a compilation decided and what a traced run measured.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Where an operation runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// By a kernel of the device.
+    Native,
+    /// By the kernels of its decomposition.
+    Decomposed,
+    /// By the host device.
+    Host,
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Placement::Native => "native",
+            Placement::Decomposed => "decomposed",
+            Placement::Host => "host",
+        })
+    }
+}
+
+/// One operation of the graph as it was given, and where it went.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Placed {
+    /// The operation's name.
+    pub op: String,
+    /// Its module path.
+    pub path: String,
+    /// Where it runs.
+    pub placement: Placement,
+    /// Why it does not run natively; empty when it does.
+    pub reason: String,
+}
+
+/// What a compilation decided.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CompileReport {
+    /// Every operation of the graph that computes.
+    pub placed: Vec<Placed>,
+    /// Fused elementwise regions.
+    pub fused: usize,
+    /// Kernels launched by one run.
+    pub launches: usize,
+    /// Bytes of scratch a run needs.
+    pub scratch_bytes: u64,
+    /// Time the compilation took.
+    pub compile_ms: f64,
+}
+
+impl CompileReport {
+    /// The operations that fell back to the host.
+    pub fn fallbacks(&self) -> impl Iterator<Item = &Placed> {
+        self.placed.iter().filter(|p| p.placement == Placement::Host)
+    }
+}
+
+/// One timed step of a traced run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TraceEvent {
+    /// The operation or kernel.
+    pub name: String,
+    /// Its module path.
+    pub path: String,
+    /// Where it ran: the device's id, or the host's.
+    pub place: String,
+    /// Microseconds since the start of the run.
+    pub start_us: f64,
+    /// Microseconds it took.
+    pub duration_us: f64,
+}
+
+/// The events as a Chrome trace (chrome://tracing, Perfetto): "complete" events of the Trace Event Format.
+pub fn chrome_trace(events: &[TraceEvent]) -> serde_json::Value {
+    let mut places: Vec<&str> = events.iter().map(|e| e.place.as_str()).collect();
+    places.sort_unstable();
+    places.dedup();
+    let thread = |place: &str| places.iter().position(|p| *p == place).unwrap_or(0);
+    let names = places.iter().map(|p| {
+        serde_json::json!({"ph": "M", "name": "thread_name", "pid": 0, "tid": thread(p), "args": {"name": p}})
+    });
+    let spans = events.iter().map(|e| {
+        serde_json::json!({
+            "ph": "X", "name": e.name, "cat": "op", "pid": 0, "tid": thread(&e.place),
+            "ts": e.start_us, "dur": e.duration_us, "args": {"path": e.path},
+        })
+    });
+    serde_json::json!({"traceEvents": names.chain(spans).collect::<Vec<_>>()})
+}
