@@ -189,6 +189,15 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
     }
 }
 
+/// Orders stores made by [`Lanes::stream`] before everything after: to be called before a barrier.
+pub(crate) fn finish_streams() {
+    // SAFETY: SSE is part of x86-64.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 /// Defines a function whose body is compiled once per instruction set, with the set's [`Lanes`] as first name,
 /// and which runs the best one the machine has.
 macro_rules! simd {

@@ -269,6 +269,14 @@ impl<'a, T> SharedSlice<'a, T> {
         SharedSlice { start: slice.as_mut_ptr(), len: slice.len(), owner: PhantomData }
     }
 
+    /// Shares `len` elements from `start` on.
+    ///
+    /// # Safety
+    /// For `'a` the elements are valid and initialized, and are touched through copies of this slice only.
+    pub unsafe fn from_raw(start: *mut T, len: usize) -> Self {
+        SharedSlice { start, len, owner: PhantomData }
+    }
+
     /// The number of elements.
     pub fn len(&self) -> usize {
         self.len
