@@ -164,9 +164,37 @@ impl Literal {
     }
 }
 
-/// Encode one value as little-endian bytes of a dense dtype: floats round to nearest even, integers saturate and NaN
-/// becomes 0, bool is 0 or 1. Quantized types encode to nothing.
+/// The value of a dense dtype nearest to `v`: floats round to nearest even, integers truncate and saturate with NaN
+/// becoming 0, bool is `v != 0`. Quantized types leave it as it is.
+pub fn round_to(dtype: DType, v: f64) -> f64 {
+    match dtype {
+        DType::F32 => v as f32 as f64,
+        DType::F16 => round_float(v, 10, -14, 65504.0),
+        DType::BF16 => round_float(v, 7, -126, bf16::MAX.to_f64()),
+        DType::I32 => v as i32 as f64,
+        DType::U32 => v as u32 as f64,
+        DType::U8 => v as u8 as f64,
+        DType::Bool => (v != 0.0) as u8 as f64,
+        _ => v,
+    }
+}
+
+/// Round to a binary format with this many fraction bits, least normal exponent and greatest finite value.
+fn round_float(v: f64, fraction: i32, least: i32, greatest: f64) -> f64 {
+    if v == 0.0 || !v.is_finite() {
+        return v;
+    }
+    let exponent = (v.to_bits() >> 52 & 0x7ff) as i32 - 1023;
+    let unit = 2f64.powi(exponent.max(least) - fraction);
+    let rounded = (v / unit).round_ties_even() * unit;
+    if rounded.abs() > greatest { f64::INFINITY.copysign(v) } else { rounded }
+}
+
+/// Encode one value as little-endian bytes of a dense dtype, rounded as [`round_to`] does. Quantized types encode to
+/// nothing.
 pub fn encode(dtype: DType, v: f64) -> Vec<u8> {
+    // `half` looks at the upper 32 bits of an f64 only, so ties are found here and its conversion is then exact.
+    let v = round_to(dtype, v);
     match dtype {
         DType::F32 => (v as f32).to_le_bytes().to_vec(),
         DType::F16 => f16::from_f64(v).to_le_bytes().to_vec(),
@@ -240,6 +268,30 @@ mod tests {
             assert!(text.parse::<TensorType>().is_err(), "{text}");
         }
         assert_eq!("q4_1[5,64]".parse::<TensorType>().unwrap().bytes(), 5 * 2 * 20);
+    }
+
+    #[test]
+    fn halves_round_to_nearest_even_by_every_bit() {
+        let b = |v| round_to(DType::BF16, v);
+        let tie = 1.0 + 2f64.powi(-8);
+        assert_eq!((b(tie), b(tie + 2f64.powi(-23)), b(tie + 2f64.powi(-50))), (1.0, 1.0078125, 1.0078125));
+        assert_eq!((b(1.01171875), b(3.4e38), b(-3.397e38)), (1.015625, f64::INFINITY, f64::NEG_INFINITY));
+        let h = |v| round_to(DType::F16, v);
+        assert_eq!(
+            (h(65519.9), h(65520.0), h(2f64.powi(-24)), h(2f64.powi(-25))),
+            (65504.0, f64::INFINITY, 2f64.powi(-24), 0.0)
+        );
+        assert_eq!(h(1.0 + 2f64.powi(-11) + 2f64.powi(-40)), 1.0009765625);
+        for v in [tie + 2f64.powi(-23), 1e-40, -3.0e-5, 70000.0] {
+            for d in [DType::F16, DType::BF16] {
+                assert_eq!(decode(d, &encode(d, v)), round_to(d, v), "{d} {v}");
+            }
+        }
+        for bits in 0..=u16::MAX {
+            let (x, y) = (f16::from_bits(bits).to_f64(), bf16::from_bits(bits).to_f64());
+            assert!(x.is_nan() || h(x) == x);
+            assert!(y.is_nan() || b(y) == y);
+        }
     }
 
     #[test]
