@@ -1,1 +1,26 @@
 //! WGSL kernels: sources, launch geometry, validation and export. Knows no GPU API.
+//!
+//! [`lower`] turns one operation with its types into a [`Program`]: modules to load and dispatches to make in order.
+//! Sources are keyed by kernel, dtypes and tile; shapes, strides and scalars travel as uniform parameters, so that
+//! another shape needs no new pipeline.
+
+mod caps;
+mod elementwise;
+mod gather;
+mod geometry;
+mod kernel;
+mod lower;
+mod math;
+mod movement;
+mod program;
+mod reduce;
+mod scatter;
+mod sort;
+mod storage;
+mod validate;
+
+pub use caps::Caps;
+pub use lower::lower;
+pub use program::{Launch, MAX_PARAM_WORDS, Module, Needs, Program, Slot, Unsupported};
+pub use storage::storage_bytes;
+pub use validate::{WgslError, validate};

@@ -1,0 +1,44 @@
+//! What lowering may assume of the adapter, and the choices that tuning makes.
+
+/// Limits and features of the adapter, and the variant that tuning chose.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Caps {
+    /// `enable f16;` compiles and computes correctly.
+    pub f16: bool,
+    /// Lanes of a subgroup when subgroup operations work and the size is fixed.
+    pub subgroup_size: Option<u32>,
+    /// Cooperative matrices work (verified by a small product).
+    pub cooperative_matrix: bool,
+    /// The adapter is a CPU: registers and caches matter, workgroup memory does not.
+    pub software: bool,
+    /// Bytes of workgroup memory.
+    pub max_workgroup_storage: u32,
+    /// Invocations in one workgroup.
+    pub max_invocations: u32,
+    /// Workgroups per dimension.
+    pub max_groups: u32,
+    /// Storage buffers one module may bind.
+    pub max_bindings: u32,
+    /// Choose only among variants whose reduction order depends on nothing but dtype and reduced length.
+    pub batch_invariant: bool,
+    /// The variant to use where an op has several; see [`crate::variants`].
+    pub variant: Option<u32>,
+}
+
+impl Default for Caps {
+    /// The least that WebGPU promises.
+    fn default() -> Self {
+        Self {
+            f16: false,
+            subgroup_size: None,
+            cooperative_matrix: false,
+            software: false,
+            max_workgroup_storage: 16384,
+            max_invocations: 256,
+            max_groups: 65535,
+            max_bindings: 8,
+            batch_invariant: false,
+            variant: None,
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! One match from ops to kernels: a new kernel is one folder and one line here.
+
+use percept_graph::{Composite, Op, OpDesc};
+
+use crate::caps::Caps;
+use crate::program::{Program, Unsupported};
+use crate::{elementwise, gather, movement, reduce, scatter, sort};
+
+/// The launches that compute `desc`, or why there are none.
+///
+/// The description is assumed to have passed the graph's type inference.
+///
+/// # Errors
+/// [`Unsupported`] where no kernel covers the op with these types on this adapter; the device decomposes the op or
+/// runs it elsewhere.
+pub fn lower(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
+    match desc.op {
+        Op::Constant(literal) => movement::constant(literal, caps),
+        Op::Iota { ty, axis } => movement::iota(ty, *axis, caps),
+        Op::Reshape { .. } => movement::reshape(desc, 0, caps),
+        Op::Barrier => movement::barrier(desc, caps),
+        Op::Transpose { perm } => movement::transpose(desc, perm, caps),
+        Op::Broadcast { axes, .. } => movement::broadcast(desc, axes, caps),
+        Op::Slice { start, stride, .. } => movement::slice(desc, start, stride, caps),
+        Op::Pad { low, interior, .. } => movement::pad(desc, low, interior, caps),
+        Op::Concat { axis } => movement::concat(desc, *axis, caps),
+        Op::DynamicSlice { .. } => movement::dynamic_slice(desc, caps),
+        Op::DynamicUpdateSlice => movement::dynamic_update_slice(desc, caps),
+        Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Compare(_)
+        | Op::Select
+        | Op::Clamp
+        | Op::Cast { .. }
+        | Op::Bitcast { .. }
+        | Op::Composite(Composite::Activate(_) | Composite::GatedActivate(_)) => elementwise::lower_op(desc, caps),
+        Op::Fused(body) => elementwise::lower_fused(body, desc, caps),
+        Op::Reduce { kind, axes, .. } => reduce::lower(desc, *kind, axes, caps),
+        Op::ArgReduce { kind, axis } => reduce::lower_arg(desc, *kind, *axis, caps),
+        Op::Gather { axis } => gather::lower(desc, *axis, caps),
+        Op::Scatter { axis, kind } => scatter::lower(desc, *axis, *kind, caps),
+        Op::Sort { axis, descending, .. } => sort::lower(desc, *axis, *descending, caps),
+        op => Err(Unsupported::new(format!("no kernel for {}", op.name()))),
+    }
+}

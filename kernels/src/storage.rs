@@ -1,0 +1,134 @@
+//! How each dtype lies in a storage buffer, and the WGSL that reads and writes it.
+//!
+//! f32, i32 and u32 take a word each; bool and u8 one u32 word each; f16 and bf16 share a word in pairs, the even
+//! element in the low half; quantized rows are ggml's blocks as words. Arithmetic is in f32, i32 or u32.
+
+use percept_graph::DType;
+
+use crate::program::Unsupported;
+
+/// The WGSL type that elements of a dense dtype are computed in.
+pub(crate) fn scalar(dtype: DType) -> Result<&'static str, Unsupported> {
+    match dtype {
+        DType::F32 | DType::F16 | DType::BF16 => Ok("f32"),
+        DType::I32 => Ok("i32"),
+        DType::U32 | DType::U8 | DType::Bool => Ok("u32"),
+        q => Err(Unsupported::new(format!("no dense kernel reads {q}"))),
+    }
+}
+
+/// Elements in one 32-bit word: 2 for the 16-bit floats, else 1.
+pub(crate) fn per_word(dtype: DType) -> usize {
+    if matches!(dtype, DType::F16 | DType::BF16) { 2 } else { 1 }
+}
+
+/// The declared element type of the binding's array.
+pub(crate) fn word(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 => "f32",
+        DType::I32 => "i32",
+        _ => "u32",
+    }
+}
+
+/// Bytes of a tensor in device storage.
+pub fn storage_bytes(dtype: DType, elements: usize) -> u64 {
+    let elements = elements as u64;
+    match dtype {
+        DType::F16 | DType::BF16 => elements.div_ceil(2) * 4,
+        q if q.is_quantized() => {
+            (elements / q.block_len() as u64 * q.block_bytes() as u64).next_multiple_of(4)
+        }
+        _ => elements * 4,
+    }
+}
+
+/// The declaration of a binding.
+pub(crate) fn declare(binding: usize, name: &str, dtype: DType) -> String {
+    format!(
+        "@group(0) @binding({binding}) var<storage, read_write> {name}: array<{}>;\n",
+        word(dtype)
+    )
+}
+
+/// `fn load_NAME(i: u32) -> T`: element i.
+pub(crate) fn load(name: &str, dtype: DType) -> Result<String, Unsupported> {
+    let ty = scalar(dtype)?;
+    let body = match dtype {
+        DType::F16 => format!("let pair = unpack2x16float({name}[i >> 1u]); return select(pair.x, pair.y, (i & 1u) == 1u);"),
+        DType::BF16 => format!("let pair = {name}[i >> 1u]; return bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, (i & 1u) == 1u));"),
+        _ => format!("return {name}[i];"),
+    };
+    Ok(format!("fn load_{name}(i: u32) -> {ty} {{ {body} }}\n"))
+}
+
+/// `fn store_NAME(word: u32, value)`, or with two values for the 16-bit floats: a whole word, rounded to nearest even.
+pub(crate) fn store(name: &str, dtype: DType) -> Result<String, Unsupported> {
+    let ty = scalar(dtype)?;
+    Ok(match dtype {
+        DType::F16 => format!(
+            "fn store_{name}(word: u32, a: f32, b: f32) {{ {name}[word] = f16_bits(a) | (f16_bits(b) << 16u); }}\n"
+        ),
+        DType::BF16 => format!(
+            "fn store_{name}(word: u32, a: f32, b: f32) {{ {name}[word] = bf16_bits(a) | (bf16_bits(b) << 16u); }}\n"
+        ),
+        DType::U8 => format!("fn store_{name}(word: u32, value: u32) {{ {name}[word] = value & 255u; }}\n"),
+        _ => format!("fn store_{name}(word: u32, value: {ty}) {{ {name}[word] = value; }}\n"),
+    })
+}
+
+/// `fn write_NAME(word: u32, n: u32)`: the word's elements as the kernel's `value_NAME(i)` gives them; n is the
+/// tensor's element count, and the half of a last word past it is a copy.
+pub(crate) fn write(name: &str, dtype: DType) -> String {
+    if per_word(dtype) == 2 {
+        format!(
+            "fn write_{name}(word: u32, n: u32) {{ store_{name}(word, value_{name}(2u * word), value_{name}(min(2u * word + 1u, n - 1u))); }}\n"
+        )
+    } else {
+        format!("fn write_{name}(word: u32, n: u32) {{ store_{name}(word, value_{name}(word)); }}\n")
+    }
+}
+
+/// Bindings of vectors: `load4_NAME(quad)` and `store4_NAME(quad, vec4)` of elements 4 quad .. 4 quad + 4, for tensors
+/// whose element count is a multiple of four.
+pub(crate) fn vectors(binding: usize, name: &str, dtype: DType) -> Result<String, Unsupported> {
+    let ty = scalar(dtype)?;
+    if per_word(dtype) == 1 {
+        let masked = if dtype == DType::U8 { "v & vec4<u32>(255u)" } else { "v" };
+        return Ok(format!(
+            "@group(0) @binding({binding}) var<storage, read_write> {name}: array<vec4<{ty}>>;\n\
+             fn load4_{name}(quad: u32) -> vec4<{ty}> {{ return {name}[quad]; }}\n\
+             fn store4_{name}(quad: u32, v: vec4<{ty}>) {{ {name}[quad] = {masked}; }}\n"
+        ));
+    }
+    let (unpack, bits) = match dtype {
+        DType::F16 => ("vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y))", "f16_bits"),
+        _ => ("bitcast<vec4<f32>>(vec4<u32>(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u))", "bf16_bits"),
+    };
+    Ok(format!(
+        "@group(0) @binding({binding}) var<storage, read_write> {name}: array<vec2<u32>>;\n\
+         fn load4_{name}(quad: u32) -> vec4<f32> {{ let w = {name}[quad]; return {unpack}; }}\n\
+         fn store4_{name}(quad: u32, v: vec4<f32>) {{ {name}[quad] = vec2<u32>({bits}(v.x) | ({bits}(v.y) << 16u), {bits}(v.z) | ({bits}(v.w) << 16u)); }}\n"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_sizes() {
+        assert_eq!(storage_bytes(DType::BF16, 3), 8);
+        assert_eq!(storage_bytes(DType::Bool, 3), 12);
+        assert_eq!(storage_bytes(DType::Q4_0, 32), 20);
+        assert_eq!(storage_bytes(DType::Q4K, 512), 288);
+    }
+
+    #[test]
+    fn quantized_types_have_no_dense_form() {
+        for d in DType::ALL {
+            assert_eq!(scalar(d).is_err(), d.is_quantized());
+            assert_eq!(store("y", d).is_err(), d.is_quantized());
+        }
+    }
+}
