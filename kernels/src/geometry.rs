@@ -20,8 +20,7 @@ pub(crate) fn fold_groups(count: usize, max: u32) -> Result<[u32; 3], Unsupporte
 
 /// The element count of a shape, if 32-bit indices can address it.
 pub(crate) fn count(dims: &[usize]) -> Result<usize, Unsupported> {
-    let n =
-        if dims.contains(&0) { 0 } else { dims.iter().fold(1usize, |a, &d| a.saturating_mul(d)) };
+    let n = if dims.contains(&0) { 0 } else { dims.iter().fold(1usize, |a, &d| a.saturating_mul(d)) };
     if n >= MAX_ELEMENTS {
         return Err(Unsupported::new(format!("a tensor of shape {dims:?} is past 32-bit indices")));
     }
@@ -131,7 +130,10 @@ mod tests {
     #[test]
     fn views_collapse_what_steps_together() {
         let v = Views::new(&[2, 3, 4], &[strides(&[2, 3, 4]), vec![0, 0, 1]]);
-        assert_eq!((v.dims.clone(), v.strides[0].clone(), v.strides[1].clone()), (vec![6, 4], vec![4, 1], vec![0, 1]));
+        assert_eq!(
+            (v.dims.clone(), v.strides[0].clone(), v.strides[1].clone()),
+            (vec![6, 4], vec![4, 1], vec![0, 1])
+        );
         assert!(v.is_contiguous(0) && !v.is_contiguous(1) && !v.is_scalar(1));
         let t = Views::new(&[4, 1, 5], &[vec![1, 7, 4]]);
         assert_eq!((t.dims, t.strides), (vec![4, 5], vec![vec![1, 4]]));

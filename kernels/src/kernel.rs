@@ -154,8 +154,7 @@ impl Kernel {
             let mut text =
                 format!("fn {name}(index: u32) -> u32 {{\n    var rest = index;\n    var at = {start};\n");
             for d in (0..rank).rev() {
-                let coordinate =
-                    if d > 0 { format!("rest % p.{prefix}_dim{d}") } else { "rest".into() };
+                let coordinate = if d > 0 { format!("rest % p.{prefix}_dim{d}") } else { "rest".into() };
                 match views.strides[t][d] {
                     0 => {}
                     1 => text += &format!("    at += {coordinate};\n"),
@@ -212,7 +211,8 @@ impl Kernel {
     /// The launch of a kernel that defines `value_y(i)`: each invocation writes one word of the `n` elements of y.
     pub fn map(&mut self, dtype: DType, n: usize, caps: &Caps) -> Result<Launch, Unsupported> {
         self.param("n", n);
-        self.body += &include_str!("map.wgsl").replace("$PER_WORD", &format!("{}u", storage::per_word(dtype)));
+        self.body +=
+            &include_str!("map.wgsl").replace("$PER_WORD", &format!("{}u", storage::per_word(dtype)));
         self.launch(n.div_ceil(storage::per_word(dtype)).div_ceil(MAP_WORKGROUP), caps)
     }
 

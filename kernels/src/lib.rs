@@ -5,6 +5,7 @@
 //! another shape needs no new pipeline.
 
 mod caps;
+mod catalog;
 mod elementwise;
 mod gather;
 mod geometry;
@@ -20,6 +21,7 @@ mod storage;
 mod validate;
 
 pub use caps::Caps;
+pub use catalog::{Case, Entry, catalog, entry};
 pub use lower::lower;
 pub use program::{Launch, MAX_PARAM_WORDS, Module, Needs, Program, Slot, Unsupported};
 pub use storage::storage_bytes;

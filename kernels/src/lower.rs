@@ -33,7 +33,9 @@ pub fn lower(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
         | Op::Clamp
         | Op::Cast { .. }
         | Op::Bitcast { .. }
-        | Op::Composite(Composite::Activate(_) | Composite::GatedActivate(_)) => elementwise::lower_op(desc, caps),
+        | Op::Composite(Composite::Activate(_) | Composite::GatedActivate(_)) => {
+            elementwise::lower_op(desc, caps)
+        }
         Op::Fused(body) => elementwise::lower_fused(body, desc, caps),
         Op::Reduce { kind, axes, .. } => reduce::lower(desc, *kind, axes, caps),
         Op::ArgReduce { kind, axis } => reduce::lower_arg(desc, *kind, *axis, caps),

@@ -45,18 +45,19 @@ pub fn storage_bytes(dtype: DType, elements: usize) -> u64 {
 
 /// The declaration of a binding.
 pub(crate) fn declare(binding: usize, name: &str, dtype: DType) -> String {
-    format!(
-        "@group(0) @binding({binding}) var<storage, read_write> {name}: array<{}>;\n",
-        word(dtype)
-    )
+    format!("@group(0) @binding({binding}) var<storage, read_write> {name}: array<{}>;\n", word(dtype))
 }
 
 /// `fn load_NAME(i: u32) -> T`: element i.
 pub(crate) fn load(name: &str, dtype: DType) -> Result<String, Unsupported> {
     let ty = scalar(dtype)?;
     let body = match dtype {
-        DType::F16 => format!("let pair = unpack2x16float({name}[i >> 1u]); return select(pair.x, pair.y, (i & 1u) == 1u);"),
-        DType::BF16 => format!("let pair = {name}[i >> 1u]; return bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, (i & 1u) == 1u));"),
+        DType::F16 => format!(
+            "let pair = unpack2x16float({name}[i >> 1u]); return select(pair.x, pair.y, (i & 1u) == 1u);"
+        ),
+        DType::BF16 => format!(
+            "let pair = {name}[i >> 1u]; return bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, (i & 1u) == 1u));"
+        ),
         _ => format!("return {name}[i];"),
     };
     Ok(format!("fn load_{name}(i: u32) -> {ty} {{ {body} }}\n"))
@@ -103,7 +104,10 @@ pub(crate) fn vectors(binding: usize, name: &str, dtype: DType) -> Result<String
     }
     let (unpack, bits) = match dtype {
         DType::F16 => ("vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y))", "f16_bits"),
-        _ => ("bitcast<vec4<f32>>(vec4<u32>(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u))", "bf16_bits"),
+        _ => (
+            "bitcast<vec4<f32>>(vec4<u32>(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u))",
+            "bf16_bits",
+        ),
     };
     Ok(format!(
         "@group(0) @binding({binding}) var<storage, read_write> {name}: array<vec2<u32>>;\n\

@@ -30,11 +30,10 @@ pub(crate) fn validated(source: &str) -> Result<(naga::Module, naga::valid::Modu
         column: location.map_or(1, |l| l.line_position),
         message,
     };
-    let module = naga::front::wgsl::parse_str(source)
-        .map_err(|e| at(e.location(source), e.message().to_string()))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::all())
-        .validate(&module)
-        .map_err(|e| {
+    let module =
+        naga::front::wgsl::parse_str(source).map_err(|e| at(e.location(source), e.message().to_string()))?;
+    let info =
+        Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module).map_err(|e| {
             let mut message = e.as_inner().to_string();
             let mut cause = std::error::Error::source(e.as_inner());
             while let Some(inner) = cause {

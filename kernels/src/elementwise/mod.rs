@@ -75,7 +75,8 @@ pub(crate) fn lower_fused(body: &Graph, desc: &OpDesc<'_>, caps: &Caps) -> Resul
     if desc.outputs.iter().any(|t| t.dims != dims) {
         return Err(Unsupported::new("the results of a fused region differ in shape"));
     }
-    let mut lowering = BodyLowering { body, dims, operands: Vec::new(), constants: Vec::new(), views: HashMap::new() };
+    let mut lowering =
+        BodyLowering { body, dims, operands: Vec::new(), constants: Vec::new(), views: HashMap::new() };
     let mut statements = String::new();
     for (i, node) in body.nodes().iter().enumerate() {
         let value = node.outputs[0];
@@ -266,7 +267,11 @@ impl Region {
             reads.push(read);
         }
         for (i, (slot, dtype, _)) in self.results.iter().enumerate() {
-            if quads { k.vectors(&format!("y{i}"), *slot, *dtype)? } else { k.output(&format!("y{i}"), *slot, *dtype)? };
+            if quads {
+                k.vectors(&format!("y{i}"), *slot, *dtype)?
+            } else {
+                k.output(&format!("y{i}"), *slot, *dtype)?
+            };
         }
         k.param("n", n);
         for (i, &(dtype, v)) in self.constants.iter().enumerate() {
@@ -296,12 +301,23 @@ impl Region {
             let _ = write!(text, "a{i}: {ty}, ");
         }
         let results: Vec<&str> = self.results.iter().map(|(_, _, e)| e.as_str()).collect();
-        let _ = write!(text, ") -> Element {{\n{}    return Element({});\n}}\n", self.statements, results.join(", "));
+        let _ = write!(
+            text,
+            ") -> Element {{\n{}    return Element({});\n}}\n",
+            self.statements,
+            results.join(", ")
+        );
         Ok(text)
     }
 
     /// The entry point: four elements read, computed and written.
-    fn main(&self, quads: bool, reads: &[Read], slots: &[Slot], views: &Views) -> Result<String, Unsupported> {
+    fn main(
+        &self,
+        quads: bool,
+        reads: &[Read],
+        slots: &[Slot],
+        views: &Views,
+    ) -> Result<String, Unsupported> {
         let mut text = String::from(
             "@compute @workgroup_size(64)\nfn main(\n    @builtin(workgroup_id) group: vec3<u32>,\n    \
              @builtin(num_workgroups) groups: vec3<u32>,\n    @builtin(local_invocation_index) lane: u32,\n) {\n    \
@@ -346,14 +362,21 @@ impl Region {
         for (i, (_, dtype, _)) in self.results.iter().enumerate() {
             if quads {
                 let ty = scalar(*dtype)?;
-                let _ = writeln!(text, "    store4_y{i}(quad, vec4<{ty}>(e0.r{i}, e1.r{i}, e2.r{i}, e3.r{i}));");
+                let _ =
+                    writeln!(text, "    store4_y{i}(quad, vec4<{ty}>(e0.r{i}, e1.r{i}, e2.r{i}, e3.r{i}));");
             } else if per_word(*dtype) == 2 {
                 let _ = writeln!(text, "    store_y{i}(2u * quad, e0.r{i}, e1.r{i});");
-                let _ = writeln!(text, "    if first + 2u < p.n {{ store_y{i}(2u * quad + 1u, e2.r{i}, e3.r{i}); }}");
+                let _ = writeln!(
+                    text,
+                    "    if first + 2u < p.n {{ store_y{i}(2u * quad + 1u, e2.r{i}, e3.r{i}); }}"
+                );
             } else {
                 let _ = writeln!(text, "    store_y{i}(first, e0.r{i});");
                 for e in 1..4 {
-                    let _ = writeln!(text, "    if first + {e}u < p.n {{ store_y{i}(first + {e}u, e{e}.r{i}); }}");
+                    let _ = writeln!(
+                        text,
+                        "    if first + {e}u < p.n {{ store_y{i}(first + {e}u, e{e}.r{i}); }}"
+                    );
                 }
             }
         }

@@ -22,6 +22,8 @@ pub(crate) fn lower(desc: &OpDesc<'_>, axis: usize, caps: &Caps) -> Result<Progr
     k.set("T", scalar(x.dtype)?);
     k.input("x", Slot::Input(0), x.dtype)?.input("indices", Slot::Input(1), DType::I32)?;
     k.output("y", Slot::Output(0), y.dtype)?;
-    k.param("extent", x.dims[axis]).param("inner", count(&x.dims[axis + 1..])?).param("count", count(&indices.dims)?);
+    k.param("extent", x.dims[axis])
+        .param("inner", count(&x.dims[axis + 1..])?)
+        .param("count", count(&indices.dims)?);
     Ok(Program { launches: vec![k.map(y.dtype, n, caps)?], ..Program::default() })
 }

@@ -249,24 +249,25 @@ fn reduce_angle(x: f32) -> Angle {
     return Angle(r, quadrant & 3u);
 }
 //@ sine_of
-// sin((quadrant + f) pi / 2), r = f pi / 2.
-fn sine_of(angle: Angle) -> f32 {
-    let z = angle.r * angle.r;
+// sin(quadrant pi / 2 + r).
+fn sine_of(r: f32, quadrant: u32) -> f32 {
+    let z = r * r;
     var s = fma(-0.0001958738707, z, 0.008332745936);
     s = fma(s, z, -0.1666666465);
-    let sine = fma(s * z, angle.r, angle.r);
+    let sine = fma(s * z, r, r);
     var c = fma(2.454743721e-5, z, -0.00138883007);
     c = fma(c, z, 0.04166666465);
     let cosine = fma(c * z, z, fma(z, -0.5, 1.0));
-    let value = select(sine, cosine, (angle.quadrant & 1u) == 1u);
-    return select(value, -value, (angle.quadrant & 2u) == 2u);
+    let value = select(sine, cosine, (quadrant & 1u) == 1u);
+    return select(value, -value, (quadrant & 2u) == 2u);
 }
 //@ sin_f32
 fn sin_f32(x: f32) -> f32 {
     if !is_finite(x) {
         return not_a_number();
     }
-    return sine_of(reduce_angle(x));
+    let angle = reduce_angle(x);
+    return sine_of(angle.r, angle.quadrant);
 }
 //@ cos_f32
 fn cos_f32(x: f32) -> f32 {
@@ -274,7 +275,7 @@ fn cos_f32(x: f32) -> f32 {
         return not_a_number();
     }
     let angle = reduce_angle(x);
-    return sine_of(Angle(angle.r, (angle.quadrant + 1u) & 3u));
+    return sine_of(angle.r, angle.quadrant + 1u);
 }
 //@ gelu_erf
 fn gelu_erf(x: f32) -> f32 {

@@ -37,17 +37,33 @@ fn functions(kind: ReduceKind, dtype: DType) -> Result<(&'static str, &'static s
         (ReduceKind::Min, "i32") => ("2147483647", "min(a, b)"),
         (ReduceKind::Sum, "i32") => ("0", "a + b"),
         (ReduceKind::Prod, "i32") => ("1", "a * b"),
-        (ReduceKind::Sum | ReduceKind::Or, "u32") => ("0u", if kind == ReduceKind::Or { "a | b" } else { "a + b" }),
+        (ReduceKind::Sum | ReduceKind::Or, "u32") => {
+            ("0u", if kind == ReduceKind::Or { "a | b" } else { "a + b" })
+        }
         (ReduceKind::Prod, "u32") => ("1u", "a * b"),
         (ReduceKind::And, "u32") if dtype == DType::Bool => ("1u", "a & b"),
         (ReduceKind::Max, "u32") => ("0u", "max(a, b)"),
-        (ReduceKind::Min, "u32") => (if dtype == DType::U8 { "255u" } else if dtype == DType::Bool { "1u" } else { "0xffffffffu" }, "min(a, b)"),
+        (ReduceKind::Min, "u32") => (
+            if dtype == DType::U8 {
+                "255u"
+            } else if dtype == DType::Bool {
+                "1u"
+            } else {
+                "0xffffffffu"
+            },
+            "min(a, b)",
+        ),
         _ => return Err(Unsupported::new(format!("{kind:?} is not defined on {dtype}"))),
     })
 }
 
 /// Reduce over axes; the result keeps the operand's dtype, sums are taken in f32 or 32-bit integers.
-pub(crate) fn lower(desc: &OpDesc<'_>, kind: ReduceKind, axes: &[usize], caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower(
+    desc: &OpDesc<'_>,
+    kind: ReduceKind,
+    axes: &[usize],
+    caps: &Caps,
+) -> Result<Program, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
     let mut program = Program::default();
     let outputs = count(&y.dims)?;
@@ -60,7 +76,13 @@ pub(crate) fn lower(desc: &OpDesc<'_>, kind: ReduceKind, axes: &[usize], caps: &
     let (identity, combine) = functions(kind, x.dtype)?;
     let step = Reduce { identity, combine, kept: &kept, reduced: &reduced, outputs };
     if k <= BLOCK {
-        program.launches.push(step.launch((Slot::Input(0), x.dtype), (Slot::Output(0), y.dtype), k, 1, caps)?);
+        program.launches.push(step.launch(
+            (Slot::Input(0), x.dtype),
+            (Slot::Output(0), y.dtype),
+            k,
+            1,
+            caps,
+        )?);
         return Ok(program);
     }
     let blocks = k.div_ceil(BLOCK);
@@ -117,7 +139,12 @@ impl Reduce<'_> {
 }
 
 /// Index of an extreme along one axis.
-pub(crate) fn lower_arg(desc: &OpDesc<'_>, kind: ArgKind, axis: usize, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower_arg(
+    desc: &OpDesc<'_>,
+    kind: ArgKind,
+    axis: usize,
+    caps: &Caps,
+) -> Result<Program, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
     let n = count(&y.dims)?;
     count(&x.dims)?;

@@ -13,7 +13,12 @@ use crate::sort::{Rows, sort_rows};
 use crate::storage::scalar;
 
 /// x with slices along `axis` set or added to.
-pub(crate) fn lower(desc: &OpDesc<'_>, axis: usize, kind: ScatterKind, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower(
+    desc: &OpDesc<'_>,
+    axis: usize,
+    kind: ScatterKind,
+    caps: &Caps,
+) -> Result<Program, Unsupported> {
     let (x, indices) = (&desc.inputs[0], &desc.inputs[1]);
     let mut program = Program { in_place: vec![(0, 0)], ..Program::default() };
     let n = count(&x.dims)?;

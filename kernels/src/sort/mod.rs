@@ -77,7 +77,12 @@ pub(crate) fn sort_rows(program: &mut Program, rows: &Rows<'_>, caps: &Caps) -> 
 }
 
 /// Sort along an axis -> (values, source indices), cut to the first `limit`.
-pub(crate) fn lower(desc: &OpDesc<'_>, axis: usize, descending: bool, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower(
+    desc: &OpDesc<'_>,
+    axis: usize,
+    descending: bool,
+    caps: &Caps,
+) -> Result<Program, Unsupported> {
     let (x, values) = (&desc.inputs[0], &desc.outputs[0]);
     let mut program = Program::default();
     let n = count(&values.dims)?;

@@ -1,0 +1,105 @@
+//! Every variant that can be launched is parsed and validated, and its launch fits its module.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use naga::{AddressSpace, TypeInner};
+use percept_kernels::{Caps, Launch, MAX_PARAM_WORDS, Program, Slot, catalog, validate};
+
+/// Adapters that between them reach every branch of lowering.
+fn adapters() -> Vec<Caps> {
+    let gpu = Caps { f16: true, subgroup_size: Some(32), max_workgroup_storage: 32768, ..Caps::default() };
+    let software = Caps { software: true, max_bindings: 16, ..Caps::default() };
+    let mut all = vec![Caps::default(), gpu, software];
+    all.extend(all.clone().into_iter().map(|c| Caps { batch_invariant: true, ..c }));
+    all
+}
+
+fn check(launch: &Launch, program: &Program, caps: &Caps, seen: &mut HashMap<String, Arc<str>>) {
+    let module = &launch.module;
+    assert!(launch.params.len() <= MAX_PARAM_WORDS, "{}", module.key);
+    assert!(launch.bindings.len() <= caps.max_bindings as usize, "{}", module.key);
+    assert!(launch.groups.iter().all(|&g| g >= 1 && g <= caps.max_groups), "{}", module.key);
+    for slot in &launch.bindings {
+        if let Slot::Scratch(i) = slot {
+            assert!(*i < program.scratch.len(), "{}", module.key);
+        }
+    }
+    if let Some(source) = seen.get(&module.key) {
+        assert_eq!(source, &module.source, "two sources have the key {}", module.key);
+        return;
+    }
+    let parsed =
+        validate(&module.source).unwrap_or_else(|e| panic!("{}: {e}\n{}", module.key, module.source));
+    assert!(parsed.entry_points.iter().any(|e| e.name == "main"), "{}", module.key);
+    let mut storage = 0;
+    for (_, global) in parsed.global_variables.iter() {
+        match global.space {
+            AddressSpace::Storage { access } => {
+                assert!(
+                    access.contains(naga::StorageAccess::STORE),
+                    "{}: {:?} is read-only",
+                    module.key,
+                    global.name
+                );
+                storage += 1;
+            }
+            AddressSpace::Uniform => {
+                let TypeInner::Struct { members, .. } = &parsed.types[global.ty].inner else {
+                    panic!("{}: the uniform is not a struct", module.key)
+                };
+                assert_eq!(members.len(), launch.params.len(), "{}", module.key);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(storage, launch.bindings.len(), "{}", module.key);
+    seen.insert(module.key.clone(), module.source.clone());
+}
+
+#[test]
+fn every_variant_is_valid_and_its_launch_fits_it() {
+    let mut seen = HashMap::new();
+    for caps in adapters() {
+        for entry in catalog() {
+            let mut launches = 0;
+            for case in &entry.cases {
+                let Ok(program) = case.lower(&caps) else { continue };
+                launches += program.launches.len();
+                for launch in &program.launches {
+                    check(launch, &program, &caps, &mut seen);
+                }
+            }
+            assert!(launches > 0, "{} launches nothing", entry.name);
+        }
+    }
+    assert!(seen.len() > 500, "only {} modules were reached", seen.len());
+}
+
+/// The cases that have no kernel are those named here, so that one cannot be lost without notice.
+#[test]
+fn unsupported_cases_are_known() {
+    let mut missing: Vec<String> = Vec::new();
+    for entry in catalog() {
+        for case in &entry.cases {
+            if let Err(e) = case.lower(&Caps::default()) {
+                missing.push(format!("{}: {e}", case.op.name()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn a_module_does_not_depend_on_sizes() {
+    for entry in catalog() {
+        for case in &entry.cases {
+            let keys = |caps: &Caps| -> Vec<String> {
+                case.lower(caps)
+                    .map(|p| p.launches.iter().map(|l| l.module.key.clone()).collect())
+                    .unwrap_or_default()
+            };
+            assert_eq!(keys(&Caps::default()), keys(&Caps { max_groups: 1024, ..Caps::default() }));
+        }
+    }
+}
