@@ -5,7 +5,7 @@
 
 mod build;
 pub(crate) mod instruction;
-mod memory;
+pub(crate) mod memory;
 
 pub(crate) use self::build::program;
 

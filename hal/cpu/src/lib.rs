@@ -4,9 +4,12 @@ mod element;
 mod fused;
 mod kernel;
 mod lanes;
+mod norm;
 mod plan;
 pub mod pool;
+mod rows;
 mod scratch;
+mod softmax;
 mod vector_math;
 
 #[cfg(test)]

@@ -1,11 +1,32 @@
 //! From an operation and its shapes to the kernel that runs it.
 
-use percept_graph::OpDesc;
+use percept_graph::{Composite, Op, OpDesc};
 
-use crate::fused;
 use crate::kernel::Kernel;
+use crate::{fused, norm, softmax};
 
 /// The kernel for an operation; `None` where it has to be decomposed.
 pub(crate) fn plan(desc: &OpDesc<'_>) -> Option<Kernel> {
-    fused::program(desc).map(fused::Program::into_kernel)
+    match desc.op {
+        Op::Composite(composite) => plan_composite(desc, composite),
+        _ => fused::program(desc).map(fused::Program::into_kernel),
+    }
+}
+
+fn plan_composite(desc: &OpDesc<'_>, composite: &Composite) -> Option<Kernel> {
+    match *composite {
+        Composite::Softmax => softmax::softmax(desc),
+        Composite::LogSoftmax => softmax::log_softmax(desc),
+        Composite::CrossEntropy { ignore, label_smoothing } => {
+            softmax::cross_entropy(desc, ignore, label_smoothing)
+        }
+        Composite::CrossEntropyGrad { ignore, label_smoothing } => {
+            softmax::cross_entropy_grad(desc, ignore, label_smoothing)
+        }
+        Composite::RmsNorm { eps, unit_offset } => norm::rms_norm(desc, eps, unit_offset),
+        Composite::RmsNormGrad { eps, unit_offset } => norm::rms_norm_grad(desc, eps, unit_offset),
+        Composite::LayerNorm { eps } => norm::layer_norm(desc, eps),
+        Composite::LayerNormGrad { eps } => norm::layer_norm_grad(desc, eps),
+        _ => fused::program(desc).map(fused::Program::into_kernel),
+    }
 }

@@ -43,14 +43,14 @@ simd! {
 }
 
 /// The lane of the first element.
-pub(super) fn first_lane(dtype: DType, memory: &[u8]) -> u32 {
+pub(crate) fn first_lane(dtype: DType, memory: &[u8]) -> u32 {
     let mut lane = [0];
     widen(dtype, memory, 0, 1, &mut lane);
     lane[0]
 }
 
 /// Fills `to` with the elements at `start`, `start + stride`, ...
-pub(super) fn widen(dtype: DType, memory: &[u8], start: usize, stride: usize, to: &mut [u32]) {
+pub(crate) fn widen(dtype: DType, memory: &[u8], start: usize, stride: usize, to: &mut [u32]) {
     let n = to.len();
     if n == 0 {
         return;
@@ -104,7 +104,7 @@ fn spread(dtype: DType, memory: &[u8], start: usize, stride: usize, to: &mut [u3
 }
 
 /// Fills `to` with the operand's elements for the indices `base..` of a row-major space.
-pub(super) fn widen_strided(
+pub(crate) fn widen_strided(
     dtype: DType,
     memory: &[u8],
     dims: &[usize],
@@ -137,7 +137,7 @@ pub(super) fn widen_strided(
 }
 
 /// Stores lanes as the elements `base..` of a result.
-pub(super) fn narrow(
+pub(crate) fn narrow(
     dtype: DType,
     lanes: &[u32],
     operands: &Operands<'_>,
