@@ -1,3 +1,54 @@
 //! Setup, test, bench: what the commands in the README call.
 
-fn main() {}
+mod command;
+mod layering;
+mod links;
+mod setup;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use command::Error;
+
+/// The project's chores, one command each.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what the tests need and the system lacks.
+    Setup {
+        /// Print the commands and run none of them.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Install what is missing, then check format, lints and every test of the workspace.
+    Test,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().chore {
+        Chore::Setup { dry_run } => setup::run(dry_run),
+        Chore::Test => test::run(&root()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Reported) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The repository's root folder: the parent of this crate's.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}

@@ -1,0 +1,298 @@
+//! What the tests need from the system, and how each package manager installs it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::command::{Error, Line};
+
+/// Something the tests need that does not come with Rust.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// `cargo fmt`.
+    Rustfmt,
+    /// `cargo clippy`.
+    Clippy,
+    /// The Vulkan loader, `libvulkan.so.1`.
+    VulkanLoader,
+    /// Any Vulkan driver; Mesa's software driver, lavapipe, where there is none.
+    VulkanDriver,
+}
+
+impl Need {
+    fn component(self) -> Option<&'static str> {
+        match self {
+            Need::Rustfmt => Some("rustfmt"),
+            Need::Clippy => Some("clippy"),
+            Need::VulkanLoader | Need::VulkanDriver => None,
+        }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Need::Rustfmt => "rustfmt (a Rust component: `rustup component add rustfmt`)",
+            Need::Clippy => "clippy (a Rust component: `rustup component add clippy`)",
+            Need::VulkanLoader => "the Vulkan loader (libvulkan.so.1; Debian's package is libvulkan1)",
+            Need::VulkanDriver => {
+                "a Vulkan driver, such as Mesa's software driver lavapipe (lvp_icd.*.json; Debian's \
+                 package is mesa-vulkan-drivers)"
+            }
+        }
+    }
+}
+
+/// A package manager that setup can drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manager {
+    /// Debian, Ubuntu.
+    Apt,
+    /// Fedora, RHEL.
+    Dnf,
+    /// Arch.
+    Pacman,
+    /// Homebrew.
+    Brew,
+}
+
+impl Manager {
+    const ALL: [(Manager, &str); 4] = [
+        (Manager::Apt, "apt-get"),
+        (Manager::Dnf, "dnf"),
+        (Manager::Pacman, "pacman"),
+        (Manager::Brew, "brew"),
+    ];
+
+    fn package(self, need: Need) -> Option<&'static str> {
+        match (need, self) {
+            (Need::VulkanLoader, Manager::Apt) => Some("libvulkan1"),
+            (Need::VulkanLoader, Manager::Dnf | Manager::Brew) => Some("vulkan-loader"),
+            (Need::VulkanLoader, Manager::Pacman) => Some("vulkan-icd-loader"),
+            (Need::VulkanDriver, Manager::Apt | Manager::Dnf) => Some("mesa-vulkan-drivers"),
+            (Need::VulkanDriver, Manager::Pacman) => Some("vulkan-swrast"),
+            (Need::VulkanDriver, Manager::Brew) => Some("mesa"),
+            (Need::Rustfmt | Need::Clippy, _) => None,
+        }
+    }
+
+    fn commands(self, packages: &[&str], is_root: bool) -> Vec<Line> {
+        let list = packages.join(" ");
+        let (lines, as_root) = match self {
+            Manager::Apt => {
+                let apt = "env DEBIAN_FRONTEND=noninteractive apt-get";
+                let install = format!("{apt} install --yes --no-install-recommends {list}");
+                (vec![format!("{apt} update"), install], true)
+            }
+            Manager::Dnf => (vec![format!("dnf install --assumeyes {list}")], true),
+            Manager::Pacman => (vec![format!("pacman -Sy --needed --noconfirm {list}")], true),
+            Manager::Brew => (vec![format!("brew install {list}")], false),
+        };
+        let sudo = if as_root && !is_root { "sudo " } else { "" };
+        lines.iter().map(|line| Line::of(&format!("{sudo}{line}"))).collect()
+    }
+}
+
+/// What was found on this system.
+#[derive(Clone, Debug)]
+pub struct System {
+    missing: Vec<Need>,
+    manager: Option<Manager>,
+    is_root: bool,
+    has_rustup: bool,
+}
+
+impl System {
+    /// Looks at the running system.
+    pub fn detect() -> System {
+        let mut missing = Vec::new();
+        for (need, program) in [(Need::Rustfmt, "fmt"), (Need::Clippy, "clippy")] {
+            if !answers("cargo", &[program, "--version"]) {
+                missing.push(need);
+            }
+        }
+        // macOS and Windows bring their GPU API with them: Metal, and DX12 with WARP.
+        if cfg!(target_os = "linux") {
+            if !library_folders().iter().any(|folder| folder.join("libvulkan.so.1").exists()) {
+                missing.push(Need::VulkanLoader);
+            }
+            if vulkan_drivers(&driver_folders()).is_empty() {
+                missing.push(Need::VulkanDriver);
+            }
+        }
+        let manager =
+            Manager::ALL.into_iter().find(|(_, program)| on_path(program)).map(|(manager, _)| manager);
+        System { missing, manager, is_root: is_root(), has_rustup: on_path("rustup") }
+    }
+
+    /// The commands that install what is missing, or what to install by hand.
+    fn plan(&self) -> Result<Vec<Line>, Error> {
+        let mut lines = Vec::new();
+        let mut by_hand = Vec::new();
+        let mut packages = Vec::new();
+        for &need in &self.missing {
+            let package = self.manager.and_then(|manager| manager.package(need));
+            match (need.component(), package) {
+                (Some(component), _) if self.has_rustup => {
+                    lines.push(Line::of(&format!("rustup component add {component}")));
+                }
+                (None, Some(package)) => packages.push(package),
+                _ => by_hand.push(need.describe()),
+            }
+        }
+        if !by_hand.is_empty() {
+            return Err(Error::Missing(format!(
+                "nothing known here can install what is missing (looked for apt-get, dnf, pacman, brew \
+                 and rustup). Install by hand, then run this again:\n  - {}",
+                by_hand.join("\n  - ")
+            )));
+        }
+        if let (Some(manager), false) = (self.manager, packages.is_empty()) {
+            lines.extend(manager.commands(&packages, self.is_root));
+        }
+        Ok(lines)
+    }
+}
+
+/// Installs what is missing; with `dry_run` only prints the commands.
+pub fn run(dry_run: bool) -> Result<(), Error> {
+    let lines = System::detect().plan()?;
+    if lines.is_empty() {
+        println!("setup: nothing is missing");
+    }
+    for line in lines {
+        if dry_run {
+            println!("$ {line}");
+        } else {
+            line.run(Path::new("."), |_| {})?;
+        }
+    }
+    Ok(())
+}
+
+/// Lavapipe's driver file, if it is installed: tests pin it so that they run alike everywhere.
+pub fn lavapipe() -> Option<PathBuf> {
+    vulkan_drivers(&driver_folders()).into_iter().find(|path| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("lvp_icd"))
+    })
+}
+
+/// The driver files (`*.json`) in these folders, in order.
+fn vulkan_drivers(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Where the Vulkan loader looks for drivers on Linux, and Homebrew's folder.
+fn driver_folders() -> Vec<PathBuf> {
+    let mut bases: Vec<PathBuf> =
+        ["/etc/xdg", "/usr/local/etc", "/etc", "/usr/local/share", "/usr/share"].map(PathBuf::from).into();
+    if let Some(home) = std::env::var_os("HOME").map(PathBuf::from) {
+        bases.extend([home.join(".config"), home.join(".local/share")]);
+    }
+    bases.extend(brew_prefix().map(|prefix| prefix.join("share")));
+    bases.into_iter().map(|base| base.join("vulkan/icd.d")).collect()
+}
+
+/// Where shared libraries lie on the distributions that setup knows.
+fn library_folders() -> Vec<PathBuf> {
+    let bases = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib"].map(PathBuf::from);
+    let multiarch = bases.iter().filter_map(|base| std::fs::read_dir(base).ok()).flatten();
+    let multiarch = multiarch
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.to_string_lossy().contains("-linux-gnu"));
+    let mut folders: Vec<PathBuf> = multiarch.collect();
+    folders.extend(brew_prefix().map(|prefix| prefix.join("lib")));
+    folders.extend(bases);
+    folders
+}
+
+fn brew_prefix() -> Option<PathBuf> {
+    std::env::var_os("HOMEBREW_PREFIX").map(PathBuf::from)
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn answers(program: &str, arguments: &[&str]) -> bool {
+    let quiet = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(missing: &[Need], manager: Option<Manager>, is_root: bool) -> Vec<String> {
+        let system = System { missing: missing.to_vec(), manager, is_root, has_rustup: true };
+        system.plan().unwrap().iter().map(Line::to_string).collect()
+    }
+
+    const VULKAN: [Need; 2] = [Need::VulkanLoader, Need::VulkanDriver];
+
+    #[test]
+    fn each_package_manager_has_its_commands() {
+        assert_eq!(
+            lines(&VULKAN, Some(Manager::Apt), true),
+            [
+                "env DEBIAN_FRONTEND=noninteractive apt-get update",
+                "env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+                 libvulkan1 mesa-vulkan-drivers",
+            ]
+        );
+        assert_eq!(
+            lines(&VULKAN, Some(Manager::Dnf), false),
+            ["sudo dnf install --assumeyes vulkan-loader mesa-vulkan-drivers"]
+        );
+        assert_eq!(
+            lines(&VULKAN, Some(Manager::Pacman), false),
+            ["sudo pacman -Sy --needed --noconfirm vulkan-icd-loader vulkan-swrast"]
+        );
+        assert_eq!(lines(&VULKAN, Some(Manager::Brew), false), ["brew install vulkan-loader mesa"]);
+    }
+
+    #[test]
+    fn only_what_is_missing_is_installed() {
+        assert!(lines(&[], Some(Manager::Apt), true).is_empty());
+        assert!(lines(&[], None, true).is_empty());
+        assert_eq!(
+            lines(&[Need::VulkanDriver], Some(Manager::Dnf), true),
+            ["dnf install --assumeyes mesa-vulkan-drivers"]
+        );
+        assert_eq!(lines(&[Need::Rustfmt], None, true), ["rustup component add rustfmt"]);
+    }
+
+    #[test]
+    fn without_a_package_manager_every_missing_thing_is_named() {
+        let system = System {
+            missing: vec![Need::Rustfmt, Need::VulkanLoader, Need::VulkanDriver],
+            manager: None,
+            is_root: false,
+            has_rustup: false,
+        };
+        let message = system.plan().unwrap_err().to_string();
+        for word in ["rustup component add rustfmt", "libvulkan.so.1", "lavapipe", "mesa-vulkan-drivers"] {
+            assert!(message.contains(word), "{word} is not in: {message}");
+        }
+    }
+
+    #[test]
+    fn driver_files_are_found_by_their_ending() {
+        let folder = tempfile::tempdir().unwrap();
+        let absent = folder.path().join("absent");
+        assert!(vulkan_drivers(&[absent.clone(), folder.path().to_path_buf()]).is_empty());
+        for name in ["lvp_icd.x86_64.json", "readme.txt"] {
+            std::fs::write(folder.path().join(name), "{}").unwrap();
+        }
+        let found = vulkan_drivers(&[absent, folder.path().to_path_buf()]);
+        assert_eq!(found, [folder.path().join("lvp_icd.x86_64.json")]);
+    }
+}

@@ -1,0 +1,142 @@
+//! `cargo xtask test`: setup, format, lints and every test, with one line of summary at the end.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::command::{Error, Line};
+use crate::setup;
+
+/// Runs every step, even after one has failed, and fails if any did.
+pub fn run(root: &Path) -> Result<(), Error> {
+    let start = Instant::now();
+    let mut failed_steps = Vec::new();
+    let mut tests = Tally::default();
+    step("setup", &mut failed_steps, || setup::run(false));
+    step("format", &mut failed_steps, || Line::of("cargo fmt --all -- --check").run(root, environment));
+    step("lints", &mut failed_steps, || {
+        let line = Line::of("cargo clippy --workspace --all-targets --locked -- -D warnings");
+        line.run(root, environment)
+    });
+    step("tests", &mut failed_steps, || count_tests(root, &mut tests));
+    if !failed_steps.is_empty() {
+        println!("\nfailed: {}", failed_steps.join(", "));
+    }
+    println!("\nall steps took {}", seconds(start.elapsed()));
+    println!("{} passed, {} failed", tests.passed, tests.failed);
+    if failed_steps.is_empty() { Ok(()) } else { Err(Error::Reported) }
+}
+
+/// Runs one step between a heading and its time.
+fn step(name: &'static str, failed: &mut Vec<&'static str>, body: impl FnOnce() -> Result<(), Error>) {
+    println!("\n== {name}");
+    let start = Instant::now();
+    let outcome = body();
+    let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
+    if let Err(error) = outcome {
+        println!("{error}");
+        failed.push(name);
+    }
+    println!("== {name}: {verdict} in {}", seconds(start.elapsed()));
+}
+
+/// What every step's commands run under: lavapipe where it exists, no incremental builds in CI.
+fn environment(command: &mut Command) {
+    if let Some(driver) = setup::lavapipe() {
+        // The second name is the loader's newer one for the same thing.
+        command.env("VK_ICD_FILENAMES", &driver).env("VK_DRIVER_FILES", &driver);
+    }
+    if std::env::var_os("CI").is_some() {
+        command.env("CARGO_INCREMENTAL", "0");
+    }
+}
+
+/// Runs the workspace's tests, documentation tests too, printing their output as it comes.
+fn count_tests(root: &Path, tally: &mut Tally) -> Result<(), Error> {
+    let line = Line::of("cargo test --workspace --locked --no-fail-fast");
+    println!("$ {line}");
+    let mut command = line.command(root);
+    environment(&mut command);
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|source| line.cannot_start(source))?;
+    if let Some(output) = child.stdout.take() {
+        for text in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            let text = String::from_utf8_lossy(&text);
+            println!("{text}");
+            tally.add(&text);
+        }
+    }
+    let status = child.wait().map_err(|source| line.cannot_start(source))?;
+    if status.success() && tally.failed == 0 {
+        return Ok(());
+    }
+    // A binary that died or did not build prints no result line; it is a failure all the same.
+    tally.failed = tally.failed.max(1);
+    Err(Error::Failed { line: line.to_string(), status })
+}
+
+/// Tests passed and failed, summed over test binaries.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    /// Adds the counts of a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
+    fn add(&mut self, line: &str) {
+        let Some(counts) = line.strip_prefix("test result: ") else { return };
+        for part in counts.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            let count = words.next().and_then(|word| word.parse::<u64>().ok());
+            match (count, words.next()) {
+                (Some(count), Some("passed")) => self.passed += count,
+                (Some(count), Some("failed")) => self.failed += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    let whole = time.as_secs();
+    if whole < 60 {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{} min {} s", whole / 60, whole % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_summed_and_other_lines_are_not() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 4 tests",
+            "test a ... ok",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.00s",
+            "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.50s",
+            "note: 5 passed; 5 failed",
+        ] {
+            tally.add(line);
+        }
+        assert_eq!(tally, Tally { passed: 13, failed: 2 });
+    }
+
+    #[test]
+    fn a_failed_step_is_recorded_and_a_good_one_is_not() {
+        let mut failed = Vec::new();
+        step("good", &mut failed, || Ok(()));
+        step("bad", &mut failed, || Err(Error::Missing("a thing".into())));
+        assert_eq!(failed, ["bad"]);
+    }
+
+    #[test]
+    fn times_read_as_seconds_then_minutes() {
+        assert_eq!(seconds(Duration::from_millis(1540)), "1.5 s");
+        assert_eq!(seconds(Duration::from_secs(125)), "2 min 5 s");
+    }
+}
