@@ -11,6 +11,7 @@ mod graph;
 mod infer;
 mod infer_composite;
 mod op;
+pub mod passes;
 mod quant;
 mod tensor;
 mod tensor_type;
