@@ -1,0 +1,331 @@
+//! A compiled graph of an op library: planned launches, host calls between them, and where every value lies.
+
+use std::ops::Range;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use percept_graph::passes::{MemoryOptions, Slot, plan_memory};
+use percept_graph::{Graph, Op, OpDesc, TensorType, ValueId};
+
+use super::{OpLibrary, Region, Shared, Step, check_args, support, vanished, whole};
+use crate::buffer::{Arg, Buffer, Layout};
+use crate::device::{CompileOptions, Executable};
+use crate::error::{Error, Result};
+use crate::fallback::HostCall;
+use crate::lower::{describe, lower};
+use crate::pool::Block;
+use crate::report::{CompileReport, TraceEvent};
+
+/// Alignment of values within the arena: a cache line, and the widest vector.
+const ALIGN: usize = 64;
+
+pub(super) struct Program<L: OpLibrary> {
+    shared: Arc<Shared<L>>,
+    graph: Graph,
+    places: Vec<Place>,
+    launches: Vec<Launch<L::Plan>>,
+    host_calls: Vec<HostCall>,
+    /// Launches and host calls in order.
+    items: Vec<Item>,
+    constants: Block<L::Memory>,
+    /// Bytes of planned values; the workspace follows them.
+    arena_bytes: usize,
+    workspace_bytes: usize,
+    report: CompileReport,
+}
+
+/// Where a value lies during a run.
+#[derive(Clone, Copy)]
+enum Place {
+    Input(usize),
+    Output(usize),
+    Arena(usize),
+    Constant(usize),
+}
+
+struct Launch<P> {
+    plan: P,
+    op: Op,
+    input_types: Vec<TensorType>,
+    output_types: Vec<TensorType>,
+    inputs: Vec<ValueId>,
+    outputs: Vec<ValueId>,
+    workspace: usize,
+    path: Arc<str>,
+}
+
+enum Item {
+    Launches(Range<usize>),
+    Host(usize),
+}
+
+impl<L: OpLibrary> Program<L> {
+    pub(super) fn compile(shared: Arc<Shared<L>>, graph: &Graph, options: &CompileOptions) -> Result<Self> {
+        let start = Instant::now();
+        let library = &shared.library;
+        let lowered = lower(shared.name(), graph, options, &|op| support(library, op))?;
+        let graph = lowered.graph;
+        let in_place = |op: &OpDesc<'_>| library.in_place(op);
+        let memory = plan_memory(
+            &graph,
+            &MemoryOptions { alignment: ALIGN, bytes: &|ty: &TensorType| ty.bytes(), in_place: &in_place },
+        );
+        let mut offsets = vec![0; graph.values().len()];
+        let mut constant_bytes = 0;
+        for node in graph.nodes() {
+            if let Op::Constant(literal) = &node.op {
+                offsets[node.outputs[0].index()] = constant_bytes;
+                constant_bytes += literal.ty.bytes().next_multiple_of(ALIGN);
+            }
+        }
+        let constants = shared.alloc(constant_bytes, "constants")?;
+        let place = |v: ValueId| match memory.slot(v) {
+            Slot::Input(i) => Place::Input(i),
+            Slot::Output(i) => Place::Output(i),
+            Slot::Arena { offset } => Place::Arena(offset),
+            Slot::Constant(origin) => Place::Constant(offsets[origin.index()]),
+        };
+        let places = (0..graph.values().len()).map(|v| place(ValueId(v as u32))).collect();
+        let mut program = Self {
+            arena_bytes: memory.arena_bytes().next_multiple_of(ALIGN),
+            shared,
+            places,
+            launches: Vec::new(),
+            host_calls: Vec::new(),
+            items: Vec::new(),
+            constants,
+            workspace_bytes: 0,
+            report: CompileReport { placed: lowered.placed, ..CompileReport::default() },
+            graph,
+        };
+        program.schedule(&lowered.host, &|v| memory.renames(v), options)?;
+        program.report.launches = program.launches.len();
+        program.report.fused = program.launches.iter().filter(|l| matches!(l.op, Op::Fused(_))).count();
+        program.report.scratch_bytes = (program.arena_bytes + program.workspace_bytes) as u64;
+        program.report.compile_ms = start.elapsed().as_secs_f64() * 1e3;
+        Ok(program)
+    }
+
+    /// Plan every node; `renames` tells results that are their operand's memory under another type.
+    fn schedule(
+        &mut self,
+        host: &std::collections::HashSet<usize>,
+        renames: &dyn Fn(ValueId) -> bool,
+        options: &CompileOptions,
+    ) -> Result<()> {
+        let graph = std::mem::take(&mut self.graph);
+        let mut first = 0;
+        let mut index = 0;
+        while index < graph.nodes().len() {
+            let node = &graph.nodes()[index];
+            if host.contains(&index) {
+                let segment = (index..graph.nodes().len()).take_while(|i| host.contains(i)).count();
+                if first < self.launches.len() {
+                    self.items.push(Item::Launches(first..self.launches.len()));
+                    first = self.launches.len();
+                }
+                self.items.push(Item::Host(self.host_calls.len()));
+                self.host_calls.push(HostCall::compile(&graph, index..index + segment, options)?);
+                index += segment;
+                continue;
+            }
+            index += 1;
+            if let Op::Constant(literal) = &node.op {
+                if let Place::Constant(offset) = self.places[node.outputs[0].index()] {
+                    let region = whole(&self.constants, 0, self.shared.name())?;
+                    let bytes = literal.to_bytes();
+                    self.shared.library.write(Region { offset, bytes: bytes.len(), ..region }, &bytes)?;
+                }
+                continue;
+            }
+            if node.outputs.iter().all(|&v| renames(v)) {
+                continue;
+            }
+            let planned = graph.describe(node, |desc| {
+                self.shared.library.query(desc).map_err(|why| Error::Unsupported {
+                    device: self.shared.name().to_string(),
+                    op: describe(desc),
+                    path: node.path.to_string(),
+                    why,
+                })
+            })?;
+            self.workspace_bytes = self.workspace_bytes.max(planned.workspace);
+            self.launches.push(Launch {
+                plan: planned.plan,
+                op: node.op.clone(),
+                input_types: graph.types(&node.inputs),
+                output_types: graph.types(&node.outputs),
+                inputs: node.inputs.clone(),
+                outputs: node.outputs.clone(),
+                workspace: planned.workspace,
+                path: node.path.clone(),
+            });
+        }
+        if first < self.launches.len() {
+            self.items.push(Item::Launches(first..self.launches.len()));
+        }
+        self.graph = graph;
+        Ok(())
+    }
+
+    fn execute(&self, args: Vec<Arg>, mut trace: Option<&mut Vec<TraceEvent>>) -> Result<Vec<Buffer>> {
+        let shared = &*self.shared;
+        let start = Instant::now();
+        check_args(&self.graph, &args, shared.key, shared.name())?;
+        let mut stream = shared.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        let need = self.arena_bytes + self.workspace_bytes;
+        if stream.as_ref().is_none_or(|a| a.bytes() < need) {
+            *stream = None;
+            *stream = Some(shared.alloc(need, "the scratch of a run")?);
+        }
+        let arena = stream.as_ref().and_then(|a| a.memory()).ok_or_else(|| vanished(shared.name()))?;
+        let results = self.new_outputs()?;
+        let run = Run { program: self, args: &args, results: &results, arena };
+        for item in &self.items {
+            match item {
+                Item::Launches(range) => run.launches(range.clone(), start, trace.as_deref_mut())?,
+                Item::Host(call) => run.host(&self.host_calls[*call], start, trace.as_deref_mut())?,
+            }
+        }
+        drop(stream);
+        self.collect(args, results)
+    }
+
+    /// Blocks for the outputs that do not take over a donated one.
+    fn new_outputs(&self) -> Result<Vec<Option<Block<L::Memory>>>> {
+        let output = |(i, o): (usize, &percept_graph::Output)| match self.places[o.value.index()] {
+            Place::Output(j) if i == j => {
+                self.shared.alloc(self.graph.ty(o.value).bytes(), &format!("output '{}'", o.name)).map(Some)
+            }
+            _ => Ok(None),
+        };
+        self.graph.outputs().iter().enumerate().map(output).collect()
+    }
+
+    /// The outputs as buffers: new blocks, or the donated ones they were written into.
+    fn collect(&self, args: Vec<Arg>, results: Vec<Option<Block<L::Memory>>>) -> Result<Vec<Buffer>> {
+        let shared = &self.shared;
+        let mut args: Vec<Option<Buffer>> = args
+            .into_iter()
+            .map(|a| match a {
+                Arg::Donate(b) => Some(b),
+                Arg::Borrow(_) => None,
+            })
+            .collect();
+        let mut buffers = Vec::with_capacity(results.len());
+        for (o, block) in self.graph.outputs().iter().zip(results) {
+            let block = match (block, self.places[o.value.index()]) {
+                (Some(block), _) => block,
+                (None, Place::Input(i)) => {
+                    let donated = args[i].take().and_then(|b| b.into_storage::<Block<L::Memory>>().ok());
+                    donated
+                        .ok_or_else(|| Error::DonatedButHeld { name: self.graph.inputs()[i].name.clone() })?
+                }
+                (None, _) => return Err(vanished(shared.name())),
+            };
+            buffers.push(Buffer::new(shared.key, self.graph.ty(o.value).clone(), Layout::DENSE, block));
+        }
+        Ok(buffers)
+    }
+}
+
+/// The memory of one run.
+struct Run<'a, L: OpLibrary> {
+    program: &'a Program<L>,
+    args: &'a [Arg],
+    results: &'a [Option<Block<L::Memory>>],
+    arena: &'a L::Memory,
+}
+
+impl<'a, L: OpLibrary> Run<'a, L> {
+    fn region(&self, v: ValueId) -> Result<Region<'a, L::Memory>> {
+        let shared = &*self.program.shared;
+        let bytes = self.program.graph.ty(v).bytes();
+        match self.program.places[v.index()] {
+            Place::Input(i) => shared.region(self.args[i].buffer()).map(|r| Region { bytes, ..r }),
+            Place::Output(i) => match &self.results[i] {
+                Some(block) => whole(block, bytes, shared.name()),
+                None => Err(vanished(shared.name())),
+            },
+            Place::Arena(offset) => Ok(Region { memory: self.arena, offset, bytes }),
+            Place::Constant(offset) => {
+                whole(&self.program.constants, bytes, shared.name()).map(|r| Region { offset, ..r })
+            }
+        }
+    }
+
+    fn launches(
+        &self,
+        range: Range<usize>,
+        start: Instant,
+        trace: Option<&mut Vec<TraceEvent>>,
+    ) -> Result<()> {
+        let launches = &self.program.launches[range];
+        let values = launches.iter().flat_map(|l| l.inputs.iter().chain(&l.outputs));
+        let regions = values.map(|&v| self.region(v)).collect::<Result<Vec<_>>>()?;
+        let mut rest = &regions[..];
+        let steps: Vec<Step<'_, L>> = launches
+            .iter()
+            .map(|l| {
+                let (inputs, tail) = rest.split_at(l.inputs.len());
+                let (outputs, tail) = tail.split_at(l.outputs.len());
+                rest = tail;
+                let workspace = (l.workspace > 0).then_some(Region {
+                    memory: self.arena,
+                    offset: self.program.arena_bytes,
+                    bytes: l.workspace,
+                });
+                let op = OpDesc { op: &l.op, inputs: &l.input_types, outputs: &l.output_types };
+                Step { plan: &l.plan, op, path: &l.path, inputs, outputs, workspace }
+            })
+            .collect();
+        let library = &self.program.shared.library;
+        let Some(trace) = trace else { return library.launch_program(&steps) };
+        for step in &steps {
+            let at = start.elapsed();
+            library.launch_program(std::slice::from_ref(step))?;
+            library.synchronize()?;
+            trace.push(TraceEvent {
+                name: step.op.op.name(),
+                path: step.path.to_string(),
+                place: self.program.shared.name().to_string(),
+                start_us: at.as_secs_f64() * 1e6,
+                duration_us: (start.elapsed() - at).as_secs_f64() * 1e6,
+            });
+        }
+        Ok(())
+    }
+
+    fn host(&self, call: &HostCall, start: Instant, trace: Option<&mut Vec<TraceEvent>>) -> Result<()> {
+        let library = &self.program.shared.library;
+        let at = start.elapsed();
+        let read = |v: ValueId| {
+            let region = self.region(v)?;
+            let mut bytes = vec![0; region.bytes];
+            library.read(region, &mut bytes)?;
+            Ok(bytes)
+        };
+        let write = |v: ValueId, bytes: &[u8]| library.write(self.region(v)?, bytes);
+        call.run(&read, &write)?;
+        if let Some(trace) = trace {
+            trace.push(call.event(at, start.elapsed() - at));
+        }
+        Ok(())
+    }
+}
+
+impl<L: OpLibrary> Executable for Program<L> {
+    fn run(&self, args: Vec<Arg>) -> Result<Vec<Buffer>> {
+        self.execute(args, None)
+    }
+
+    fn run_traced(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<TraceEvent>)> {
+        let mut events = Vec::new();
+        let buffers = self.execute(args, Some(&mut events))?;
+        Ok((buffers, events))
+    }
+
+    fn report(&self) -> &CompileReport {
+        &self.report
+    }
+}

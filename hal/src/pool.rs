@@ -1,0 +1,134 @@
+//! Recycled device memory: a freed block serves the next request of about its size.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::device::MemoryUse;
+
+/// Free blocks by size, and how much is in use. Fresh memory costs page faults and driver calls; a loop that runs one
+/// program takes the same blocks again and again.
+pub struct Pool<M> {
+    free: Mutex<BTreeMap<usize, Vec<M>>>,
+    kept: AtomicU64,
+    live: AtomicU64,
+    limit: u64,
+}
+
+/// A block of memory that returns to its pool when dropped.
+pub struct Block<M> {
+    memory: Option<M>,
+    bytes: usize,
+    pool: Arc<Pool<M>>,
+}
+
+impl<M> Pool<M> {
+    /// A pool that keeps at most `limit` bytes of free blocks.
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            free: Mutex::new(BTreeMap::new()),
+            kept: AtomicU64::new(0),
+            live: AtomicU64::new(0),
+            limit,
+        })
+    }
+
+    /// A block of at least `bytes`, recycled when one of at most a quarter more is free, else from `alloc`. Its
+    /// contents are unspecified.
+    pub fn take<E>(
+        self: &Arc<Self>,
+        bytes: usize,
+        alloc: impl FnOnce(usize) -> Result<M, E>,
+    ) -> Result<Block<M>, E> {
+        let recycled = {
+            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            let fit = free.range(bytes..=bytes.saturating_add(bytes / 4)).next().map(|(size, _)| *size);
+            fit.and_then(|size| {
+                let blocks = free.get_mut(&size)?;
+                let memory = blocks.pop()?;
+                if blocks.is_empty() {
+                    free.remove(&size);
+                }
+                Some((memory, size))
+            })
+        };
+        let (memory, size) = match recycled {
+            Some((memory, size)) => {
+                self.kept.fetch_sub(size as u64, Ordering::Relaxed);
+                (memory, size)
+            }
+            None => (alloc(bytes)?, bytes),
+        };
+        self.live.fetch_add(size as u64, Ordering::Relaxed);
+        Ok(Block { memory: Some(memory), bytes: size, pool: self.clone() })
+    }
+
+    /// Bytes in blocks someone holds, and in free ones.
+    pub fn usage(&self) -> MemoryUse {
+        MemoryUse { buffers: self.live.load(Ordering::Relaxed), scratch: self.kept.load(Ordering::Relaxed) }
+    }
+
+    /// Free every block nobody holds.
+    pub fn clear(&self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.kept.store(0, Ordering::Relaxed);
+    }
+}
+
+impl<M> Block<M> {
+    /// The memory; `None` never, but while the block is being dropped.
+    pub fn memory(&self) -> Option<&M> {
+        self.memory.as_ref()
+    }
+
+    /// Its size, at least what was asked for.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl<M> Drop for Block<M> {
+    fn drop(&mut self) {
+        let size = self.bytes as u64;
+        self.pool.live.fetch_sub(size, Ordering::Relaxed);
+        let Some(memory) = self.memory.take() else { return };
+        if self.pool.kept.load(Ordering::Relaxed) + size <= self.pool.limit {
+            self.pool.kept.fetch_add(size, Ordering::Relaxed);
+            let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
+            free.entry(self.bytes).or_default().push(memory);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn take(pool: &Arc<Pool<Vec<u8>>>, bytes: usize) -> Block<Vec<u8>> {
+        pool.take(bytes, |n| Ok::<_, Infallible>(vec![0; n])).unwrap()
+    }
+
+    #[test]
+    fn blocks_come_back_and_serve_again() {
+        let pool = Pool::new(1000);
+        let first = take(&pool, 100);
+        let address = first.memory().unwrap().as_ptr();
+        drop(first);
+        assert_eq!(pool.usage(), MemoryUse { buffers: 0, scratch: 100 });
+        let again = take(&pool, 90);
+        assert_eq!(again.memory().unwrap().as_ptr(), address);
+        assert_eq!(take(&pool, 10).bytes(), 10);
+        assert_eq!(pool.usage().buffers, 100);
+    }
+
+    #[test]
+    fn the_limit_holds() {
+        let pool = Pool::new(100);
+        drop([take(&pool, 80), take(&pool, 80)]);
+        assert_eq!(pool.usage(), MemoryUse { buffers: 0, scratch: 80 });
+        pool.clear();
+        assert_eq!(pool.usage(), MemoryUse::default());
+    }
+}
