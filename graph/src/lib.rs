@@ -3,6 +3,7 @@
 //! Model code runs over [`Tensor`] handles and records a [`Graph`]; everything after that is a function from graph to
 //! graph. Nothing here does I/O or knows a device.
 
+mod autodiff;
 mod composite;
 mod decompose;
 mod dtype;
@@ -18,6 +19,7 @@ mod tensor_type;
 mod text;
 mod trace;
 
+pub use autodiff::{grad, grad_graph};
 pub use composite::{Activation, AttentionSpec, Composite, Interpolation, PoolKind};
 pub use decompose::decompose;
 pub use dtype::{DType, UnknownDType};

@@ -209,7 +209,8 @@ impl Trace {
         Tensor { trace: self.clone(), id: None }
     }
 
-    fn same(&self, other: &Trace) -> bool {
+    /// Whether both handles are of one recording.
+    pub(crate) fn same(&self, other: &Trace) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
 

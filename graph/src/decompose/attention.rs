@@ -62,7 +62,7 @@ fn operands(spec: &AttentionSpec, x: &[Tensor]) -> Operands {
         let [b, hk, s, d] = [kv.dim(0), kv.dim(1), kv.dim(2), kv.dim(3)];
         kv.broadcast([b, hk, groups, s, d], [0, 1, 3, 4]).reshape([b, hk * groups, s, d])
     };
-    let (k, mut v) = (repeated(&x[1]), repeated(&x[2]));
+    let (mut k, mut v) = (repeated(&x[1]), repeated(&x[2]));
     let [b, t, s] = [q.dim(0), q.dim(2), k.dim(2)];
     let trace = q.trace();
     let dims = [b, t, s];
@@ -94,8 +94,9 @@ fn operands(spec: &AttentionSpec, x: &[Tensor]) -> Operands {
     }
     if let (Some(n), true) = (kv_len, t > 0) {
         let live = key.lt(&n.broadcast(dims, [0]));
-        // What lies beyond the live keys is unspecified: a NaN there must not reach the sums as 0 * NaN.
-        let rows = live.narrow(1, 0, t.min(1)).reshape([b, 1, s, 1]);
+        // What lies beyond the live keys is unspecified: a NaN there must not reach a sum as 0 * NaN.
+        let rows = live.narrow(1, 0, 1).reshape([b, 1, s, 1]);
+        k = rows.select(&k, &k.like(0.0));
         v = rows.select(&v, &v.like(0.0));
         rules.push(live);
     }
@@ -139,7 +140,7 @@ pub fn attention(spec: &AttentionSpec, x: &[Tensor]) -> Vec<Tensor> {
     let total = p.sum([3]);
     let safe = nothing.select(&total.like(1.0), &total);
     let out = (&p / over_keys(&safe, &p)).dot(&o.v, (&[0, 1], &[0, 1]), (&[3], &[2]));
-    vec![out.cast(x[0].dtype()), nothing.select(&max, &(total.log() + shift))]
+    vec![out.cast(x[0].dtype()), nothing.select(&max, &(safe.log() + shift))]
 }
 
 pub fn attention_grad(spec: &AttentionSpec, x: &[Tensor]) -> Vec<Tensor> {
@@ -171,6 +172,9 @@ pub fn attention_grad(spec: &AttentionSpec, x: &[Tensor]) -> Vec<Tensor> {
 pub fn kv_append(cache: &Tensor, new: &Tensor, pos: &Tensor, table: Option<&Tensor>) -> Tensor {
     let [slots, hk, page, d] = [cache.dim(0), cache.dim(1), cache.dim(2), cache.dim(3)];
     let [b, t] = [new.dim(0), new.dim(2)];
+    if cache.ty().numel() == 0 || table.is_some_and(|t| t.dim(1) == 0) {
+        return cache.clone();
+    }
     let trace = cache.trace();
     let dims = [b, hk, t];
     let at = trace.iota(DType::I32, dims, 2) + pos.broadcast(dims, [0]);

@@ -51,11 +51,12 @@ pub fn activate(x: &Tensor, a: Activation) -> Tensor {
         }
         Activation::Silu => x * x.logistic(),
         Activation::QuickGelu => x * (x * 1.702).logistic(),
-        Activation::Relu => x.maximum(&x.like(0.0)),
+        // Not a maximum: the derivative at 0 is 0, and NaN stays.
+        Activation::Relu => x.le(&x.like(0.0)).select(&x.like(0.0), x),
     }
 }
 
-/// Rows less their maximum, with -inf rows kept at -inf rather than NaN where a finite maximum does not exist.
+/// Rows less their maximum; a row of -inf alone has no softmax and becomes NaN.
 fn shifted(x: &Tensor) -> Tensor {
     let max = x.max([last(x)]);
     x - over_rows(&max, x)
@@ -112,8 +113,8 @@ pub fn cross_entropy_grad(
         let even = x.like(smoothing as f64 / x.dim(1) as f64);
         let hot = &even + (1.0 - smoothing as f64);
         let target = one_hot(labels, x).select(&hot, &even);
-        let g = counted(labels, ignore).select(g, &g.like(0.0));
-        (p - target) * over_rows(&g, x)
+        // Chosen last, so that logits of ignored rows may be anything, NaN included.
+        over_rows(&counted(labels, ignore), x).select(&((p - target) * over_rows(g, x)), &x.like(0.0))
     })
 }
 
@@ -175,7 +176,8 @@ pub fn adamw(x: &[Tensor], beta1: f32, beta2: f32, eps: f32, weight_decay: f32) 
     let (b1, b2) = (beta1 as f64, beta2 as f64);
     let m = m * b1 + g * (1.0 - b1);
     let v = v * b2 + g * g * (1.0 - b2);
-    let correction = |b: f64| step.like(1.0) - step.like(b).pow(step);
+    // 1 - beta^step without cancellation.
+    let correction = |b: f64| (step * b.ln()).expm1().neg();
     let update = (&m / correction(b1)) / ((&v / correction(b2)).sqrt() + eps as f64);
     let decayed = p - p * lr * weight_decay as f64;
     vec![decayed - update * lr, m, v]

@@ -13,16 +13,14 @@ fn rotate_left(x: &Tensor, by: u32) -> Tensor {
     x.shl(&x.like(by as f64)).or(&x.shr(&x.like((32 - by) as f64)))
 }
 
-/// Threefry-2x32 with 20 rounds: word 0 of the block with counter (index, stream).
-pub fn bits(seed: &Tensor, stream: u32, dims: &[usize]) -> Tensor {
-    let trace = seed.trace();
-    let n: usize = dims.iter().product();
-    let key = |i: usize| seed.narrow(0, i, i + 1).reshape([]);
-    let (k0, k1) = (key(0), key(1));
+/// Both words of Threefry-2x32 with 20 rounds of the counter (a, b), elementwise, under a key of two scalars.
+fn threefry(key: [Tensor; 2], counter: [Tensor; 2]) -> [Tensor; 2] {
+    let [k0, k1] = key;
     let k2 = k0.xor(&k1).xor(&k0.like(PARITY as f64));
     let keys = [k0, k1, k2];
-    let mut a = trace.iota(DType::U32, [n], 0) + &keys[0];
-    let mut b = trace.full(DType::U32, [n], stream as f64) + &keys[1];
+    let [mut a, mut b] = counter;
+    a = &a + &keys[0];
+    b = &b + &keys[1];
     for round in 0..20 {
         a = &a + &b;
         b = rotate_left(&b, ROTATIONS[round % 8]).xor(&a);
@@ -32,5 +30,15 @@ pub fn bits(seed: &Tensor, stream: u32, dims: &[usize]) -> Tensor {
             b = &b + &keys[(injection + 1) % 3] + injection as f64;
         }
     }
-    a.reshape(dims.to_vec())
+    [a, b]
+}
+
+/// The first words of the blocks with counters (index, stream) under the key `seed`.
+pub fn bits(seed: &Tensor, stream: u32, dims: &[usize]) -> Tensor {
+    let trace = seed.trace();
+    let n: usize = dims.iter().product();
+    let key = [0, 1].map(|i| seed.narrow(0, i, i + 1).reshape([]));
+    let counter = [trace.iota(DType::U32, [n], 0), trace.full(DType::U32, [n], stream as f64)];
+    let [first, _] = threefry(key, counter);
+    first.reshape(dims.to_vec())
 }

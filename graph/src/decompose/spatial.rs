@@ -94,37 +94,41 @@ pub fn pool(x: &Tensor, kind: PoolKind, window: &[usize], stride: &[usize]) -> T
 }
 
 pub fn upsample(x: &Tensor, size: [usize; 2], kind: Interpolation) -> Tensor {
-    in_f32(x, |x| {
-        let along = |t: &Tensor, axis: usize, to: usize| {
-            let weights = interpolation_matrix(t.dim(axis), to, kind);
-            let ty = TensorType::new(DType::F32, [to, t.dim(axis)]);
-            let m = Literal::dense(ty, &weights).map(|l| t.trace().constant(l));
-            m.map_or_else(|| t.trace().poison(), |m| t.dot(&m, (&[], &[]), (&[axis], &[1])))
-        };
-        // The contracted axis leaves and the new one comes last: height goes first, then width.
-        along(&along(x, 2, size[0]), 2, size[1])
-    })
+    in_f32(x, |x| along(&along(x, 2, size[0], kind), 3, size[1], kind))
 }
 
-/// Row i holds the weights of the source pixels that make pixel i; row-major [to, from].
-fn interpolation_matrix(from: usize, to: usize, kind: Interpolation) -> Vec<f64> {
-    let mut m = vec![0.0; to * from];
+/// Resize one dimension: each element is its lower source pixel, or a blend of that and the next.
+fn along(x: &Tensor, axis: usize, to: usize, kind: Interpolation) -> Tensor {
+    let trace = x.trace();
+    let from = x.dim(axis);
     let last = from.saturating_sub(1);
-    for i in 0..to {
-        let source = match kind {
-            Interpolation::Nearest => (i * from / to) as f64,
-            Interpolation::Bilinear { align_corners: true } if to > 1 => {
-                i as f64 * last as f64 / (to - 1) as f64
-            }
-            Interpolation::Bilinear { align_corners: true } => 0.0,
-            Interpolation::Bilinear { align_corners: false } => {
-                ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).clamp(0.0, last as f64)
-            }
-        };
-        let low = (source.floor() as usize).min(last);
-        let share = source - low as f64;
-        m[i * from + low] += 1.0 - share;
-        m[i * from + (low + 1).min(last)] += share;
+    let sources: Vec<f64> = (0..to).map(|i| source(i, from, to, kind).clamp(0.0, last as f64)).collect();
+    let low: Vec<f64> = sources.iter().map(|s| s.floor()).collect();
+    let pick = |at: &[f64]| match Literal::dense(TensorType::new(DType::I32, [to]), at) {
+        Some(indices) => x.gather(&trace.constant(indices), axis),
+        None => trace.poison(),
+    };
+    if kind == Interpolation::Nearest {
+        return pick(&low);
     }
-    m
+    let high: Vec<f64> = low.iter().map(|l| (l + 1.0).min(last as f64)).collect();
+    let share: Vec<f64> = sources.iter().zip(&low).map(|(s, l)| s - l).collect();
+    let (low, high) = (pick(&low), pick(&high));
+    let share = match Literal::dense(TensorType::new(DType::F32, [to]), &share) {
+        Some(share) => trace.constant(share).broadcast(low.dims(), [axis]),
+        None => trace.poison(),
+    };
+    &low * (share.like(1.0) - &share) + high * share
+}
+
+/// Where pixel `i` of `to` lies among `from` source pixels.
+fn source(i: usize, from: usize, to: usize, kind: Interpolation) -> f64 {
+    match kind {
+        Interpolation::Nearest => (i * from / to) as f64,
+        Interpolation::Bilinear { align_corners: true } if to > 1 => {
+            (i * from.saturating_sub(1)) as f64 / (to - 1) as f64
+        }
+        Interpolation::Bilinear { align_corners: true } => 0.0,
+        Interpolation::Bilinear { align_corners: false } => (i as f64 + 0.5) * from as f64 / to as f64 - 0.5,
+    }
 }

@@ -1,0 +1,95 @@
+//! Elementwise operations.
+
+use super::{Gradients, Step, zeros_like};
+use crate::op::{Binary, Unary};
+use crate::trace::Tensor;
+
+pub fn unary(s: &Step, kind: Unary) -> Option<Tensor> {
+    let (x, y) = (&s.x[0], &s.y[0]);
+    s.when(0, || {
+        let g = s.g();
+        match kind {
+            Unary::Neg => g.neg(),
+            Unary::Abs => g * x.sign(),
+            Unary::Exp => g * y,
+            Unary::Expm1 => g * (y + 1.0),
+            Unary::Log => g / x,
+            Unary::Log1p => g / (x + 1.0),
+            Unary::Sqrt => g * 0.5 / y,
+            Unary::Rsqrt => g * -0.5 * (y * y * y),
+            Unary::Sin => g * x.cos(),
+            Unary::Cos => g * x.sin().neg(),
+            Unary::Tanh => g * (y.like(1.0) - y * y),
+            Unary::Erf => g * (x * x).neg().exp() * std::f64::consts::FRAC_2_SQRT_PI,
+            Unary::Logistic => g * y * (y.like(1.0) - y),
+            Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round => zeros_like(x),
+            // Not on floats, or not to floats: no gradient comes here.
+            Unary::Not | Unary::IsFinite => zeros_like(x),
+        }
+    })
+}
+
+pub fn binary(s: &Step, kind: Binary) -> Gradients {
+    let (a, b, y) = (&s.x[0], &s.x[1], &s.y[0]);
+    let g = s.g();
+    let zero = || g.like(0.0);
+    let pair = |da: &dyn Fn() -> Tensor, db: &dyn Fn() -> Tensor| vec![s.when(0, da), s.when(1, db)];
+    // The whole gradient where this operand is the better one, half of it where they are equal.
+    let preferred = |better: Tensor| {
+        let tie = a.eq(b).select(&(&g * 0.5), &zero());
+        better.select(&g, &tie)
+    };
+    match kind {
+        Binary::Add => pair(&|| g.clone(), &|| g.clone()),
+        Binary::Sub => pair(&|| g.clone(), &|| g.neg()),
+        Binary::Mul => pair(&|| &g * b, &|| &g * a),
+        Binary::Div => pair(&|| &g / b, &|| &g * y.neg() / b),
+        // a % b = a - b trunc(a / b), and trunc is flat.
+        Binary::Rem => pair(&|| g.clone(), &|| {
+            let ratio = a / b;
+            &g * (ratio.abs().floor() * ratio.sign()).neg()
+        }),
+        Binary::Pow => pair(
+            &|| {
+                // b a^(b-1) with b = 0 is 0 even where a is.
+                let slope = b * a.pow(&(b - 1.0));
+                &g * b.eq(&zero()).select(&zero(), &slope)
+            },
+            &|| {
+                // a^b log(a) tends to 0 with a.
+                let base = a.eq(&zero()).select(&a.like(1.0), a);
+                &g * y * base.log()
+            },
+        ),
+        Binary::Max => pair(&|| preferred(a.gt(b)), &|| preferred(b.gt(a))),
+        Binary::Min => pair(&|| preferred(a.lt(b)), &|| preferred(b.lt(a))),
+        // Not on floats.
+        Binary::And | Binary::Or | Binary::Xor | Binary::Shl | Binary::Shr => vec![None, None],
+    }
+}
+
+pub fn select(s: &Step) -> Gradients {
+    let g = s.g();
+    let zero = g.like(0.0);
+    let p = &s.x[0];
+    vec![None, s.when(1, || p.select(&g, &zero)), s.when(2, || p.select(&zero, &g))]
+}
+
+/// Exactly one operand of a clamp gets the gradient: the bound x is strictly beyond, the upper one first.
+pub fn clamp(s: &Step) -> Gradients {
+    let (low, x, high) = (&s.x[0], &s.x[1], &s.x[2]);
+    let g = s.g();
+    let zero = g.like(0.0);
+    let above = x.maximum(low).gt(high);
+    let below = x.lt(low);
+    vec![
+        s.when(0, || above.select(&zero, &below.select(&g, &zero))),
+        s.when(1, || above.or(&below).select(&zero, &g)),
+        s.when(2, || above.select(&g, &zero)),
+    ]
+}
+
+/// Between floats the bits mean the same number.
+pub fn bitcast(s: &Step) -> Gradients {
+    vec![s.when(0, || s.g())]
+}
