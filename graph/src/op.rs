@@ -208,7 +208,8 @@ pub enum Op {
         /// The dimension that counts.
         axis: usize,
     },
-    /// Convert: to float rounds to nearest even, float to integer truncates and saturates (NaN is 0), to bool is `!= 0`.
+    /// Convert: to float rounds to nearest even, float to integer truncates and saturates (NaN is 0),
+    /// integer to integer keeps the low bits, to bool is `!= 0`.
     Cast {
         /// Dtype of the result.
         to: DType,
