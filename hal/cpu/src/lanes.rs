@@ -84,6 +84,9 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
     /// Sixteen truth values.
     type M: Copy;
 
+    /// Result vectors of a register tile of four rows: as many as the registers hold.
+    const TILE: usize;
+
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; WIDTH]) -> Self::F;
     fn store(self, x: Self::F, to: &mut [f32; WIDTH]);
@@ -144,6 +147,18 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
     /// The greatest lane, NaN ignored as by [`Lanes::max`].
     fn greatest(self, a: Self::F) -> f32;
 
+    /// Row `i` of the result is lane `i` of every row.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::F; WIDTH]) -> [Self::F; WIDTH] {
+        let (mut from, mut to) = ([[0.0; WIDTH]; WIDTH], [[0.0; WIDTH]; WIDTH]);
+        for (row, from) in rows.iter().zip(&mut from) {
+            self.store(*row, from);
+        }
+        for (i, to) in to.iter_mut().enumerate() {
+            *to = from.map(|row| row[i]);
+        }
+        to.each_ref().map(|row| self.load(row))
+    }
     /// Loads fewer than sixteen values, the rest of the lanes are `fill`.
     #[inline(always)]
     fn load_first(self, x: &[f32], fill: f32) -> Self::F {

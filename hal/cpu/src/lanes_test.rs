@@ -57,3 +57,26 @@ fn halves_round_to_nearest_even_and_keep_nan() {
         }
     });
 }
+
+simd! {
+    fn transposed(l, x: &[[f32; WIDTH]; WIDTH]) -> [[f32; WIDTH]; WIDTH] {
+        let mut out = [[0.0; WIDTH]; WIDTH];
+        for (row, out) in l.transpose(x.each_ref().map(|row| l.load(row))).into_iter().zip(&mut out) {
+            l.store(row, out);
+        }
+        out
+    }
+}
+
+#[test]
+fn a_transpose_exchanges_rows_and_lanes() {
+    let x: [[f32; WIDTH]; WIDTH] = std::array::from_fn(|i| std::array::from_fn(|j| (i * WIDTH + j) as f32));
+    on_every_isa(|isa| {
+        let t = transposed(&x);
+        for i in 0..WIDTH {
+            for j in 0..WIDTH {
+                assert_eq!(t[i][j], x[j][i], "{isa:?} {i} {j}");
+            }
+        }
+    });
+}

@@ -1,5 +1,6 @@
 //! The CPU device: SIMD kernels behind the op-library adapter.
 
+mod attention;
 mod element;
 mod fused;
 mod kernel;
@@ -10,6 +11,7 @@ pub mod pool;
 mod rows;
 mod scratch;
 mod softmax;
+mod tile;
 mod vector_math;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use percept_graph::{Composite, Op, OpDesc};
 
 use crate::kernel::Kernel;
-use crate::{fused, norm, softmax};
+use crate::{attention, fused, norm, softmax};
 
 /// The kernel for an operation; `None` where it has to be decomposed.
 pub(crate) fn plan(desc: &OpDesc<'_>) -> Option<Kernel> {
@@ -15,6 +15,8 @@ pub(crate) fn plan(desc: &OpDesc<'_>) -> Option<Kernel> {
 
 fn plan_composite(desc: &OpDesc<'_>, composite: &Composite) -> Option<Kernel> {
     match *composite {
+        Composite::Attention(ref spec) => attention::attention(desc, spec),
+        Composite::AttentionGrad(ref spec) => attention::attention_grad(desc, spec),
         Composite::Softmax => softmax::softmax(desc),
         Composite::LogSoftmax => softmax::log_softmax(desc),
         Composite::CrossEntropy { ignore, label_smoothing } => {

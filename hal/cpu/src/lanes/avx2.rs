@@ -70,6 +70,7 @@ impl Lanes for Avx2 {
     type F = F;
     type I = I;
     type M = F;
+    const TILE: usize = 1;
 
     both! {
         fn add(a: F, b: F) -> F { _mm256_add_ps }

@@ -33,6 +33,7 @@ impl Lanes for Avx512 {
     type F = __m512;
     type I = __m512i;
     type M = __mmask16;
+    const TILE: usize = 4;
 
     intrinsics! {
         fn splat(x: f32) -> __m512 { _mm512_set1_ps(x) }
@@ -85,6 +86,38 @@ impl Lanes for Avx512 {
         fn greatest(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
     }
 
+    #[inline(always)]
+    fn transpose(self, rows: [__m512; WIDTH]) -> [__m512; WIDTH] {
+        let mut a = rows;
+        // SAFETY: the token proves the features.
+        unsafe {
+            // Pairs of rows, then quadruples: each 128-bit part holds a transposed 4x4 block.
+            for i in (0..WIDTH).step_by(2) {
+                (a[i], a[i + 1]) = (_mm512_unpacklo_ps(a[i], a[i + 1]), _mm512_unpackhi_ps(a[i], a[i + 1]));
+            }
+            for i in (0..WIDTH).step_by(4) {
+                let [p, q, r, s] = [a[i], a[i + 1], a[i + 2], a[i + 3]].map(|x| _mm512_castps_pd(x));
+                a[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(p, r));
+                a[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(p, r));
+                a[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(q, s));
+                a[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(q, s));
+            }
+            // The blocks themselves are transposed: row group g, part p goes to row group p, part g.
+            let mut out = a;
+            for j in 0..4 {
+                let [p, q, r, s] = [a[j], a[4 + j], a[8 + j], a[12 + j]];
+                let (low_pq, high_pq) =
+                    (_mm512_shuffle_f32x4::<0x44>(p, q), _mm512_shuffle_f32x4::<0xee>(p, q));
+                let (low_rs, high_rs) =
+                    (_mm512_shuffle_f32x4::<0x44>(r, s), _mm512_shuffle_f32x4::<0xee>(r, s));
+                out[j] = _mm512_shuffle_f32x4::<0x88>(low_pq, low_rs);
+                out[4 + j] = _mm512_shuffle_f32x4::<0xdd>(low_pq, low_rs);
+                out[8 + j] = _mm512_shuffle_f32x4::<0x88>(high_pq, high_rs);
+                out[12 + j] = _mm512_shuffle_f32x4::<0xdd>(high_pq, high_rs);
+            }
+            out
+        }
+    }
     #[inline(always)]
     fn any(self, mask: __mmask16) -> bool {
         mask != 0
