@@ -1,0 +1,86 @@
+//! Files in the user's cache folder: whole or absent, and ignored when damaged.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 8] = b"percept1";
+
+/// The folder for one adapter with one driver: a driver update starts a fresh one.
+///
+/// `PERCEPT_CACHE_DIR` replaces the user's cache folder; `None` when the user has none.
+pub(crate) fn folder(adapter: &str, driver: &str) -> Option<PathBuf> {
+    let base = match std::env::var_os("PERCEPT_CACHE_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => directories::ProjectDirs::from("", "", "percept")?.cache_dir().to_path_buf(),
+    };
+    let name: String = format!("{adapter} {driver}")
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .take(120)
+        .collect();
+    Some(base.join("wgpu").join(name))
+}
+
+/// The contents of a file written by [`store`]; `None` when it is missing, cut short or altered.
+pub(crate) fn load(path: &Path) -> Option<Vec<u8>> {
+    let bytes = fs::read(path).ok()?;
+    let (head, body) = bytes.split_at_checked(16)?;
+    let sum = u64::from_le_bytes(head[8..].try_into().ok()?);
+    (head.starts_with(MAGIC) && sum == checksum(body)).then(|| body.to_vec())
+}
+
+/// Write a file so that readers see the old contents or the new ones.
+pub(crate) fn store(path: &Path, body: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.{}.{}", std::process::id(), unique()));
+    let mut file = fs::File::create(&temporary)?;
+    let written = file
+        .write_all(MAGIC)
+        .and_then(|()| file.write_all(&checksum(body).to_le_bytes()))
+        .and_then(|()| file.write_all(body))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The failure to write is what gets reported; a leftover is only litter.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn unique() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}
+
+/// FNV-1a, 64 bits.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ b as u64).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_files_are_ignored() {
+        let dir = std::env::temp_dir().join(format!("percept-disk-{}", std::process::id()));
+        let path = dir.join("a").join("tuning.json");
+        assert_eq!(load(&path), None);
+        store(&path, b"one").unwrap();
+        store(&path, b"another").unwrap();
+        assert_eq!(load(&path).as_deref(), Some(&b"another"[..]));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
+
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(load(&path), None, "altered");
+        fs::write(&path, &bytes[..10]).unwrap();
+        assert_eq!(load(&path), None, "cut short");
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
