@@ -12,3 +12,4 @@ pub use cse::eliminate_common_subexpressions;
 pub use dce::eliminate_dead_code;
 pub use fuse::{FuseOptions, fuse};
 pub use memory::{Memory, MemoryOptions, Slot, plan_memory};
+pub use rewrite::Rewrite;
