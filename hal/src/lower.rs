@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use percept_graph::passes::{
-    FuseOptions, Rewrite, eliminate_common_subexpressions, eliminate_dead_code, fuse,
+    FuseOptions, PassOptions, Rewrite, eliminate_common_subexpressions, eliminate_dead_code, fuse, pipeline,
 };
 use percept_graph::{Graph, Node, Op, OpDesc, ValueId, decompose};
 
@@ -42,7 +42,7 @@ pub fn lower(
     graph.nodes().iter().try_for_each(|node| expansion.node(node))?;
     let placed = expansion.placed;
     let expanded = expansion.rewrite.finish()?;
-    let mut graph = own_outputs(&eliminate_dead_code(&eliminate_common_subexpressions(&expanded)?)?)?;
+    let mut graph = own_outputs(&pipeline(&expanded, &PassOptions { fuse: None })?)?;
     if options.fuse {
         graph = split_unsupported(&fuse(&graph, &FuseOptions::default())?, supports)?;
     }
