@@ -21,6 +21,7 @@ mod tensor_type;
 mod text;
 mod trace;
 
+pub use autodiff::cases::{GradientCase, gradient_cases};
 pub use autodiff::{grad, grad_graph};
 pub use composite::{Activation, AttentionSpec, Composite, Interpolation, PoolKind};
 pub use decompose::decompose;

@@ -7,6 +7,7 @@
 //! Where a function has a kink the choice is: `max`, `min` and their reductions share the gradient evenly among equal
 //! operands; `clamp` gives it to x on its bounds; `abs`, `relu` and the rounding functions give 0 there.
 
+pub mod cases;
 mod composite;
 mod dot;
 mod elementwise;
