@@ -8,6 +8,7 @@ mod device;
 mod error;
 mod fallback;
 mod kernel_device;
+mod kernel_trial;
 mod lower;
 mod op_library;
 mod pool;
@@ -19,6 +20,7 @@ pub use device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pend
 pub use error::{Error, Result};
 pub use fallback::HostCall;
 pub use kernel_device::{Command, Dispatch, KernelDevice, KernelLimits, Window};
+pub use kernel_trial::{Rejection, TrialCase, try_kernel};
 pub use lower::{Lowered, describe, is_structural, lower};
 pub use op_library::{LibraryDevice, OpLibrary, Planned, Region, Step};
 pub use pool::{Block, Pool};
