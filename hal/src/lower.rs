@@ -4,6 +4,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use percept_graph::passes::{
+    FuseOptions, PassOptions, Rewrite, eliminate_common_subexpressions, eliminate_dead_code, fuse, pipeline,
+};
 use percept_graph::{Graph, Node, Op, OpDesc, ValueId, decompose};
 
 use crate::device::{CompileOptions, Support};
@@ -33,11 +36,16 @@ pub fn lower(
     options: &CompileOptions,
     supports: &dyn Fn(&OpDesc<'_>) -> Support,
 ) -> Result<Lowered> {
+    let graph = eliminate_dead_code(&eliminate_common_subexpressions(graph)?)?;
     let mut expansion =
-        Expansion { device, options, supports, graph: Graph::new(graph.name()), placed: Vec::new() };
-    let expanded = expansion.run(graph)?;
+        Expansion { device, options, supports, rewrite: Rewrite::new(&graph)?, placed: Vec::new() };
+    graph.nodes().iter().try_for_each(|node| expansion.node(node))?;
     let placed = expansion.placed;
-    let graph = own_outputs(&expanded)?;
+    let expanded = expansion.rewrite.finish()?;
+    let mut graph = own_outputs(&pipeline(&expanded, &PassOptions { fuse: None })?)?;
+    if options.fuse {
+        graph = split_unsupported(&fuse(&graph, &FuseOptions::default())?, supports)?;
+    }
     let mut host = graph
         .nodes()
         .iter()
@@ -59,26 +67,21 @@ struct Expansion<'a> {
     device: &'a str,
     options: &'a CompileOptions,
     supports: &'a dyn Fn(&OpDesc<'_>) -> Support,
-    graph: Graph,
+    rewrite: Rewrite<'a>,
     placed: Vec<Placed>,
 }
 
 impl Expansion<'_> {
-    fn run(&mut self, source: &Graph) -> Result<Graph> {
-        let mut map = copy_inputs(source, &mut self.graph)?;
-        for node in source.nodes() {
-            let inputs: Vec<ValueId> = node.inputs.iter().map(|v| map[v.index()]).collect();
-            let (outputs, placement, reason) = self.place(node, &inputs, &node.path)?;
-            for (from, to) in node.outputs.iter().zip(outputs) {
-                map[from.index()] = to;
-            }
-            if !is_structural(&node.op) {
-                let op = node.op.name();
-                self.placed.push(Placed { op, path: node.path.to_string(), placement, reason });
-            }
+    fn node(&mut self, node: &Node) -> Result<()> {
+        let inputs = self.rewrite.operands(node);
+        let (outputs, placement, reason) = self.place(node, &inputs, &node.path)?;
+        for (&from, to) in node.outputs.iter().zip(outputs) {
+            self.rewrite.replace(from, to);
         }
-        copy_outputs(source, &mut self.graph, &map)?;
-        Ok(std::mem::take(&mut self.graph))
+        if !is_structural(&node.op) {
+            self.placed.push(Placed { op: node.op.name(), path: node.path.to_string(), placement, reason });
+        }
+        Ok(())
     }
 
     /// Add a node natively, decomposed, or for the host.
@@ -88,12 +91,12 @@ impl Expansion<'_> {
         inputs: &[ValueId],
         path: &Arc<str>,
     ) -> Result<(Vec<ValueId>, Placement, String)> {
-        let types = self.graph.types(inputs);
+        let types = self.rewrite.graph().types(inputs);
         let outputs = percept_graph::infer(&node.op, &types).unwrap_or_default();
         let desc = OpDesc { op: &node.op, inputs: &types, outputs: &outputs };
         let answer = if is_structural(&node.op) { Support::Native } else { (self.supports)(&desc) };
         if answer == Support::Native {
-            let outputs = self.graph.add(node.op.clone(), inputs, path)?;
+            let outputs = self.rewrite.add(node.op.clone(), inputs, path)?;
             return Ok((outputs, Placement::Native, String::new()));
         }
         let reason = match answer {
@@ -142,7 +145,7 @@ impl Expansion<'_> {
         if self.options.host.is_none() {
             return Err(refused(format!("{reason}; there is no host device to run it on")));
         }
-        let outputs = self.graph.add(node.op.clone(), inputs, path)?;
+        let outputs = self.rewrite.add(node.op.clone(), inputs, path)?;
         Ok((outputs, Placement::Host, reason))
     }
 }
@@ -156,19 +159,29 @@ pub fn describe(desc: &OpDesc<'_>) -> String {
 /// Give every output a value of its own: an output that is an input, a constant, or named twice is copied, unless it
 /// is the very input it replaces.
 fn own_outputs(source: &Graph) -> Result<Graph> {
-    let mut graph = Graph::new(source.name());
-    let mut map = copy_inputs(source, &mut graph)?;
-    for node in source.nodes() {
-        copy_node(source, &mut graph, &mut map, node)?;
-    }
     let mut taken = HashSet::new();
-    for o in source.outputs() {
+    let needs_copy: Vec<bool> = source
+        .outputs()
+        .iter()
+        .map(|o| {
+            let input = source.inputs().iter().position(|i| i.value == o.value);
+            let constant = matches!(source.producer(o.value).map(|n| &n.op), Some(Op::Constant(_)));
+            let in_place = input.is_some() && input == o.alias;
+            !in_place && (input.is_some() || constant || !taken.insert(o.value))
+        })
+        .collect();
+    if !needs_copy.contains(&true) {
+        return Ok(source.clone());
+    }
+    let mut graph = Graph::new(source.name());
+    let mut map = vec![ValueId(0); source.values().len()];
+    for i in source.inputs() {
+        map[i.value.index()] = graph.add_input(i.name.clone(), i.role, source.ty(i.value).clone())?;
+    }
+    copy_nodes(source, &mut map, |op, inputs, path| Ok(graph.add(op, inputs, path)?))?;
+    for (o, copy) in source.outputs().iter().zip(needs_copy) {
         let v = map[o.value.index()];
-        let input = graph.inputs().iter().position(|i| i.value == v);
-        let constant = matches!(graph.producer(v).map(|n| &n.op), Some(Op::Constant(_)));
-        let in_place = input.is_some() && input == o.alias;
-        let shared = !in_place && (input.is_some() || constant || !taken.insert(v));
-        let v = if shared { graph.add(Op::Barrier, &[v], &Arc::from(""))?[0] } else { v };
+        let v = if copy { graph.add(Op::Barrier, &[v], &Arc::from(""))?[0] } else { v };
         graph.add_output(o.name.clone(), v, o.alias)?;
     }
     Ok(graph)
@@ -176,50 +189,103 @@ fn own_outputs(source: &Graph) -> Result<Graph> {
 
 /// Put the nodes of fused regions that the device does not take back in the open.
 fn split_unsupported(source: &Graph, supports: &dyn Fn(&OpDesc<'_>) -> Support) -> Result<Graph> {
-    let mut graph = Graph::new(source.name());
-    let mut map = copy_inputs(source, &mut graph)?;
+    let mut rewrite = Rewrite::new(source)?;
     for node in source.nodes() {
         match &node.op {
             Op::Fused(body) if source.describe(node, |d| supports(d)) != Support::Native => {
-                let mut inner = vec![ValueId(0); body.values().len()];
-                for (input, v) in body.inputs().iter().zip(&node.inputs) {
-                    inner[input.value.index()] = map[v.index()];
+                let mut map = vec![ValueId(0); body.values().len()];
+                for (input, v) in body.inputs().iter().zip(rewrite.operands(node)) {
+                    map[input.value.index()] = v;
                 }
-                for part in body.nodes() {
-                    copy_node(body, &mut graph, &mut inner, part)?;
-                }
-                for (to, o) in node.outputs.iter().zip(body.outputs()) {
-                    map[to.index()] = inner[o.value.index()];
+                copy_nodes(body, &mut map, |op, inputs, path| Ok(rewrite.add(op, inputs, path)?))?;
+                for (&to, o) in node.outputs.iter().zip(body.outputs()) {
+                    rewrite.replace(to, map[o.value.index()]);
                 }
             }
-            _ => copy_node(source, &mut graph, &mut map, node)?,
+            _ => rewrite.copy(node)?,
         }
     }
-    copy_outputs(source, &mut graph, &map)?;
-    Ok(graph)
+    Ok(rewrite.finish()?)
 }
 
-fn copy_inputs(source: &Graph, graph: &mut Graph) -> Result<Vec<ValueId>> {
-    let mut map = vec![ValueId(0); source.values().len()];
-    for i in source.inputs() {
-        map[i.value.index()] = graph.add_input(i.name.clone(), i.role, source.ty(i.value).clone())?;
-    }
-    Ok(map)
-}
-
-fn copy_node(source: &Graph, graph: &mut Graph, map: &mut [ValueId], node: &Node) -> Result<()> {
-    debug_assert!(node.inputs.iter().all(|v| v.index() < source.values().len()));
-    let inputs: Vec<ValueId> = node.inputs.iter().map(|v| map[v.index()]).collect();
-    let outputs = graph.add(node.op.clone(), &inputs, &node.path)?;
-    for (from, to) in node.outputs.iter().zip(outputs) {
-        map[from.index()] = to;
+/// Add every node of a graph elsewhere; `map` holds where its inputs went and gets the rest.
+fn copy_nodes(
+    source: &Graph,
+    map: &mut [ValueId],
+    mut add: impl FnMut(Op, &[ValueId], &Arc<str>) -> Result<Vec<ValueId>>,
+) -> Result<()> {
+    for node in source.nodes() {
+        let inputs: Vec<ValueId> = node.inputs.iter().map(|v| map[v.index()]).collect();
+        for (from, to) in node.outputs.iter().zip(add(node.op.clone(), &inputs, &node.path)?) {
+            map[from.index()] = to;
+        }
     }
     Ok(())
 }
 
-fn copy_outputs(source: &Graph, graph: &mut Graph, map: &[ValueId]) -> Result<()> {
-    for o in source.outputs() {
-        graph.add_output(o.name.clone(), map[o.value.index()], o.alias)?;
+#[cfg(test)]
+mod tests {
+    use percept_graph::{Composite, DType, Trace};
+
+    use super::*;
+    use crate::report::Placement;
+
+    fn supports_primitives(op: &OpDesc<'_>) -> Support {
+        match op.op {
+            Op::Composite(_) | Op::Fused(_) => Support::Decompose,
+            Op::Unary(percept_graph::Unary::Erf) => Support::No("no erf".into()),
+            _ => Support::Native,
+        }
     }
-    Ok(())
+
+    fn gelu() -> Graph {
+        let t = Trace::new("gelu");
+        let _scope = t.scope("mlp");
+        let x = t.data("x", DType::F32, [4]);
+        t.output("y", &x.activate(percept_graph::Activation::GeluErf).softmax());
+        t.finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_not_native_is_named_and_refused_without_a_host() {
+        let options = CompileOptions::default();
+        let Err(e) = lower("toy", &gelu(), &options, &supports_primitives) else { panic!("erf has no home") };
+        let text = e.to_string();
+        for part in ["mlp", "erf", "f32[4]", "toy", "no erf"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn composites_decompose_until_native() {
+        let options = CompileOptions::default();
+        let all = |op: &OpDesc<'_>| match op.op {
+            Op::Composite(_) => Support::Decompose,
+            _ => Support::Native,
+        };
+        let lowered = lower("toy", &gelu(), &options, &all).unwrap();
+        let composite = |n: &Node| matches!(n.op, Op::Composite(Composite::Softmax | Composite::Activate(_)));
+        assert!(!lowered.graph.nodes().iter().any(composite));
+        assert!(lowered.graph.nodes().iter().any(|n| matches!(n.op, Op::Fused(_))));
+        assert!(lowered.host.is_empty());
+        assert_eq!(lowered.placed.len(), 2);
+        assert!(lowered.placed.iter().all(|p| p.placement == Placement::Decomposed));
+    }
+
+    #[test]
+    fn outputs_get_memory_of_their_own() {
+        let t = Trace::new("outputs");
+        let x = t.data("x", DType::F32, [4]);
+        let y = x.exp();
+        t.output("x", &x);
+        t.output("y", &y);
+        t.output("z", &y);
+        let lowered =
+            lower("toy", &t.finish().unwrap(), &CompileOptions::default(), &|_| Support::Native).unwrap();
+        let mut values: Vec<_> = lowered.graph.outputs().iter().map(|o| o.value).collect();
+        values.push(lowered.graph.inputs()[0].value);
+        values.sort_unstable();
+        values.dedup();
+        assert_eq!(values.len(), 4);
+    }
 }

@@ -16,6 +16,9 @@ pub enum Error {
     /// The system lacks something that no known package manager can install.
     #[error("{0}")]
     Missing(String),
+    /// A program answered with something other than what was agreed.
+    #[error("`{line}` answered {answer}: {why}")]
+    Answer { line: String, answer: String, why: String },
     /// The failure has been printed already.
     #[error("see above")]
     Reported,

@@ -1,8 +1,10 @@
 //! Setup, test, bench: what the commands in the README call.
 
+mod bench;
 mod command;
 mod layering;
 mod links;
+mod peers;
 mod setup;
 mod test;
 
@@ -30,12 +32,15 @@ enum Chore {
     },
     /// Install what is missing, then check format, lints and every test of the workspace.
     Test,
+    /// Time Percept on fixed settings and print one table; with --peers, beside other frameworks.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Setup { dry_run } => setup::run(dry_run),
         Chore::Test => test::run(&root()),
+        Chore::Bench(options) => bench::run(&root(), &options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

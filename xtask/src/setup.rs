@@ -167,8 +167,17 @@ pub fn run(dry_run: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lavapipe's driver file, if it is installed: tests pin it so that they run alike everywhere.
-pub fn lavapipe() -> Option<PathBuf> {
+/// Pins Vulkan to lavapipe in a command's environment, where lavapipe is installed, so that tests and
+/// peers run alike everywhere.
+pub fn pin_lavapipe(command: &mut Command) {
+    if let Some(driver) = lavapipe() {
+        // The second name is the loader's newer one for the same thing.
+        command.env("VK_ICD_FILENAMES", &driver).env("VK_DRIVER_FILES", &driver);
+    }
+}
+
+/// Lavapipe's driver file, if it is installed.
+fn lavapipe() -> Option<PathBuf> {
     vulkan_drivers(&driver_folders()).into_iter().find(|path| {
         path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("lvp_icd"))
     })

@@ -43,10 +43,7 @@ fn step(name: &'static str, failed: &mut Vec<&'static str>, body: impl FnOnce() 
 
 /// What every step's commands run under: lavapipe where it exists, no incremental builds in CI.
 fn environment(command: &mut Command) {
-    if let Some(driver) = setup::lavapipe() {
-        // The second name is the loader's newer one for the same thing.
-        command.env("VK_ICD_FILENAMES", &driver).env("VK_DRIVER_FILES", &driver);
-    }
+    setup::pin_lavapipe(command);
     if std::env::var_os("CI").is_some() {
         command.env("CARGO_INCREMENTAL", "0");
     }

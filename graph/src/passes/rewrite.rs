@@ -8,7 +8,7 @@ use crate::op::Op;
 
 /// A new graph made from an old one: it starts with the old inputs, and every old value that was copied or replaced
 /// has a counterpart in it.
-pub(crate) struct Rewrite<'g> {
+pub struct Rewrite<'g> {
     old: &'g Graph,
     new: Graph,
     map: Vec<Option<ValueId>>,
@@ -25,9 +25,14 @@ impl<'g> Rewrite<'g> {
         Ok(r)
     }
 
-    /// The counterpart of an old value.
+    /// The counterpart of an old value, which was copied or replaced before.
     pub fn get(&self, old: ValueId) -> ValueId {
         self.map[old.index()].expect("operands are copied before their users")
+    }
+
+    /// The new graph so far.
+    pub fn graph(&self) -> &Graph {
+        &self.new
     }
 
     /// The counterparts of a node's operands.

@@ -15,7 +15,7 @@ pub(crate) use self::forward::attention;
 use self::mask::Mask;
 use crate::fused::memory;
 use crate::kernel::Operands;
-use crate::lanes::{Lanes, WIDTH, simd};
+use crate::lanes::{WIDTH, simd};
 
 /// Keys in a block.
 const BLOCK: usize = 64;

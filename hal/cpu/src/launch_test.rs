@@ -76,7 +76,7 @@ pub(crate) fn run_op(op: &Op, inputs: &[(TensorType, Vec<f64>)], threads: usize)
     let types: Vec<TensorType> = inputs.iter().map(|(ty, _)| ty.clone()).collect();
     let outputs = infer(op, &types).unwrap();
     let desc = OpDesc { op, inputs: &types, outputs: &outputs };
-    let kernel = crate::plan::plan(&desc).unwrap_or_else(|| panic!("{} is not native", op.name()));
+    let kernel = crate::plan::plan(&desc, threads).unwrap_or_else(|| panic!("{} is not native", op.name()));
     let bytes: Vec<Vec<u8>> = inputs.iter().map(|(ty, x)| to_bytes(ty, x)).collect();
     let results = run_kernel(&kernel, &bytes, &outputs, threads);
     outputs.iter().zip(results).map(|(ty, bytes)| to_values(ty, &bytes)).collect()

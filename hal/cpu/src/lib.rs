@@ -1,10 +1,12 @@
 //! The CPU device: SIMD kernels behind the op-library adapter.
 
 mod attention;
+mod device;
 mod element;
 mod fused;
 mod kernel;
 mod lanes;
+mod memory;
 mod norm;
 mod plan;
 pub mod pool;
@@ -13,6 +15,9 @@ mod scratch;
 mod softmax;
 mod tile;
 mod vector_math;
+
+pub use device::{CpuBackend, CpuDevice, CpuLibrary, open};
+pub use memory::Memory;
 
 #[cfg(test)]
 mod launch_test;

@@ -6,7 +6,7 @@ use crate::kernel::Kernel;
 use crate::{attention, fused, norm, softmax};
 
 /// The kernel for an operation; `None` where it has to be decomposed.
-pub(crate) fn plan(desc: &OpDesc<'_>) -> Option<Kernel> {
+pub(crate) fn plan(desc: &OpDesc<'_>, _threads: usize) -> Option<Kernel> {
     match desc.op {
         Op::Composite(composite) => plan_composite(desc, composite),
         _ => fused::program(desc).map(fused::Program::into_kernel),

@@ -64,6 +64,16 @@ impl Pool {
         self.size
     }
 
+    /// Runs `program` on the calling thread alone, as a team of one.
+    pub fn run_alone<F>(&self, program: F) -> Result<(), PoolError>
+    where
+        F: Fn(&Team<'_>) + Sync,
+    {
+        let shared = Shared::new(1);
+        shared.enter(0, &program);
+        shared.finish()
+    }
+
     /// Runs `program` once on every thread and returns when all are done.
     ///
     /// Concurrent calls take turns. A call from inside a program runs on the calling thread alone.
@@ -192,6 +202,18 @@ pub struct Team<'a> {
 }
 
 impl Team<'_> {
+    /// Runs `program` on the calling thread alone, as a team of one.
+    pub fn alone<R>(program: impl FnOnce(&Team<'_>) -> R) -> R {
+        let shared = Shared::new(1);
+        program(&Team {
+            rank: 0,
+            shared: &shared,
+            next_loop: Cell::new(0),
+            since_barrier: Cell::new(0),
+            bases: RefCell::default(),
+        })
+    }
+
     /// This thread's number, `0..size`.
     pub fn rank(&self) -> usize {
         self.rank

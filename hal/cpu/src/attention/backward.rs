@@ -3,7 +3,7 @@ use percept_graph::{AttentionSpec, OpDesc};
 use super::{BLOCK, KeyBlock, Mask, Shape, load_queries, transpose_block};
 use crate::fused::memory;
 use crate::kernel::{Kernel, Operands};
-use crate::lanes::{Lanes, WIDTH, simd};
+use crate::lanes::{WIDTH, simd};
 use crate::scratch::with_scratch;
 use crate::tile::{Left, Right, product};
 use crate::vector_math as vm;

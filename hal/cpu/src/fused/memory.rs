@@ -6,7 +6,7 @@ use percept_graph::DType;
 use super::instruction::Block;
 use crate::element::Element;
 use crate::kernel::Operands;
-use crate::lanes::{Lanes, WIDTH, simd};
+use crate::lanes::{WIDTH, simd};
 
 simd! {
     fn widen_floats<T: Element>(l, x: &[T], to: &mut [f32]) {

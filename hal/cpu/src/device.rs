@@ -1,0 +1,222 @@
+//! The CPU as a device: kernels behind the op-library adapter, a whole program as one broadcast over the threads.
+
+use std::sync::Arc;
+
+use percept_graph::{Composite, DType, Op, OpDesc};
+use percept_hal::{
+    Backend, Device, DeviceInfo, Error, LibraryDevice, OpLibrary, Planned, Region, Result, Step, describe,
+};
+
+use crate::kernel::{Kernel, Operands, RawTensor};
+use crate::lanes::{Isa, isa};
+use crate::memory::Memory;
+use crate::plan::plan;
+use crate::pool::{Pool, Team};
+
+/// The id of the one CPU device.
+const ID: &str = "cpu";
+/// Operations estimated below this many nanoseconds run on one thread: waking a second costs as much.
+const SMALL: usize = 6_000;
+
+/// The CPU's operations.
+pub struct CpuLibrary {
+    info: DeviceInfo,
+    pool: Pool,
+}
+
+/// An operation planned for its shapes.
+pub struct Plan(Kernel);
+
+/// The CPU device.
+pub type CpuDevice = LibraryDevice<CpuLibrary>;
+
+/// Opens the CPU on `threads` threads, or as many as the machine offers when `threads` is 0.
+///
+/// # Errors
+/// When the operating system refuses the threads.
+pub fn open(threads: usize) -> Result<CpuDevice> {
+    let pool = Pool::new(threads).map_err(|e| Error::Open { id: ID.into(), why: e.to_string() })?;
+    Ok(LibraryDevice::new(CpuLibrary { info: info(), pool }))
+}
+
+/// The CPU in a registry of devices: the id `cpu`, with a thread per core.
+pub struct CpuBackend;
+
+impl Backend for CpuBackend {
+    fn prefix(&self) -> &'static str {
+        ID
+    }
+
+    fn list(&self) -> Vec<DeviceInfo> {
+        vec![info()]
+    }
+
+    fn open(&self, id: &str) -> Result<Arc<dyn Device>> {
+        if id != ID {
+            return Err(Error::UnknownDevice { id: id.into(), known: ID.into() });
+        }
+        Ok(Arc::new(open(0)?))
+    }
+}
+
+fn info() -> DeviceInfo {
+    let set = match isa() {
+        Isa::Portable(_) if cfg!(target_arch = "aarch64") => "neon",
+        Isa::Portable(_) => "portable",
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(_) => "avx2",
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(_) => "avx512",
+    };
+    DeviceInfo {
+        id: ID.into(),
+        name: format!("{} CPU", std::env::consts::ARCH),
+        vendor: "host".into(),
+        driver: format!("percept-cpu {}", env!("CARGO_PKG_VERSION")),
+        software: true,
+        dtypes: DType::ALL.to_vec(),
+        features: vec![set.into()],
+        max_buffer_bytes: isize::MAX as u64,
+        memory_bytes: None,
+    }
+}
+
+impl CpuLibrary {
+    /// Threads that run a program.
+    pub fn threads(&self) -> usize {
+        self.pool.size()
+    }
+
+    fn failed(&self, why: String, steps: &[Step<'_, Self>]) -> Error {
+        let op = match steps {
+            [step] => describe(&step.op),
+            _ => format!("a program of {} operations", steps.len()),
+        };
+        Error::Failed { device: ID.into(), op, why }
+    }
+
+    fn raw(&self, region: &Region<'_, Memory>) -> Result<RawTensor> {
+        let start = region.memory.at(region.offset, region.bytes).ok_or_else(|| Error::Failed {
+            device: ID.into(),
+            op: String::new(),
+            why: format!("{} bytes at {} lie outside their block", region.bytes, region.offset),
+        })?;
+        Ok(RawTensor { start, bytes: region.bytes })
+    }
+}
+
+/// A step's kernel and where its tensors lie among all of the program's.
+struct Launch<'a> {
+    kernel: &'a Kernel,
+    inputs: &'a [RawTensor],
+    outputs: &'a [RawTensor],
+    workspace: RawTensor,
+}
+
+impl Launch<'_> {
+    fn run(&self, team: &Team<'_>) {
+        // SAFETY: the framework keeps the blocks for the run, plans memory so that live tensors do not overlap, and
+        // runs one program at a time; blocks are initialized when they are made.
+        let operands = unsafe { Operands::new(self.inputs, self.outputs, self.workspace) };
+        (self.kernel.body)(team, &operands);
+    }
+
+    fn small(&self) -> bool {
+        self.kernel.work < SMALL
+    }
+}
+
+impl OpLibrary for CpuLibrary {
+    type Memory = Memory;
+    type Plan = Plan;
+
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Memory> {
+        Memory::new(bytes).ok_or_else(|| Error::OutOfMemory {
+            device: ID.into(),
+            what: "a buffer".into(),
+            bytes: bytes as u64,
+            why: "the system has no more memory".into(),
+        })
+    }
+
+    fn write(&self, dst: Region<'_, Memory>, bytes: &[u8]) -> Result<()> {
+        let to = self.raw(&dst)?;
+        let count = bytes.len().min(to.bytes);
+        // SAFETY: the region is inside its block, which belongs to the device's one stream.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.start, count) };
+        Ok(())
+    }
+
+    fn read(&self, src: Region<'_, Memory>, out: &mut [u8]) -> Result<()> {
+        let from = self.raw(&src)?;
+        let count = out.len().min(from.bytes);
+        // SAFETY: as in `write`.
+        unsafe { std::ptr::copy_nonoverlapping(from.start, out.as_mut_ptr(), count) };
+        Ok(())
+    }
+
+    fn query(&self, op: &OpDesc<'_>) -> std::result::Result<Planned<Plan>, String> {
+        let kernel = plan(op, self.pool.size())
+            .ok_or_else(|| format!("the cpu has no kernel for {}", describe(op)))?;
+        Ok(Planned { workspace: kernel.workspace, plan: Plan(kernel) })
+    }
+
+    fn in_place(&self, op: &OpDesc<'_>) -> Vec<(usize, usize)> {
+        match op.op {
+            Op::DynamicUpdateSlice | Op::Scatter { .. } | Op::Composite(Composite::KvAppend { .. }) => {
+                vec![(0, 0)]
+            }
+            Op::Composite(Composite::AdamW { .. }) => vec![(0, 0), (2, 1), (3, 2)],
+            _ => Vec::new(),
+        }
+    }
+
+    fn launch(&self, step: &Step<'_, Self>) -> Result<()> {
+        self.launch_program(std::slice::from_ref(step))
+    }
+
+    /// One broadcast: every thread walks the program and meets the others where a step needs what another wrote.
+    /// Runs of small steps are one thread's, without barriers between them.
+    fn launch_program(&self, steps: &[Step<'_, Self>]) -> Result<()> {
+        let regions = steps.iter().flat_map(|s| s.inputs.iter().chain(s.outputs).chain(&s.workspace));
+        let tensors = regions.map(|r| self.raw(r)).collect::<Result<Vec<_>>>()?;
+        let mut rest = &tensors[..];
+        let launches: Vec<Launch<'_>> = steps
+            .iter()
+            .map(|s| {
+                let (inputs, tail) = rest.split_at(s.inputs.len());
+                let (outputs, tail) = tail.split_at(s.outputs.len());
+                let (workspace, tail) = tail.split_at(usize::from(s.workspace.is_some()));
+                rest = tail;
+                let none =
+                    RawTensor { start: std::ptr::NonNull::<u64>::dangling().as_ptr().cast(), bytes: 0 };
+                Launch {
+                    kernel: &s.plan.0,
+                    inputs,
+                    outputs,
+                    workspace: workspace.first().copied().unwrap_or(none),
+                }
+            })
+            .collect();
+        let program = |team: &Team<'_>| {
+            for group in launches.chunk_by(|a, b| a.small() && b.small()) {
+                if !group[0].small() {
+                    group[0].run(team);
+                } else if team.rank() == 0 {
+                    Team::alone(|alone| group.iter().for_each(|launch| launch.run(alone)));
+                }
+                team.barrier();
+            }
+        };
+        let done = if launches.iter().all(Launch::small) {
+            self.pool.run_alone(program)
+        } else {
+            self.pool.run(program)
+        };
+        done.map_err(|e| self.failed(e.to_string(), steps))
+    }
+}

@@ -1,0 +1,299 @@
+//! `cargo xtask bench`: Percept on fixed settings, alone or taking turns with a peer.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::command::{Error, Line};
+use crate::peers::{Peer, PeerKind};
+
+/// What to measure, and how often.
+#[derive(Args)]
+pub struct Options {
+    /// Measure PyTorch (CPU) and burn (wgpu) too, in turns with Percept, and print ratios.
+    #[arg(long)]
+    peers: bool,
+    /// How many turns each side takes on a row; the medians' median counts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Only rows whose name contains this, as in the table's first two columns ("softmax", "cpu").
+    #[arg(long)]
+    filter: Option<String>,
+    /// A Python that has torch and numpy; without it a virtual environment is made.
+    #[arg(long)]
+    torch_python: Option<PathBuf>,
+}
+
+/// One setting, the device that Percept runs it on, the peer, and the ratio to reach.
+struct Row {
+    device: &'static str,
+    peer: Option<PeerKind>,
+    bar: Option<f64>,
+    setting: Setting,
+}
+
+/// What `percept bench` is asked to time.
+enum Setting {
+    /// A square matrix product.
+    Matmul { n: u64, dtype: &'static str },
+    /// One op, or the chain of ten, on f32.
+    Op { op: &'static str, shape: &'static [u64] },
+}
+
+impl Setting {
+    /// The words after `percept bench`.
+    fn arguments(&self) -> String {
+        match self {
+            Setting::Matmul { n, dtype } => format!("matmul --m {n} --n {n} --k {n} --dtype {dtype}"),
+            Setting::Op { op, shape } => format!("op --op {op} --shape {} --dtype f32", by(shape)),
+        }
+    }
+
+    /// The row as a peer reads it.
+    fn request(&self) -> Value {
+        match self {
+            Setting::Matmul { n, dtype } => {
+                json!({"bench": "matmul", "settings": {"m": n, "n": n, "k": n, "dtype": dtype}})
+            }
+            Setting::Op { op, shape } => {
+                json!({"bench": "op", "settings": {"op": op, "shape": shape, "dtype": "f32"}})
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Setting::Matmul { n, dtype } => format!("matmul {n} {dtype}"),
+            Setting::Op { op, shape } => format!("{op} {} f32", by(shape)),
+        }
+    }
+}
+
+fn by(shape: &[u64]) -> String {
+    shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x")
+}
+
+/// The rows: what is compared, and how many times the peer's speed it should reach.
+fn rows() -> Vec<Row> {
+    let cpu = |setting, bar| Row { device: "cpu", peer: Some(PeerKind::Torch), bar: Some(bar), setting };
+    let gpu = |setting, bar| Row { device: "wgpu:0", peer: Some(PeerKind::Burn), bar: Some(bar), setting };
+    let wide = |op| Setting::Op { op, shape: &[4096, 1024] };
+    let heads = |op| Setting::Op { op, shape: &[1, 8, 512, 64] };
+    let mut rows = Vec::new();
+    for (dtype, bar) in [("f32", 0.95), ("bf16", 1.5), ("f16", 0.9)] {
+        rows.extend([512, 1024, 2048].map(|n| cpu(Setting::Matmul { n, dtype }, bar)));
+    }
+    rows.extend([
+        cpu(wide("softmax"), 1.2),
+        cpu(wide("layer_norm"), 0.95),
+        cpu(wide("rms_norm"), 2.5),
+        cpu(wide("gelu_erf"), 0.95),
+        cpu(wide("gelu_tanh"), 3.0),
+        cpu(wide("chain10"), 4.0),
+        cpu(heads("attention"), 1.0),
+        cpu(heads("attention_causal"), 1.0),
+    ]);
+    rows.extend([512, 1024].map(|n| gpu(Setting::Matmul { n, dtype: "f32" }, 1.8)));
+    rows.extend([gpu(wide("softmax"), 2.5), gpu(wide("layer_norm"), 2.5), gpu(heads("attention"), 2.0)]);
+    rows
+}
+
+/// Times of one row on one side: each turn's median, and its rate.
+#[derive(Default)]
+struct Turns {
+    median_ms: Vec<f64>,
+    first_ms: Vec<f64>,
+    rate: Vec<f64>,
+    unit: String,
+}
+
+impl Turns {
+    /// Adds an answer in the shape of `percept bench --json`.
+    fn add(&mut self, answer: &Value) -> Result<(), String> {
+        let answer = answer.get(0).unwrap_or(answer);
+        if let Some(error) = answer["error"].as_str() {
+            return Err(error.to_owned());
+        }
+        let number = |name: &str| answer[name].as_f64().filter(|value| value.is_finite() && *value > 0.0);
+        self.median_ms.push(number("median_ms").ok_or("no positive `median_ms`")?);
+        self.rate.push(number("rate").ok_or("no positive `rate`")?);
+        self.first_ms.extend(number("first_ms"));
+        self.unit = answer["rate_unit"].as_str().ok_or("no `rate_unit`")?.to_owned();
+        Ok(())
+    }
+}
+
+/// Runs every row and prints the table.
+pub fn run(root: &Path, options: &Options) -> Result<(), Error> {
+    Line::of("cargo build --release --locked --package percept").run(root, |_| {})?;
+    let program = root.join("target/release").join(format!("percept{}", std::env::consts::EXE_SUFFIX));
+    let wanted = |row: &Row| {
+        let name = format!("{} {}", row.setting.name(), row.device);
+        options.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
+    };
+    let rows: Vec<Row> = rows().into_iter().filter(wanted).collect();
+    let mut peers = Vec::new();
+    if options.peers {
+        for kind in [PeerKind::Torch, PeerKind::Burn] {
+            if rows.iter().any(|row| row.peer == Some(kind)) {
+                peers.push(Peer::start(kind, root, options.torch_python.as_deref())?);
+            }
+        }
+        for peer in &peers {
+            println!("{}", peer.about);
+        }
+    }
+    let mut table = vec![heading()];
+    let mut failures = Vec::new();
+    for row in &rows {
+        let peer = peers.iter_mut().find(|peer| Some(peer.kind) == row.peer);
+        match measure(&program, root, row, peer, options.rounds) {
+            Ok(cells) => table.push(cells),
+            Err(why) => failures.push(format!("{} on {}: {why}", row.setting.name(), row.device)),
+        }
+    }
+    print!("\n{}", aligned(&table));
+    for failure in &failures {
+        eprintln!("not measured: {failure}");
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Error::Reported) }
+}
+
+fn heading() -> Vec<String> {
+    ["row", "device", "ms", "rate", "peer", "ms", "ratio", "bar", "first ms", "peer's"]
+        .map(str::to_owned)
+        .into()
+}
+
+/// Takes turns on a row, Percept first, and returns the row's cells.
+fn measure(
+    program: &Path,
+    root: &Path,
+    row: &Row,
+    mut peer: Option<&mut Peer>,
+    rounds: u16,
+) -> Result<Vec<String>, String> {
+    let (mut ours, mut theirs) = (Turns::default(), Turns::default());
+    for _ in 0..rounds {
+        ours.add(&percept(program, root, row, peer.is_some())?)?;
+        if let Some(peer) = peer.as_mut() {
+            let answer = peer.ask(&row.setting.request()).map_err(|error| error.to_string())?;
+            theirs.add(&answer).map_err(|why| format!("{}: {why}", peer.kind.name()))?;
+        }
+    }
+    let cell = |value: Option<f64>, digits: usize| {
+        value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+    };
+    let ratio = median(&theirs.median_ms).zip(median(&ours.median_ms)).map(|(peer, ours)| peer / ours);
+    let verdict = match (ratio, row.bar) {
+        (Some(ratio), Some(bar)) => format!("{bar} {}", if ratio >= bar { "reached" } else { "missed" }),
+        _ => "-".to_owned(),
+    };
+    Ok(vec![
+        row.setting.name(),
+        row.device.to_owned(),
+        cell(median(&ours.median_ms), 3),
+        format!("{} {}", cell(median(&ours.rate), 1), ours.unit),
+        peer.map_or_else(|| "-".to_owned(), |peer| peer.kind.name().to_owned()),
+        cell(median(&theirs.median_ms), 3),
+        cell(ratio, 2),
+        verdict,
+        cell(ours.first_ms.first().copied(), 0),
+        cell(theirs.first_ms.first().copied(), 0),
+    ])
+}
+
+/// Runs `percept bench` on a row and reads its answer; beside a peer, on the peer's adapter.
+fn percept(program: &Path, root: &Path, row: &Row, with_peer: bool) -> Result<Value, String> {
+    let mut line = Line(vec![program.display().to_string(), "bench".to_owned()]);
+    line.0.extend(Line::of(&row.setting.arguments()).0);
+    line.0.extend(Line::of(&format!("--device {} --json", row.device)).0);
+    let mut command = line.command(root);
+    if with_peer {
+        crate::setup::pin_lavapipe(&mut command);
+    }
+    let output = command.output().map_err(|source| line.cannot_start(source).to_string())?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("`{line}` failed with {}: {}", output.status, message.trim()));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| format!("`{line}` printed no JSON: {error}"))
+}
+
+/// The middle value, or the mean of the middle two.
+fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let high = *sorted.get(middle)?;
+    if sorted.len() % 2 == 1 { Some(high) } else { Some((sorted[middle - 1] + high) / 2.0) }
+}
+
+/// Lines of equally wide columns: words to the left, numbers to the right.
+fn aligned(table: &[Vec<String>]) -> String {
+    let columns = table.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        table.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in table {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| {
+            let is_number = cell.starts_with(|first: char| first.is_ascii_digit());
+            if is_number { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), Some(2.5));
+    }
+
+    #[test]
+    fn an_answer_is_read_alone_or_as_the_only_item_of_a_list() {
+        let answer = json!({"median_ms": 2.0, "rate": 5.0, "rate_unit": "GB/s", "first_ms": 9.0});
+        let mut turns = Turns::default();
+        turns.add(&answer).unwrap();
+        turns.add(&json!([answer])).unwrap();
+        assert_eq!(turns.median_ms, [2.0, 2.0]);
+        assert_eq!((turns.first_ms.len(), turns.unit.as_str()), (2, "GB/s"));
+    }
+
+    #[test]
+    fn an_answer_that_is_an_error_or_lacks_a_field_is_refused() {
+        let mut turns = Turns::default();
+        assert_eq!(turns.add(&json!({"error": "no such op"})), Err("no such op".to_owned()));
+        assert!(turns.add(&json!({"median_ms": 0.0, "rate": 1.0, "rate_unit": "GB/s"})).is_err());
+        assert!(turns.add(&json!({"median_ms": 1.0, "rate_unit": "GB/s"})).is_err());
+    }
+
+    #[test]
+    fn percept_and_the_peer_are_asked_for_the_same_setting() {
+        let matmul = Setting::Matmul { n: 512, dtype: "bf16" };
+        assert_eq!(matmul.arguments(), "matmul --m 512 --n 512 --k 512 --dtype bf16");
+        let settings = json!({"m": 512, "n": 512, "k": 512, "dtype": "bf16"});
+        assert_eq!(matmul.request(), json!({"bench": "matmul", "settings": settings}));
+        let op = Setting::Op { op: "softmax", shape: &[4096, 1024] };
+        assert_eq!(op.arguments(), "op --op softmax --shape 4096x1024 --dtype f32");
+        let settings = json!({"op": "softmax", "shape": [4096, 1024], "dtype": "f32"});
+        assert_eq!(op.request(), json!({"bench": "op", "settings": settings}));
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let table =
+            [["row", "ms"], ["softmax", "1.5"], ["gelu", "12.5"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(aligned(&table), "row      ms\nsoftmax   1.5\ngelu     12.5\n");
+    }
+}

@@ -1,0 +1,158 @@
+//! The other frameworks that `cargo xtask bench --peers` measures: `benches/peers/`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use serde_json::Value;
+
+use crate::command::{Error, Line};
+
+/// Which framework.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerKind {
+    /// PyTorch on the CPU, eager.
+    Torch,
+    /// Burn's wgpu backend with its WGSL compiler.
+    Burn,
+}
+
+impl PeerKind {
+    /// The name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            PeerKind::Torch => "torch",
+            PeerKind::Burn => "burn",
+        }
+    }
+
+    /// Builds or installs the peer, and returns the line that starts it.
+    fn prepare(self, folder: &Path, python: Option<&Path>) -> Result<Line, Error> {
+        match self {
+            PeerKind::Torch => {
+                let python = match python {
+                    Some(python) => python.to_path_buf(),
+                    None => torch_environment(folder)?,
+                };
+                let script = folder.join("torch_bench.py");
+                Ok(Line(vec![python.display().to_string(), script.display().to_string(), "--serve".into()]))
+            }
+            PeerKind::Burn => {
+                Line::of("cargo build --release --locked").run(folder, |_| {})?;
+                let program = format!("burn_bench{}", std::env::consts::EXE_SUFFIX);
+                Ok(Line(vec![folder.join("target/release").join(program).display().to_string()]))
+            }
+        }
+    }
+}
+
+/// Makes a virtual environment with PyTorch, unless an earlier run has made it.
+fn torch_environment(folder: &Path) -> Result<PathBuf, Error> {
+    let python = folder.join(".venv/bin/python");
+    if !python.exists() {
+        Line::of("python3 -m venv .venv").run(folder, |_| {})?;
+    }
+    let has_torch = Line(vec![python.display().to_string(), "-c".into(), "import torch, numpy".into()]);
+    let found = has_torch.command(folder).stderr(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        Line::of(".venv/bin/python -m pip install torch numpy").run(folder, |_| {})?;
+    }
+    Ok(python)
+}
+
+/// A peer's process. It answers one line for each line it is asked.
+pub struct Peer {
+    /// Which framework this is.
+    pub kind: PeerKind,
+    /// Its own description: version, instruction set, device.
+    pub about: Value,
+    line: Line,
+    child: Child,
+    questions: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    /// Builds or installs the peer, starts it and reads its description.
+    pub fn start(kind: PeerKind, root: &Path, python: Option<&Path>) -> Result<Peer, Error> {
+        let folder = root.join("benches/peers");
+        let line = kind.prepare(&folder, python)?;
+        Peer::spawn(kind, line, &folder)
+    }
+
+    fn spawn(kind: PeerKind, line: Line, folder: &Path) -> Result<Peer, Error> {
+        let mut command = line.command(folder);
+        crate::setup::pin_lavapipe(&mut command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|source| line.cannot_start(source))?;
+        let (Some(questions), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(line.cannot_start(std::io::Error::other("its pipes are missing")));
+        };
+        let answers = BufReader::new(output);
+        let mut peer = Peer { kind, about: Value::Null, line, child, questions: Some(questions), answers };
+        peer.about = peer.read()?;
+        Ok(peer)
+    }
+
+    /// Has the peer measure a row: `{"bench", "settings"}`.
+    pub fn ask(&mut self, row: &Value) -> Result<Value, Error> {
+        let sent = self.questions.as_mut().map(|pipe| writeln!(pipe, "{row}").and_then(|()| pipe.flush()));
+        match sent {
+            Some(Ok(())) => self.read(),
+            _ => Err(self.wrong("nothing: it has ended", "it should answer each row")),
+        }
+    }
+
+    fn read(&mut self) -> Result<Value, Error> {
+        let mut text = String::new();
+        match self.answers.read_line(&mut text) {
+            Ok(length) if length > 0 => {
+                serde_json::from_str(&text).map_err(|error| self.wrong(text.trim(), &error.to_string()))
+            }
+            _ => Err(self.wrong("nothing", "it has ended")),
+        }
+    }
+
+    fn wrong(&self, answer: &str, why: &str) -> Error {
+        Error::Answer { line: self.line.to_string(), answer: answer.to_owned(), why: why.to_owned() }
+    }
+}
+
+impl Drop for Peer {
+    /// Ends the peer by closing its input, and waits, so that none outlives the bench.
+    fn drop(&mut self) {
+        self.questions = None;
+        // Its exit status says nothing more: every answer has been read.
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn shell(script: &str) -> Result<Peer, Error> {
+        let line = Line(vec!["sh".into(), "-c".into(), script.into()]);
+        Peer::spawn(PeerKind::Torch, line, Path::new("."))
+    }
+
+    #[test]
+    fn a_peer_describes_itself_and_answers_each_row() {
+        let script = r#"echo '{"peer":"echo"}'; while read -r row; do echo "[$row]"; done"#;
+        let mut peer = shell(script).unwrap();
+        assert_eq!(peer.about, json!({"peer": "echo"}));
+        for row in [json!({"bench": "op"}), json!({"bench": "matmul"})] {
+            assert_eq!(peer.ask(&row).unwrap(), json!([row]));
+        }
+    }
+
+    #[test]
+    fn a_peer_that_ends_or_talks_nonsense_is_an_error_that_names_it() {
+        for script in ["true", "echo nonsense", "echo '{}'; exit 3"] {
+            let outcome = shell(script).and_then(|mut peer| peer.ask(&json!({})));
+            let message = outcome.unwrap_err().to_string();
+            assert!(message.contains(script), "{message}");
+        }
+    }
+}
