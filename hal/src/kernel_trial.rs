@@ -10,7 +10,7 @@ use percept_graph::{DType, Graph, HostTensor, Op, TensorType, reference};
 use percept_kernels::{Module, Needs, WgslError, validate};
 
 use crate::error::{Error, Result};
-use crate::kernel_device::{Command, Dispatch, KernelDevice, Window};
+use crate::kernel_device::{Dispatch, KernelDevice, Window};
 
 /// One set of operands for the kernel under trial.
 pub struct TrialCase {
@@ -223,7 +223,7 @@ impl<'a> Trial<'a> {
             .enumerate()
             .map(|(memory, bytes)| Window { memory, offset: 0, bytes: bytes as u64 })
             .collect();
-        let command = Command::Dispatch(Dispatch {
+        let dispatch = Dispatch {
             module: Module {
                 key: format!("user-{:016x}", hash(text)),
                 source: text.into(),
@@ -234,10 +234,10 @@ impl<'a> Trial<'a> {
             params: self.params.clone(),
             bindings: windows,
             op: self.case.name.clone(),
-        });
-        let batch = device.record(vec![command])?;
+        };
+        let batch = device.record(vec![dispatch])?;
         device.submit(&batch, &memories.iter().collect::<Vec<_>>())?;
-        let read = |i: usize, bytes: usize| device.read(&memories[i], bytes as u64)?.wait();
+        let read = |i: usize, bytes: usize| device.read(&memories[i], 0, bytes as u64)?.wait();
         for (i, x) in self.case.inputs.iter().enumerate() {
             if read(i, x.ty().bytes())? != x.bytes() {
                 return Err(self.wrong(groups, format!("operand {i} was written")));

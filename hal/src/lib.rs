@@ -19,7 +19,7 @@ pub use buffer::{Arg, Buffer, DeviceKey, Layout};
 pub use device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support, Uses, Weight};
 pub use error::{Error, Result};
 pub use fallback::HostCall;
-pub use kernel_device::{Command, Dispatch, KernelDevice, KernelLimits, Window};
+pub use kernel_device::{Dispatch, KernelAdapter, KernelDevice, KernelLimits, Window};
 pub use kernel_trial::{Rejection, TrialCase, try_kernel};
 pub use lower::{Lowered, describe, is_structural, lower};
 pub use op_library::{LibraryDevice, OpLibrary, Planned, Region, Step};

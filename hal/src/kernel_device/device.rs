@@ -11,7 +11,7 @@ use crate::error::Result;
 pub trait KernelDevice: Send + Sync + 'static {
     /// A block of device memory, freed on drop.
     type Memory: Send + Sync + 'static;
-    /// Commands made ready to be submitted many times.
+    /// Dispatches made ready to be submitted many times.
     type Batch: Send + Sync + 'static;
 
     /// What the device is.
@@ -29,16 +29,19 @@ pub trait KernelDevice: Send + Sync + 'static {
     /// Memory holding these bytes, padded to whole words.
     fn upload(&self, bytes: &[u8], what: &str) -> Result<Self::Memory>;
 
-    /// Start copying the first `bytes` of a block back.
-    fn read(&self, memory: &Self::Memory, bytes: u64) -> Result<Pending>;
+    /// Overwrite a part of a block from `offset` on, which is a multiple of 4; the bytes are padded to whole words.
+    fn write(&self, memory: &Self::Memory, offset: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Compile the modules that are not compiled yet and make the commands ready.
+    /// Start copying `bytes` of a block back, from `offset` on, which is a multiple of 4.
+    fn read(&self, memory: &Self::Memory, offset: u64, bytes: u64) -> Result<Pending>;
+
+    /// Compile the modules that are not compiled yet and make the dispatches ready.
     ///
     /// # Errors
     /// When a module does not compile; the error names the dispatch's operation.
-    fn record(&self, commands: Vec<Command>) -> Result<Self::Batch>;
+    fn record(&self, dispatches: Vec<Dispatch>) -> Result<Self::Batch>;
 
-    /// Run the commands of a batch in order, each seeing what the ones before it wrote. Windows name positions in
+    /// Run the dispatches of a batch in order, each seeing what the ones before it wrote. Windows name positions in
     /// `memories`.
     fn submit(&self, batch: &Self::Batch, memories: &[&Self::Memory]) -> Result<()>;
 
@@ -83,20 +86,6 @@ pub struct Window {
     pub offset: u64,
     /// Length in bytes, a multiple of 4 and not 0.
     pub bytes: u64,
-}
-
-/// One step of a batch.
-#[derive(Debug, Clone)]
-pub enum Command {
-    /// Run a kernel.
-    Dispatch(Dispatch),
-    /// Copy a window to another of the same length in another memory.
-    Copy {
-        /// Read from here.
-        from: Window,
-        /// Written here.
-        to: Window,
-    },
 }
 
 /// A kernel over windows of memory.

@@ -1,5 +1,10 @@
 //! Devices that take kernel source: the trait they implement and the adapter that compiles graphs for them.
 
+mod adapter;
 mod device;
+mod layout;
+mod lowering;
+mod program;
 
-pub use device::{Command, Dispatch, KernelDevice, KernelLimits, Window};
+pub use adapter::KernelAdapter;
+pub use device::{Dispatch, KernelDevice, KernelLimits, Window};

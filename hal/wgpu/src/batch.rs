@@ -1,17 +1,17 @@
-//! Batches: commands with their pipelines, parameters and bind groups made once, encoded into one compute pass per run.
+//! Batches: dispatches with their pipelines, parameters and bind groups made once, encoded into one compute pass per run.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use percept_hal::{Command, Dispatch, Error, Result, Window};
+use percept_hal::{Dispatch, Error, Result};
 
 use crate::connection::Connection;
 use crate::memory::Memory;
 use crate::pipeline::{PARAMS_BYTES, Pipeline};
 
-/// Commands ready to be encoded. After the device was lost they are made ready again on the new connection.
+/// Dispatches ready to be encoded. After the device was lost they are made ready again on the new connection.
 pub struct Batch {
-    commands: Vec<Command>,
+    dispatches: Vec<Dispatch>,
     recorded: Mutex<Recorded>,
 }
 
@@ -29,63 +29,39 @@ struct Kernel {
     bound: Option<(Vec<u64>, wgpu::BindGroup)>,
 }
 
-/// Dispatches in order.
-fn dispatches(commands: &[Command]) -> impl Iterator<Item = &Dispatch> {
-    commands.iter().filter_map(|c| match c {
-        Command::Dispatch(d) => Some(d),
-        Command::Copy { .. } => None,
-    })
-}
-
 impl Batch {
-    pub(crate) fn record(connection: &Connection, commands: Vec<Command>) -> Result<Self> {
-        let recorded = Mutex::new(Recorded::new(connection, &commands)?);
-        Ok(Self { commands, recorded })
+    pub(crate) fn record(connection: &Connection, dispatches: Vec<Dispatch>) -> Result<Self> {
+        let recorded = Mutex::new(Recorded::new(connection, &dispatches)?);
+        Ok(Self { dispatches, recorded })
     }
 
-    /// Encode everything into one command buffer, dispatches between copies sharing a pass, and submit it.
+    /// Encode everything into one compute pass and submit it.
     pub(crate) fn submit(&self, connection: &Connection, memories: &[&Memory]) -> Result<()> {
         memories.iter().try_for_each(|m| m.check(connection))?;
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        recorded.refresh(connection, &self.commands)?;
-        recorded.bind(connection, &self.commands, memories)?;
+        recorded.refresh(connection, &self.dispatches)?;
+        recorded.bind(connection, &self.dispatches, memories)?;
         let encoded = connection.guarded("encoding", || {
             let mut encoder = connection.device.create_command_encoder(&Default::default());
-            recorded.encode(&mut encoder, &self.commands, memories);
+            recorded.encode(&mut encoder, &self.dispatches);
             encoder.finish()
         });
         match encoded.and_then(|commands| connection.submit("submission", commands)) {
             Ok(_) => Ok(()),
-            Err(Error::Failed { why, .. }) => Err(self.blame(connection, &recorded, memories, why)),
+            Err(Error::Failed { why, .. }) => Err(self.blame(connection, &recorded, why)),
             Err(e) => Err(e),
         }
     }
 
-    /// Find the operation behind a failed submission by encoding the commands one by one.
-    fn blame(
-        &self,
-        connection: &Connection,
-        recorded: &Recorded,
-        memories: &[&Memory],
-        why: String,
-    ) -> Error {
-        let mut kernels = recorded.kernels.iter().enumerate();
-        for command in &self.commands {
-            let op = match command {
-                Command::Dispatch(d) => d.op.as_str(),
-                Command::Copy { .. } => "a copy",
-            };
-            let tried = connection.guarded(op, || {
+    /// Find the operation behind a failed submission by encoding the dispatches one by one.
+    fn blame(&self, connection: &Connection, recorded: &Recorded, why: String) -> Error {
+        for (at, (d, kernel)) in self.dispatches.iter().zip(&recorded.kernels).enumerate() {
+            let tried = connection.guarded(&d.op, || {
                 let mut encoder = connection.device.create_command_encoder(&Default::default());
-                match command {
-                    Command::Dispatch(d) => {
-                        let mut pass = encoder.begin_compute_pass(&Default::default());
-                        if let Some((at, kernel)) = kernels.next() {
-                            dispatch(&mut pass, d, kernel, recorded.params.as_ref(), at);
-                        }
-                    }
-                    Command::Copy { from, to } => copy(&mut encoder, from, to, memories),
-                }
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                pass.set_pipeline(&kernel.pipeline.pipeline);
+                bind_and_dispatch(&mut pass, d, kernel, recorded.params.as_ref(), at);
+                drop(pass);
                 encoder.finish()
             });
             if let Err(e) = tried {
@@ -103,33 +79,21 @@ impl Batch {
     ) -> Result<Vec<(f64, f64)>> {
         memories.iter().try_for_each(|m| m.check(connection))?;
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        recorded.refresh(connection, &self.commands)?;
-        recorded.bind(connection, &self.commands, memories)?;
+        recorded.refresh(connection, &self.dispatches)?;
+        recorded.bind(connection, &self.dispatches, memories)?;
         connection.wait(None)?;
         let begin = Instant::now();
         let timed = connection.features.contains(wgpu::Features::TIMESTAMP_QUERY);
         let mut times = Vec::new();
-        let mut kernels = recorded.kernels.iter().enumerate();
-        for command in &self.commands {
-            let Command::Dispatch(d) = command else {
-                let encoded = connection.guarded("a copy", || {
-                    let mut encoder = connection.device.create_command_encoder(&Default::default());
-                    if let Command::Copy { from, to } = command {
-                        copy(&mut encoder, from, to, memories);
-                    }
-                    encoder.finish()
-                })?;
-                connection.submit("a copy", encoded)?;
-                continue;
-            };
-            let Some((at, kernel)) = kernels.next() else { break };
+        for (at, (d, kernel)) in self.dispatches.iter().zip(&recorded.kernels).enumerate() {
             let clock = if timed { Some(Clock::new(connection, &d.op)?) } else { None };
             let encoded = connection.guarded(&d.op, || {
                 let mut encoder = connection.device.create_command_encoder(&Default::default());
                 let timestamp_writes = clock.as_ref().map(Clock::around_pass);
                 let desc = wgpu::ComputePassDescriptor { label: Some(&d.op), timestamp_writes };
                 let mut pass = encoder.begin_compute_pass(&desc);
-                dispatch(&mut pass, d, kernel, recorded.params.as_ref(), at);
+                pass.set_pipeline(&kernel.pipeline.pipeline);
+                bind_and_dispatch(&mut pass, d, kernel, recorded.params.as_ref(), at);
                 drop(pass);
                 if let Some(clock) = &clock {
                     clock.resolve(&mut encoder);
@@ -152,10 +116,10 @@ impl Batch {
 }
 
 impl Recorded {
-    fn new(connection: &Connection, commands: &[Command]) -> Result<Self> {
+    fn new(connection: &Connection, dispatches: &[Dispatch]) -> Result<Self> {
         let mut kernels = Vec::new();
         let mut params = Vec::new();
-        for d in dispatches(commands) {
+        for d in dispatches {
             let pipeline =
                 connection.pipelines.load(connection, &d.module, d.bindings.len(), d.checked, &d.op)?;
             kernels.push(Kernel { pipeline, bound: None });
@@ -169,16 +133,16 @@ impl Recorded {
     }
 
     /// Make everything again if it belongs to a connection that was lost.
-    fn refresh(&mut self, connection: &Connection, commands: &[Command]) -> Result<()> {
+    fn refresh(&mut self, connection: &Connection, dispatches: &[Dispatch]) -> Result<()> {
         if self.generation != connection.generation {
-            *self = Self::new(connection, commands)?;
+            *self = Self::new(connection, dispatches)?;
         }
         Ok(())
     }
 
     /// Make the bind groups of the dispatches whose memory is not that of the last run.
-    fn bind(&mut self, connection: &Connection, commands: &[Command], memories: &[&Memory]) -> Result<()> {
-        for (d, kernel) in dispatches(commands).zip(&mut self.kernels) {
+    fn bind(&mut self, connection: &Connection, dispatches: &[Dispatch], memories: &[&Memory]) -> Result<()> {
+        for (d, kernel) in dispatches.iter().zip(&mut self.kernels) {
             let same =
                 |ids: &Vec<u64>| d.bindings.iter().map(|w| memories[w.memory].id()).eq(ids.iter().copied());
             if kernel.bound.as_ref().is_some_and(|(ids, _)| same(ids)) {
@@ -209,39 +173,17 @@ impl Recorded {
         Ok(())
     }
 
-    fn encode(&self, encoder: &mut wgpu::CommandEncoder, commands: &[Command], memories: &[&Memory]) {
-        let mut kernels = self.kernels.iter().enumerate();
-        let mut at = 0;
-        while at < commands.len() {
-            if let Command::Copy { from, to } = &commands[at] {
-                copy(encoder, from, to, memories);
-                at += 1;
-                continue;
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder, dispatches: &[Dispatch]) {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        let mut set: Option<&wgpu::ComputePipeline> = None;
+        for (at, (d, kernel)) in dispatches.iter().zip(&self.kernels).enumerate() {
+            if set != Some(&kernel.pipeline.pipeline) {
+                pass.set_pipeline(&kernel.pipeline.pipeline);
+                set = Some(&kernel.pipeline.pipeline);
             }
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            let mut set: Option<&wgpu::ComputePipeline> = None;
-            while let Some(Command::Dispatch(d)) = commands.get(at) {
-                at += 1;
-                let Some((i, kernel)) = kernels.next() else { break };
-                if set != Some(&kernel.pipeline.pipeline) {
-                    pass.set_pipeline(&kernel.pipeline.pipeline);
-                    set = Some(&kernel.pipeline.pipeline);
-                }
-                bind_and_dispatch(&mut pass, d, kernel, self.params.as_ref(), i);
-            }
+            bind_and_dispatch(&mut pass, d, kernel, self.params.as_ref(), at);
         }
     }
-}
-
-fn dispatch(
-    pass: &mut wgpu::ComputePass<'_>,
-    d: &Dispatch,
-    kernel: &Kernel,
-    params: Option<&wgpu::BindGroup>,
-    at: usize,
-) {
-    pass.set_pipeline(&kernel.pipeline.pipeline);
-    bind_and_dispatch(pass, d, kernel, params, at);
 }
 
 fn bind_and_dispatch(
@@ -254,11 +196,6 @@ fn bind_and_dispatch(
     pass.set_bind_group(0, kernel.bound.as_ref().map(|(_, group)| group), &[]);
     pass.set_bind_group(1, params, &[(at as u64 * PARAMS_BYTES) as u32]);
     pass.dispatch_workgroups(d.groups[0], d.groups[1], d.groups[2]);
-}
-
-fn copy(encoder: &mut wgpu::CommandEncoder, from: &Window, to: &Window, memories: &[&Memory]) {
-    let (source, target) = (memories[from.memory].buffer(), memories[to.memory].buffer());
-    encoder.copy_buffer_to_buffer(source, from.offset, target, to.offset, from.bytes);
 }
 
 /// One uniform buffer with the parameters of every dispatch.

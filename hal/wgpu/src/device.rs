@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use percept_graph::DType;
-use percept_hal::{Command, DeviceInfo, Error, KernelDevice, KernelLimits, MemoryUse, Pending, Result};
+use percept_hal::{DeviceInfo, Dispatch, KernelDevice, KernelLimits, MemoryUse, Pending, Result};
 use percept_kernels::Caps;
 
 use crate::adapter::{self, AdapterDescription};
@@ -16,7 +16,7 @@ use crate::{disk, verify};
 
 /// An adapter opened for computing.
 ///
-/// When the driver loses the device, calls that use its memory give [`Error::Lost`]. The next allocation opens the
+/// When the driver loses the device, calls that use its memory give [`Lost`](percept_hal::Error::Lost). The next allocation opens the
 /// adapter again: executables go on working, buffers have to be uploaded again.
 pub struct WgpuDevice {
     adapter: wgpu::Adapter,
@@ -112,13 +112,17 @@ impl KernelDevice for WgpuDevice {
         memory::upload(&self.reopened()?, bytes, what)
     }
 
-    fn read(&self, memory: &Memory, bytes: u64) -> Result<Pending> {
-        memory::read(&self.connection(), memory, bytes)
+    fn write(&self, memory: &Memory, offset: u64, bytes: &[u8]) -> Result<()> {
+        memory::write(&self.connection(), memory, offset, bytes)
     }
 
-    fn record(&self, commands: Vec<Command>) -> Result<Batch> {
+    fn read(&self, memory: &Memory, offset: u64, bytes: u64) -> Result<Pending> {
+        memory::read(&self.connection(), memory, offset, bytes)
+    }
+
+    fn record(&self, dispatches: Vec<Dispatch>) -> Result<Batch> {
         let connection = self.reopened()?;
-        Batch::record(&connection, commands)
+        Batch::record(&connection, dispatches)
     }
 
     fn submit(&self, batch: &Batch, memories: &[&Memory]) -> Result<()> {
@@ -178,7 +182,7 @@ fn caps(connection: &Arc<Connection>, adapter: &wgpu::Adapter, description: &Ada
     }
 }
 
-fn device_info(description: &AdapterDescription, caps: &Caps) -> DeviceInfo {
+pub(crate) fn device_info(description: &AdapterDescription, caps: &Caps) -> DeviceInfo {
     let mut features: Vec<String> = description
         .features
         .iter()

@@ -5,6 +5,7 @@
 //! report is turned into errors that name the operation, and a lost device is opened again on the next use.
 
 mod adapter;
+mod backend;
 
 mod batch;
 mod connection;
@@ -16,6 +17,7 @@ mod verify;
 
 pub use adapter::{AdapterDescription, adapters};
 
+pub use backend::WgpuBackend;
 pub use batch::Batch;
 pub use device::WgpuDevice;
 pub use memory::Memory;

@@ -216,15 +216,7 @@ pub(crate) fn upload(connection: &Arc<Connection>, bytes: &[u8], what: &str) -> 
     let size = block_size(connection, bytes.len() as u64, what)?;
     if bytes.len() <= MAPPED_UPLOAD {
         let memory = allocate(connection, size, what)?;
-        let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
-        let mut last = [0; 4];
-        last[..rest.len()].copy_from_slice(rest);
-        connection.guarded(what, || {
-            connection.queue.write_buffer(memory.buffer(), 0, words);
-            if !rest.is_empty() {
-                connection.queue.write_buffer(memory.buffer(), words.len() as u64, &last);
-            }
-        })?;
+        write(connection, &memory, 0, bytes)?;
         return Ok(memory);
     }
     let memory = create(connection, size, what, true)?;
@@ -243,8 +235,29 @@ pub(crate) fn upload(connection: &Arc<Connection>, bytes: &[u8], what: &str) -> 
     Ok(memory)
 }
 
-/// Start copying the first bytes of a block back.
-pub(crate) fn read(connection: &Arc<Connection>, memory: &Memory, bytes: u64) -> Result<Pending> {
+/// Overwrite a part of a block with these bytes, padded to whole words.
+pub(crate) fn write(connection: &Connection, memory: &Memory, offset: u64, bytes: &[u8]) -> Result<()> {
+    memory.check(connection)?;
+    let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    connection.guarded("an upload", || {
+        if !words.is_empty() {
+            connection.queue.write_buffer(memory.buffer(), offset, words);
+        }
+        if !rest.is_empty() {
+            connection.queue.write_buffer(memory.buffer(), offset + words.len() as u64, &last);
+        }
+    })
+}
+
+/// Start copying a part of a block back.
+pub(crate) fn read(
+    connection: &Arc<Connection>,
+    memory: &Memory,
+    offset: u64,
+    bytes: u64,
+) -> Result<Pending> {
     memory.check(connection)?;
     if bytes == 0 {
         return Ok(Pending::ready(Vec::new()));
@@ -254,7 +267,7 @@ pub(crate) fn read(connection: &Arc<Connection>, memory: &Memory, bytes: u64) ->
     let staging = connection.pool.staging(connection, padded)?;
     let commands = connection.guarded(&what, || {
         let mut encoder = connection.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(memory.buffer(), 0, &staging, 0, padded);
+        encoder.copy_buffer_to_buffer(memory.buffer(), offset, &staging, 0, padded);
         encoder.finish()
     })?;
     let index = connection.submit(&what, commands)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use percept_hal::{Command, Dispatch, Result, Window};
+use percept_hal::{Dispatch, Result, Window};
 use percept_kernels::{Module, Needs};
 
 use crate::batch::Batch;
@@ -67,8 +67,8 @@ fn run(connection: &Arc<Connection>, name: &str, source: &str, needs: Needs) -> 
         bindings: vec![Window { memory: 0, offset: 0, bytes: 256 }],
         op: format!("check of {name}"),
     };
-    let batch = Batch::record(connection, vec![Command::Dispatch(dispatch)])?;
+    let batch = Batch::record(connection, vec![dispatch])?;
     batch.submit(connection, &[&memory])?;
-    let bytes = memory::read(connection, &memory, 256)?.wait()?;
+    let bytes = memory::read(connection, &memory, 0, 256)?.wait()?;
     Ok(bytes.chunks_exact(4).map(|c| c.iter().rev().fold(0, |a, &b| a << 8 | b as u32)).collect())
 }

@@ -1,0 +1,364 @@
+//! A compiled graph of a kernel device: batches of dispatches, host calls between them, and where every value lies.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use percept_graph::passes::{Memory, MemoryOptions, Slot, plan_memory};
+use percept_graph::{Graph, Op, OpDesc, Output, TensorType, ValueId};
+use percept_kernels::{Program, Unsupported};
+
+use super::adapter::{Arena, Shared};
+use super::device::{Dispatch, KernelDevice, Window};
+use super::layout::{device_bytes, read_bytes, to_device, to_host};
+use super::lowering::Lowering;
+use crate::buffer::{Arg, Buffer, Layout};
+use crate::device::{CompileOptions, Executable};
+use crate::error::{Error, Result};
+use crate::fallback::HostCall;
+use crate::lower::{describe, lower};
+use crate::op_library::check_args;
+use crate::report::{CompileReport, TraceEvent};
+
+/// Positions of the memories of a submission: scratch, constants, then arguments, then outputs.
+const ARENA: usize = 0;
+const CONSTANTS: usize = 1;
+const ARGUMENTS: usize = 2;
+
+/// A graph compiled for a kernel device.
+pub(super) struct Compiled<K: KernelDevice> {
+    shared: Arc<Shared<K>>,
+    graph: Graph,
+    memory: Memory,
+    /// Where each constant starts in the memory of constants.
+    constant_offsets: Vec<u64>,
+    constant_bytes: u64,
+    /// The constants on the device, made again after the device was lost.
+    constants: Mutex<Option<Arc<K::Memory>>>,
+    steps: Vec<Step<K>>,
+    /// Bytes of planned values and of the largest scratch behind them.
+    arena_bytes: u64,
+    report: CompileReport,
+}
+
+enum Step<K: KernelDevice> {
+    /// One submission, with the operation and module path of each dispatch.
+    Batch(K::Batch, Vec<(String, String)>),
+    Host(HostCall),
+}
+
+/// Dispatches on their way into a batch.
+#[derive(Default)]
+struct Pending {
+    dispatches: Vec<Dispatch>,
+    names: Vec<(String, String)>,
+}
+
+impl<K: KernelDevice> Compiled<K> {
+    pub fn new(shared: Arc<Shared<K>>, graph: &Graph, options: &CompileOptions) -> Result<Self> {
+        let start = Instant::now();
+        let limits = shared.device.limits();
+        let lowering = Lowering::new(limits, options.batch_invariant);
+        let lowered = lower(shared.id(), graph, options, &|op| lowering.support(op))?;
+        let graph = lowered.graph;
+        let in_place = |op: &OpDesc<'_>| lowering.program(op).map(|p| p.in_place.clone()).unwrap_or_default();
+        let memory = plan_memory(
+            &graph,
+            &MemoryOptions {
+                alignment: limits.alignment as usize,
+                bytes: &|ty: &TensorType| device_bytes(ty) as usize,
+                in_place: &in_place,
+            },
+        );
+        let mut constant_offsets = vec![0; graph.values().len()];
+        let mut constant_bytes = 0;
+        for node in graph.nodes().iter().filter(|n| matches!(n.op, Op::Constant(_))) {
+            constant_offsets[node.outputs[0].index()] = constant_bytes;
+            constant_bytes += device_bytes(graph.ty(node.outputs[0])).next_multiple_of(limits.alignment);
+        }
+        let mut compiled = Self {
+            arena_bytes: (memory.arena_bytes() as u64).next_multiple_of(limits.alignment),
+            shared: shared.clone(),
+            memory,
+            constant_offsets,
+            constant_bytes,
+            constants: Mutex::new(None),
+            steps: Vec::new(),
+            report: CompileReport { placed: lowered.placed, ..CompileReport::default() },
+            graph,
+        };
+        compiled.schedule(&lowered.host, options, &lowering)?;
+        compiled.constants()?;
+        compiled.report.scratch_bytes = compiled.arena_bytes;
+        compiled.report.compile_ms = start.elapsed().as_secs_f64() * 1e3;
+        Ok(compiled)
+    }
+
+    /// Turn nodes into batches and host calls.
+    fn schedule(
+        &mut self,
+        host: &HashSet<usize>,
+        options: &CompileOptions,
+        lowering: &Lowering<'_>,
+    ) -> Result<()> {
+        let graph = std::mem::take(&mut self.graph);
+        let values_end = self.arena_bytes;
+        let mut pending = Pending::default();
+        let mut index = 0;
+        while let Some(node) = graph.nodes().get(index) {
+            if host.contains(&index) {
+                let segment = (index..graph.nodes().len()).take_while(|i| host.contains(i)).count();
+                self.record(std::mem::take(&mut pending))?;
+                self.steps.push(Step::Host(HostCall::compile(&graph, index..index + segment, options)?));
+                index += segment;
+                continue;
+            }
+            index += 1;
+            if matches!(node.op, Op::Constant(_)) || node.outputs.iter().all(|&v| self.memory.renames(v)) {
+                continue;
+            }
+            self.report.fused += matches!(node.op, Op::Fused(_)) as usize;
+            let unsupported = |op: String, why: Unsupported| Error::Unsupported {
+                device: self.shared.id().to_string(),
+                op,
+                path: node.path.to_string(),
+                why: why.reason,
+            };
+            let program = graph.describe(node, |desc| {
+                lowering.program(desc).map_err(|why| unsupported(describe(desc), why))
+            })?;
+            let windows =
+                |values: &[ValueId]| values.iter().map(|&v| self.window(&graph, v)).collect::<Vec<_>>();
+            let (inputs, outputs) = (windows(&node.inputs), windows(&node.outputs));
+            for &(i, o) in &program.in_place {
+                let (from, to) = (inputs[i], outputs[o]);
+                if (from.memory, from.offset) != (to.memory, to.offset) {
+                    let ty = graph.ty(node.outputs[o]);
+                    let copy = lowering.copy(ty).map_err(|why| unsupported(format!("copy({ty})"), why))?;
+                    pending.add(&copy, &[from], &[to], &[], (&node.op.name(), &node.path));
+                }
+            }
+            let alignment = self.shared.device.limits().alignment;
+            let mut scratch = Vec::new();
+            let mut end = values_end;
+            for &bytes in &program.scratch {
+                scratch.push(Window { memory: ARENA, offset: end, bytes: bytes.max(4) });
+                end += bytes.max(4).next_multiple_of(alignment);
+            }
+            self.arena_bytes = self.arena_bytes.max(end);
+            pending.add(&program, &inputs, &outputs, &scratch, (&node.op.name(), &node.path));
+        }
+        self.record(pending)?;
+        self.graph = graph;
+        Ok(())
+    }
+
+    fn record(&mut self, pending: Pending) -> Result<()> {
+        if pending.dispatches.is_empty() {
+            return Ok(());
+        }
+        self.report.launches += pending.dispatches.len();
+        let batch = self.shared.device.record(pending.dispatches)?;
+        self.steps.push(Step::Batch(batch, pending.names));
+        Ok(())
+    }
+
+    /// Where a value lies among the memories of a submission.
+    fn window(&self, graph: &Graph, v: ValueId) -> Window {
+        let bytes = device_bytes(graph.ty(v));
+        match self.memory.slot(v) {
+            Slot::Input(i) => Window { memory: ARGUMENTS + i, offset: 0, bytes },
+            Slot::Output(o) => Window { memory: ARGUMENTS + graph.inputs().len() + o, offset: 0, bytes },
+            Slot::Arena { offset } => Window { memory: ARENA, offset: offset as u64, bytes },
+            Slot::Constant(origin) => {
+                Window { memory: CONSTANTS, offset: self.constant_offsets[origin.index()], bytes }
+            }
+        }
+    }
+
+    /// The constants on the device.
+    fn constants(&self) -> Result<Arc<K::Memory>> {
+        let mut kept = self.constants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memory) = &*kept {
+            return Ok(memory.clone());
+        }
+        let device = &self.shared.device;
+        let memory = Arc::new(device.allocate(self.constant_bytes.max(4), "the constants of a graph")?);
+        for node in self.graph.nodes() {
+            if let Op::Constant(literal) = &node.op {
+                let offset = self.constant_offsets[node.outputs[0].index()];
+                device.write(&memory, offset, &to_device(literal.ty.dtype, &literal.to_bytes()))?;
+            }
+        }
+        *kept = Some(memory.clone());
+        Ok(memory)
+    }
+
+    fn execute(&self, args: Vec<Arg>, trace: Option<&mut Vec<TraceEvent>>) -> Result<Vec<Buffer>> {
+        check_args(&self.graph, &args, self.shared.key, self.shared.id())?;
+        let results = self.new_outputs()?;
+        let mut stream = self.shared.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        let ran = self.run_steps(&mut stream, &args, &results, trace);
+        if let Err(Error::Lost { .. }) = ran {
+            // The next run takes fresh memory from the reopened device.
+            *stream = None;
+            *self.constants.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        drop(stream);
+        ran?;
+        self.collect(args, results)
+    }
+
+    fn run_steps(
+        &self,
+        stream: &mut Option<Arena<K>>,
+        args: &[Arg],
+        results: &[Option<K::Memory>],
+        mut trace: Option<&mut Vec<TraceEvent>>,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let device = &self.shared.device;
+        let bytes = self.arena_bytes.max(4);
+        if stream.as_ref().is_none_or(|a| a.bytes < bytes) {
+            *stream = None;
+        }
+        let arena = match stream {
+            Some(arena) => arena,
+            None => stream.insert(Arena { memory: device.allocate(bytes, "the scratch of a run")?, bytes }),
+        };
+        let constants = self.constants()?;
+        let mut memories: Vec<&K::Memory> = vec![&arena.memory, &constants];
+        for arg in args {
+            memories.push(self.shared.memory(arg.buffer())?);
+        }
+        // An output that takes over a donated argument is never named as an output.
+        memories.extend(results.iter().map(|r| r.as_ref().unwrap_or(&arena.memory)));
+        for step in &self.steps {
+            match (step, trace.as_deref_mut()) {
+                (Step::Batch(batch, _), None) => device.submit(batch, &memories)?,
+                (Step::Batch(batch, names), Some(trace)) => {
+                    let from = start.elapsed().as_secs_f64() * 1e6;
+                    let times = device.submit_timed(batch, &memories)?;
+                    trace.extend(names.iter().zip(times).map(|((name, path), (at, duration))| TraceEvent {
+                        name: name.clone(),
+                        path: path.clone(),
+                        place: self.shared.id().to_string(),
+                        start_us: from + at,
+                        duration_us: duration,
+                    }));
+                }
+                (Step::Host(call), trace) => {
+                    let from = start.elapsed();
+                    self.call_host(call, &memories)?;
+                    if let Some(trace) = trace {
+                        trace.push(call.event(from, start.elapsed() - from));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn call_host(&self, call: &HostCall, memories: &[&K::Memory]) -> Result<()> {
+        let device = &self.shared.device;
+        let read = |v: ValueId| {
+            let (ty, w) = (self.graph.ty(v), self.window(&self.graph, v));
+            let bytes = device.read(memories[w.memory], w.offset, read_bytes(ty))?.wait()?;
+            Ok(to_host(ty.dtype, bytes))
+        };
+        let write = |v: ValueId, bytes: &[u8]| {
+            let w = self.window(&self.graph, v);
+            device.write(memories[w.memory], w.offset, &to_device(self.graph.ty(v).dtype, bytes))
+        };
+        call.run(&read, &write)
+    }
+
+    /// Memory for the outputs that do not take over a donated argument.
+    fn new_outputs(&self) -> Result<Vec<Option<K::Memory>>> {
+        let output = |(i, o): (usize, &Output)| match self.memory.slot(o.value) {
+            Slot::Output(j) if i == j => {
+                let bytes = device_bytes(self.graph.ty(o.value));
+                self.shared.device.allocate(bytes, &format!("output '{}'", o.name)).map(Some)
+            }
+            _ => Ok(None),
+        };
+        self.graph.outputs().iter().enumerate().map(output).collect()
+    }
+
+    /// The outputs as buffers: new memory, or the donated memory they were written into.
+    fn collect(&self, args: Vec<Arg>, results: Vec<Option<K::Memory>>) -> Result<Vec<Buffer>> {
+        let mut args: Vec<Option<Buffer>> = args
+            .into_iter()
+            .map(|a| match a {
+                Arg::Donate(b) => Some(b),
+                Arg::Borrow(_) => None,
+            })
+            .collect();
+        let mut buffers = Vec::with_capacity(results.len());
+        for (o, memory) in self.graph.outputs().iter().zip(results) {
+            let memory = match (memory, self.memory.slot(o.value)) {
+                (Some(memory), _) => memory,
+                (None, Slot::Input(i)) => {
+                    let donated = args[i].take().and_then(|b| b.into_storage::<K::Memory>().ok());
+                    let name = || self.graph.inputs()[i].name.clone();
+                    donated.ok_or_else(|| Error::DonatedButHeld { name: name() })?
+                }
+                (None, _) => {
+                    return Err(Error::Failed {
+                        device: self.shared.id().to_string(),
+                        op: format!("output '{}'", o.name),
+                        why: "the plan gave it no memory of its own".into(),
+                    });
+                }
+            };
+            buffers.push(Buffer::new(self.shared.key, self.graph.ty(o.value).clone(), Layout::DENSE, memory));
+        }
+        Ok(buffers)
+    }
+}
+
+impl Pending {
+    /// Add the launches of a program over these windows.
+    fn add(
+        &mut self,
+        program: &Program,
+        inputs: &[Window],
+        outputs: &[Window],
+        scratch: &[Window],
+        (op, path): (&str, &str),
+    ) {
+        use percept_kernels::Slot as Bound;
+        for launch in &program.launches {
+            let window = |slot: &Bound| match *slot {
+                Bound::Input(i) => inputs[i],
+                Bound::Output(i) => outputs[i],
+                Bound::Scratch(i) => scratch[i],
+            };
+            self.dispatches.push(Dispatch {
+                bindings: launch.bindings.iter().map(window).collect(),
+                module: launch.module.clone(),
+                checked: false,
+                groups: launch.groups,
+                params: launch.params.clone(),
+                op: if path.is_empty() { op.to_string() } else { format!("{op} at {path}") },
+            });
+            self.names.push((op.to_string(), path.to_string()));
+        }
+    }
+}
+
+impl<K: KernelDevice> Executable for Compiled<K> {
+    fn run(&self, args: Vec<Arg>) -> Result<Vec<Buffer>> {
+        self.execute(args, None)
+    }
+
+    fn run_traced(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<TraceEvent>)> {
+        let mut events = Vec::new();
+        let buffers = self.execute(args, Some(&mut events))?;
+        Ok((buffers, events))
+    }
+
+    fn report(&self) -> &CompileReport {
+        &self.report
+    }
+}

@@ -1,0 +1,374 @@
+//! Graphs on the first adapter, held to the f64 reference.
+
+mod adapter;
+
+use std::time::Instant;
+
+use percept_graph::reference::evaluate;
+use percept_graph::{
+    Binary, DType, Graph, HostTensor, Literal, Op, ReduceKind, ScatterKind, TensorType, Trace,
+};
+use percept_hal::{Arg, CompileOptions, Device, Error, KernelAdapter, KernelDevice, Placement};
+use percept_wgpu::WgpuDevice;
+
+fn open() -> Option<KernelAdapter<WgpuDevice>> {
+    adapter::open().map(KernelAdapter::new)
+}
+
+fn graph(build: impl FnOnce(&Trace)) -> Graph {
+    let t = Trace::new("test");
+    build(&t);
+    t.finish().unwrap()
+}
+
+/// Values in [-2, 2) that are exact in bf16.
+fn values(n: usize, seed: u64) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        ((state >> 40) % 256) as f64 / 64.0 - 2.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// A tensor of a dense dtype with small values that suit it.
+fn tensor(dtype: DType, dims: &[usize], seed: u64) -> HostTensor {
+    let ty = TensorType::new(dtype, dims);
+    let v = values(ty.numel(), seed);
+    let v = match dtype {
+        DType::Bool => v.iter().map(|x| (*x > 0.0) as u8 as f64).collect(),
+        DType::I32 => v.iter().map(|x| (x * 64.0).trunc()).collect(),
+        DType::U32 | DType::U8 => v.iter().map(|x| (x.abs() * 64.0).trunc()).collect(),
+        _ => v,
+    };
+    HostTensor::from_f64(ty, &v).unwrap()
+}
+
+fn inputs_of(g: &Graph) -> Vec<HostTensor> {
+    let ty = |i: &percept_graph::Input| g.ty(i.value).clone();
+    g.inputs()
+        .iter()
+        .enumerate()
+        .map(|(i, input)| tensor(ty(input).dtype, &ty(input).dims, i as u64 + 1))
+        .collect()
+}
+
+fn upload(device: &dyn Device, g: &Graph, inputs: &[HostTensor]) -> Vec<Arg> {
+    let donated = g.donated();
+    let buffers = inputs.iter().map(|t| device.upload(t.ty(), t.bytes()).unwrap());
+    buffers
+        .enumerate()
+        .map(|(i, b)| if donated.contains(&i) { Arg::Donate(b) } else { Arg::Borrow(b) })
+        .collect()
+}
+
+fn run(device: &dyn Device, g: &Graph, inputs: &[HostTensor], options: &CompileOptions) -> Vec<HostTensor> {
+    let executable = device.compile(g, options).unwrap_or_else(|e| panic!("{e}\n{g}"));
+    let outputs = executable.run(upload(device, g, inputs)).unwrap_or_else(|e| panic!("{e}\n{g}"));
+    outputs.iter().map(|b| HostTensor::new(b.ty().clone(), device.read(b).unwrap()).unwrap()).collect()
+}
+
+/// Compare with the reference: integers exactly, floats within `tolerance` of the magnitude; NaN and infinities alike.
+fn check_with(device: &dyn Device, g: &Graph, inputs: &[HostTensor], tolerance: f64) {
+    let expected = evaluate(g, inputs).unwrap_or_else(|e| panic!("{e}\n{g}"));
+    for fuse in [true, false] {
+        let got = run(device, g, inputs, &CompileOptions { fuse, ..CompileOptions::default() });
+        for ((e, a), o) in expected.iter().zip(&got).zip(g.outputs()) {
+            assert_eq!(e.ty(), a.ty());
+            for (i, (x, y)) in e.values().iter().zip(a.values()).enumerate() {
+                let close =
+                    x.is_nan() && y.is_nan() || *x == y || (x - y).abs() <= tolerance * x.abs().max(1.0);
+                assert!(close, "output {} of {} at {i}: expected {x}, got {y}\n{g}", o.name, e.ty());
+            }
+        }
+    }
+}
+
+fn check(device: &dyn Device, g: &Graph) {
+    check_with(device, g, &inputs_of(g), 2e-6);
+}
+
+#[test]
+fn elementwise_chains_of_every_float_and_odd_lengths() {
+    let Some(device) = open() else { return };
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for n in [0usize, 1, 2, 3, 31, 64, 255, 1001] {
+            let g = graph(|t| {
+                let (x, y) = (t.data("x", dtype, [n]), t.data("y", dtype, [n]));
+                t.output("sum", &(&x + &y));
+                t.output("chain", &(((&x * &y) - x.clone()).exp() * 0.5).tanh());
+                t.output("mask", &x.binary(Binary::Max, &y).cast(DType::Bool));
+            });
+            // One rounding to the dtype per operation of the unfused form.
+            let tolerance = match dtype {
+                DType::F32 => 4e-6,
+                DType::F16 => 4e-3,
+                _ => 3e-2,
+            };
+            check_with(&device, &g, &inputs_of(&g), tolerance);
+        }
+    }
+}
+
+#[test]
+fn infinities_and_nan_pass_through() {
+    let Some(device) = open() else { return };
+    let special = [f64::NEG_INFINITY, f64::INFINITY, f64::NAN, -0.0, 0.0, 1.0, -3.5, 3.0e38];
+    for dtype in [DType::F32, DType::BF16] {
+        let g = graph(|t| {
+            let (x, y) = (t.data("x", dtype, [8, 8]), t.data("y", dtype, [8, 8]));
+            t.output("add", &(&x + &y));
+            t.output("max", &x.binary(Binary::Max, &y));
+            t.output("min", &x.binary(Binary::Min, &y));
+            t.output("row max", &x.max([0]));
+            t.output("argmax", &x.argmax(0));
+            t.output("sorted", &x.sort(0, false, 8)[0]);
+            t.output("masked", &x.cast(DType::Bool).select(&y, &y.like(f64::NEG_INFINITY)));
+            t.output("cast", &x.cast(DType::I32));
+        });
+        let x: Vec<f64> = (0..64).map(|i| special[i / 8]).collect();
+        let y: Vec<f64> = (0..64).map(|i| special[i % 8]).collect();
+        let ty = TensorType::new(dtype, [8, 8]);
+        let inputs = [HostTensor::from_f64(ty.clone(), &x).unwrap(), HostTensor::from_f64(ty, &y).unwrap()];
+        check_with(&device, &g, &inputs, 0.0);
+    }
+}
+
+#[test]
+fn movement_of_every_dtype() {
+    let Some(device) = open() else { return };
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::I32, DType::U32, DType::U8, DType::Bool] {
+        let g = graph(|t| {
+            let (x, y) = (t.data("x", dtype, [3, 5]), t.data("y", dtype, [2, 5]));
+            t.output("transpose", &x.transpose([1, 0]));
+            t.output("reshape", &x.reshape([5, 3]));
+            t.output("broadcast", &x.broadcast([3, 2, 5], [0, 2]));
+            t.output("slice", &x.slice([0, 1], [3, 5], [2, 3]));
+            t.output("concat", &percept_graph::Tensor::concat(&[&x, &y], 0).unwrap());
+            t.output("input", &x);
+            t.output("input again", &x);
+        });
+        check_with(&device, &g, &inputs_of(&g), 0.0);
+    }
+}
+
+#[test]
+fn reductions_gathers_and_scatters() {
+    let Some(device) = open() else { return };
+    let g = graph(|t| {
+        let x = t.data("x", DType::F32, [7, 33]);
+        let ids = t.data("ids", DType::I32, [9]);
+        let small = ids.binary(Binary::And, &ids.like(7.0));
+        let updates = t.data("updates", DType::F32, [9, 33]);
+        t.output("sum", &x.sum([1]));
+        t.output("prod", &x.reduce(ReduceKind::Prod, [0]));
+        t.output("all", &x.sum([0, 1]));
+        t.output("gather", &x.gather(&small, 0));
+        t.output("set", &x.scatter(ScatterKind::Set, &small, &updates, 0));
+        t.output("add", &x.scatter(ScatterKind::Add, &small, &updates, 0));
+        let [v, i] = x.top_k(5);
+        t.output("top", &v);
+        t.output("top at", &i);
+    });
+    check(&device, &g);
+}
+
+#[test]
+fn a_graph_of_a_hundred_elementwise_operations_takes_three_dispatches_at_most() {
+    let Some(device) = open() else { return };
+    let g = graph(|t| {
+        let (x, y) = (t.data("x", DType::F32, [500, 3]), t.data("y", DType::F32, [3]));
+        let row = y.broadcast([500, 3], [1]);
+        let mut z = x.clone();
+        for i in 0..25 {
+            z = ((&z * 0.5 + &row).tanh() - i as f64 * 0.01).abs();
+        }
+        t.output("z", &z);
+    });
+    assert!(g.nodes().iter().filter(|n| n.op.is_elementwise()).count() >= 100);
+    let executable = device.compile(&g, &CompileOptions::default()).unwrap();
+    assert!(executable.report().launches <= 3, "{:?}", executable.report());
+    check_with(&device, &g, &inputs_of(&g), 2e-5);
+}
+
+#[test]
+fn donated_state_is_updated_in_place() {
+    let Some(device) = open() else { return };
+    let g = graph(|t| {
+        let cache = t.input("cache", percept_graph::Role::State, TensorType::new(DType::F32, [6, 4]));
+        let row = t.data("row", DType::F32, [1, 4]);
+        let at = t.data("at", DType::I32, []);
+        let zero = at.like(0.0);
+        let new = cache.dynamic_update_slice(&row, &[&at, &zero]);
+        t.output("sum", &new.sum([0]));
+        t.output_in_place("cache", &new, &cache);
+    });
+    let executable = device.compile(&g, &CompileOptions::default()).unwrap();
+    let start = HostTensor::from_f64(TensorType::new(DType::F32, [6, 4]), &values(24, 3)).unwrap();
+    let mut expected = start.values();
+    let mut cache = device.upload(start.ty(), start.bytes()).unwrap();
+    for step in 0..6i32 {
+        let row = values(4, step as u64 + 10);
+        expected[step as usize * 4..][..4].copy_from_slice(&row);
+        let row = HostTensor::from_f64(TensorType::new(DType::F32, [1, 4]), &row).unwrap();
+        let row = device.upload(row.ty(), row.bytes()).unwrap();
+        let at = device.upload(&TensorType::new(DType::I32, []), &step.to_le_bytes()).unwrap();
+        let held = cache.clone();
+        let refused =
+            executable.run(vec![Arg::Donate(cache), Arg::Borrow(row.clone()), Arg::Borrow(at.clone())]);
+        assert!(matches!(refused, Err(Error::DonatedButHeld { .. })));
+        let before = device.memory().buffers;
+        let mut out = executable.run(vec![Arg::Donate(held), Arg::Borrow(row), Arg::Borrow(at)]).unwrap();
+        assert!(device.memory().buffers <= before + 256, "only the sum is new");
+        cache = out.remove(1);
+        let read = HostTensor::new(cache.ty().clone(), device.read(&cache).unwrap()).unwrap();
+        assert_eq!(read.values(), expected);
+    }
+}
+
+#[test]
+fn the_same_graph_twice_is_identical_bit_for_bit() {
+    let Some(device) = open() else { return };
+    let g = graph(|t| {
+        let x = t.data("x", DType::F32, [37, 129]);
+        let y = (x.exp() * 0.3 + x.sin()).sum([1]);
+        t.output("y", &y);
+        t.output("z", &(x.tanh() - y.broadcast([37, 129], [0])).sum([0]));
+    });
+    let inputs = inputs_of(&g);
+    let once = run(&device, &g, &inputs, &CompileOptions::default());
+    for _ in 0..5 {
+        let again = run(&device, &g, &inputs, &CompileOptions::default());
+        assert!(once.iter().zip(&again).all(|(a, b)| a.bytes() == b.bytes()));
+    }
+}
+
+#[test]
+fn more_elements_than_one_dimension_of_groups_covers() {
+    let Some(device) = open() else { return };
+    let n = 65_535 * 64 * 4 + 77;
+    let g = graph(|t| {
+        let x = t.data("x", DType::F32, [n]);
+        t.output("y", &(x * 2.0 + 1.0));
+    });
+    let x: Vec<f32> = (0..n).map(|i| (i % 1000) as f32).collect();
+    let x = HostTensor::from_f32([n], &x).unwrap();
+    let y = run(&device, &g, &[x], &CompileOptions::default()).remove(0);
+    let wrong = y.values().iter().enumerate().position(|(i, &v)| v != (i % 1000) as f64 * 2.0 + 1.0);
+    assert_eq!(wrong, None);
+}
+
+#[test]
+fn two_thousand_runs_hold_memory_flat() {
+    let Some(device) = open() else { return };
+    let g = graph(|t| {
+        let x = t.data("x", DType::F32, [64, 64]);
+        t.output("y", &(x.sum([1]).broadcast([64, 64], [0]) * x.exp()));
+        t.output("z", &x.transpose([1, 0]));
+    });
+    let executable = device.compile(&g, &CompileOptions::default()).unwrap();
+    let x = inputs_of(&g).remove(0);
+    let step = || {
+        let x = device.upload(x.ty(), x.bytes()).unwrap();
+        let y = executable.run(vec![Arg::Donate(x)]).unwrap();
+        assert_eq!(y.len(), 2);
+    };
+    (0..100).for_each(|_| step());
+    device.synchronize().unwrap();
+    let (held, resident) = (device.memory(), resident_bytes());
+    (0..2000).for_each(|_| step());
+    device.synchronize().unwrap();
+    assert_eq!(device.memory(), held);
+    let grown = resident_bytes().saturating_sub(resident);
+    println!("2,000 runs: {grown} bytes more resident");
+    assert!(grown < 16 << 20, "the process grew by {grown} bytes");
+}
+
+/// Memory of this process, where the system says.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split_whitespace().nth(1).and_then(|p| p.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
+#[test]
+fn a_second_bucket_compiles_quickly_and_makes_no_pipeline() {
+    let Some(device) = open() else { return };
+    let bucket = |rows: usize| {
+        graph(|t| {
+            let mut x = t.data("x", DType::F32, [rows, 96]);
+            for i in 0..30 {
+                let _scope = t.scope(format!("layers.{i}"));
+                let mean = x.mean([1]).broadcast([rows, 96], [0]);
+                x = (&x - &mean).tanh() + x.transpose([1, 0]).transpose([1, 0]);
+            }
+            t.output("y", &x);
+        })
+    };
+    device.compile(&bucket(32), &CompileOptions::default()).unwrap();
+    let pipelines = device.kernel_device().pipelines();
+    let start = Instant::now();
+    let second = device.compile(&bucket(48), &CompileOptions::default()).unwrap();
+    let elapsed = start.elapsed();
+    println!("second bucket: {elapsed:?}, {} launches", second.report().launches);
+    assert_eq!(device.kernel_device().pipelines(), pipelines);
+    assert!(elapsed.as_millis() < 200, "{elapsed:?}");
+    check(&device, &bucket(5));
+}
+
+#[test]
+fn what_does_not_run_is_named() {
+    let Some(device) = open() else { return };
+    let long = device.kernel_device().limits().max_window as usize / 4 + 1;
+    if long as u64 * 8 > device.info().max_buffer_bytes {
+        return;
+    }
+    let g = graph(|t| {
+        let _scope = t.scope("model.norm");
+        let x = t.data("x", DType::F32, [long]);
+        t.output("y", &x.sort(0, false, 4)[0]);
+    });
+    let e = device.compile(&g, &CompileOptions::default()).err().expect("past the binding limit").to_string();
+    assert!(e.contains("model.norm") && e.contains("sort") && e.contains(&format!("f32[{long}]")), "{e}");
+}
+
+#[test]
+fn traces_time_every_dispatch() {
+    let Some(device) = open() else { return };
+    let g = graph(|t| {
+        let _scope = t.scope("layers.0");
+        let x = t.data("x", DType::F32, [64, 64]);
+        t.output("y", &x.sum([1]));
+        t.output("z", &x.transpose([1, 0]));
+    });
+    let executable = device.compile(&g, &CompileOptions::default()).unwrap();
+    let (_, events) = executable.run_traced(upload(&device, &g, &inputs_of(&g))).unwrap();
+    assert_eq!(events.len(), executable.report().launches);
+    assert!(
+        events.iter().any(|e| e.name == "reduce_sum" && e.path == "layers.0" && e.place == device.info().id)
+    );
+    assert!(events.iter().all(|e| e.duration_us >= 0.0 && e.start_us >= 0.0));
+    assert!(executable.report().placed.iter().all(|p| p.placement == Placement::Native));
+}
+
+#[test]
+fn constants_of_many_values_and_a_lost_device() {
+    let Some(device) = open() else { return };
+    let ty = TensorType::new(DType::BF16, [3]);
+    let literal = Literal::dense(ty, &[1.0, -2.0, 0.5]).unwrap();
+    let g = graph(|t| {
+        let x = t.data("x", DType::BF16, [2, 3]);
+        let c = t.op(Op::Constant(literal), &[]);
+        t.output("y", &(x.sum([1]).broadcast([2, 3], [0]) + c.broadcast([2, 3], [1])));
+        t.output("c", &c);
+    });
+    check_with(&device, &g, &inputs_of(&g), 1e-2);
+    let executable = device.compile(&g, &CompileOptions::default()).unwrap();
+    let args = upload(&device, &g, &inputs_of(&g));
+    let before = device.read(&executable.run(args.clone()).unwrap()[0]).unwrap();
+    device.kernel_device().close();
+    assert!(matches!(executable.run(args), Err(Error::Lost { .. })));
+    let after = executable.run(upload(&device, &g, &inputs_of(&g))).unwrap();
+    assert_eq!(device.read(&after[0]).unwrap(), before, "the executable goes on after the device was lost");
+}
