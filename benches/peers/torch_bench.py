@@ -52,6 +52,8 @@ def make_op(op, shape, dtype):
             4 * batch * heads * pairs * depth,
             "GFLOP/s",
         )
+    if op == "sum":
+        return lambda: x.sum(), moved // 2, "GB/s"
     weight, bias = torch.randn(width).to(dtype), torch.randn(width).to(dtype)
     calls = {
         "softmax": lambda: torch.softmax(x, -1),
@@ -112,11 +114,12 @@ def measure(row, seconds):
 
 def default_rows():
     """The rows that are compared with Percept's cpu device."""
-    for dtype in ("f32", "bf16", "f16"):
-        for n in (512, 1024, 2048):
+    for dtype, sizes in (("f32", (512, 1024, 2048)), ("bf16", (512, 1024, 2048)), ("f16", (512, 1024))):
+        for n in sizes:
             yield {"bench": "matmul", "settings": {"m": n, "n": n, "k": n, "dtype": dtype}}
     for op in ("softmax", "layer_norm", "rms_norm", "gelu_erf", "gelu_tanh", "chain10"):
         yield {"bench": "op", "settings": {"op": op, "shape": [4096, 1024], "dtype": "f32"}}
+    yield {"bench": "op", "settings": {"op": "sum", "shape": [8192, 8192], "dtype": "f32"}}
     for op in ("attention", "attention_causal"):
         yield {"bench": "op", "settings": {"op": op, "shape": [1, 8, 512, 64], "dtype": "f32"}}
 

@@ -25,18 +25,31 @@ pub struct Options {
     torch_python: Option<PathBuf>,
 }
 
-/// One setting, the device that Percept runs it on, the peer, and the ratio to reach.
+/// One setting, the device that Percept runs it on, the peer, and what to reach.
 struct Row {
     device: &'static str,
     peer: Option<PeerKind>,
-    bar: Option<f64>,
+    bar: Bar,
     setting: Setting,
+}
+
+/// What a row should reach.
+#[derive(Clone, Copy)]
+enum Bar {
+    /// This many times the peer's speed.
+    Ratio(f64),
+    /// This share of the memory bandwidth that the sums reached.
+    Bandwidth(f64),
+    /// Nothing: the row measures the machine.
+    None,
 }
 
 /// What `percept bench` is asked to time.
 enum Setting {
     /// A square matrix product.
     Matmul { n: u64, dtype: &'static str },
+    /// One row times a square weight, which is larger than caches are.
+    MatrixVector { n: u64, dtype: &'static str },
     /// One op, or the chain of ten, on f32.
     Op { op: &'static str, shape: &'static [u64] },
 }
@@ -46,7 +59,8 @@ impl Setting {
     fn arguments(&self) -> String {
         match self {
             Setting::Matmul { n, dtype } => format!("matmul --m {n} --n {n} --k {n} --dtype {dtype}"),
-            Setting::Op { op, shape } => format!("op --op {op} --shape {} --dtype f32", by(shape)),
+            Setting::MatrixVector { n, dtype } => format!("matmul --m 1 --n {n} --k {n} --dtype {dtype}"),
+            Setting::Op { op, shape } => format!("op {op} --shape {} --dtype f32", by(shape)),
         }
     }
 
@@ -55,6 +69,9 @@ impl Setting {
         match self {
             Setting::Matmul { n, dtype } => {
                 json!({"bench": "matmul", "settings": {"m": n, "n": n, "k": n, "dtype": dtype}})
+            }
+            Setting::MatrixVector { n, dtype } => {
+                json!({"bench": "matmul", "settings": {"m": 1, "n": n, "k": n, "dtype": dtype}})
             }
             Setting::Op { op, shape } => {
                 json!({"bench": "op", "settings": {"op": op, "shape": shape, "dtype": "f32"}})
@@ -65,6 +82,7 @@ impl Setting {
     fn name(&self) -> String {
         match self {
             Setting::Matmul { n, dtype } => format!("matmul {n} {dtype}"),
+            Setting::MatrixVector { n, dtype } => format!("matrix-vector {n} {dtype}"),
             Setting::Op { op, shape } => format!("{op} {} f32", by(shape)),
         }
     }
@@ -74,15 +92,27 @@ fn by(shape: &[u64]) -> String {
     shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x")
 }
 
-/// The rows: what is compared, and how many times the peer's speed it should reach.
+/// The rows: what is compared, and what it should reach. The sum measures the memory's bandwidth for
+/// the matrix-vector rows, so it comes first.
 fn rows() -> Vec<Row> {
-    let cpu = |setting, bar| Row { device: "cpu", peer: Some(PeerKind::Torch), bar: Some(bar), setting };
-    let gpu = |setting, bar| Row { device: "wgpu:0", peer: Some(PeerKind::Burn), bar: Some(bar), setting };
+    let cpu =
+        |setting, bar| Row { device: "cpu", peer: Some(PeerKind::Torch), bar: Bar::Ratio(bar), setting };
+    let gpu =
+        |setting, bar| Row { device: "wgpu:0", peer: Some(PeerKind::Burn), bar: Bar::Ratio(bar), setting };
     let wide = |op| Setting::Op { op, shape: &[4096, 1024] };
     let heads = |op| Setting::Op { op, shape: &[1, 8, 512, 64] };
-    let mut rows = Vec::new();
-    for (dtype, bar) in [("f32", 0.95), ("bf16", 1.5), ("f16", 0.9)] {
-        rows.extend([512, 1024, 2048].map(|n| cpu(Setting::Matmul { n, dtype }, bar)));
+    let sum = Setting::Op { op: "sum", shape: &[8192, 8192] };
+    let mut rows = vec![Row { bar: Bar::None, ..cpu(sum, 0.0) }];
+    rows.extend(["q4_1", "q8_0", "q4_k"].map(|dtype| Row {
+        device: "cpu",
+        peer: None,
+        bar: Bar::Bandwidth(0.6),
+        setting: Setting::MatrixVector { n: 16384, dtype },
+    }));
+    for (dtype, bar, sizes) in
+        [("f32", 0.95, &[512, 1024, 2048][..]), ("bf16", 1.5, &[512, 1024, 2048]), ("f16", 0.9, &[512, 1024])]
+    {
+        rows.extend(sizes.iter().map(|&n| cpu(Setting::Matmul { n, dtype }, bar)));
     }
     rows.extend([
         cpu(wide("softmax"), 1.2),
@@ -103,7 +133,7 @@ fn rows() -> Vec<Row> {
 #[derive(Default)]
 struct Turns {
     median_ms: Vec<f64>,
-    first_ms: Vec<f64>,
+    first_call_ms: Vec<f64>,
     rate: Vec<f64>,
     unit: String,
 }
@@ -118,7 +148,9 @@ impl Turns {
         let number = |name: &str| answer[name].as_f64().filter(|value| value.is_finite() && *value > 0.0);
         self.median_ms.push(number("median_ms").ok_or("no positive `median_ms`")?);
         self.rate.push(number("rate").ok_or("no positive `rate`")?);
-        self.first_ms.extend(number("first_ms"));
+        // Percept compiles ahead of its first call; a peer compiles within it.
+        let compile = number("compile_ms").unwrap_or(0.0);
+        self.first_call_ms.extend(number("first_call_ms").map(|first| first + compile));
         self.unit = answer["rate_unit"].as_str().ok_or("no `rate_unit`")?.to_owned();
         Ok(())
     }
@@ -146,10 +178,16 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Error> {
     }
     let mut table = vec![heading()];
     let mut failures = Vec::new();
+    let mut bandwidth = None;
     for row in &rows {
         let peer = peers.iter_mut().find(|peer| Some(peer.kind) == row.peer);
         match measure(&program, root, row, peer, options.rounds) {
-            Ok(cells) => table.push(cells),
+            Ok((ours, theirs)) => {
+                if matches!(row.setting, Setting::Op { op: "sum", .. }) {
+                    bandwidth = ours.rate.iter().chain(&theirs.rate).copied().reduce(f64::max);
+                }
+                table.push(cells(row, &ours, &theirs, bandwidth));
+            }
             Err(why) => failures.push(format!("{} on {}: {why}", row.setting.name(), row.device)),
         }
     }
@@ -160,20 +198,14 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Error> {
     if failures.is_empty() { Ok(()) } else { Err(Error::Reported) }
 }
 
-fn heading() -> Vec<String> {
-    ["row", "device", "ms", "rate", "peer", "ms", "ratio", "bar", "first ms", "peer's"]
-        .map(str::to_owned)
-        .into()
-}
-
-/// Takes turns on a row, Percept first, and returns the row's cells.
+/// Takes turns on a row, Percept first. Where the peer needs seconds for a call, one turn is enough.
 fn measure(
     program: &Path,
     root: &Path,
     row: &Row,
     mut peer: Option<&mut Peer>,
     rounds: u16,
-) -> Result<Vec<String>, String> {
+) -> Result<(Turns, Turns), String> {
     let (mut ours, mut theirs) = (Turns::default(), Turns::default());
     for _ in 0..rounds {
         ours.add(&percept(program, root, row, peer.is_some())?)?;
@@ -181,34 +213,61 @@ fn measure(
             let answer = peer.ask(&row.setting.request()).map_err(|error| error.to_string())?;
             theirs.add(&answer).map_err(|why| format!("{}: {why}", peer.kind.name()))?;
         }
+        if theirs.median_ms.iter().any(|&ms| ms > 1000.0) {
+            break;
+        }
     }
+    Ok((ours, theirs))
+}
+
+fn heading() -> Vec<String> {
+    ["row", "device", "ms", "rate", "peer", "ms", "ratio", "bar", "", "first call", "peer's"]
+        .map(str::to_owned)
+        .into()
+}
+
+/// A row of the table. `first call` is in milliseconds, compilation and tuning included.
+fn cells(row: &Row, ours: &Turns, theirs: &Turns, bandwidth: Option<f64>) -> Vec<String> {
     let cell = |value: Option<f64>, digits: usize| {
         value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
     };
-    let ratio = median(&theirs.median_ms).zip(median(&ours.median_ms)).map(|(peer, ours)| peer / ours);
-    let verdict = match (ratio, row.bar) {
-        (Some(ratio), Some(bar)) => format!("{bar} {}", if ratio >= bar { "reached" } else { "missed" }),
-        _ => "-".to_owned(),
+    let peer_ratio = median(&theirs.median_ms).zip(median(&ours.median_ms)).map(|(peer, ours)| peer / ours);
+    let share = median(&ours.rate).zip(bandwidth).map(|(rate, most)| rate / most);
+    let (ratio, bar) = match row.bar {
+        Bar::Ratio(bar) => (peer_ratio, Some(bar)),
+        Bar::Bandwidth(bar) => (share, Some(bar)),
+        Bar::None => (peer_ratio, None),
     };
-    Ok(vec![
+    let verdict = match ratio.zip(bar) {
+        Some((ratio, bar)) if ratio >= bar => "reached",
+        Some(_) => "missed",
+        None => "-",
+    };
+    let compared = match (row.bar, row.peer) {
+        (Bar::Bandwidth(_), _) => "bandwidth",
+        (_, Some(peer)) if !theirs.median_ms.is_empty() => peer.name(),
+        _ => "-",
+    };
+    vec![
         row.setting.name(),
         row.device.to_owned(),
         cell(median(&ours.median_ms), 3),
         format!("{} {}", cell(median(&ours.rate), 1), ours.unit),
-        peer.map_or_else(|| "-".to_owned(), |peer| peer.kind.name().to_owned()),
+        compared.to_owned(),
         cell(median(&theirs.median_ms), 3),
         cell(ratio, 2),
-        verdict,
-        cell(ours.first_ms.first().copied(), 0),
-        cell(theirs.first_ms.first().copied(), 0),
-    ])
+        cell(bar, 2),
+        verdict.to_owned(),
+        cell(ours.first_call_ms.first().copied(), 0),
+        cell(theirs.first_call_ms.first().copied(), 0),
+    ]
 }
 
 /// Runs `percept bench` on a row and reads its answer; beside a peer, on the peer's adapter.
 fn percept(program: &Path, root: &Path, row: &Row, with_peer: bool) -> Result<Value, String> {
     let mut line = Line(vec![program.display().to_string(), "bench".to_owned()]);
     line.0.extend(Line::of(&row.setting.arguments()).0);
-    line.0.extend(Line::of(&format!("--device {} --json", row.device)).0);
+    line.0.extend(Line::of(&format!("--device {} --seconds 0.5 --json", row.device)).0);
     let mut command = line.command(root);
     if with_peer {
         crate::setup::pin_lavapipe(&mut command);
@@ -262,12 +321,15 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_alone_or_as_the_only_item_of_a_list() {
-        let answer = json!({"median_ms": 2.0, "rate": 5.0, "rate_unit": "GB/s", "first_ms": 9.0});
+        let answer = json!({"median_ms": 2.0, "rate": 5.0, "rate_unit": "GB/s"});
         let mut turns = Turns::default();
         turns.add(&answer).unwrap();
         turns.add(&json!([answer])).unwrap();
         assert_eq!(turns.median_ms, [2.0, 2.0]);
-        assert_eq!((turns.first_ms.len(), turns.unit.as_str()), (2, "GB/s"));
+        assert_eq!((turns.first_call_ms.len(), turns.unit.as_str()), (0, "GB/s"));
+        let compiled = json!({"median_ms": 2.0, "rate": 5.0, "rate_unit": "GB/s", "first_call_ms": 9.0, "compile_ms": 4.0});
+        turns.add(&compiled).unwrap();
+        assert_eq!(turns.first_call_ms, [13.0]);
     }
 
     #[test]
@@ -285,9 +347,28 @@ mod tests {
         let settings = json!({"m": 512, "n": 512, "k": 512, "dtype": "bf16"});
         assert_eq!(matmul.request(), json!({"bench": "matmul", "settings": settings}));
         let op = Setting::Op { op: "softmax", shape: &[4096, 1024] };
-        assert_eq!(op.arguments(), "op --op softmax --shape 4096x1024 --dtype f32");
+        assert_eq!(op.arguments(), "op softmax --shape 4096x1024 --dtype f32");
         let settings = json!({"op": "softmax", "shape": [4096, 1024], "dtype": "f32"});
         assert_eq!(op.request(), json!({"bench": "op", "settings": settings}));
+    }
+
+    #[test]
+    fn a_row_is_held_to_its_peer_or_to_the_bandwidth() {
+        let turns = |ms, rate| Turns { median_ms: vec![ms], rate: vec![rate], ..Turns::default() };
+        let verdict = |row: &Row, ours: &Turns, theirs: &Turns, bandwidth| {
+            let cells = cells(row, ours, theirs, bandwidth);
+            (cells[4].clone(), cells[6].clone(), cells[8].clone())
+        };
+        let words = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+        let rows = rows();
+        let softmax = rows.iter().find(|row| row.setting.name().starts_with("softmax")).unwrap();
+        let (ours, none) = (turns(2.0, 30.0), Turns::default());
+        assert_eq!(verdict(softmax, &ours, &turns(3.0, 1.0), None), words("torch", "1.50", "reached"));
+        assert_eq!(verdict(softmax, &ours, &turns(2.2, 1.0), None), words("torch", "1.10", "missed"));
+        assert_eq!(verdict(softmax, &ours, &none, None), words("-", "-", "-"));
+        let q4_1 = rows.iter().find(|row| row.setting.name() == "matrix-vector 16384 q4_1").unwrap();
+        assert_eq!(verdict(q4_1, &ours, &none, Some(40.0)), words("bandwidth", "0.75", "reached"));
+        assert_eq!(verdict(q4_1, &ours, &none, Some(60.0)), words("bandwidth", "0.50", "missed"));
     }
 
     #[test]
