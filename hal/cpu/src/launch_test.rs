@@ -117,3 +117,57 @@ pub(crate) fn assert_near(got: &[f64], truth: &[f64], relative: f64, what: &str)
         assert!(same, "{what}: element {i} is {g}, not {t}");
     }
 }
+
+/// Runs an operation on one and on two threads and holds it to the graph's f64 reference, within `relative` of the
+/// largest magnitude (0: the values themselves).
+pub(crate) fn check_op(op: &Op, inputs: &[(TensorType, Vec<f64>)], relative: f64) -> Vec<Vec<f64>> {
+    use percept_graph::{Graph, HostTensor, Role, reference::evaluate};
+    let mut graph = Graph::new("case");
+    let mut operands = Vec::new();
+    let mut values = Vec::new();
+    for (i, (ty, x)) in inputs.iter().enumerate() {
+        operands.push(graph.add_input(format!("x{i}"), Role::Data, ty.clone()).unwrap());
+        values.push(HostTensor::from_f64(ty.clone(), x).unwrap());
+    }
+    let results = graph.add(op.clone(), &operands, &"".into()).unwrap();
+    for (i, r) in results.iter().enumerate() {
+        graph.add_output(format!("y{i}"), *r, None).unwrap();
+    }
+    let truth = evaluate(&graph, &values).unwrap();
+    let rounded: Vec<(TensorType, Vec<f64>)> =
+        inputs.iter().zip(&values).map(|((ty, _), x)| (ty.clone(), x.values())).collect();
+    let got = run_op(op, &rounded, 2);
+    assert_eq!(to_bits(&got), to_bits(&run_op(op, &rounded, 1)), "{op:?}: threads");
+    for (got, truth) in got.iter().zip(&truth) {
+        let types: Vec<String> = inputs.iter().map(|(ty, _)| ty.to_string()).collect();
+        assert_near(got, &truth.values(), relative, &format!("{op:?} of {}", types.join(", ")));
+    }
+    got
+}
+
+fn to_bits(x: &[Vec<f64>]) -> Vec<Vec<u64>> {
+    x.iter().map(|x| x.iter().map(|x| x.to_bits()).collect()).collect()
+}
+
+/// A tensor of noise as an operand.
+pub(crate) fn operand(dtype: percept_graph::DType, dims: &[usize], seed: u64) -> (TensorType, Vec<f64>) {
+    let ty = TensorType::new(dtype, dims);
+    let mut x = noise(&ty, seed);
+    if !dtype.is_float() {
+        x.iter_mut().zip(noise(&TensorType::new(percept_graph::DType::F32, dims), seed)).for_each(
+            |(x, v)| {
+                *x = match dtype {
+                    percept_graph::DType::Bool => f64::from(u8::from(v > 0.0)),
+                    percept_graph::DType::I32 => (v * 1000.0).round(),
+                    _ => (v.abs() * 250.0).round(),
+                };
+            },
+        );
+    }
+    (ty, x)
+}
+
+/// i32 values as an operand.
+pub(crate) fn ints(dims: &[usize], x: &[i32]) -> (TensorType, Vec<f64>) {
+    (TensorType::new(percept_graph::DType::I32, dims), x.iter().map(|x| f64::from(*x)).collect())
+}

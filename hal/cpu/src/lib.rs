@@ -7,6 +7,7 @@ mod fused;
 mod kernel;
 mod lanes;
 mod memory;
+mod movement;
 mod norm;
 mod plan;
 pub mod pool;

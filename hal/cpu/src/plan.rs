@@ -3,11 +3,18 @@
 use percept_graph::{Composite, Op, OpDesc};
 
 use crate::kernel::Kernel;
-use crate::{attention, fused, norm, softmax};
+use crate::{attention, fused, movement, norm, softmax};
 
 /// The kernel for an operation; `None` where it has to be decomposed.
 pub(crate) fn plan(desc: &OpDesc<'_>, _threads: usize) -> Option<Kernel> {
     match desc.op {
+        Op::Iota { axis, .. } => movement::iota(desc, *axis),
+        Op::Transpose { perm } => movement::transpose(desc, perm),
+        Op::Slice { start, stride, .. } => movement::slice(desc, start, stride),
+        Op::Pad { low, interior, .. } => movement::pad(desc, low, interior),
+        Op::Concat { axis } => movement::concat(desc, *axis),
+        Op::DynamicSlice { .. } => movement::dynamic_slice(desc),
+        Op::DynamicUpdateSlice => movement::dynamic_update_slice(desc),
         Op::Composite(composite) => plan_composite(desc, composite),
         _ => fused::program(desc).map(fused::Program::into_kernel),
     }
@@ -17,6 +24,7 @@ fn plan_composite(desc: &OpDesc<'_>, composite: &Composite) -> Option<Kernel> {
     match *composite {
         Composite::Attention(ref spec) => attention::attention(desc, spec),
         Composite::AttentionGrad(ref spec) => attention::attention_grad(desc, spec),
+        Composite::Patchify { ref patch } => movement::patchify(desc, patch),
         Composite::Softmax => softmax::softmax(desc),
         Composite::LogSoftmax => softmax::log_softmax(desc),
         Composite::CrossEntropy { ignore, label_smoothing } => {

@@ -26,7 +26,7 @@ pub(crate) enum Instruction {
     Activate(Activation),
     /// Converts between classes: floats truncate and saturate to integers, integers wrap into one another.
     Convert(Class, Class),
-    /// Floats to 0..=255, truncating and saturating.
+    /// Floats to 0..=255, truncating and saturating; integers to their low eight bits.
     ToByte(Class),
     /// `!= 0`.
     ToBool(Class),
@@ -254,8 +254,7 @@ simd! {
                 _ => out.copy_from_slice(&a[..out.len()]),
             },
             Instruction::ToByte(Class::Float) => int_map!(out, a, u32, x => f32::from_bits(x) as u8),
-            Instruction::ToByte(Class::Signed) => int_map!(out, a, i32, x => x.clamp(0, 255)),
-            Instruction::ToByte(Class::Unsigned) => int_map!(out, a, u32, x => x.min(255)),
+            Instruction::ToByte(_) => int_map!(out, a, u32, x => x as u8),
             Instruction::ToBool(Class::Float) => int_map!(out, a, u32, x => f32::from_bits(x) != 0.0),
             Instruction::ToBool(_) => int_map!(out, a, u32, x => x != 0),
             Instruction::RoundToHalf => round_through::<L, half::f16>(l, out, a),
