@@ -3,7 +3,7 @@
 use percept_graph::{Composite, Op, OpDesc};
 
 use crate::kernel::Kernel;
-use crate::{attention, fused, movement, norm, softmax};
+use crate::{attention, fused, indexing, movement, norm, reduce, softmax, sort};
 
 /// The kernel for an operation; `None` where it has to be decomposed.
 pub(crate) fn plan(desc: &OpDesc<'_>, _threads: usize) -> Option<Kernel> {
@@ -15,6 +15,11 @@ pub(crate) fn plan(desc: &OpDesc<'_>, _threads: usize) -> Option<Kernel> {
         Op::Concat { axis } => movement::concat(desc, *axis),
         Op::DynamicSlice { .. } => movement::dynamic_slice(desc),
         Op::DynamicUpdateSlice => movement::dynamic_update_slice(desc),
+        Op::Reduce { kind, axes, .. } => reduce::reduce(desc, *kind, axes),
+        Op::ArgReduce { kind, axis } => reduce::arg_reduce(desc, *kind, *axis),
+        Op::Gather { axis } => indexing::gather(desc, *axis),
+        Op::Scatter { axis, kind } => indexing::scatter(desc, *axis, *kind),
+        Op::Sort { axis, descending, limit } => sort::sort(desc, *axis, *descending, *limit),
         Op::Composite(composite) => plan_composite(desc, composite),
         _ => fused::program(desc).map(fused::Program::into_kernel),
     }
@@ -25,6 +30,9 @@ fn plan_composite(desc: &OpDesc<'_>, composite: &Composite) -> Option<Kernel> {
         Composite::Attention(ref spec) => attention::attention(desc, spec),
         Composite::AttentionGrad(ref spec) => attention::attention_grad(desc, spec),
         Composite::Patchify { ref patch } => movement::patchify(desc, patch),
+        Composite::KvAppend { paged } => indexing::kv_append(desc, paged),
+        Composite::Embedding { .. } => indexing::embedding(desc),
+        Composite::CumSum { axis } => reduce::cumsum(desc, axis),
         Composite::Softmax => softmax::softmax(desc),
         Composite::LogSoftmax => softmax::log_softmax(desc),
         Composite::CrossEntropy { ignore, label_smoothing } => {
