@@ -55,6 +55,27 @@ fn links_between_pages_and_files_lead_somewhere() {
     assert_eq!(broken, Vec::<String>::new());
 }
 
+/// Links of the form [`name`](file.rs) that name a function: the name and the file.
+fn named_functions(page: &str) -> Vec<(&str, &str)> {
+    let links = page.split("[`").skip(1).filter_map(|rest| rest.split_once("`]("));
+    links
+        .filter_map(|(name, rest)| Some((name, rest.split_once(')')?.0)))
+        .filter(|(_, file)| file.ends_with(".rs"))
+        .collect()
+}
+
+#[test]
+fn the_tests_that_the_architecture_page_names_exist() {
+    let root = crate::root();
+    let page = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let named = named_functions(&page);
+    assert!(named.len() >= 8, "the page names no tests any more: {named:?}");
+    for (name, file) in named {
+        let code = std::fs::read_to_string(root.join(file)).unwrap();
+        assert!(code.contains(&format!("fn {name}(")), "{file} has no function {name}");
+    }
+}
+
 #[test]
 fn link_targets_are_read_from_text_and_not_from_code() {
     let page =
