@@ -11,6 +11,9 @@ mod dce;
 mod fold;
 mod fuse;
 mod memory;
+mod mixed_precision;
+mod quantize_weights;
+mod rematerialize;
 mod rewrite;
 #[cfg(test)]
 mod testing;
@@ -20,6 +23,9 @@ pub use dce::eliminate_dead_code;
 pub use fold::fold;
 pub use fuse::{FuseOptions, fuse};
 pub use memory::{Memory, MemoryOptions, Slot, plan_memory};
+pub use mixed_precision::mixed_precision;
+pub use quantize_weights::quantize_weights;
+pub use rematerialize::rematerialize;
 pub use rewrite::Rewrite;
 
 use crate::error::Result;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{Graph, Input, Node, ValueId};
 use crate::op::Op;
+use crate::tensor_type::TensorType;
 
 /// A new graph made from an old one: it starts with the old inputs, and every old value that was copied or replaced
 /// has a counterpart in it.
@@ -17,9 +18,14 @@ pub struct Rewrite<'g> {
 impl<'g> Rewrite<'g> {
     /// A graph with the inputs of `old` and no nodes.
     pub fn new(old: &'g Graph) -> Result<Self> {
+        Self::with_types(old, |_, ty| ty.clone())
+    }
+
+    /// A graph with the inputs of `old` under other types and no nodes.
+    pub fn with_types(old: &'g Graph, ty: impl Fn(&Input, &TensorType) -> TensorType) -> Result<Self> {
         let mut r = Self { old, new: Graph::new(old.name()), map: vec![None; old.values().len()] };
         for input in old.inputs() {
-            let v = r.new.add_input(&input.name, input.role, old.ty(input.value).clone())?;
+            let v = r.new.add_input(&input.name, input.role, ty(input, old.ty(input.value)))?;
             r.replace(input.value, v);
         }
         Ok(r)
