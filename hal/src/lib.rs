@@ -4,6 +4,7 @@
 //! operations, `KernelDevice` for GPUs that take kernel source.
 
 mod buffer;
+pub mod conformance;
 mod device;
 mod error;
 mod fallback;
