@@ -1,0 +1,71 @@
+//! Why a command did not succeed, and the exit code that says so.
+
+use std::path::{Path, PathBuf};
+
+/// A command's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command was used wrongly.
+    #[error("{0}")]
+    Usage(String),
+    /// What was asked for was done and the answer is no: a test failed, a result differs.
+    #[error("{0}")]
+    Negative(String),
+    /// A device failed.
+    #[error(transparent)]
+    Device(#[from] percept::hal::Error),
+    /// A graph is wrong.
+    #[error(transparent)]
+    Graph(#[from] percept::graph::GraphError),
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{}: {why}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, where, and what to do.
+        why: String,
+    },
+}
+
+impl Failure {
+    /// 2 for wrong use, 1 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) | Failure::Device(percept::hal::Error::UnknownDevice { .. }) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Read a text file.
+pub fn read_text(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|source| Failure::File { path: path.to_path_buf(), source })
+}
+
+/// Write a file so that it appears whole or not at all.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let file = |source| Failure::File { path: path.to_path_buf(), source };
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = (|| {
+        use std::io::Write as _;
+        let mut f = std::fs::File::create(&temporary)?;
+        f.write_all(bytes)?;
+        f.sync_all()?;
+        std::fs::rename(&temporary, path)
+    })();
+    written.map_err(|e| {
+        // Nothing is left behind where the file could not be completed.
+        let _ = std::fs::remove_file(&temporary);
+        file(e)
+    })
+}

@@ -1,0 +1,49 @@
+//! Commands, one file each.
+
+mod bench;
+mod devices;
+mod diff;
+mod failure;
+mod table;
+mod values;
+
+use clap::{Parser, Subcommand};
+
+pub use failure::Failure;
+
+/// Train, fine-tune, evaluate and run multimodal models on any accelerator.
+#[derive(Parser)]
+#[command(name = "percept", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the devices that are here
+    #[command(after_help = "Examples:\n  percept devices\n  percept devices --json")]
+    Devices(devices::Devices),
+    /// Check a device: its operations, and whole graphs against the cpu
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Measure speed
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+#[derive(Subcommand)]
+enum DeviceCommand {
+    /// Run a graph operation by operation beside the cpu and stop at the first that differs
+    #[command(after_help = "Examples:\n  percept device diff wgpu:0 --model layer.graph")]
+    Diff(diff::Diff),
+}
+
+/// Run a command.
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Devices(c) => c.run(),
+        Command::Device(DeviceCommand::Diff(c)) => c.run(),
+        Command::Bench(c) => c.run(),
+    }
+}

@@ -1,0 +1,12 @@
+//! Percept: one framework for the whole life of a multimodal model, on any accelerator.
+//!
+//! This crate is the facade: it re-exports the rooms and is the only place that names concrete backends.
+
+pub use percept_graph as graph;
+pub use percept_hal as hal;
+pub use percept_kernels as kernels;
+
+/// The backends this build knows, in the order `auto` prefers them.
+pub fn registry() -> hal::Registry {
+    hal::Registry::new(vec![Box::new(percept_wgpu::WgpuBackend), Box::new(percept_cpu::CpuBackend)])
+}
