@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use percept_graph::passes::eliminate_dead_code;
 use percept_graph::reference::{DEFAULT_MAX_ELEMENTS, ExactTensor, evaluate_exact};
 use percept_graph::{
-    Binary, Compare, Composite, DType, GradientCase, HostTensor, Op, ReduceKind, Tensor, Trace, Unary,
-    grad_graph, gradient_cases,
+    Binary, Compare, Composite, DType, GradientCase, Graph, HostTensor, Op, ReduceKind, Tensor, Trace, Unary,
+    grad, grad_graph, gradient_cases,
 };
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
@@ -60,6 +61,59 @@ fn gradients_agree_with_central_differences() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Gradients are graphs of the same operations, so they have gradients: those of a weighted sum of them all. Where a
+/// gradient does not depend on an input any more, differences must see nothing either.
+#[test]
+fn second_derivatives_agree_with_central_differences() {
+    let (mut wrong, mut checked) = (Vec::new(), 0);
+    for case in gradient_cases(DType::F32).unwrap() {
+        let trace = Trace::resume(case.graph.clone());
+        let value =
+            |name: &str| trace.value(case.graph.inputs()[case.graph.input_index(name).unwrap()].value);
+        let wrt: Vec<Tensor> = case.wrt.iter().map(|n| value(n)).collect();
+        let loss = trace.value(case.graph.outputs()[0].value);
+        let sums = grad(&loss, &wrt.iter().collect::<Vec<_>>()).into_iter().map(|g| {
+            let n = g.ty().numel();
+            let weights = (trace.iota(DType::F32, [n], 0) * 0.7).sin() + 0.3;
+            (g.reshape([n]) * weights).sum([0])
+        });
+        trace.output("slope", &sums.reduce(|a, b| a + b).unwrap());
+        let slope = trace.finish().unwrap();
+        let second = GradientCase { graph: only(&slope, "slope"), ..case.clone() };
+        for name in &case.wrt {
+            let want = numeric(&second, case.graph.input_index(name).unwrap());
+            let got = match grad_graph(&second.graph, "loss", &[name]) {
+                Ok(_) => analytic(&GradientCase { wrt: vec![name.clone()], ..second.clone() }).remove(0),
+                Err(e) if e.to_string().contains("does not depend") => vec![0.0; want.len()],
+                Err(e) => panic!("{}: {e}", case.name),
+            };
+            checked += got.iter().any(|&g| g != 0.0) as usize;
+            let e = error(&got, &want);
+            if e >= 1e-5 {
+                wrong.push(format!("{} grad.{name}: {e:e}\n  got  {got:?}\n  want {want:?}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+    assert!(checked > 100, "{checked}");
+}
+
+/// The graph with one output, as `loss`.
+fn only(graph: &Graph, output: &str) -> Graph {
+    let mut g = Graph::new(graph.name());
+    let mut map = HashMap::new();
+    for i in graph.inputs() {
+        map.insert(i.value, g.add_input(&i.name, i.role, graph.ty(i.value).clone()).unwrap());
+    }
+    for n in graph.nodes() {
+        let inputs: Vec<_> = n.inputs.iter().map(|v| map[v]).collect();
+        let outputs = g.add(n.op.clone(), &inputs, &n.path).unwrap();
+        map.extend(n.outputs.iter().copied().zip(outputs));
+    }
+    g.add_output("loss", map[&graph.outputs()[graph.output_index(output).unwrap()].value], None).unwrap();
+    eliminate_dead_code(&g).unwrap()
 }
 
 /// Half precision rounds in the graph where decompositions widen and narrow: close to the f32 graph at the same point.

@@ -51,9 +51,9 @@ pub fn binary(s: &Step, kind: Binary) -> Gradients {
         }),
         Binary::Pow => pair(
             &|| {
-                // b a^(b-1) with b = 0 is 0 even where a is.
-                let slope = b * a.pow(&(b - 1.0));
-                &g * b.eq(&zero()).select(&zero(), &slope)
+                // b a^(b-1); 0^0 is flat, and 0 times 0^-1 would be NaN.
+                let flat = a.eq(&zero()).and(&b.eq(&zero()));
+                &g * b * a.pow(&(flat.select(&b.like(1.0), b) - 1.0))
             },
             &|| {
                 // a^b log(a) tends to 0 with a.

@@ -15,7 +15,7 @@ mod index;
 mod reduce;
 mod shape;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::decompose::decompose;
@@ -48,21 +48,17 @@ pub fn grad(loss: &Tensor, wrt: &[&Tensor]) -> Vec<Tensor> {
     });
     let seed = trace.full(loss.dtype(), [], 1.0);
     let gradients = backward(trace, nodes, vec![(loss_id, seed)], &ids, true);
-    let mut missing = None;
-    let found = gradients.into_iter().zip(&ids).map(|(g, &id)| {
-        g.unwrap_or_else(|| {
-            missing.get_or_insert(id);
-            trace.poison()
-        })
-    });
-    let found: Vec<Tensor> = found.collect();
-    if let Some(id) = missing {
-        let (name, ty) = trace.with_graph(|g| (describe(g, id), g.ty(id).clone()));
+    let missing = gradients.iter().zip(&ids).filter(|(g, _)| g.is_none()).map(|(_, &id)| id);
+    let missing: Vec<ValueId> = missing.collect();
+    if !missing.is_empty() {
+        let names = trace.with_graph(|g| missing.iter().map(|&id| describe(g, id)).collect::<Vec<_>>());
+        let types = trace.with_graph(|g| g.types(&missing));
+        let names = names.join(", ");
         let why =
-            format!("the loss does not depend on {name}, or only through operations without a derivative");
-        trace.fail("grad".into(), vec![ty], why);
+            format!("the loss does not depend on {names}, or only through operations without a derivative");
+        trace.fail("grad".into(), types, why);
     }
-    found
+    gradients.into_iter().map(|g| g.unwrap_or_else(|| trace.poison())).collect()
 }
 
 /// A graph with the same inputs and outputs and, for each name in `wrt`, an output `grad.NAME`: the gradient of the
@@ -204,7 +200,7 @@ fn backward(
     for n in nodes.rev() {
         let node: Node = trace.with_graph(|g| g.nodes()[n].clone());
         let dy: Gradients = node.outputs.iter().map(|v| gradients.get(v).cloned()).collect();
-        let needs: Vec<bool> = node.inputs.iter().map(|v| active[v.index()]).collect();
+        let needs: Vec<bool> = node.inputs.iter().map(|v| active.contains(v)).collect();
         if dy.iter().all(Option::is_none) || !needs.contains(&true) {
             continue;
         }
@@ -230,14 +226,11 @@ fn accumulate(gradients: &mut HashMap<ValueId, Tensor>, v: ValueId, g: Tensor) {
 }
 
 /// Which values carry a derivative with respect to `wrt`: those themselves and every float made from one.
-fn active(g: &Graph, nodes: Range<usize>, wrt: &[ValueId]) -> Vec<bool> {
-    let mut active = vec![false; g.values().len()];
-    wrt.iter().for_each(|v| active[v.index()] = true);
+fn active(g: &Graph, nodes: Range<usize>, wrt: &[ValueId]) -> HashSet<ValueId> {
+    let mut active: HashSet<ValueId> = wrt.iter().copied().collect();
     for node in &g.nodes()[nodes] {
-        if node.inputs.iter().any(|v| active[v.index()]) {
-            for v in &node.outputs {
-                active[v.index()] |= g.ty(*v).dtype.is_float();
-            }
+        if node.inputs.iter().any(|v| active.contains(v)) {
+            active.extend(node.outputs.iter().filter(|&&v| g.ty(v).dtype.is_float()));
         }
     }
     active

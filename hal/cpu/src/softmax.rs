@@ -108,8 +108,13 @@ pub(crate) fn cross_entropy_grad(desc: &OpDesc<'_>, ignore: i32, smoothing: f32)
         let even = smoothing / rows.len as f32;
         for_rows(team, rows, |i, [x, y, ..]| {
             let x = rows.read(operands, 0, i, x);
-            let g = if labels[i] == ignore { 0.0 } else { g[i] };
+            let g = g[i];
             rows.write(operands, 0, i, y, |y| {
+                if labels[i] == ignore {
+                    // Its logits may be anything, NaN included.
+                    y.fill(0.0);
+                    return;
+                }
                 probabilities(x, y, lse[i], even, g);
                 if let Some(at) = usize::try_from(labels[i]).ok().filter(|at| *at < x.len()) {
                     y[at] = ((x[at] - lse[i]).exp() - (even + 1.0 - smoothing)) * g;
