@@ -35,7 +35,16 @@ impl PeerKind {
                     None => torch_environment(folder)?,
                 };
                 let script = folder.join("torch_bench.py");
-                Ok(Line(vec![python.display().to_string(), script.display().to_string(), "--serve".into()]))
+                // As many as Percept's cpu device takes.
+                let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+                let words = [
+                    &python.display().to_string(),
+                    &script.display().to_string(),
+                    "--serve",
+                    "--threads",
+                    &threads,
+                ];
+                Ok(Line(words.map(str::to_owned).into()))
             }
             PeerKind::Burn => {
                 Line::of("cargo build --release --locked").run(folder, |_| {})?;
