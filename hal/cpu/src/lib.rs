@@ -1,5 +1,6 @@
 //! The CPU device: SIMD kernels behind the op-library adapter.
 
+mod adamw;
 mod attention;
 mod device;
 mod element;
@@ -12,7 +13,9 @@ mod movement;
 mod norm;
 mod plan;
 pub mod pool;
+mod random;
 mod reduce;
+mod rope;
 mod rows;
 mod scratch;
 mod softmax;

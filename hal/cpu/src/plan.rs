@@ -3,7 +3,7 @@
 use percept_graph::{Composite, Op, OpDesc};
 
 use crate::kernel::Kernel;
-use crate::{attention, fused, indexing, movement, norm, reduce, softmax, sort};
+use crate::{adamw, attention, fused, indexing, movement, norm, random, reduce, rope, softmax, sort};
 
 /// The kernel for an operation; `None` where it has to be decomposed.
 pub(crate) fn plan(desc: &OpDesc<'_>, _threads: usize) -> Option<Kernel> {
@@ -33,6 +33,11 @@ fn plan_composite(desc: &OpDesc<'_>, composite: &Composite) -> Option<Kernel> {
         Composite::KvAppend { paged } => indexing::kv_append(desc, paged),
         Composite::Embedding { .. } => indexing::embedding(desc),
         Composite::CumSum { axis } => reduce::cumsum(desc, axis),
+        Composite::Rope { interleaved } => rope::rope(desc, interleaved),
+        Composite::RandomBits { stream, .. } => random::random_bits(desc, stream),
+        Composite::AdamW { beta1, beta2, eps, weight_decay } => {
+            adamw::adamw(desc, [beta1, beta2, eps, weight_decay])
+        }
         Composite::Softmax => softmax::softmax(desc),
         Composite::LogSoftmax => softmax::log_softmax(desc),
         Composite::CrossEntropy { ignore, label_smoothing } => {
