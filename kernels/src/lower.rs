@@ -4,7 +4,7 @@ use percept_graph::{Composite, Op, OpDesc};
 
 use crate::caps::Caps;
 use crate::program::{Program, Unsupported};
-use crate::{elementwise, gather, movement, reduce, scatter, sort};
+use crate::{elementwise, gather, matmul, movement, quant, reduce, scatter, sort};
 
 /// The launches that compute `desc`, or why there are none.
 ///
@@ -42,6 +42,17 @@ pub fn lower(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
         Op::Gather { axis } => gather::lower(desc, *axis, caps),
         Op::Scatter { axis, kind } => scatter::lower(desc, *axis, *kind, caps),
         Op::Sort { axis, descending, .. } => sort::lower(desc, *axis, *descending, caps),
-        op => Err(Unsupported::new(format!("no kernel for {}", op.name()))),
+        Op::Dot(spec) => matmul::dot(desc, spec, caps),
+        Op::Dequantize { .. } => quant::dequantize(desc, caps),
+        Op::Composite(composite) => lower_composite(composite, desc, caps),
+    }
+}
+
+fn lower_composite(composite: &Composite, desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
+    match composite {
+        Composite::Activate(_) | Composite::GatedActivate(_) => elementwise::lower_op(desc, caps),
+        Composite::Linear { bias, act } => matmul::linear(desc, *bias, *act, caps),
+        Composite::QuantizedDot { transposed } => matmul::quantized(desc, *transposed, caps),
+        _ => Err(Unsupported::new(format!("no kernel for {}", desc.op.name()))),
     }
 }

@@ -12,13 +12,14 @@ use std::fmt::Write;
 
 use percept_graph::{DType, Graph, Op, OpDesc, TensorType, ValueId};
 
+pub(crate) use expression::activation;
+
 use crate::caps::Caps;
 use crate::geometry::{Views, broadcast_strides, count, strides};
 use crate::kernel::Kernel;
 use crate::program::{Launch, Program, Slot, Unsupported};
 use crate::storage::{per_word, scalar};
 
-pub(crate) use expression::activation;
 
 const WORKGROUP: usize = 64;
 

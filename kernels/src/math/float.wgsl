@@ -112,3 +112,7 @@ fn float_key(x: f32) -> u32 {
     let key = select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
     return select(key, 0xffffffffu, is_nan(x));
 }
+//@ max4_nan
+fn max4_nan(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(max_nan(a.x, b.x), max_nan(a.y, b.y), max_nan(a.z, b.z), max_nan(a.w, b.w));
+}

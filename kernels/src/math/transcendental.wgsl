@@ -3,7 +3,8 @@
 // two factors so that neither overflows.
 fn exp_f32(x: f32) -> f32 {
     let n = round(clamp(x, -105.0, 90.0) * 1.44269504);
-    var r = fma(n, -0.693115234375, clamp(x, -105.0, 90.0));
+    // The minimum changes nothing; it keeps compilers from joining the two parts of ln 2 again.
+    var r = min(fma(n, -0.693115234375, clamp(x, -105.0, 90.0)), 1.0);
     r = fma(n, -3.194618329871446e-05, r);
     var q = fma(0.0001989103065, r, 0.001393368586);
     q = fma(q, r, 0.00833331089);
@@ -21,7 +22,7 @@ fn exp_f32(x: f32) -> f32 {
 fn exp_fast(x: f32) -> f32 {
     let t = max(x, -87.0);
     let n = round(t * 1.44269504);
-    var r = fma(n, -0.693115234375, t);
+    var r = min(fma(n, -0.693115234375, t), 1.0);
     r = fma(n, -3.194618329871446e-05, r);
     var q = fma(0.001392621347, r, 0.008363202972);
     q = fma(q, r, 0.04166655444);
@@ -213,9 +214,10 @@ struct Angle { r: f32, quadrant: u32 }
 fn reduce_angle(x: f32) -> Angle {
     if abs(x) < 6000.0 {
         let n = round(x * 0.636619772);
-        var r = fma(n, -1.5703125, x);
-        r = fma(n, -0.0004837512969970703, r);
-        r = fma(n, -7.549533620476723e-08, r);
+        // The minima change nothing; they keep compilers from joining the parts again.
+        var r = min(fma(n, -1.5703125, x), 3.0);
+        r = min(fma(n, -0.0004837512969970703, r), 2.0);
+        r = min(fma(n, -7.549533620476723e-08, r), 1.0);
         r = fma(n, -2.5633440682570896e-12, r);
         return Angle(r, bitcast<u32>(i32(n)) & 3u);
     }
@@ -284,4 +286,8 @@ fn gelu_erf(x: f32) -> f32 {
 //@ gelu_tanh
 fn gelu_tanh(x: f32) -> f32 {
     return 0.5 * x * (1.0 + tanh_f32(0.797884561 * (x + 0.044715 * x * x * x)));
+}
+//@ exp4_fast
+fn exp4_fast(x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(exp_fast(x.x), exp_fast(x.y), exp_fast(x.z), exp_fast(x.w));
 }

@@ -46,6 +46,21 @@ fn region(
     Region { name, dims: out.dims.clone(), operands, constants, statements: String::new(), results }
 }
 
+/// `n` elements of one buffer in another dtype, from one buffer to another.
+pub(crate) fn cast(
+    from: Slot,
+    from_dtype: DType,
+    to: Slot,
+    to_dtype: DType,
+    n: usize,
+    caps: &Caps,
+) -> Result<Option<crate::Launch>, Unsupported> {
+    let source = Operand::dense(from, &TensorType::new(from_dtype, [n]));
+    let mut copy = region("cast", &TensorType::new(to_dtype, [n]), vec![source], Vec::new(), "a0".into());
+    copy.results[0].0 = to;
+    copy.launch(caps)
+}
+
 /// The elements in order.
 pub(crate) fn reshape(desc: &OpDesc<'_>, at: usize, caps: &Caps) -> Result<Program, Unsupported> {
     let out = &desc.outputs[at];
