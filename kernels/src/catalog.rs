@@ -1,8 +1,8 @@
 //! The kernels by name, each with the cases that between them reach every variant of its source.
 
 use percept_graph::{
-    Activation, ArgKind, Binary, Compare, Composite, DType, Literal, Op, OpDesc, ReduceKind, ScatterKind,
-    TensorType, Unary, infer,
+    Activation, ArgKind, Binary, Compare, Composite, DType, DotSpec, Literal, Op, OpDesc, PoolKind,
+    ReduceKind, ScatterKind, TensorType, Unary, infer,
 };
 
 use crate::caps::Caps;
@@ -69,7 +69,27 @@ fn ty(dtype: DType, dims: &[usize]) -> TensorType {
 
 /// All kernels.
 pub fn catalog() -> Vec<Entry> {
-    vec![elementwise(), movement(), reduce(), gather(), scatter(), sort()]
+    vec![
+        elementwise(),
+        movement(),
+        reduce(),
+        gather(),
+        scatter(),
+        sort(),
+        matmul(),
+        quant(),
+        softmax(),
+        norm(),
+        cross_entropy(),
+        rope(),
+        kv_append(),
+        embedding(),
+        random(),
+        adamw(),
+        cumsum(),
+        pool(),
+        conv1d(),
+    ]
 }
 
 /// The kernel with this name.
@@ -202,6 +222,226 @@ fn sort() -> Entry {
         for (descending, limit) in [(false, 7), (true, 3)] {
             e.case(Op::Sort { axis: 0, descending, limit }, &[ty(d, &[7])]);
             e.case(Op::Sort { axis: 0, descending, limit }, &[ty(d, &[3000, 2])]);
+        }
+    }
+    e
+}
+
+/// Every float dtype.
+const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+/// Every quantized dtype.
+const QUANTIZED: [DType; 5] = [DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K];
+
+fn matmul() -> Entry {
+    let mut e = Entry::new("matmul");
+    // Each side's dimensions by role: batch, free, contracted; which of them are multiples of four picks the loader.
+    for d in [DType::F32, DType::F16, DType::BF16, DType::I32] {
+        let outs: &[DType] = if d == DType::I32 { &[DType::I32] } else { &FLOATS };
+        for &out in outs {
+            let accum = if d.is_float() { DType::F32 } else { d };
+            let mut dot = |l: &[usize], r: &[usize], batch: usize, lc: usize, rc: usize| {
+                let batch: Vec<usize> = (0..batch).collect();
+                let spec = DotSpec {
+                    lhs_batch: batch.clone(),
+                    rhs_batch: batch,
+                    lhs_contract: vec![lc],
+                    rhs_contract: vec![rc],
+                    accum,
+                    out,
+                };
+                e.case(Op::Dot(spec), &[ty(d, l), ty(d, r)]);
+            };
+            for m in [1, 3, 5, 16, 80] {
+                for n in [8, 7, 80] {
+                    dot(&[m, 8], &[8, n], 0, 1, 0);
+                    dot(&[m, 8], &[n, 8], 0, 1, 1);
+                    dot(&[8, m], &[8, n], 0, 0, 0);
+                    dot(&[m, 7], &[7, n], 0, 1, 0);
+                }
+            }
+            dot(&[2, 5, 8], &[2, 8, 12], 1, 2, 1);
+            dot(&[2, 5, 0], &[2, 0, 12], 1, 2, 1);
+            let spec = DotSpec {
+                lhs_batch: vec![],
+                rhs_batch: vec![],
+                lhs_contract: vec![0, 2],
+                rhs_contract: vec![2, 0],
+                accum,
+                out,
+            };
+            e.case(Op::Dot(spec), &[ty(d, &[3, 5, 4]), ty(d, &[4, 6, 3])]);
+        }
+    }
+    for d in FLOATS {
+        for (m, n, k) in [(1, 8, 8), (5, 8, 8), (20, 80, 8), (5, 7, 8), (5, 8, 7)] {
+            for act in std::iter::once(None).chain(Activation::ALL.map(Some)) {
+                for bias in [false, true] {
+                    let operands = [ty(d, &[m, k]), ty(d, &[n, k]), ty(d, &[n])];
+                    e.case(Op::Composite(Composite::Linear { bias, act }), &operands[..2 + bias as usize]);
+                }
+            }
+        }
+    }
+    for w in QUANTIZED {
+        for d in FLOATS {
+            for m in [1, 3, 5, 20] {
+                for n in [6, 80] {
+                    let dot = |transposed| Op::Composite(Composite::QuantizedDot { transposed });
+                    e.case(dot(false), &[ty(d, &[m, 256]), ty(w, &[n, 256])]);
+                    e.case(dot(true), &[ty(d, &[m, n]), ty(w, &[n, 256])]);
+                }
+            }
+        }
+    }
+    e
+}
+
+fn quant() -> Entry {
+    let mut e = Entry::new("quant");
+    for w in QUANTIZED {
+        for to in FLOATS {
+            e.case(Op::Dequantize { to }, &[ty(w, &[3, 512])]);
+        }
+    }
+    e
+}
+
+fn softmax() -> Entry {
+    let mut e = Entry::new("softmax");
+    for d in FLOATS {
+        for width in [1, 7, 8, 300] {
+            e.case(Op::Composite(Composite::Softmax), &[ty(d, &[5, width])]);
+            e.case(Op::Composite(Composite::LogSoftmax), &[ty(d, &[5, width])]);
+        }
+    }
+    e
+}
+
+fn norm() -> Entry {
+    let mut e = Entry::new("norm");
+    for d in FLOATS {
+        for (rows, width) in [(5, 8), (70, 7), (3, 300)] {
+            let x = ty(d, &[rows, width]);
+            let w = ty(d, &[width]);
+            for unit_offset in [false, true] {
+                let (forward, gradient) = (
+                    Composite::RmsNorm { eps: 1e-5, unit_offset },
+                    Composite::RmsNormGrad { eps: 1e-5, unit_offset },
+                );
+                e.case(Op::Composite(forward), &[x.clone(), w.clone()]);
+                e.case(Op::Composite(gradient), &[x.clone(), w.clone(), x.clone()]);
+            }
+            e.case(Op::Composite(Composite::LayerNorm { eps: 1e-5 }), &[x.clone(), w.clone(), w.clone()]);
+            e.case(Op::Composite(Composite::LayerNormGrad { eps: 1e-5 }), &[x.clone(), w, x]);
+        }
+    }
+    e
+}
+
+fn cross_entropy() -> Entry {
+    let mut e = Entry::new("cross_entropy");
+    for d in FLOATS {
+        for width in [7, 8, 300] {
+            for label_smoothing in [0.0, 0.1] {
+                let (x, labels, rows) = (ty(d, &[5, width]), ty(DType::I32, &[5]), ty(DType::F32, &[5]));
+                let ignore = 1;
+                let forward = Composite::CrossEntropy { ignore, label_smoothing };
+                let gradient = Composite::CrossEntropyGrad { ignore, label_smoothing };
+                e.case(Op::Composite(forward), &[x.clone(), labels.clone()]);
+                e.case(Op::Composite(gradient), &[x, labels, rows.clone(), rows]);
+            }
+        }
+    }
+    e
+}
+
+fn rope() -> Entry {
+    let mut e = Entry::new("rope");
+    for d in FLOATS {
+        for (width, half) in [(8, 4), (10, 3)] {
+            for interleaved in [false, true] {
+                let angle = ty(DType::F32, &[2, 5, half]);
+                let rope = Op::Composite(Composite::Rope { interleaved });
+                e.case(rope, &[ty(d, &[2, 3, 5, width]), angle.clone(), angle]);
+            }
+        }
+    }
+    e
+}
+
+fn kv_append() -> Entry {
+    let mut e = Entry::new("kv_append");
+    for d in FLOATS {
+        let new = ty(d, &[2, 3, 4, 6]);
+        let pos = ty(DType::I32, &[2]);
+        let append = |paged| Op::Composite(Composite::KvAppend { paged });
+        e.case(append(false), &[ty(d, &[2, 3, 10, 6]), new.clone(), pos.clone()]);
+        e.case(append(true), &[ty(d, &[7, 3, 4, 6]), new, pos, ty(DType::I32, &[2, 3])]);
+    }
+    e
+}
+
+fn embedding() -> Entry {
+    let mut e = Entry::new("embedding");
+    for out in FLOATS {
+        let ids = ty(DType::I32, &[3, 5]);
+        for width in [7, 8] {
+            e.case(Op::Composite(Composite::Embedding { out }), &[ty(out, &[9, width]), ids.clone()]);
+        }
+        for w in QUANTIZED {
+            e.case(Op::Composite(Composite::Embedding { out }), &[ty(w, &[9, 256]), ids.clone()]);
+        }
+    }
+    e
+}
+
+fn random() -> Entry {
+    let mut e = Entry::new("random");
+    let bits = Composite::RandomBits { stream: 3, dims: vec![5, 7] };
+    e.case(Op::Composite(bits), &[ty(DType::U32, &[2])]);
+    e
+}
+
+fn adamw() -> Entry {
+    let mut e = Entry::new("adamw");
+    let step = Composite::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
+    let (x, scalar) = (ty(DType::F32, &[5, 7]), ty(DType::F32, &[]));
+    e.case(Op::Composite(step), &[x.clone(), x.clone(), x.clone(), x, scalar.clone(), scalar]);
+    e
+}
+
+fn cumsum() -> Entry {
+    let mut e = Entry::new("cumsum");
+    for d in DENSE {
+        for (dims, axis) in [([3, 7], 1), ([200, 3], 0)] {
+            e.case(Op::Composite(Composite::CumSum { axis }), &[ty(d, &dims)]);
+        }
+    }
+    e
+}
+
+fn pool() -> Entry {
+    let mut e = Entry::new("pool");
+    for d in FLOATS {
+        for kind in [PoolKind::Avg, PoolKind::Max] {
+            let one = Composite::Pool { kind, window: vec![3], stride: vec![2] };
+            let two = Composite::Pool { kind, window: vec![2, 3], stride: vec![2, 1] };
+            e.case(Op::Composite(one), &[ty(d, &[2, 3, 9])]);
+            e.case(Op::Composite(two), &[ty(d, &[2, 3, 6, 7])]);
+        }
+    }
+    e
+}
+
+fn conv1d() -> Entry {
+    let mut e = Entry::new("conv1d");
+    for d in FLOATS {
+        for bias in [false, true] {
+            for (stride, padding, dilation) in [(1, 1, 1), (2, 0, 2)] {
+                let conv = Composite::Conv1d { stride, padding, dilation, bias };
+                let operands = [ty(d, &[2, 3, 11]), ty(d, &[4, 3, 3]), ty(d, &[4])];
+                e.case(Op::Composite(conv), &operands[..2 + bias as usize]);
+            }
         }
     }
     e

@@ -4,20 +4,32 @@
 //! Sources are keyed by kernel, dtypes and tile; shapes, strides and scalars travel as uniform parameters, so that
 //! another shape needs no new pipeline.
 
+mod adamw;
 mod caps;
 mod catalog;
+mod conv1d;
+mod cross_entropy;
+mod cumsum;
 mod elementwise;
+mod embedding;
 mod gather;
 mod geometry;
 mod kernel;
+mod kv_append;
 mod lower;
 mod math;
 mod matmul;
 mod movement;
+mod norm;
+mod pool;
 mod program;
 mod quant;
+mod random;
 mod reduce;
+mod rope;
+mod row;
 mod scatter;
+mod softmax;
 mod sort;
 mod storage;
 mod validate;

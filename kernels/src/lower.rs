@@ -3,8 +3,12 @@
 use percept_graph::{Composite, Op, OpDesc};
 
 use crate::caps::Caps;
+use crate::norm::Norm;
 use crate::program::{Program, Unsupported};
-use crate::{elementwise, gather, matmul, movement, quant, reduce, scatter, sort};
+use crate::{
+    adamw, conv1d, cross_entropy, cumsum, elementwise, embedding, gather, kv_append, matmul, movement, norm,
+    pool, quant, random, reduce, rope, scatter, softmax, sort,
+};
 
 /// The launches that compute `desc`, or why there are none.
 ///
@@ -53,6 +57,34 @@ fn lower_composite(composite: &Composite, desc: &OpDesc<'_>, caps: &Caps) -> Res
         Composite::Activate(_) | Composite::GatedActivate(_) => elementwise::lower_op(desc, caps),
         Composite::Linear { bias, act } => matmul::linear(desc, *bias, *act, caps),
         Composite::QuantizedDot { transposed } => matmul::quantized(desc, *transposed, caps),
+        Composite::Softmax => softmax::lower(desc, false, caps),
+        Composite::LogSoftmax => softmax::lower(desc, true, caps),
+        Composite::CrossEntropy { ignore, label_smoothing } => {
+            cross_entropy::forward(desc, *ignore, *label_smoothing, caps)
+        }
+        Composite::CrossEntropyGrad { ignore, label_smoothing } => {
+            cross_entropy::gradient(desc, *ignore, *label_smoothing, caps)
+        }
+        Composite::RmsNorm { eps, unit_offset } => {
+            norm::forward(desc, Norm::Rms { unit_offset: *unit_offset }, *eps, caps)
+        }
+        Composite::RmsNormGrad { eps, unit_offset } => {
+            norm::gradient(desc, Norm::Rms { unit_offset: *unit_offset }, *eps, caps)
+        }
+        Composite::LayerNorm { eps } => norm::forward(desc, Norm::Layer, *eps, caps),
+        Composite::LayerNormGrad { eps } => norm::gradient(desc, Norm::Layer, *eps, caps),
+        Composite::Rope { interleaved } => rope::lower(desc, *interleaved, caps),
+        Composite::KvAppend { paged } => kv_append::lower(desc, *paged, caps),
+        Composite::Embedding { .. } => embedding::lower(desc, caps),
+        Composite::RandomBits { stream, .. } => random::bits(desc, *stream, caps),
+        Composite::AdamW { beta1, beta2, eps, weight_decay } => {
+            adamw::lower(desc, [*beta1, *beta2, *eps, *weight_decay], caps)
+        }
+        Composite::CumSum { axis } => cumsum::lower(desc, *axis, caps),
+        Composite::Pool { kind, window, stride } => pool::lower(desc, *kind, window, stride, caps),
+        Composite::Conv1d { stride, padding, dilation, bias } => {
+            conv1d::lower(desc, [*stride, *padding, *dilation], *bias, caps)
+        }
         _ => Err(Unsupported::new(format!("no kernel for {}", desc.op.name()))),
     }
 }

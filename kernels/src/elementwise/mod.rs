@@ -20,7 +20,6 @@ use crate::kernel::Kernel;
 use crate::program::{Launch, Program, Slot, Unsupported};
 use crate::storage::{per_word, scalar};
 
-
 const WORKGROUP: usize = 64;
 
 /// How an operand element is found and read.

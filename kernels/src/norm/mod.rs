@@ -58,8 +58,19 @@ pub(crate) fn gradient(desc: &OpDesc<'_>, norm: Norm, eps: f32, caps: &Caps) -> 
             Norm::Rms { .. } => include_str!("rms_norm_grad.wgsl"),
             Norm::Layer => include_str!("layer_norm_grad.wgsl"),
         };
-        let mut k = RowKernel::new(if norm == Norm::Layer { "layer_norm_grad" } else { "rms_norm_grad" }, text, rows, width, caps);
-        k.input("x", Slot::Input(0), x.dtype, false)?.input("w", Slot::Input(1), desc.inputs[1].dtype, true)?;
+        let mut k = RowKernel::new(
+            if norm == Norm::Layer { "layer_norm_grad" } else { "rms_norm_grad" },
+            text,
+            rows,
+            width,
+            caps,
+        );
+        k.input("x", Slot::Input(0), x.dtype, false)?.input(
+            "w",
+            Slot::Input(1),
+            desc.inputs[1].dtype,
+            true,
+        )?;
         k.input("dy", Slot::Input(2), desc.inputs[2].dtype, false)?;
         if norm != Norm::Layer {
             k.kernel.param_f32("unit", (norm == Norm::Rms { unit_offset: true }) as u8 as f64);
@@ -77,7 +88,14 @@ pub(crate) fn gradient(desc: &OpDesc<'_>, norm: Norm, eps: f32, caps: &Caps) -> 
         let partial = program.scratch(storage_bytes(DType::F32, width * blocks.max(1)));
         if blocks > 0 {
             let mut k = Kernel::new("norm_weight_grad", include_str!("weight_grad.wgsl"));
-            k.set("VALUE", if output == 1 { "load_dy(at) * (load_x(at) - stats[2u * row]) * stats[2u * row + 1u]" } else { "load_dy(at)" });
+            k.set(
+                "VALUE",
+                if output == 1 {
+                    "load_dy(at) * (load_x(at) - stats[2u * row]) * stats[2u * row + 1u]"
+                } else {
+                    "load_dy(at)"
+                },
+            );
             if output == 1 {
                 k.input("x", Slot::Input(0), x.dtype)?;
                 k.array("stats", stats, "f32");

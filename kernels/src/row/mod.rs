@@ -37,7 +37,13 @@ impl RowKernel {
     }
 
     /// Bind a tensor of rows, or with `shared` of one row that all share.
-    pub fn input(&mut self, name: &str, slot: Slot, dtype: DType, shared: bool) -> Result<&mut Self, Unsupported> {
+    pub fn input(
+        &mut self,
+        name: &str,
+        slot: Slot,
+        dtype: DType,
+        shared: bool,
+    ) -> Result<&mut Self, Unsupported> {
         let row = if shared { "0u" } else { "row" };
         let text = if self.whole() {
             self.kernel.vectors(name, slot, dtype)?;
@@ -59,13 +65,24 @@ impl RowKernel {
 
     /// Bind a result of rows. Ragged rows of 16-bit floats are written to f32 scratch, which [`RowKernel::finish`]
     /// casts.
-    pub fn output(&mut self, program: &mut Program, name: &str, slot: Slot, dtype: DType) -> Result<(Slot, DType), Unsupported> {
+    pub fn output(
+        &mut self,
+        program: &mut Program,
+        name: &str,
+        slot: Slot,
+        dtype: DType,
+    ) -> Result<(Slot, DType), Unsupported> {
         let narrow = !self.whole() && per_word(dtype) == 2;
-        let (to, stored) =
-            if narrow { (program.scratch((self.rows * self.width) as u64 * 4), DType::F32) } else { (slot, dtype) };
+        let (to, stored) = if narrow {
+            (program.scratch((self.rows * self.width) as u64 * 4), DType::F32)
+        } else {
+            (slot, dtype)
+        };
         let text = if self.whole() {
             self.kernel.vectors(name, to, stored)?;
-            format!("fn put_{name}(row: u32, j: u32, v: vec4<f32>) {{ store4_{name}(row * p.quads + j, v); }}\n")
+            format!(
+                "fn put_{name}(row: u32, j: u32, v: vec4<f32>) {{ store4_{name}(row * p.quads + j, v); }}\n"
+            )
         } else {
             self.kernel.output(name, to, stored)?;
             let stores: Vec<String> = (0..4)
@@ -82,7 +99,11 @@ impl RowKernel {
 
     /// The launch: a row for each invocation or for each workgroup.
     pub fn launch(&mut self, caps: &Caps) -> Result<Launch, Unsupported> {
-        self.kernel.append(if self.single { include_str!("single_main.wgsl") } else { include_str!("lanes_main.wgsl") });
+        self.kernel.append(if self.single {
+            include_str!("single_main.wgsl")
+        } else {
+            include_str!("lanes_main.wgsl")
+        });
         let groups = if self.single { self.rows.div_ceil(16) } else { self.rows };
         self.kernel.launch(groups, caps)
     }
