@@ -36,7 +36,7 @@ mod validate;
 
 pub use caps::Caps;
 pub use catalog::{Case, Entry, catalog, entry};
-pub use lower::lower;
+pub use lower::{lower, variants};
 pub use program::{Launch, MAX_PARAM_WORDS, Module, Needs, Program, Slot, Unsupported};
 pub use storage::storage_bytes;
 pub use validate::{WgslError, validate};

@@ -88,3 +88,9 @@ fn lower_composite(composite: &Composite, desc: &OpDesc<'_>, caps: &Caps) -> Res
         _ => Err(Unsupported::new(format!("no kernel for {}", desc.op.name()))),
     }
 }
+
+/// How many variants of an operation there are, all with the same bits; [`Caps::variant`] picks one. 1 where there is
+/// nothing to choose.
+pub fn variants(_desc: &OpDesc<'_>) -> u32 {
+    1
+}

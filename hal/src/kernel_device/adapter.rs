@@ -62,7 +62,7 @@ impl<K: KernelDevice> Device for KernelAdapter<K> {
     }
 
     fn supports(&self, op: &OpDesc<'_>) -> Support {
-        Lowering::new(self.0.device.limits(), false).support(op)
+        Lowering::new(self.0.device.limits(), false, &|_, _| None).support(op)
     }
 
     fn upload(&self, ty: &TensorType, bytes: &[u8]) -> Result<Buffer> {

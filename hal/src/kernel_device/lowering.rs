@@ -8,16 +8,21 @@ use std::rc::Rc;
 use percept_graph::{DType, Op, OpDesc, TensorType};
 use percept_kernels::{Caps, Program, Unsupported};
 
-use super::device::KernelLimits;
+use super::device::{KernelLimits, Window};
 use super::layout::device_bytes;
+use super::split::split;
 use crate::device::Support;
 
 /// Lowers the operations of one graph. Layers repeat the same operations on the same types, and each is lowered once.
 pub(super) struct Lowering<'a> {
     limits: &'a KernelLimits,
     caps: Caps,
+    tune: Tune<'a>,
     known: RefCell<HashMap<Kind, Vec<Known>>>,
 }
+
+/// Picks the variant of an operation.
+type Tune<'a> = &'a dyn Fn(&OpDesc<'_>, &Caps) -> Option<u32>;
 
 /// What two equal operations have in common and can be hashed.
 type Kind = (Discriminant<Op>, Vec<TensorType>);
@@ -25,42 +30,99 @@ type Kind = (Discriminant<Op>, Vec<TensorType>);
 struct Known {
     op: Op,
     outputs: Vec<TensorType>,
-    program: Result<Rc<Program>, Unsupported>,
+    lowered: Result<Rc<Lowered>, Unsupported>,
+}
+
+/// An operation as launches.
+pub(super) struct Lowered {
+    /// Programs in order, each over a part of the operands and results.
+    pub parts: Vec<Part>,
+    /// (operand, result) pairs where the result must hold the operand's contents at the start.
+    pub in_place: Vec<(usize, usize)>,
+}
+
+/// A program over parts of operands and results: where each starts in the whole one, and its bytes.
+pub(super) struct Part {
+    pub program: Program,
+    pub inputs: Vec<(u64, u64)>,
+    pub outputs: Vec<(u64, u64)>,
+}
+
+impl Part {
+    /// The window of a part of an operand or result.
+    pub fn within(whole: &Window, (offset, bytes): (u64, u64)) -> Window {
+        Window { offset: whole.offset + offset, bytes, ..*whole }
+    }
 }
 
 impl<'a> Lowering<'a> {
-    pub fn new(limits: &'a KernelLimits, batch_invariant: bool) -> Self {
+    pub fn new(limits: &'a KernelLimits, batch_invariant: bool, tune: Tune<'a>) -> Self {
         let caps = Caps { batch_invariant, ..limits.caps.clone() };
-        Self { limits, caps, known: RefCell::default() }
+        Self { limits, caps, tune, known: RefCell::default() }
     }
 
     /// The launches of an operation, or why there are none on this device.
-    pub fn program(&self, op: &OpDesc<'_>) -> Result<Rc<Program>, Unsupported> {
-        let mut known = self.known.borrow_mut();
-        let alike = known.entry((discriminant(op.op), op.inputs.to_vec())).or_default();
-        if let Some(k) = alike.iter().find(|k| k.op == *op.op && k.outputs == op.outputs) {
-            return k.program.clone();
+    pub fn lower(&self, op: &OpDesc<'_>) -> Result<Rc<Lowered>, Unsupported> {
+        let kind = (discriminant(op.op), op.inputs.to_vec());
+        let same = |k: &&Known| k.op == *op.op && k.outputs == op.outputs;
+        if let Some(k) = self.known.borrow().get(&kind).and_then(|alike| alike.iter().find(same)) {
+            return k.lowered.clone();
         }
-        let program = self.lower(op).map(Rc::new);
-        alike.push(Known { op: op.op.clone(), outputs: op.outputs.to_vec(), program: program.clone() });
-        program
+        let lowered = self.parts(op).map(Rc::new);
+        let entry = Known { op: op.op.clone(), outputs: op.outputs.to_vec(), lowered: lowered.clone() };
+        self.known.borrow_mut().entry(kind).or_default().push(entry);
+        lowered
     }
 
-    fn lower(&self, op: &OpDesc<'_>) -> Result<Program, Unsupported> {
-        let program = percept_kernels::lower(op, &self.caps)?;
-        let most = self.limits.max_window;
-        let bound = |ty: &TensorType, role: &str, at: usize| {
-            let bytes = device_bytes(ty);
-            if bytes <= most {
-                return Ok(());
-            }
-            Err(Unsupported::new(format!(
-                "{role} {at} is {ty}, {bytes} bytes, and a kernel of this adapter sees at most {most} at once"
-            )))
+    fn parts(&self, op: &OpDesc<'_>) -> Result<Lowered, Unsupported> {
+        let whole = |ty: &TensorType| (0, device_bytes(ty));
+        let Some(long) = self.too_long(op) else {
+            let program = self.program(op)?;
+            return Ok(Lowered {
+                in_place: program.in_place.clone(),
+                parts: vec![Part {
+                    program,
+                    inputs: op.inputs.iter().map(whole).collect(),
+                    outputs: op.outputs.iter().map(whole).collect(),
+                }],
+            });
         };
-        op.inputs.iter().enumerate().try_for_each(|(i, ty)| bound(ty, "operand", i))?;
-        op.outputs.iter().enumerate().try_for_each(|(i, ty)| bound(ty, "result", i))?;
-        if let Some(bytes) = program.scratch.iter().find(|&&b| b > most) {
+        let pieces = split(op, self.limits).ok_or_else(|| Unsupported::new(long))?;
+        let ranges = |offsets: &[u64], types: &[TensorType]| {
+            offsets.iter().zip(types).map(|(&at, ty)| (at, device_bytes(ty))).collect()
+        };
+        let mut parts = Vec::new();
+        for p in pieces {
+            let program = self.program(&OpDesc { op: &p.op, inputs: &p.inputs, outputs: &p.outputs })?;
+            if !program.in_place.is_empty() {
+                return Err(Unsupported::new("a kernel that works in place cannot be cut into pieces"));
+            }
+            parts.push(Part {
+                inputs: ranges(&p.input_offsets, &p.inputs),
+                outputs: ranges(&p.output_offsets, &p.outputs),
+                program,
+            });
+        }
+        Ok(Lowered { parts, in_place: Vec::new() })
+    }
+
+    /// The operand or result that is longer than a kernel can see, in words.
+    fn too_long(&self, op: &OpDesc<'_>) -> Option<String> {
+        let most = self.limits.max_window;
+        let long = |role: &str, types: &[TensorType]| {
+            let at = types.iter().position(|ty| device_bytes(ty) > most)?;
+            let (ty, bytes) = (&types[at], device_bytes(&types[at]));
+            Some(format!(
+                "{role} {at} is {ty}, {bytes} bytes, and a kernel of this adapter sees at most {most}"
+            ))
+        };
+        long("operand", op.inputs).or_else(|| long("result", op.outputs))
+    }
+
+    fn program(&self, op: &OpDesc<'_>) -> Result<Program, Unsupported> {
+        let variant = (self.tune)(op, &self.caps);
+        let program = percept_kernels::lower(op, &Caps { variant, ..self.caps.clone() })?;
+        if let Some(bytes) = program.scratch.iter().find(|&&b| b > self.limits.max_window) {
             return Err(Unsupported::new(format!("its kernel needs {bytes} bytes of scratch in one piece")));
         }
         Ok(program)
@@ -68,7 +130,7 @@ impl<'a> Lowering<'a> {
 
     /// Native when there are kernels, decomposed when there may be some for the parts.
     pub fn support(&self, op: &OpDesc<'_>) -> Support {
-        match self.program(op) {
+        match self.lower(op) {
             Ok(_) => Support::Native,
             Err(_) if matches!(op.op, Op::Composite(_) | Op::Fused(_)) => Support::Decompose,
             Err(why) => Support::No(why.reason),
@@ -76,10 +138,11 @@ impl<'a> Lowering<'a> {
     }
 
     /// The launches that copy a tensor, whatever its dtype.
-    pub fn copy(&self, ty: &TensorType) -> Result<Rc<Program>, Unsupported> {
+    pub fn copy(&self, ty: &TensorType) -> Result<Rc<Lowered>, Unsupported> {
         let words = TensorType::new(DType::U32, [(device_bytes(ty) / 4) as usize]);
-        let op = Op::Reshape { dims: words.dims.clone() };
-        let types = [words];
-        self.program(&OpDesc { op: &op, inputs: &types, outputs: &types })
+        // Elementwise, so that it can be cut.
+        let op = Op::Bitcast { to: DType::I32 };
+        let outputs = [words.with_dtype(DType::I32)];
+        self.lower(&OpDesc { op: &op, inputs: &[words], outputs: &outputs })
     }
 }

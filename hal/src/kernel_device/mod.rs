@@ -5,6 +5,8 @@ mod device;
 mod layout;
 mod lowering;
 mod program;
+mod split;
+mod tune;
 
 pub use adapter::KernelAdapter;
 pub use device::{Dispatch, KernelDevice, KernelLimits, Window};

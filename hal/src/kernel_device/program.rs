@@ -6,17 +6,18 @@ use std::time::Instant;
 
 use percept_graph::passes::{Memory, MemoryOptions, Slot, plan_memory};
 use percept_graph::{Graph, Op, OpDesc, Output, TensorType, ValueId};
-use percept_kernels::{Program, Unsupported};
+use percept_kernels::{Caps, Program, Unsupported};
 
 use super::adapter::{Arena, Shared};
 use super::device::{Dispatch, KernelDevice, Window};
 use super::layout::{device_bytes, read_bytes, to_device, to_host};
-use super::lowering::Lowering;
+use super::lowering::{Lowered, Lowering, Part};
+use super::tune;
 use crate::buffer::{Arg, Buffer, Layout};
 use crate::device::{CompileOptions, Executable};
 use crate::error::{Error, Result};
 use crate::fallback::HostCall;
-use crate::lower::{describe, lower};
+use crate::lower::{describe, is_structural, lower};
 use crate::op_library::check_args;
 use crate::report::{CompileReport, TraceEvent};
 
@@ -36,7 +37,9 @@ pub(super) struct Compiled<K: KernelDevice> {
     /// The constants on the device, made again after the device was lost.
     constants: Mutex<Option<Arc<K::Memory>>>,
     steps: Vec<Step<K>>,
-    /// Bytes of planned values and of the largest scratch behind them.
+    /// Bytes of planned values in the arena.
+    values_bytes: u64,
+    /// With the largest scratch behind them.
     arena_bytes: u64,
     report: CompileReport,
 }
@@ -58,10 +61,11 @@ impl<K: KernelDevice> Compiled<K> {
     pub fn new(shared: Arc<Shared<K>>, graph: &Graph, options: &CompileOptions) -> Result<Self> {
         let start = Instant::now();
         let limits = shared.device.limits();
-        let lowering = Lowering::new(limits, options.batch_invariant);
+        let tune = |op: &OpDesc<'_>, caps: &Caps| tune::choose(&shared, op, caps);
+        let lowering = Lowering::new(limits, options.batch_invariant, &tune);
         let lowered = lower(shared.id(), graph, options, &|op| lowering.support(op))?;
         let graph = lowered.graph;
-        let in_place = |op: &OpDesc<'_>| lowering.program(op).map(|p| p.in_place.clone()).unwrap_or_default();
+        let in_place = |op: &OpDesc<'_>| lowering.lower(op).map(|p| p.in_place.clone()).unwrap_or_default();
         let memory = plan_memory(
             &graph,
             &MemoryOptions {
@@ -76,8 +80,10 @@ impl<K: KernelDevice> Compiled<K> {
             constant_offsets[node.outputs[0].index()] = constant_bytes;
             constant_bytes += device_bytes(graph.ty(node.outputs[0])).next_multiple_of(limits.alignment);
         }
+        let values_bytes = (memory.arena_bytes() as u64).next_multiple_of(limits.alignment);
         let mut compiled = Self {
-            arena_bytes: (memory.arena_bytes() as u64).next_multiple_of(limits.alignment),
+            values_bytes,
+            arena_bytes: values_bytes,
             shared: shared.clone(),
             memory,
             constant_offsets,
@@ -102,7 +108,7 @@ impl<K: KernelDevice> Compiled<K> {
         lowering: &Lowering<'_>,
     ) -> Result<()> {
         let graph = std::mem::take(&mut self.graph);
-        let values_end = self.arena_bytes;
+        let shared = self.shared.clone();
         let mut pending = Pending::default();
         let mut index = 0;
         while let Some(node) = graph.nodes().get(index) {
@@ -119,38 +125,65 @@ impl<K: KernelDevice> Compiled<K> {
             }
             self.report.fused += matches!(node.op, Op::Fused(_)) as usize;
             let unsupported = |op: String, why: Unsupported| Error::Unsupported {
-                device: self.shared.id().to_string(),
+                device: shared.id().to_string(),
                 op,
                 path: node.path.to_string(),
                 why: why.reason,
             };
-            let program = graph.describe(node, |desc| {
-                lowering.program(desc).map_err(|why| unsupported(describe(desc), why))
-            })?;
+            let name = (&*node.op.name(), &*node.path);
             let windows =
                 |values: &[ValueId]| values.iter().map(|&v| self.window(&graph, v)).collect::<Vec<_>>();
             let (inputs, outputs) = (windows(&node.inputs), windows(&node.outputs));
-            for &(i, o) in &program.in_place {
-                let (from, to) = (inputs[i], outputs[o]);
-                if (from.memory, from.offset) != (to.memory, to.offset) {
-                    let ty = graph.ty(node.outputs[o]);
-                    let copy = lowering.copy(ty).map_err(|why| unsupported(format!("copy({ty})"), why))?;
-                    pending.add(&copy, &[from], &[to], &[], (&node.op.name(), &node.path));
+            let mut copy = |this: &mut Self, i: usize, o: usize| {
+                let ty = graph.ty(node.outputs[o]);
+                let copy = lowering.copy(ty).map_err(|why| unsupported(format!("copy({ty})"), why))?;
+                this.launch(&mut pending, &copy, &[inputs[i]], &[outputs[o]], name);
+                Ok::<(), Error>(())
+            };
+            if is_structural(&node.op) {
+                (0..outputs.len()).try_for_each(|at| copy(self, at, at))?;
+                continue;
+            }
+            let lowered = graph.describe(node, |desc| {
+                lowering.lower(desc).map_err(|why| unsupported(describe(desc), why))
+            })?;
+            for &(i, o) in &lowered.in_place {
+                if (inputs[i].memory, inputs[i].offset) != (outputs[o].memory, outputs[o].offset) {
+                    copy(self, i, o)?;
                 }
             }
-            let alignment = self.shared.device.limits().alignment;
-            let mut scratch = Vec::new();
-            let mut end = values_end;
-            for &bytes in &program.scratch {
-                scratch.push(Window { memory: ARENA, offset: end, bytes: bytes.max(4) });
-                end += bytes.max(4).next_multiple_of(alignment);
-            }
-            self.arena_bytes = self.arena_bytes.max(end);
-            pending.add(&program, &inputs, &outputs, &scratch, (&node.op.name(), &node.path));
+            self.launch(&mut pending, &lowered, &inputs, &outputs, name);
         }
         self.record(pending)?;
         self.graph = graph;
         Ok(())
+    }
+
+    /// Add the launches of an operation; their scratch lies behind the planned values.
+    fn launch(
+        &mut self,
+        pending: &mut Pending,
+        lowered: &Lowered,
+        inputs: &[Window],
+        outputs: &[Window],
+        name: (&str, &str),
+    ) {
+        let alignment = self.shared.device.limits().alignment;
+        for part in &lowered.parts {
+            let mut end = self.values_bytes;
+            let place = |&bytes: &u64| {
+                let window = Window { memory: ARENA, offset: end, bytes: bytes.max(4) };
+                end += window.bytes.next_multiple_of(alignment);
+                window
+            };
+            let scratch: Vec<Window> = part.program.scratch.iter().map(place).collect();
+            self.arena_bytes = self.arena_bytes.max(end);
+            let cut = |whole: &[Window], ranges: &[(u64, u64)]| -> Vec<Window> {
+                whole.iter().zip(ranges).map(|(w, &range)| Part::within(w, range)).collect()
+            };
+            let (inputs, outputs) = (cut(inputs, &part.inputs), cut(outputs, &part.outputs));
+            pending.add(&part.program, &inputs, &outputs, &scratch, name);
+        }
     }
 
     fn record(&mut self, pending: Pending) -> Result<()> {
