@@ -9,7 +9,6 @@ mod device;
 mod error;
 mod fallback;
 mod kernel_device;
-mod kernel_trial;
 mod lower;
 mod op_library;
 mod pool;
@@ -21,7 +20,6 @@ pub use device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pend
 pub use error::{Error, Result};
 pub use fallback::HostCall;
 pub use kernel_device::{Dispatch, KernelAdapter, KernelDevice, KernelLimits, Window};
-pub use kernel_trial::{Rejection, TrialCase, try_kernel};
 pub use lower::{Lowered, describe, is_structural, lower};
 pub use op_library::{LibraryDevice, OpLibrary, Planned, Region, Step};
 pub use pool::{Block, Pool};

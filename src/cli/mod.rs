@@ -4,6 +4,8 @@ mod bench;
 mod devices;
 mod diff;
 mod failure;
+mod kernel;
+mod ladder;
 mod table;
 mod values;
 
@@ -27,6 +29,9 @@ enum Command {
     /// Check a device: its operations, and whole graphs against the cpu
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// List, test and export WGSL kernels
+    #[command(subcommand)]
+    Kernel(kernel::KernelCommand),
     /// Measure speed
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -34,6 +39,12 @@ enum Command {
 
 #[derive(Subcommand)]
 enum DeviceCommand {
+    /// Climb the conformance ladder and print what runs natively, decomposed or on the host, and how exactly
+    #[command(
+        after_help = "Examples:\n  percept device test cpu\n  percept device test wgpu:0 --level 2 --filter softmax\n  \
+        percept device test wgpu:0 --json ladder.json --strict"
+    )]
+    Test(ladder::Ladder),
     /// Run a graph operation by operation beside the cpu and stop at the first that differs
     #[command(after_help = "Examples:\n  percept device diff wgpu:0 --model layer.graph")]
     Diff(diff::Diff),
@@ -44,6 +55,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Devices(c) => c.run(),
         Command::Device(DeviceCommand::Diff(c)) => c.run(),
+        Command::Device(DeviceCommand::Test(c)) => c.run(),
+        Command::Kernel(c) => c.run(),
         Command::Bench(c) => c.run(),
     }
 }

@@ -15,13 +15,15 @@ pub struct Options {
     pub level: Level,
     /// Only cases whose id contains this.
     pub filter: Option<String>,
+    /// Only cases of these operations; all when empty.
+    pub ops: Vec<String>,
     /// Time a case may take in a worker before it counts as hung.
     pub timeout: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { level: Level::L4, filter: None, timeout: Duration::from_secs(120) }
+        Self { level: Level::L4, filter: None, ops: Vec::new(), timeout: Duration::from_secs(120) }
     }
 }
 
@@ -66,11 +68,12 @@ pub fn run(
         .into_iter()
         .filter(|c| c.level <= options.level)
         .filter(|c| options.filter.as_ref().is_none_or(|f| c.id.contains(f.as_str())))
+        .filter(|c| options.ops.is_empty() || options.ops.contains(&c.op))
         .collect();
     if cases.is_empty() {
         return Err(RunError::NoCase {
             level: options.level,
-            filter: options.filter.clone().unwrap_or_default(),
+            filter: options.filter.clone().unwrap_or_else(|| options.ops.join("', '")),
         });
     }
     let mut outcomes = Vec::with_capacity(cases.len());

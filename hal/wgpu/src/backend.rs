@@ -24,7 +24,17 @@ impl Backend for WgpuBackend {
     }
 
     fn open(&self, id: &str) -> Result<Arc<dyn Device>> {
-        Ok(Arc::new(KernelAdapter::new(WgpuDevice::open(index_of(id)?)?)))
+        Ok(Arc::new(KernelAdapter::new(WgpuBackend::open_kernels(id)?)))
+    }
+}
+
+impl WgpuBackend {
+    /// Open a device for dispatching kernels one by one, without graphs.
+    ///
+    /// # Errors
+    /// When no adapter has this id, or it cannot be opened.
+    pub fn open_kernels(id: &str) -> Result<WgpuDevice> {
+        WgpuDevice::open(index_of(id)?)
     }
 }
 

@@ -2,7 +2,7 @@
 //! that caught them is named.
 
 use percept_graph::{Composite, DType, HostTensor, Op, TensorType};
-use percept_hal::{Rejection, TrialCase, try_kernel};
+use percept_hal::conformance::{Class, Rejection, TrialCase, try_kernel};
 use percept_wgpu::{WgpuDevice, adapters};
 
 const SOFTMAX: &str = include_str!("kernels/softmax.wgsl");
@@ -17,6 +17,7 @@ fn cases() -> Vec<TrialCase> {
                 name: format!("softmax {rows}x{n}"),
                 op: Op::Composite(Composite::Softmax),
                 inputs: vec![HostTensor::from_f64(ty, &values).unwrap()],
+                classes: vec![Class::Composite { terms: n }],
             }
         })
         .collect()

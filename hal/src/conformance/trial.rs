@@ -9,6 +9,11 @@
 use percept_graph::{DType, Graph, HostTensor, Op, TensorType, reference};
 use percept_kernels::{Module, Needs, WgslError, validate};
 
+use super::agreement::compare;
+use super::case::Check;
+use super::cases::all;
+use super::problem::build;
+use super::tolerance::Class;
 use crate::error::{Error, Result};
 use crate::kernel_device::{Dispatch, KernelDevice, Window};
 
@@ -20,6 +25,31 @@ pub struct TrialCase {
     pub op: Op,
     /// Its operands.
     pub inputs: Vec<HostTensor>,
+    /// What each result is held to.
+    pub classes: Vec<Class>,
+}
+
+/// The ladder's cases of an operation that a foreign kernel can be held to: 32-bit elements, up to four dimensions,
+/// nothing empty, no subnormals. None when there is no such operation.
+pub fn trial_cases(op: &str) -> Vec<TrialCase> {
+    all().iter().filter(|c| c.op == op).filter_map(trial_case).collect()
+}
+
+fn trial_case(case: &super::case::Case) -> Option<TrialCase> {
+    let Check::Values(recipe) = &case.check else { return None };
+    let problem = build(&case.id, recipe).ok()?;
+    let [node] = problem.graph.nodes() else { return None };
+    let operands = problem.graph.inputs().iter().map(|i| i.value);
+    let results = problem.graph.outputs().iter().map(|o| o.value);
+    let whole = node.inputs.iter().copied().eq(operands) && node.outputs.iter().copied().eq(results);
+    let bindable = |t: &TensorType| t.rank() <= 4 && t.numel() > 0 && is_word(t.dtype);
+    let fits = problem.graph.values().iter().all(|v| bindable(&v.ty));
+    (whole && fits && !problem.subnormal).then(|| TrialCase {
+        name: case.id.clone(),
+        op: node.op.clone(),
+        inputs: problem.inputs,
+        classes: problem.classes,
+    })
 }
 
 /// Why a kernel was rejected.
@@ -152,9 +182,7 @@ impl<'a> Trial<'a> {
         if bound != tensors.len() {
             return Err(Rejection::Bindings { bound, expected: tensors.len() });
         }
-        if let Some(t) =
-            tensors.iter().find(|t| t.rank() > 4 || t.numel() == 0 || word_bytes(t.dtype).is_none())
-        {
+        if let Some(t) = tensors.iter().find(|t| t.rank() > 4 || t.numel() == 0 || !is_word(t.dtype)) {
             return Err(bad(format!("{t} cannot be bound: up to four dimensions of 32-bit elements")));
         }
         let params = tensors.iter().flat_map(|t| {
@@ -250,24 +278,29 @@ impl<'a> Trial<'a> {
     /// Elements of the dispatched workgroups are right, the others are still poison.
     fn check(&self, results: &[Vec<u8>], groups: usize) -> Result<(), Rejection> {
         for (o, (bytes, expected)) in results.iter().zip(&self.expected).enumerate() {
-            let ty = &self.outputs[o];
-            let done = groups as f64 / self.groups as f64;
-            let limit =
-                if o == 0 { groups * self.per_group } else { (expected.len() as f64 * done) as usize };
-            for (i, (word, want)) in bytes.chunks_exact(4).zip(expected).enumerate() {
-                let poisoned = word == POISON.to_le_bytes();
-                let got = percept_graph::decode(ty.dtype, word);
-                let place = format!("result {o}, element {i} of {ty}");
-                if i >= limit && !poisoned && o == 0 {
-                    let owner = i / self.per_group;
-                    return Err(self.wrong(groups, format!("{place} belongs to workgroup {owner}, which did not run, yet it was written: workgroups conflict")));
-                }
-                if i < limit && poisoned {
-                    return Err(self.wrong(groups, format!("{place} was never written")));
-                }
-                if i < limit && !close(ty.dtype, got, *want) {
-                    return Err(self.wrong(groups, format!("{place} is {got:e}, expected {want:e}")));
-                }
+            let dtype = self.outputs[o].dtype;
+            let words: Vec<&[u8]> = bytes.chunks_exact(4).collect();
+            // Only the first result says which workgroup an element belongs to.
+            let made = if o == 0 { (groups * self.per_group).min(words.len()) } else { words.len() };
+            if o > 0 && groups < self.groups {
+                continue;
+            }
+            let poison = POISON.to_le_bytes();
+            if let Some(i) = words[..made].iter().position(|w| **w == poison) {
+                return Err(self.wrong(groups, format!("element {i} of result {o} was never written")));
+            }
+            if let Some(i) = words[made..].iter().position(|w| **w != poison).map(|i| i + made) {
+                let owner = i / self.per_group;
+                let why = format!(
+                    "element {i} of result {o} belongs to workgroup {owner}, which did not run, yet it was written: \
+                     workgroups conflict"
+                );
+                return Err(self.wrong(groups, why));
+            }
+            let got: Vec<f64> = words[..made].iter().map(|w| percept_graph::decode(dtype, w)).collect();
+            let bounds = self.case.classes.get(o).unwrap_or(&Class::Exact).tolerance(dtype);
+            if let Some(fault) = compare(dtype, &got, &expected[..made], None, &bounds).fault {
+                return Err(self.wrong(groups, format!("result {o}: {fault}")));
             }
         }
         Ok(())
@@ -279,18 +312,9 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// Bytes of an element that one word holds.
-fn word_bytes(dtype: DType) -> Option<usize> {
-    matches!(dtype, DType::F32 | DType::I32 | DType::U32).then_some(4)
-}
-
-/// Within rounding of a sum of a few thousand f32 terms; integers exactly.
-fn close(dtype: DType, got: f64, want: f64) -> bool {
-    if dtype != DType::F32 {
-        return got == want;
-    }
-    let same = got == want || got.is_nan() && want.is_nan();
-    same || (got - want).abs() <= 1e-5 + 1e-4 * want.abs()
+/// Whether one word holds an element.
+fn is_word(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::I32 | DType::U32)
 }
 
 /// FNV-1a, 64 bits.
