@@ -10,6 +10,7 @@ mod kernel;
 mod lanes;
 mod memory;
 mod movement;
+pub mod matmul;
 mod norm;
 mod plan;
 pub mod pool;

@@ -4,7 +4,7 @@
 //! split by [`Team::share`] (contiguous, static) or [`Team::tiles`] (one atomic counter).
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Spins before a waiting thread starts to yield its core.
 const SPINS: u32 = 4096;
-/// Dynamic loops that may be open at once, that is, started by one thread and not yet finished by another.
+/// Shared loops between two barriers; one more inserts a barrier.
 const LOOPS: usize = 16;
 
 /// A pool that could not be built, or a program that panicked on it.
@@ -134,13 +134,7 @@ impl Shared {
     }
 
     fn enter<F: Fn(&Team<'_>)>(&self, rank: usize, program: &F) {
-        let team = Team {
-            rank,
-            shared: self,
-            next_loop: Cell::new(0),
-            since_barrier: Cell::new(0),
-            bases: RefCell::default(),
-        };
+        let team = Team { rank, shared: self, loops: Cell::new(0) };
         let outer = RUNNING.replace(true);
         let result = catch_unwind(AssertUnwindSafe(|| program(&team)));
         RUNNING.set(outer);
@@ -159,10 +153,12 @@ impl Shared {
         }
     }
 
-    fn wait(&self) {
+    /// Waits for every thread; the last to come clears the counters of the `loops` since the last barrier.
+    fn wait(&self, loops: usize) {
         let generation = self.generation.0.load(Ordering::Acquire);
         if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.size {
             self.arrived.0.store(0, Ordering::Relaxed);
+            self.claims[..loops].iter().for_each(|claim| claim.0.store(0, Ordering::Relaxed));
             self.generation.0.store(generation.wrapping_add(1), Ordering::Release);
             return;
         }
@@ -196,9 +192,8 @@ fn message(payload: &(dyn Any + Send)) -> String {
 pub struct Team<'a> {
     rank: usize,
     shared: &'a Shared,
-    next_loop: Cell<usize>,
-    since_barrier: Cell<usize>,
-    bases: RefCell<[usize; LOOPS]>,
+    /// Shared loops begun since the last barrier.
+    loops: Cell<usize>,
 }
 
 impl Team<'_> {
@@ -228,10 +223,7 @@ impl Team<'_> {
     ///
     /// Unwinds when a teammate has panicked, so that nobody waits for ever.
     pub fn barrier(&self) {
-        self.since_barrier.set(0);
-        if self.shared.size > 1 {
-            self.shared.wait();
-        }
+        self.shared.wait(self.loops.replace(0));
     }
 
     /// This thread's contiguous part of `0..n`, cut at multiples of `grain`; the parts of all threads cover `0..n`.
@@ -243,25 +235,40 @@ impl Team<'_> {
     }
 
     /// Calls `body` for every tile in `0..n`, each on whichever thread claims it first. Ends without a barrier.
-    pub fn tiles(&self, n: usize, mut body: impl FnMut(usize)) {
-        if self.size() == 1 {
-            return (0..n).for_each(body);
-        }
-        if self.since_barrier.get() == LOOPS {
+    pub fn tiles(&self, n: usize, body: impl FnMut(usize)) {
+        self.claims(n).for_each(body);
+    }
+
+    /// The tiles of `0..n` that this thread claims, as [`Team::tiles`]; a loop over them is compiled with the
+    /// instruction set of the function it stands in, which a closure is not.
+    #[inline]
+    pub fn claims(&self, n: usize) -> Claims<'_> {
+        if self.loops.get() == LOOPS {
             self.barrier();
         }
-        self.since_barrier.set(self.since_barrier.get() + 1);
-        let slot = self.next_loop.replace((self.next_loop.get() + 1) % LOOPS);
-        // Each loop takes exactly one claim a tile and one failed claim a thread, so the next one's base is known.
-        let base = self.bases.borrow()[slot];
-        self.bases.borrow_mut()[slot] = base + n + self.size();
-        loop {
-            let tile = self.shared.claims[slot].0.fetch_add(1, Ordering::Relaxed) - base;
-            if tile >= n {
-                return;
-            }
-            body(tile);
-        }
+        let slot = self.loops.replace(self.loops.get() + 1);
+        Claims { next: &self.shared.claims[slot].0, n }
+    }
+
+    /// Runs `program` on the calling thread alone, as a team of one.
+    pub fn alone<R>(program: impl FnOnce(&Team<'_>) -> R) -> R {
+        program(&Team { rank: 0, shared: &Shared::new(1), loops: Cell::new(0) })
+    }
+}
+
+/// The tiles one thread claims of a loop that its team shares; made by [`Team::claims`].
+pub struct Claims<'a> {
+    next: &'a AtomicUsize,
+    n: usize,
+}
+
+impl Iterator for Claims<'_> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let tile = self.next.fetch_add(1, Ordering::Relaxed);
+        (tile < self.n).then_some(tile)
     }
 }
 

@@ -1,0 +1,218 @@
+//! Moving operands and results between memory and units.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use half::{bf16, f16};
+use percept_graph::DType;
+
+use super::row::{BrainPairs, Brains, Floats, Halves, Row, block_units, part, with_row};
+use super::unit::{self, DotIsa, DotLanes, Kernel, Unit};
+use crate::lanes::WIDTH;
+
+/// A left operand: rows of dense elements, with strides in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Lhs {
+    pub(super) start: *const u8,
+    pub(super) dtype: DType,
+    pub(super) row: usize,
+    pub(super) k: usize,
+}
+
+/// Units that hold `elements`, rounded up to whole vectors.
+pub(super) fn padded_units(elements: usize, per_unit: usize) -> usize {
+    elements.div_ceil(per_unit).next_multiple_of(WIDTH)
+}
+
+impl Lhs {
+    /// Whether rows of `k` elements already are whole vectors of units.
+    pub(super) fn is_units(&self, k: usize, per_unit: usize) -> bool {
+        let stored = if per_unit == 2 { DType::BF16 } else { DType::F32 };
+        self.dtype == stored
+            && self.k == self.dtype.block_bytes()
+            && k.is_multiple_of(per_unit * WIDTH)
+            && self.row.is_multiple_of(4)
+    }
+
+    /// Writes the elements `k` of `rows` as units, each row `stride` bytes after the last and padded with zeros to
+    /// whole vectors. `k` starts at a whole unit.
+    ///
+    /// # Safety
+    /// The elements must be readable, `to` writable, and `to` and `stride` multiples of 4.
+    #[inline(always)]
+    pub(super) unsafe fn pack<L: DotLanes, U: Unit<L>>(
+        &self,
+        l: L,
+        rows: Range<usize>,
+        k: Range<usize>,
+        to: *mut u8,
+        stride: usize,
+    ) {
+        let contiguous = self.k == self.dtype.block_bytes();
+        for (i, row) in rows.clone().enumerate() {
+            // SAFETY: the caller promises both sides.
+            unsafe {
+                let from = self.start.add(row * self.row + k.start * self.k);
+                let to = to.add(i * stride);
+                match self.dtype {
+                    _ if !contiguous => {}
+                    DType::F32 => decode::<L, Floats>(l, from, k.len(), to),
+                    DType::F16 => decode::<L, Halves>(l, from, k.len(), to),
+                    _ if U::ELEMENTS == 2 => decode::<L, BrainPairs>(l, from, k.len(), to),
+                    _ => decode::<L, Brains>(l, from, k.len(), to),
+                }
+            }
+        }
+        if !contiguous {
+            // SAFETY: the caller promises both sides.
+            unsafe { self.gather(rows, k, to, stride, U::ELEMENTS) }
+        }
+    }
+
+    /// As [`Lhs::pack`], for elements that are not neighbours; a cache line of rows at a time.
+    unsafe fn gather(
+        &self,
+        rows: Range<usize>,
+        k: Range<usize>,
+        to: *mut u8,
+        stride: usize,
+        per_unit: usize,
+    ) {
+        let units = padded_units(k.len(), per_unit);
+        for group in (0..rows.len()).step_by(WIDTH) {
+            let count = WIDTH.min(rows.len() - group);
+            for unit in 0..units {
+                for i in group..group + count {
+                    // SAFETY: only elements of `rows` and `k` are read, and units below `units` written.
+                    unsafe {
+                        let mut bits = 0;
+                        for e in 0..per_unit {
+                            let at = k.start + unit * per_unit + e;
+                            if at < k.end {
+                                let p = self.start.add((rows.start + i) * self.row + at * self.k);
+                                bits |= self.element(p, per_unit) << (16 * e);
+                            }
+                        }
+                        to.add(i * stride + unit * 4).cast::<u32>().write_unaligned(bits);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The element at `p`: f32 bits, or those of the bf16 itself in a unit of two.
+    unsafe fn element(&self, p: *const u8, per_unit: usize) -> u32 {
+        // SAFETY: the caller promises an element.
+        unsafe {
+            let half = || p.cast::<u16>().read_unaligned();
+            match self.dtype {
+                DType::F32 => p.cast::<u32>().read_unaligned(),
+                DType::F16 => f16::from_bits(half()).to_f32().to_bits(),
+                _ if per_unit == 2 => u32::from(half()),
+                _ => bf16::from_bits(half()).to_f32().to_bits(),
+            }
+        }
+    }
+}
+
+/// Decodes `elements` of a row of `R` into units at `to`, padded with zeros to whole vectors.
+///
+/// # Safety
+/// The row must be readable and the units writable; quantized rows are whole blocks; `to` is a multiple of 4.
+#[inline(always)]
+pub(super) unsafe fn decode<L: DotLanes, R: Row>(l: L, from: *const u8, elements: usize, to: *mut u8) {
+    let per_block = block_units::<R>() * R::ELEMENTS;
+    let blocks = elements / per_block;
+    // SAFETY: the caller promises both sides.
+    unsafe {
+        for b in 0..blocks {
+            let p = from.add(b * R::BYTES);
+            let scale = R::open(l, p);
+            for j in 0..R::VECTORS {
+                store_units(l, R::vector(l, p, &scale, j), to.add((b * R::VECTORS + j) * 64));
+            }
+        }
+        let rest = elements % per_block;
+        if rest > 0 && R::VECTORS == 1 {
+            let v = part::<L, R>(l, from.add(blocks * R::BYTES), rest * R::BYTES / per_block);
+            store_units(l, v, to.add(blocks * 64));
+        }
+    }
+}
+
+/// Decodes `elements` of a row of `dtype` at `from` into units of f32, or of bf16 pairs, at `to`.
+///
+/// # Safety
+/// As [`decode`].
+pub(super) unsafe fn decode_units(
+    isa: DotIsa,
+    dtype: DType,
+    pairs: bool,
+    from: *const u8,
+    elements: usize,
+    to: *mut u8,
+) {
+    struct Decode<R> {
+        from: *const u8,
+        elements: usize,
+        to: *mut u8,
+        row: PhantomData<R>,
+    }
+    impl<R: Row> Kernel for Decode<R> {
+        #[inline(always)]
+        fn run<
+            L: DotLanes,
+            U: Unit<L>,
+            const MR: usize,
+            const NR: usize,
+            const XR: usize,
+            const WR: usize,
+        >(
+            self,
+            l: L,
+            _: U,
+        ) {
+            // SAFETY: the caller of `decode_units` promises both sides.
+            unsafe { decode::<L, R>(l, self.from, self.elements, self.to) }
+        }
+    }
+    if pairs {
+        unit::pairs(isa, Decode::<BrainPairs> { from, elements, to, row: PhantomData });
+    } else {
+        with_row!(dtype, R => unit::singles(isa, Decode::<R> { from, elements, to, row: PhantomData }));
+    }
+}
+
+/// Writes sixteen units.
+///
+/// # Safety
+/// 64 bytes at `to` must be writable, and `to` a multiple of 4.
+#[inline(always)]
+pub(super) unsafe fn store_units<L: DotLanes>(l: L, v: L::I, to: *mut u8) {
+    // SAFETY: the caller promises the bytes and their alignment.
+    l.store(l.from_bits(v), unsafe { &mut *to.cast::<[f32; WIDTH]>() });
+}
+
+/// Writes `row` to `to` as `dtype`, rounding to nearest even.
+///
+/// # Safety
+/// `row.len()` elements at `to` must be writable.
+#[inline(always)]
+pub(super) unsafe fn store_row<L: DotLanes>(l: L, row: &[f32], dtype: DType, to: *mut u8) {
+    if dtype == DType::F32 {
+        // SAFETY: the caller promises the elements.
+        unsafe { std::ptr::copy_nonoverlapping(row.as_ptr().cast(), to, size_of_val(row)) };
+        return;
+    }
+    for (at, sixteen) in row.chunks(WIDTH).enumerate() {
+        let v = l.load_first(sixteen, 0.0);
+        let mut halves = [0u16; WIDTH];
+        if dtype == DType::F16 {
+            l.store_f16(v, &mut halves);
+        } else {
+            l.store_bf16(v, &mut halves);
+        }
+        // SAFETY: the caller promises the elements.
+        unsafe { std::ptr::copy_nonoverlapping(halves.as_ptr().cast(), to.add(32 * at), 2 * sixteen.len()) };
+    }
+}

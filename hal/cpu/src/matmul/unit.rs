@@ -1,0 +1,255 @@
+//! What the dot kernels need of an instruction set beyond [`Lanes`], and the two units of multiplication.
+//!
+//! A unit is the 32 bits that one lane holds of an operand: one f32, or two neighbouring bf16 of the reduced axis.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::{Avx2, Avx512};
+use crate::lanes::{Isa, Lanes, Portable, WIDTH};
+
+/// Loads and a look-up that only dot products use.
+pub(crate) trait DotLanes: Lanes {
+    /// Sixteen units from unaligned memory.
+    ///
+    /// # Safety
+    /// 64 bytes at `p` must be readable.
+    #[inline(always)]
+    unsafe fn load_units(self, p: *const u8) -> Self::I {
+        // SAFETY: the caller promises 64 readable bytes.
+        self.load_int(&unsafe { p.cast::<[i32; WIDTH]>().read_unaligned() })
+    }
+    /// Sixteen bytes, zero-extended.
+    fn load_u8(self, x: &[u8; WIDTH]) -> Self::I;
+    /// Sixteen bytes, sign-extended.
+    fn load_i8(self, x: &[u8; WIDTH]) -> Self::I;
+    /// Lane i is `table[index[i] & 15]`.
+    fn lookup(self, table: Self::F, index: Self::I) -> Self::F;
+    /// Asks for the cache line at `p`, which may be any address.
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        let _ = p;
+    }
+}
+
+impl DotLanes for Portable {
+    #[inline(always)]
+    fn load_u8(self, x: &[u8; WIDTH]) -> [i32; WIDTH] {
+        x.map(i32::from)
+    }
+    #[inline(always)]
+    fn load_i8(self, x: &[u8; WIDTH]) -> [i32; WIDTH] {
+        x.map(|x| i32::from(x as i8))
+    }
+    #[inline(always)]
+    fn lookup(self, table: [f32; WIDTH], index: [i32; WIDTH]) -> [f32; WIDTH] {
+        index.map(|i| table[(i & 15) as usize])
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl DotLanes for Avx2 {
+    #[inline(always)]
+    fn load_u8(self, x: &[u8; WIDTH]) -> [__m256i; 2] {
+        let p: *const u8 = x.as_ptr();
+        // SAFETY: the token proves the features; sixteen bytes are read.
+        unsafe {
+            [
+                _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())),
+                _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8).cast())),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn load_i8(self, x: &[u8; WIDTH]) -> [__m256i; 2] {
+        let p: *const u8 = x.as_ptr();
+        // SAFETY: the token proves the features; sixteen bytes are read.
+        unsafe {
+            [
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())),
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.add(8).cast())),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn lookup(self, table: [__m256; 2], index: [__m256i; 2]) -> [__m256; 2] {
+        // A register holds half of the table: look both halves up, then choose by the index's bit 3.
+        let upper = self.from_bits(self.shift_left::<28>(index));
+        // SAFETY: the token proves the features.
+        let [low, high] = unsafe {
+            table.map(|half| {
+                [_mm256_permutevar8x32_ps(half, index[0]), _mm256_permutevar8x32_ps(half, index[1])]
+            })
+        };
+        self.select(upper, high, low)
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        // SAFETY: a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl DotLanes for Avx512 {
+    #[inline(always)]
+    fn load_u8(self, x: &[u8; WIDTH]) -> __m512i {
+        // SAFETY: the token proves the features; sixteen bytes are read.
+        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn load_i8(self, x: &[u8; WIDTH]) -> __m512i {
+        // SAFETY: the token proves the features; sixteen bytes are read.
+        unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn lookup(self, table: __m512, index: __m512i) -> __m512 {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_permutexvar_ps(index, table) }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        // SAFETY: a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+}
+
+/// How two units are multiplied and added.
+pub(crate) trait Unit<L: Lanes>: Copy + Send + Sync + 'static {
+    /// Elements of the reduced axis in a unit.
+    const ELEMENTS: usize;
+    /// Adds the products of the lanes of `a` and `b` to the lanes of `acc`.
+    fn mac(self, l: L, acc: L::F, a: L::I, b: L::I) -> L::F;
+}
+
+/// A unit is one f32.
+#[derive(Clone, Copy)]
+pub(crate) struct Single;
+
+impl<L: Lanes> Unit<L> for Single {
+    const ELEMENTS: usize = 1;
+    #[inline(always)]
+    fn mac(self, l: L, acc: L::F, a: L::I, b: L::I) -> L::F {
+        l.fma(l.from_bits(a), l.from_bits(b), acc)
+    }
+}
+
+/// A unit is two bf16, multiplied in f32: first the odd element, then the even.
+#[derive(Clone, Copy)]
+pub(crate) struct Pair;
+
+impl<L: Lanes> Unit<L> for Pair {
+    const ELEMENTS: usize = 2;
+    #[inline(always)]
+    fn mac(self, l: L, acc: L::F, a: L::I, b: L::I) -> L::F {
+        let high = l.splat_int(0xffff_0000u32 as i32);
+        let acc = l.fma(l.from_bits(l.and(a, high)), l.from_bits(l.and(b, high)), acc);
+        l.fma(l.from_bits(l.shift_left::<16>(a)), l.from_bits(l.shift_left::<16>(b)), acc)
+    }
+}
+
+/// A unit is two bf16, multiplied by the CPU's own instruction.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct NativePair(());
+
+#[cfg(target_arch = "x86_64")]
+impl Unit<Avx512> for NativePair {
+    const ELEMENTS: usize = 2;
+    #[inline(always)]
+    fn mac(self, _: Avx512, acc: __m512, a: __m512i, b: __m512i) -> __m512 {
+        use std::mem::transmute;
+        // SAFETY: a value proves the instruction; the vector types are bit patterns of one size.
+        unsafe { _mm512_dpbf16_ps(acc, transmute::<__m512i, __m512bh>(a), transmute::<__m512i, __m512bh>(b)) }
+    }
+}
+
+/// The instruction set of the dot kernels: [`Isa`], and whether bf16 pairs have an instruction of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DotIsa {
+    lanes: Isa,
+    bf16: bool,
+}
+
+impl DotIsa {
+    /// The one to use on this machine.
+    pub fn best() -> DotIsa {
+        DotIsa::with_bf16(crate::lanes::isa())
+    }
+
+    /// Every one this machine has.
+    pub fn available() -> Vec<DotIsa> {
+        let mut all: Vec<DotIsa> =
+            Isa::available().into_iter().map(|lanes| DotIsa { lanes, bf16: false }).collect();
+        all.extend(Isa::available().into_iter().map(DotIsa::with_bf16).filter(|isa| isa.bf16));
+        all
+    }
+
+    fn with_bf16(lanes: Isa) -> DotIsa {
+        #[cfg(target_arch = "x86_64")]
+        let bf16 = matches!(lanes, Isa::Avx512(_)) && is_x86_feature_detected!("avx512bf16");
+        #[cfg(not(target_arch = "x86_64"))]
+        let bf16 = false;
+        DotIsa { lanes, bf16 }
+    }
+}
+
+/// A computation over any instruction set and unit; mark `run` and what it calls `#[inline(always)]`.
+///
+/// `MR` rows by `NR` vectors is the register tile of outer products, `XR` rows by `WR` rows that of inner products.
+pub(crate) trait Kernel {
+    /// Computes.
+    fn run<L: DotLanes, U: Unit<L>, const MR: usize, const NR: usize, const XR: usize, const WR: usize>(
+        self,
+        l: L,
+        unit: U,
+    );
+}
+
+/// Runs `kernel` on f32 units.
+pub(crate) fn singles<K: Kernel>(isa: DotIsa, kernel: K) {
+    match isa.lanes {
+        Isa::Portable(l) => kernel.run::<_, _, 4, 1, 2, 2>(l, Single),
+        // SAFETY: the token was made after the machine's features were detected.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(l) => unsafe { avx2(kernel, l, Single) },
+        // SAFETY: the token was made after the machine's features were detected.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(l) => unsafe { avx512(kernel, l, Single) },
+    }
+}
+
+/// Runs `kernel` on pairs of bf16.
+pub(crate) fn pairs<K: Kernel>(isa: DotIsa, kernel: K) {
+    match isa.lanes {
+        Isa::Portable(l) => kernel.run::<_, _, 4, 1, 2, 2>(l, Pair),
+        // SAFETY: the token was made after the machine's features were detected.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(l) => unsafe { avx2(kernel, l, Pair) },
+        // SAFETY: as above; `bf16` is set only where the feature was detected.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(l) if isa.bf16 => unsafe { avx512_bf16(kernel, l, NativePair(())) },
+        // SAFETY: the token was made after the machine's features were detected.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(l) => unsafe { avx512(kernel, l, Pair) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn avx2<K: Kernel, U: Unit<Avx2>>(kernel: K, l: Avx2, unit: U) {
+    kernel.run::<_, _, 6, 1, 2, 2>(l, unit);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+fn avx512<K: Kernel, U: Unit<Avx512>>(kernel: K, l: Avx512, unit: U) {
+    kernel.run::<_, _, 12, 2, 6, 4>(l, unit);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+fn avx512_bf16<K: Kernel>(kernel: K, l: Avx512, unit: NativePair) {
+    kernel.run::<_, _, 12, 2, 6, 4>(l, unit);
+}
