@@ -200,13 +200,7 @@ impl Team<'_> {
     /// Runs `program` on the calling thread alone, as a team of one.
     pub fn alone<R>(program: impl FnOnce(&Team<'_>) -> R) -> R {
         let shared = Shared::new(1);
-        program(&Team {
-            rank: 0,
-            shared: &shared,
-            next_loop: Cell::new(0),
-            since_barrier: Cell::new(0),
-            bases: RefCell::default(),
-        })
+        program(&Team { rank: 0, shared: &shared, loops: Cell::new(0) })
     }
 
     /// This thread's number, `0..size`.
@@ -248,11 +242,6 @@ impl Team<'_> {
         }
         let slot = self.loops.replace(self.loops.get() + 1);
         Claims { next: &self.shared.claims[slot].0, n }
-    }
-
-    /// Runs `program` on the calling thread alone, as a team of one.
-    pub fn alone<R>(program: impl FnOnce(&Team<'_>) -> R) -> R {
-        program(&Team { rank: 0, shared: &Shared::new(1), loops: Cell::new(0) })
     }
 }
 
