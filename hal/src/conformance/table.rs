@@ -47,6 +47,22 @@ impl Table {
         self.push(Level::L3, &format!("grad.{op}"), variant.as_ref(), Check::Gradient(recipe, terms));
     }
 
+    /// The gradients alone of a graph; the longest sum has `terms` terms.
+    pub fn gradient(
+        &mut self,
+        op: &str,
+        variant: impl AsRef<str>,
+        terms: usize,
+        recipe: impl Fn(&mut Build) + Send + Sync + 'static,
+    ) {
+        self.push(
+            Level::L3,
+            &format!("grad.{op}"),
+            variant.as_ref(),
+            Check::Gradient(Arc::new(recipe), terms),
+        );
+    }
+
     /// A promise of the contract.
     pub fn promise(
         &mut self,

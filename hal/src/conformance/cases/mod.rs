@@ -5,6 +5,7 @@ mod contract;
 mod dot;
 mod elementwise;
 mod endurance;
+mod gradients;
 mod indexing;
 mod invariance;
 mod memory;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Case> {
     network::add(&mut t);
     attention::add(&mut t);
     spatial::add(&mut t);
+    gradients::add(&mut t);
     training::add(&mut t);
     invariance::add(&mut t);
     endurance::add(&mut t);
