@@ -91,6 +91,11 @@ fn lower_composite(composite: &Composite, desc: &OpDesc<'_>, caps: &Caps) -> Res
 
 /// How many variants of an operation there are, all with the same bits; [`Caps::variant`] picks one. 1 where there is
 /// nothing to choose.
-pub fn variants(_desc: &OpDesc<'_>) -> u32 {
-    1
+pub fn variants(op: &Op) -> u32 {
+    match op {
+        Op::Dot(_) | Op::Composite(Composite::Linear { .. } | Composite::QuantizedDot { .. }) => {
+            matmul::TILES.len() as u32
+        }
+        _ => 1,
+    }
 }

@@ -1,5 +1,6 @@
 //! A [`Device`] made of a [`KernelDevice`]: what devices and executables share, and the device's buffers.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use percept_graph::{Graph, OpDesc, TensorType};
@@ -21,6 +22,8 @@ pub(super) struct Shared<K: KernelDevice> {
     pub key: DeviceKey,
     /// Scratch of the runs, kept at the size of the largest; its lock is the device's one stream.
     pub arena: Mutex<Option<Arena<K>>>,
+    /// Variants chosen by tuning in this process.
+    pub tuned: Mutex<HashMap<String, u32>>,
 }
 
 /// Scratch memory and its size.
@@ -32,7 +35,12 @@ pub(super) struct Arena<K: KernelDevice> {
 impl<K: KernelDevice> KernelAdapter<K> {
     /// A device that runs on this one.
     pub fn new(device: K) -> Self {
-        Self(Arc::new(Shared { device, key: DeviceKey::fresh(), arena: Mutex::new(None) }))
+        Self(Arc::new(Shared {
+            device,
+            key: DeviceKey::fresh(),
+            arena: Mutex::new(None),
+            tuned: Mutex::default(),
+        }))
     }
 
     /// The kernel device.

@@ -18,7 +18,7 @@ const EXTENT: usize = 256;
 
 /// The variant to lower an operation with; `None` for the kernels' own choice.
 pub(super) fn choose<K: KernelDevice>(shared: &Shared<K>, op: &OpDesc<'_>, caps: &Caps) -> Option<u32> {
-    let count = variants(op);
+    let count = variants(op.op);
     if count < 2 {
         return None;
     }
@@ -36,29 +36,42 @@ pub(super) fn choose<K: KernelDevice>(shared: &Shared<K>, op: &OpDesc<'_>, caps:
     // What the kernels would choose is measured first, so that a short budget never makes things worse.
     candidates.sort_by_key(|(_, p)| *p != base);
     let key = key(&op, &candidates);
-    if let Some(v) = shared.device.recall(&key) {
+    let known = || {
+        let tuned = shared.tuned.lock().unwrap_or_else(PoisonError::into_inner);
+        tuned.get(&key).copied().or_else(|| shared.device.recall(&key))
+    };
+    if let Some(v) = known() {
         return Some(v);
     }
     // Nothing else may run on the device meanwhile, and no other thread measures the same.
     let _stream = shared.arena.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(v) = shared.device.recall(&key) {
+    if let Some(v) = known() {
         return Some(v);
     }
     let start = Instant::now();
     let mut best: Option<(Duration, u32)> = None;
-    for (v, program) in &candidates {
-        match measure(&shared.device, &op, program) {
-            Ok(time) if best.is_none_or(|(b, _)| time < b) => best = Some((time, *v)),
-            Ok(_) => {}
-            Err(e) => tracing::warn!("variant {v} of {} was not measured: {e}", op.op.name()),
+    let mut measured = 0;
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+    for some in candidates.chunks(threads) {
+        for ((v, _), trial) in some.iter().zip(prepare(&shared.device, &op, some)) {
+            match trial.and_then(|t| t.time(&shared.device)) {
+                Ok(time) if best.is_none_or(|(b, _)| time < b) => best = Some((time, *v)),
+                Ok(_) => {}
+                Err(e) => tracing::warn!("variant {v} of {} was not measured: {e}", op.op.name()),
+            }
         }
+        measured += some.len();
         if start.elapsed() > BUDGET {
             break;
         }
     }
     let (time, v) = best?;
-    tracing::debug!("{key}: variant {v}, {time:?}, tuned in {:?}", start.elapsed());
-    shared.device.remember(&[(key, v)]);
+    tracing::debug!("{key}: variant {v}, {time:?}, {measured} measured in {:?}", start.elapsed());
+    shared.tuned.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), v);
+    // What the budget cut short is measured again by the next process, which finds these pipelines compiled.
+    if measured == candidates.len() {
+        shared.device.remember(&[(key, v)]);
+    }
     Some(v)
 }
 
@@ -123,37 +136,63 @@ fn key(op: &OpDesc<'_>, candidates: &[(u32, Program)]) -> String {
     format!("{} {} {hash:016x}", op.op.name(), types.join(" "))
 }
 
-/// The shorter of two runs on zeros, after one that does not count.
-fn measure<K: KernelDevice>(device: &K, op: &OpDesc<'_>, program: &Program) -> Result<Duration> {
-    let sizes = op.inputs.iter().chain(op.outputs).map(device_bytes).chain(program.scratch.iter().copied());
-    let sizes: Vec<u64> = sizes.collect();
-    let memories = sizes.iter().map(|&b| device.zeros(b, "tuning")).collect::<Result<Vec<_>>>()?;
-    let window = |slot: &Slot| {
-        let memory = match *slot {
-            Slot::Input(i) => i,
-            Slot::Output(i) => op.inputs.len() + i,
-            Slot::Scratch(i) => op.inputs.len() + op.outputs.len() + i,
+/// A candidate ready to run on zeros.
+struct Trial<K: KernelDevice> {
+    batch: K::Batch,
+    memories: Vec<K::Memory>,
+}
+
+/// Make candidates ready, compiling them side by side.
+fn prepare<K: KernelDevice>(
+    device: &K,
+    op: &OpDesc<'_>,
+    candidates: &[(u32, Program)],
+) -> Vec<Result<Trial<K>>> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            candidates.iter().map(|(_, p)| scope.spawn(move || Trial::new(device, op, p))).collect();
+        threads.into_iter().filter_map(|t| t.join().ok()).collect()
+    })
+}
+
+impl<K: KernelDevice> Trial<K> {
+    fn new(device: &K, op: &OpDesc<'_>, program: &Program) -> Result<Self> {
+        let sizes =
+            op.inputs.iter().chain(op.outputs).map(device_bytes).chain(program.scratch.iter().copied());
+        let sizes: Vec<u64> = sizes.collect();
+        let window = |slot: &Slot| {
+            let memory = match *slot {
+                Slot::Input(i) => i,
+                Slot::Output(i) => op.inputs.len() + i,
+                Slot::Scratch(i) => op.inputs.len() + op.outputs.len() + i,
+            };
+            Window { memory, offset: 0, bytes: sizes[memory] }
         };
-        Window { memory, offset: 0, bytes: sizes[memory] }
-    };
-    let dispatch = |l: &percept_kernels::Launch| Dispatch {
-        module: l.module.clone(),
-        checked: false,
-        groups: l.groups,
-        params: l.params.clone(),
-        bindings: l.bindings.iter().map(window).collect(),
-        op: format!("{} (tuning)", op.op.name()),
-    };
-    let batch = device.record(program.launches.iter().map(dispatch).collect())?;
-    let memories: Vec<&K::Memory> = memories.iter().collect();
-    let run = || -> Result<Duration> {
-        let start = Instant::now();
-        device.submit(&batch, &memories)?;
-        device.synchronize()?;
-        Ok(start.elapsed())
-    };
-    run()?;
-    Ok(run()?.min(run()?))
+        let dispatch = |l: &percept_kernels::Launch| Dispatch {
+            module: l.module.clone(),
+            checked: false,
+            groups: l.groups,
+            params: l.params.clone(),
+            bindings: l.bindings.iter().map(window).collect(),
+            op: format!("{} (tuning)", op.op.name()),
+        };
+        let batch = device.record(program.launches.iter().map(dispatch).collect())?;
+        let memories = sizes.iter().map(|&b| device.zeros(b, "tuning")).collect::<Result<Vec<_>>>()?;
+        Ok(Self { batch, memories })
+    }
+
+    /// The shorter of two runs, after one that does not count.
+    fn time(&self, device: &K) -> Result<Duration> {
+        let memories: Vec<&K::Memory> = self.memories.iter().collect();
+        let run = || -> Result<Duration> {
+            let start = Instant::now();
+            device.submit(&self.batch, &memories)?;
+            device.synchronize()?;
+            Ok(start.elapsed())
+        };
+        run()?;
+        Ok(run()?.min(run()?))
+    }
 }
 
 #[cfg(test)]

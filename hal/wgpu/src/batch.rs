@@ -1,5 +1,7 @@
 //! Batches: dispatches with their pipelines, parameters and bind groups made once, encoded into one compute pass per run.
 
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -117,6 +119,7 @@ impl Batch {
 
 impl Recorded {
     fn new(connection: &Connection, dispatches: &[Dispatch]) -> Result<Self> {
+        compile(connection, dispatches)?;
         let mut kernels = Vec::new();
         let mut params = Vec::new();
         for d in dispatches {
@@ -184,6 +187,32 @@ impl Recorded {
             bind_and_dispatch(&mut pass, d, kernel, self.params.as_ref(), at);
         }
     }
+}
+
+/// Compile the modules that are not compiled yet, side by side.
+fn compile(connection: &Connection, dispatches: &[Dispatch]) -> Result<()> {
+    let mut keys = HashSet::new();
+    let missing: Vec<&Dispatch> = dispatches
+        .iter()
+        .filter(|d| keys.insert(d.module.key.as_str()) && connection.pipelines.get(&d.module.key).is_none())
+        .collect();
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(missing.len());
+    if threads < 2 {
+        return Ok(());
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(d) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            connection.pipelines.load(connection, &d.module, d.bindings.len(), d.checked, &d.op)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let first = work();
+        // A worker cannot panic; if it did, the load below would compile what it left.
+        others.into_iter().filter_map(|t| t.join().ok()).fold(first, Result::and)
+    })
 }
 
 fn bind_and_dispatch(

@@ -543,3 +543,81 @@ fn constants_of_many_values_and_a_lost_device() {
     let after = executable.run(upload(&device, &g, &inputs_of(&g))).unwrap();
     assert_eq!(device.read(&after[0]).unwrap(), before, "the executable goes on after the device was lost");
 }
+
+#[test]
+fn the_first_matrix_product_is_tuned_within_a_second_and_the_next_compile_is_not() {
+    let Some(device) = open() else { return };
+    let product = |m: usize, k: usize, n: usize| {
+        graph(|t| t.output("y", &t.data("x", DType::F32, [m, k]).matmul(&t.data("w", DType::F32, [k, n]))))
+    };
+    let g = product(130, 67, 93);
+    let start = Instant::now();
+    check_with(&device, &g, &inputs_of(&g), 1e-5);
+    let first = start.elapsed();
+    let pipelines = device.kernel_device().pipelines();
+    let start = Instant::now();
+    device.compile(&product(190, 95, 121), &CompileOptions::default()).unwrap();
+    let second = start.elapsed();
+    println!("first product {first:?}, tuning included; compiling another of its kind {second:?}");
+    assert!(first.as_secs_f64() < 4.0, "{first:?}");
+    assert_eq!(device.kernel_device().pipelines(), pipelines, "the choice is remembered");
+}
+
+#[test]
+fn random_bits_and_uniforms_are_those_of_the_reference() {
+    let Some(device) = open() else { return };
+    let g = graph(|t| {
+        let seed = t.data("seed", DType::U32, [2]);
+        t.output("bits", &seed.random_bits(7, [3, 1001]));
+        t.output("uniform", &seed.random_uniform(8, [513]));
+    });
+    let seed: Vec<u8> = [0xdead_beefu32, 42].into_iter().flat_map(u32::to_le_bytes).collect();
+    let seed = HostTensor::new(TensorType::new(DType::U32, [2]), seed).unwrap();
+    check_with(&device, &g, &[seed], 0.0);
+}
+
+#[test]
+fn a_decoder_layer_over_a_donated_cache() {
+    let Some(device) = open() else { return };
+    let (b, t_len, d, h, s_max) = (1, 5, 32, 4, 16);
+    let g = graph(|t| {
+        let x = t.data("x", DType::F32, [b, t_len, d]);
+        let weight = |name: &str, dims: &[usize]| t.parameter(name, DType::F32, dims);
+        let cache = |name: &str| {
+            let ty = TensorType::new(DType::F32, [b, h, s_max, d / h]);
+            t.input(name, percept_graph::Role::State, ty)
+        };
+        let (k_cache, v_cache) = (cache("k"), cache("v"));
+        let pos = t.input("pos", percept_graph::Role::Scalar, TensorType::new(DType::I32, [b]));
+        let _scope = t.scope("layers.0");
+        let normed = x.rms_norm(&weight("norm", &[d]), 1e-5);
+        let heads = |name: &str| {
+            let y = normed.linear(&weight(name, &[d, d]), None, None);
+            y.reshape([b, t_len, h, d / h]).transpose([0, 2, 1, 3])
+        };
+        let (q, k, v) = (heads("q.weight"), heads("k.weight"), heads("v.weight"));
+        let (k, v) = (k_cache.kv_append(&k, &pos, None), v_cache.kv_append(&v, &pos, None));
+        let live = &pos + t_len as f64;
+        let spec = percept_graph::AttentionSpec {
+            offset: true,
+            kv_len: true,
+            ..percept_graph::AttentionSpec::causal(0.35)
+        };
+        let out = q.attention(&k, &v, &[&pos, &live], spec);
+        let out = out.transpose([0, 2, 1, 3]).reshape([b, t_len, d]);
+        let act = percept_graph::Activation::Silu;
+        t.output("y", &(&x + &out.linear(&weight("o", &[d, d]), None, Some(act))).softmax());
+        t.output_in_place("k", &k, &k_cache);
+        t.output_in_place("v", &v, &v_cache);
+    });
+    let mut inputs = inputs_of(&g);
+    let at = g.input_index("pos").unwrap();
+    inputs[at] = HostTensor::from_i32([1], &[7]).unwrap();
+    check_with(&device, &g, &inputs, 2e-5);
+    let invariant = CompileOptions { batch_invariant: true, ..CompileOptions::default() };
+    let expected = evaluate(&g, &inputs).unwrap();
+    let got = run(&device, &g, &inputs, &invariant);
+    for (e, a) in expected.iter().zip(&got) {
+        assert!(e.values().iter().zip(a.values()).all(|(x, y)| (x - y).abs() < 2e-5));
+    }
+}
