@@ -275,7 +275,8 @@ fn percept(program: &Path, root: &Path, row: &Row, with_peer: bool) -> Result<Va
     let output = command.output().map_err(|source| line.cannot_start(source).to_string())?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("`{line}` failed with {}: {}", output.status, message.trim()));
+        let reason = message.lines().next().unwrap_or("it did not say why");
+        return Err(format!("`{line}` failed with {}: {reason}", output.status));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| format!("`{line}` printed no JSON: {error}"))
 }
