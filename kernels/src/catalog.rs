@@ -1,8 +1,8 @@
 //! The kernels by name, each with the cases that between them reach every variant of its source.
 
 use percept_graph::{
-    Activation, ArgKind, Binary, Compare, Composite, DType, DotSpec, Literal, Op, OpDesc, PoolKind,
-    ReduceKind, ScatterKind, TensorType, Unary, infer,
+    Activation, ArgKind, AttentionSpec, Binary, Compare, Composite, DType, DotSpec, Literal, Op, OpDesc,
+    PoolKind, ReduceKind, ScatterKind, TensorType, Unary, infer,
 };
 
 use crate::caps::Caps;
@@ -82,6 +82,7 @@ pub fn catalog() -> Vec<Entry> {
         norm(),
         cross_entropy(),
         rope(),
+        attention(),
         kv_append(),
         embedding(),
         random(),
@@ -364,6 +365,44 @@ fn rope() -> Entry {
                 let rope = Op::Composite(Composite::Rope { interleaved });
                 e.case(rope, &[ty(d, &[2, 3, 5, width]), angle.clone(), angle]);
             }
+        }
+    }
+    e
+}
+
+fn attention() -> Entry {
+    let mut e = Entry::new("attention");
+    let full = AttentionSpec::full(0.3);
+    let specs = [
+        full.clone(),
+        AttentionSpec::causal(0.3),
+        AttentionSpec { window: Some(4), ..full.clone() },
+        AttentionSpec { window: Some(4), soft_cap: Some(2.0), ..AttentionSpec::causal(0.3) },
+        AttentionSpec { segments: true, ..full.clone() },
+        AttentionSpec { blocks: true, offset: true, ..AttentionSpec::causal(0.3) },
+        AttentionSpec { offset: true, kv_len: true, ..AttentionSpec::causal(0.3) },
+        AttentionSpec { kv_len: true, offset: true, paged: true, ..AttentionSpec::causal(0.3) },
+    ];
+    for (spec, d) in specs.iter().flat_map(|s| FLOATS.map(|d| (s, d))) {
+        for t in [1, 3, 20, 70] {
+            let (b, h, hk, s) = (2, 4, 2, 24);
+            let mut operands = vec![ty(d, &[b, h, t, 8])];
+            let cache = if spec.paged { [7, hk, 8] } else { [b, hk, s] };
+            operands.extend([8, 12].map(|width| ty(d, &[cache[0], cache[1], cache[2], width])));
+            let mut add = |there: bool, dims: &[&[usize]]| {
+                if there {
+                    operands.extend(dims.iter().map(|dims| ty(DType::I32, dims)));
+                }
+            };
+            add(spec.segments, &[&[b, t], &[b, s]]);
+            add(spec.blocks, &[&[b, t], &[b, s]]);
+            add(spec.offset, &[&[b]]);
+            add(spec.kv_len, &[&[b]]);
+            add(spec.paged, &[&[b, 3]]);
+            e.case(Op::Composite(Composite::Attention(spec.clone())), &operands);
+            let (out, lse) = (ty(d, &[b, h, t, 12]), ty(DType::F32, &[b, h, t]));
+            operands.extend([out.clone(), lse, out]);
+            e.case(Op::Composite(Composite::AttentionGrad(spec.clone())), &operands);
         }
     }
     e

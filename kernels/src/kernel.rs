@@ -215,12 +215,6 @@ impl Kernel {
             &include_str!("map.wgsl").replace("$PER_WORD", &format!("{}u", storage::per_word(dtype)));
         self.launch(n.div_ceil(storage::per_word(dtype)).div_ceil(MAP_WORKGROUP), caps)
     }
-
-    /// The module needs these features.
-    pub fn needs(&mut self, needs: Needs) -> &mut Self {
-        self.needs = needs;
-        self
-    }
 }
 
 /// FNV-1a, 64 bits.

@@ -5,6 +5,7 @@
 //! another shape needs no new pipeline.
 
 mod adamw;
+mod attention;
 mod caps;
 mod catalog;
 mod conv1d;
@@ -12,6 +13,7 @@ mod cross_entropy;
 mod cumsum;
 mod elementwise;
 mod embedding;
+mod export;
 mod gather;
 mod geometry;
 mod kernel;
@@ -36,6 +38,7 @@ mod validate;
 
 pub use caps::Caps;
 pub use catalog::{Case, Entry, catalog, entry};
+pub use export::{ExportError, Target, export};
 pub use lower::{lower, variants};
 pub use program::{Launch, MAX_PARAM_WORDS, Module, Needs, Program, Slot, Unsupported};
 pub use storage::storage_bytes;

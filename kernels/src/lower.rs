@@ -6,8 +6,8 @@ use crate::caps::Caps;
 use crate::norm::Norm;
 use crate::program::{Program, Unsupported};
 use crate::{
-    adamw, conv1d, cross_entropy, cumsum, elementwise, embedding, gather, kv_append, matmul, movement, norm,
-    pool, quant, random, reduce, rope, scatter, softmax, sort,
+    adamw, attention, conv1d, cross_entropy, cumsum, elementwise, embedding, gather, kv_append, matmul,
+    movement, norm, pool, quant, random, reduce, rope, scatter, softmax, sort,
 };
 
 /// The launches that compute `desc`, or why there are none.
@@ -74,6 +74,8 @@ fn lower_composite(composite: &Composite, desc: &OpDesc<'_>, caps: &Caps) -> Res
         Composite::LayerNorm { eps } => norm::forward(desc, Norm::Layer, *eps, caps),
         Composite::LayerNormGrad { eps } => norm::gradient(desc, Norm::Layer, *eps, caps),
         Composite::Rope { interleaved } => rope::lower(desc, *interleaved, caps),
+        Composite::Attention(spec) => attention::forward(desc, spec, caps),
+        Composite::AttentionGrad(spec) => attention::gradient(desc, spec, caps),
         Composite::KvAppend { paged } => kv_append::lower(desc, *paged, caps),
         Composite::Embedding { .. } => embedding::lower(desc, caps),
         Composite::RandomBits { stream, .. } => random::bits(desc, *stream, caps),
@@ -89,13 +91,13 @@ fn lower_composite(composite: &Composite, desc: &OpDesc<'_>, caps: &Caps) -> Res
     }
 }
 
-/// How many variants of an operation there are, all with the same bits; [`Caps::variant`] picks one. 1 where there is
-/// nothing to choose.
+/// How many variants of an op there are to time, chosen by [`Caps::variant`] from 0 on; 1 when there is no choice.
+///
+/// All of them add in the same order and give the same bits, so that tuning never changes a result. Variants may
+/// coincide for some shapes.
 pub fn variants(op: &Op) -> u32 {
     match op {
-        Op::Dot(_) | Op::Composite(Composite::Linear { .. } | Composite::QuantizedDot { .. }) => {
-            matmul::TILES.len() as u32
-        }
+        Op::Dot(_) | Op::Composite(Composite::Linear { .. } | Composite::QuantizedDot { .. }) => matmul::VARIANTS,
         _ => 1,
     }
 }

@@ -99,11 +99,11 @@ pub(crate) fn vectors(binding: usize, name: &str, dtype: DType) -> Result<String
     let ty = scalar(dtype)?;
     let element = format!("fn load_{name}(i: u32) -> {ty} {{ return load4_{name}(i >> 2u)[i & 3u]; }}\n");
     if per_word(dtype) == 1 {
-        let masked = if dtype == DType::U8 { "v & vec4<u32>(255u)" } else { "v" };
+        let masked = if dtype == DType::U8 { "value & vec4<u32>(255u)" } else { "value" };
         return Ok(format!(
             "@group(0) @binding({binding}) var<storage, read_write> {name}: array<vec4<{ty}>>;\n\
              fn load4_{name}(quad: u32) -> vec4<{ty}> {{ return {name}[quad]; }}\n\
-             fn store4_{name}(quad: u32, v: vec4<{ty}>) {{ {name}[quad] = {masked}; }}\n{element}"
+             fn store4_{name}(quad: u32, value: vec4<{ty}>) {{ {name}[quad] = {masked}; }}\n{element}"
         ));
     }
     let (unpack, bits) = match dtype {
@@ -116,7 +116,7 @@ pub(crate) fn vectors(binding: usize, name: &str, dtype: DType) -> Result<String
     Ok(format!(
         "@group(0) @binding({binding}) var<storage, read_write> {name}: array<vec2<u32>>;\n\
          fn load4_{name}(quad: u32) -> vec4<f32> {{ let w = {name}[quad]; return {unpack}; }}\n\
-         fn store4_{name}(quad: u32, v: vec4<f32>) {{ {name}[quad] = vec2<u32>({bits}(v.x) | ({bits}(v.y) << 16u), {bits}(v.z) | ({bits}(v.w) << 16u)); }}\n{element}"
+         fn store4_{name}(quad: u32, value: vec4<f32>) {{ {name}[quad] = vec2<u32>({bits}(value.x) | ({bits}(value.y) << 16u), {bits}(value.z) | ({bits}(value.w) << 16u)); }}\n{element}"
     ))
 }
 

@@ -76,13 +76,14 @@ fn every_variant_is_valid_and_its_launch_fits_it() {
     assert!(seen.len() > 500, "only {} modules were reached", seen.len());
 }
 
-/// The cases that have no kernel are those named here, so that one cannot be lost without notice.
+/// An adapter that can bind enough buffers runs every case.
 #[test]
-fn unsupported_cases_are_known() {
+fn every_case_has_a_kernel() {
+    let caps = Caps { max_bindings: 16, ..Caps::default() };
     let mut missing: Vec<String> = Vec::new();
     for entry in catalog() {
         for case in &entry.cases {
-            if let Err(e) = case.lower(&Caps::default()) {
+            if let Err(e) = case.lower(&caps) {
                 missing.push(format!("{}: {e}", case.op.name()));
             }
         }

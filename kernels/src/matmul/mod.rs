@@ -7,7 +7,7 @@
 mod operand;
 mod tile;
 
-use percept_graph::{Activation, DType, DotSpec, OpDesc, TensorType};
+use percept_graph::{Activation, DType, DotSpec, Op, OpDesc, TensorType};
 
 use crate::caps::Caps;
 use crate::elementwise::{Operand, Region};
@@ -18,32 +18,36 @@ use crate::storage::{per_word, storage_bytes};
 use operand::Matrix;
 use tile::Product;
 
-/// Tile shapes that tuning may choose from: rows, vectors of columns, tiles across and down a workgroup.
-pub(crate) const TILES: [[usize; 4]; 8] = [
-    [8, 4, 8, 4],
-    [8, 2, 8, 4],
-    [4, 4, 8, 4],
-    [4, 2, 8, 8],
-    [4, 1, 8, 8],
-    [4, 1, 16, 16],
-    [2, 1, 16, 4],
-    [1, 1, 32, 1],
-];
+/// A tile: rows, vectors of columns, tiles across and down a workgroup.
+type Tile = [usize; 4];
 
-/// The tile for a product without a tuned choice.
-fn default_tile(m: usize, n: usize, caps: &Caps) -> [usize; 4] {
-    match (m, caps.software) {
-        (1, _) => TILES[7],
-        (2..=3, _) => TILES[6],
-        (4..=7, _) => TILES[4],
-        (_, true) if n >= 64 => TILES[0],
-        (_, true) => TILES[3],
-        (_, false) => TILES[4],
+/// The tiles worth timing for a product of `m` rows, the likeliest first. Few, because each costs a compilation.
+fn tiles(m: usize, software: bool) -> &'static [Tile] {
+    match (m, software) {
+        (0..=1, _) => &[[1, 1, 32, 1]],
+        (2..=3, _) => &[[2, 1, 16, 4]],
+        (4..=7, _) => &[[4, 1, 8, 8]],
+        (_, true) => &[[8, 4, 8, 4], [8, 2, 8, 4], [4, 2, 8, 8]],
+        (_, false) => &[[4, 1, 8, 8], [4, 2, 8, 8], [8, 2, 8, 8]],
     }
 }
 
-fn tile(m: usize, n: usize, caps: &Caps) -> [usize; 4] {
-    caps.variant.and_then(|v| TILES.get(v as usize).copied()).unwrap_or_else(|| default_tile(m, n, caps))
+/// How many tiles there are to choose from.
+pub(crate) fn variants(desc: &OpDesc<'_>) -> u32 {
+    let rows = match desc.op {
+        Op::Dot(spec) => {
+            let x = &desc.inputs[0];
+            let used = |d: &usize| spec.lhs_batch.contains(d) || spec.lhs_contract.contains(d);
+            (0..x.rank()).filter(|d| !used(d)).map(|d| x.dims[d]).product()
+        }
+        _ => desc.inputs[0].dims.iter().rev().skip(1).product(),
+    };
+    tiles(rows, true).len() as u32
+}
+
+fn tile(m: usize, caps: &Caps) -> Tile {
+    let tiles = tiles(m, caps.software);
+    tiles[(caps.variant.unwrap_or(0) as usize).min(tiles.len() - 1)]
 }
 
 /// dot_general.
@@ -159,7 +163,7 @@ fn product(
     let (to, dtype) =
         if narrow { (program.scratch(elements as u64 * 4), DType::F32) } else { (Slot::Output(0), y.dtype) };
     let product = Product { a: &a, b: &b, bias, act, to, dtype };
-    program.launches.push(product.launch(tile(m, n, caps), caps)?);
+    program.launches.push(product.launch(tile(m, caps), caps)?);
     if narrow {
         program.launches.extend(crate::movement::cast(
             to,
