@@ -29,9 +29,14 @@ pub struct Case {
 }
 
 impl Case {
+    /// The operation with its types.
+    pub fn desc(&self) -> OpDesc<'_> {
+        OpDesc { op: &self.op, inputs: &self.inputs, outputs: &self.outputs }
+    }
+
     /// The launches of this case on an adapter.
     pub fn lower(&self, caps: &Caps) -> Result<Program, Unsupported> {
-        lower(&OpDesc { op: &self.op, inputs: &self.inputs, outputs: &self.outputs }, caps)
+        lower(&self.desc(), caps)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use naga::{AddressSpace, TypeInner};
-use percept_kernels::{Caps, Launch, MAX_PARAM_WORDS, Program, Slot, catalog, validate};
+use percept_kernels::{Caps, Launch, MAX_PARAM_WORDS, Program, Slot, catalog, validate, variants};
 
 /// Adapters that between them reach every branch of lowering.
 fn adapters() -> Vec<Caps> {
@@ -64,10 +64,13 @@ fn every_variant_is_valid_and_its_launch_fits_it() {
         for entry in catalog() {
             let mut launches = 0;
             for case in &entry.cases {
-                let Ok(program) = case.lower(&caps) else { continue };
-                launches += program.launches.len();
-                for launch in &program.launches {
-                    check(launch, &program, &caps, &mut seen);
+                for variant in 0..variants(&case.desc()) {
+                    let caps = Caps { variant: Some(variant), ..caps.clone() };
+                    let Ok(program) = case.lower(&caps) else { continue };
+                    launches += program.launches.len();
+                    for launch in &program.launches {
+                        check(launch, &program, &caps, &mut seen);
+                    }
                 }
             }
             assert!(launches > 0, "{} launches nothing", entry.name);
