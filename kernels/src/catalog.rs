@@ -29,14 +29,9 @@ pub struct Case {
 }
 
 impl Case {
-    /// The operation with its types.
-    pub fn desc(&self) -> OpDesc<'_> {
-        OpDesc { op: &self.op, inputs: &self.inputs, outputs: &self.outputs }
-    }
-
     /// The launches of this case on an adapter.
     pub fn lower(&self, caps: &Caps) -> Result<Program, Unsupported> {
-        lower(&self.desc(), caps)
+        lower(&OpDesc { op: &self.op, inputs: &self.inputs, outputs: &self.outputs }, caps)
     }
 }
 

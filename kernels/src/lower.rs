@@ -97,7 +97,9 @@ fn lower_composite(composite: &Composite, desc: &OpDesc<'_>, caps: &Caps) -> Res
 /// coincide for some shapes.
 pub fn variants(op: &Op) -> u32 {
     match op {
-        Op::Dot(_) | Op::Composite(Composite::Linear { .. } | Composite::QuantizedDot { .. }) => matmul::VARIANTS,
+        Op::Dot(_) | Op::Composite(Composite::Linear { .. } | Composite::QuantizedDot { .. }) => {
+            matmul::VARIANTS
+        }
         _ => 1,
     }
 }

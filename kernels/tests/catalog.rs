@@ -64,7 +64,7 @@ fn every_variant_is_valid_and_its_launch_fits_it() {
         for entry in catalog() {
             let mut launches = 0;
             for case in &entry.cases {
-                for variant in 0..variants(&case.desc()) {
+                for variant in 0..variants(&case.op) {
                     let caps = Caps { variant: Some(variant), ..caps.clone() };
                     let Ok(program) = case.lower(&caps) else { continue };
                     launches += program.launches.len();
