@@ -11,7 +11,7 @@ use crate::peers::{Peer, PeerKind};
 /// What to measure, and how often.
 #[derive(Args)]
 pub struct Options {
-    /// Measure PyTorch (CPU) and burn (wgpu) too, in turns with Percept, and print ratios.
+    /// Measure PyTorch too, on the CPU, in turns with Percept, and print ratios.
     #[arg(long)]
     peers: bool,
     /// How many turns each side takes on a row; the medians' median counts.
@@ -97,8 +97,7 @@ fn by(shape: &[u64]) -> String {
 fn rows() -> Vec<Row> {
     let cpu =
         |setting, bar| Row { device: "cpu", peer: Some(PeerKind::Torch), bar: Bar::Ratio(bar), setting };
-    let gpu =
-        |setting, bar| Row { device: "wgpu:0", peer: Some(PeerKind::Burn), bar: Bar::Ratio(bar), setting };
+    let gpu = |setting| Row { device: "wgpu:0", peer: None, bar: Bar::None, setting };
     let wide = |op| Setting::Op { op, shape: &[4096, 1024] };
     let heads = |op| Setting::Op { op, shape: &[1, 8, 512, 64] };
     let sum = Setting::Op { op: "sum", shape: &[8192, 8192] };
@@ -124,8 +123,8 @@ fn rows() -> Vec<Row> {
         cpu(heads("attention"), 1.0),
         cpu(heads("attention_causal"), 1.0),
     ]);
-    rows.extend([512, 1024].map(|n| gpu(Setting::Matmul { n, dtype: "f32" }, 1.8)));
-    rows.extend([gpu(wide("softmax"), 2.5), gpu(wide("layer_norm"), 2.5), gpu(heads("attention"), 2.0)]);
+    rows.extend([512, 1024].map(|n| gpu(Setting::Matmul { n, dtype: "f32" })));
+    rows.extend([gpu(wide("softmax")), gpu(wide("layer_norm")), gpu(heads("attention"))]);
     rows
 }
 
@@ -167,10 +166,8 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Error> {
     let rows: Vec<Row> = rows().into_iter().filter(wanted).collect();
     let mut peers = Vec::new();
     if options.peers {
-        for kind in [PeerKind::Torch, PeerKind::Burn] {
-            if rows.iter().any(|row| row.peer == Some(kind)) {
-                peers.push(Peer::start(kind, root, options.torch_python.as_deref())?);
-            }
+        if rows.iter().any(|row| row.peer == Some(PeerKind::Torch)) {
+            peers.push(Peer::start(PeerKind::Torch, root, options.torch_python.as_deref())?);
         }
         for peer in &peers {
             println!("{}", peer.about);

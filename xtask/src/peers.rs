@@ -13,8 +13,6 @@ use crate::command::{Error, Line};
 pub enum PeerKind {
     /// PyTorch on the CPU, eager.
     Torch,
-    /// Burn's wgpu backend with its WGSL compiler.
-    Burn,
 }
 
 impl PeerKind {
@@ -22,11 +20,10 @@ impl PeerKind {
     pub fn name(self) -> &'static str {
         match self {
             PeerKind::Torch => "torch",
-            PeerKind::Burn => "burn",
         }
     }
 
-    /// Builds or installs the peer, and returns the line that starts it.
+    /// Installs the peer, and returns the line that starts it.
     fn prepare(self, folder: &Path, python: Option<&Path>) -> Result<Line, Error> {
         match self {
             PeerKind::Torch => {
@@ -45,11 +42,6 @@ impl PeerKind {
                     &threads,
                 ];
                 Ok(Line(words.map(str::to_owned).into()))
-            }
-            PeerKind::Burn => {
-                Line::of("cargo build --release --locked").run(folder, |_| {})?;
-                let program = format!("burn_bench{}", std::env::consts::EXE_SUFFIX);
-                Ok(Line(vec![folder.join("target/release").join(program).display().to_string()]))
             }
         }
     }
@@ -82,7 +74,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Builds or installs the peer, starts it and reads its description.
+    /// Installs the peer, starts it and reads its description.
     pub fn start(kind: PeerKind, root: &Path, python: Option<&Path>) -> Result<Peer, Error> {
         let folder = root.join("benches/peers");
         let line = kind.prepare(&folder, python)?;
