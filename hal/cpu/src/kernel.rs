@@ -69,9 +69,6 @@ impl<'a> Operands<'a> {
 }
 
 fn shared<'a, T: Pod>(tensor: RawTensor) -> SharedSlice<'a, T> {
-    if tensor.bytes == 0 {
-        return SharedSlice::new(&mut []);
-    }
     debug_assert!(tensor.start.cast::<T>().is_aligned());
     // SAFETY: the promise to `Operands::new`, and `T` is plain data.
     unsafe { SharedSlice::from_raw(tensor.start.cast(), tensor.bytes / size_of::<T>()) }

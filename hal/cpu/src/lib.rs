@@ -2,6 +2,7 @@
 
 mod adamw;
 mod attention;
+mod contraction;
 mod device;
 mod element;
 mod fused;

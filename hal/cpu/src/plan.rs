@@ -3,10 +3,12 @@
 use percept_graph::{Composite, Op, OpDesc};
 
 use crate::kernel::Kernel;
-use crate::{adamw, attention, fused, indexing, movement, norm, random, reduce, rope, softmax, sort};
+use crate::{
+    adamw, attention, contraction, fused, indexing, movement, norm, random, reduce, rope, softmax, sort,
+};
 
 /// The kernel for an operation; `None` where it has to be decomposed.
-pub(crate) fn plan(desc: &OpDesc<'_>, _threads: usize) -> Option<Kernel> {
+pub(crate) fn plan(desc: &OpDesc<'_>, threads: usize) -> Option<Kernel> {
     match desc.op {
         Op::Iota { axis, .. } => movement::iota(desc, *axis),
         Op::Transpose { perm } => movement::transpose(desc, perm),
@@ -20,17 +22,24 @@ pub(crate) fn plan(desc: &OpDesc<'_>, _threads: usize) -> Option<Kernel> {
         Op::Gather { axis } => indexing::gather(desc, *axis),
         Op::Scatter { axis, kind } => indexing::scatter(desc, *axis, *kind),
         Op::Sort { axis, descending, limit } => sort::sort(desc, *axis, *descending, *limit),
-        Op::Composite(composite) => plan_composite(desc, composite),
+        Op::Dot(spec) => contraction::dot(desc, spec, threads),
+        Op::Dequantize { .. } => contraction::dequantize(desc),
+        Op::Composite(composite) => plan_composite(desc, composite, threads),
         _ => fused::program(desc).map(fused::Program::into_kernel),
     }
 }
 
-fn plan_composite(desc: &OpDesc<'_>, composite: &Composite) -> Option<Kernel> {
+fn plan_composite(desc: &OpDesc<'_>, composite: &Composite, threads: usize) -> Option<Kernel> {
     match *composite {
         Composite::Attention(ref spec) => attention::attention(desc, spec),
         Composite::AttentionGrad(ref spec) => attention::attention_grad(desc, spec),
         Composite::Patchify { ref patch } => movement::patchify(desc, patch),
         Composite::KvAppend { paged } => indexing::kv_append(desc, paged),
+        Composite::Linear { bias, act } => contraction::linear(desc, bias, act, threads),
+        Composite::QuantizedDot { transposed, .. } => contraction::quantized_dot(desc, transposed, threads),
+        Composite::Embedding { .. } if desc.inputs[0].dtype.is_quantized() => {
+            contraction::quantized_embedding(desc)
+        }
         Composite::Embedding { .. } => indexing::embedding(desc),
         Composite::CumSum { axis } => reduce::cumsum(desc, axis),
         Composite::Rope { interleaved } => rope::rope(desc, interleaved),
