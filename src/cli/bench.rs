@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use percept::graph::{Activation, AttentionSpec, DType, Graph, Role, Tensor, TensorType, Trace};
-use percept::hal::{Arg, Buffer, CompileOptions, chrome_trace};
+use percept::graph::{Activation, AttentionSpec, DType, Graph, Tensor, TensorType, Trace};
+use percept::hal::{Arg, Buffer, CompileOptions, Device, Executable, chrome_trace};
 use serde_json::json;
 
 use super::Failure;
@@ -79,8 +79,10 @@ struct Measure {
 }
 
 /// What a run does, for its rate.
-enum Work {
+pub enum Work {
+    /// Floating-point operations.
     Flops(f64),
+    /// Bytes moved.
     Bytes(f64),
 }
 
@@ -132,7 +134,7 @@ impl OpBench {
 }
 
 /// The operation a row of the benchmark times, and what it moves or computes.
-fn operation(t: &Trace, op: &str, shape: &[usize], dtype: DType) -> Result<(Tensor, Work), Failure> {
+pub fn operation(t: &Trace, op: &str, shape: &[usize], dtype: DType) -> Result<(Tensor, Work), Failure> {
     let x = t.data("x", dtype, shape);
     let ty = TensorType::new(dtype, shape);
     let moved = Work::Bytes(2.0 * ty.bytes() as f64);
@@ -177,6 +179,65 @@ fn chain(x: &Tensor, times: usize) -> Tensor {
     })
 }
 
+/// What timing a graph found.
+pub struct Timing {
+    /// Milliseconds of the median run.
+    pub median: f64,
+    /// Milliseconds of the best run.
+    pub min: f64,
+    /// Timed runs.
+    pub runs: usize,
+    /// Milliseconds of the first run, tuning included.
+    pub first: f64,
+}
+
+/// Compile a graph and run it on example values: once, once more to warm up, then timed.
+pub fn time(
+    device: &dyn Device,
+    graph: &Graph,
+    options: &CompileOptions,
+    (runs, seconds): (usize, f64),
+) -> Result<(Timing, Box<dyn Executable>, Vec<Buffer>), Failure> {
+    let executable = device.compile(graph, options)?;
+    let mut buffers: Vec<Buffer> = Vec::new();
+    for (i, input) in graph.inputs().iter().enumerate() {
+        let ty = graph.ty(input.value);
+        buffers.push(device.upload(ty, &example(ty, i as u64 + 1))?);
+    }
+    let run = || -> Result<f64, Failure> {
+        let at = Instant::now();
+        let outputs = executable.run(borrowed(&buffers))?;
+        device.synchronize()?;
+        let elapsed = at.elapsed().as_secs_f64() * 1e3;
+        drop(outputs);
+        Ok(elapsed)
+    };
+    let first = run()?;
+    run()?;
+    let began = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < runs.max(1) || began.elapsed() < Duration::from_secs_f64(seconds.max(0.0)) {
+        times.push(run()?);
+    }
+    times.sort_by(f64::total_cmp);
+    let timing = Timing { median: times[times.len() / 2], min: times[0], runs: times.len(), first };
+    Ok((timing, executable, buffers))
+}
+
+fn borrowed(buffers: &[Buffer]) -> Vec<Arg> {
+    buffers.iter().cloned().map(Arg::Borrow).collect()
+}
+
+impl Work {
+    /// The rate of doing this in so many milliseconds, and its unit.
+    pub fn rate(&self, ms: f64) -> (f64, &'static str) {
+        match self {
+            Work::Flops(f) => (f / ms / 1e6, "GFLOP/s"),
+            Work::Bytes(b) => (b / ms / 1e6, "GB/s"),
+        }
+    }
+}
+
 impl Measure {
     fn report(
         self,
@@ -187,68 +248,38 @@ impl Measure {
     ) -> Result<(), Failure> {
         let registry = percept::registry();
         let device = registry.open(&self.device)?;
-        let host = registry.open("cpu")?;
         let options = CompileOptions {
-            host: Some(host),
+            host: Some(registry.open("cpu")?),
             batch_invariant: self.batch_invariant,
             ..CompileOptions::default()
         };
-        let start = Instant::now();
-        let executable = device.compile(&graph, &options)?;
-        let mut buffers: Vec<Buffer> = Vec::new();
-        for (i, input) in graph.inputs().iter().enumerate() {
-            debug_assert!(matches!(input.role, Role::Data | Role::Parameter));
-            let ty = graph.ty(input.value);
-            buffers.push(device.upload(ty, &example(ty, i as u64 + 1))?);
-        }
-        let args = || buffers.iter().cloned().map(Arg::Borrow).collect::<Vec<_>>();
-        let uploaded = start.elapsed();
-        executable.run(args())?;
-        device.synchronize()?;
-        let first = start.elapsed() - uploaded;
-        let mut times = Vec::new();
-        let began = Instant::now();
-        executable.run(args())?;
-        device.synchronize()?;
-        while times.len() < self.runs.max(1)
-            || began.elapsed() < Duration::from_secs_f64(self.seconds.max(0.0))
-        {
-            let at = Instant::now();
-            let outputs = executable.run(args())?;
-            device.synchronize()?;
-            times.push(at.elapsed().as_secs_f64() * 1e3);
-            drop(outputs);
-        }
-        times.sort_by(f64::total_cmp);
-        let (min, median) = (times[0], times[times.len() / 2]);
-        let (amount, unit) = match work {
-            Work::Flops(f) => (f, "GFLOP/s"),
-            Work::Bytes(b) => (b, "GB/s"),
-        };
-        let rate = amount / (median * 1e-3) / 1e9;
+        let (timing, executable, buffers) = time(&*device, &graph, &options, (self.runs, self.seconds))?;
+        let (rate, unit) = work.rate(timing.median);
         let report = executable.report();
         for p in report.fallbacks() {
             eprintln!("{} ran on the host: {}", p.op, p.reason);
         }
         if let Some(file) = &self.trace {
-            let (_, events) = executable.run_traced(args())?;
+            let (_, events) = executable.run_traced(borrowed(&buffers))?;
             write_file(file, chrome_trace(&events).to_string().as_bytes())?;
         }
         let id = &device.info().id;
         if self.json {
             let document = json!({
-                "bench": bench, "device": id, "settings": settings, "median_ms": median, "min_ms": min,
-                "runs": times.len(), "rate": rate, "rate_unit": unit,
-                "first_call_ms": first.as_secs_f64() * 1e3, "compile_ms": report.compile_ms,
+                "bench": bench, "device": id, "settings": settings, "median_ms": timing.median,
+                "min_ms": timing.min, "runs": timing.runs, "rate": rate, "rate_unit": unit,
+                "first_call_ms": timing.first + report.compile_ms, "compile_ms": report.compile_ms,
                 "launches": report.launches,
             });
             println!("{document}");
         } else {
             println!(
-                "{bench} {settings} on {id}: median {median:.3} ms, best {min:.3} ms of {} runs, {rate:.1} {unit}; \
+                "{bench} {settings} on {id}: median {:.3} ms, best {:.3} ms of {} runs, {rate:.1} {unit}; \
                  first call {:.1} ms, {} launches",
-                times.len(),
-                first.as_secs_f64() * 1e3,
+                timing.median,
+                timing.min,
+                timing.runs,
+                timing.first + report.compile_ms,
                 report.launches
             );
         }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use percept::hal::conformance::{Options, Runner, Subject, cases, run, trial_cases, try_kernel};
-use percept::kernels::{Caps, catalog, entry};
+use percept::kernels::{Caps, Target, catalog, entry, export};
 use percept_wgpu::WgpuBackend;
 
 use super::Failure;
-use super::failure::read_text;
+use super::failure::{read_text, write_file};
+use super::kernel_bench::KernelBench;
 use super::table::table;
 
 #[derive(Subcommand)]
@@ -19,6 +20,14 @@ pub enum KernelCommand {
     #[command(after_help = "Examples:\n  percept kernel test softmax --device wgpu:0\n  \
         percept kernel test --wgsl my_softmax.wgsl --like softmax")]
     Test(Test),
+    /// Time kernels as a share of what the adapter can move or compute
+    #[command(
+        after_help = "Examples:\n  percept kernel bench\n  percept kernel bench matmul --device wgpu:0 --json"
+    )]
+    Bench(KernelBench),
+    /// Write a kernel's variants in another shading language
+    #[command(after_help = "Examples:\n  percept kernel export softmax --to msl --out exported")]
+    Export(Export),
 }
 
 #[derive(Args)]
@@ -36,11 +45,25 @@ pub struct Test {
     device: String,
 }
 
+#[derive(Args)]
+pub struct Export {
+    /// A kernel of `percept kernel list`
+    name: String,
+    /// spirv, msl, hlsl or glsl
+    #[arg(long)]
+    to: Target,
+    /// The folder to write to, made if it is not there
+    #[arg(long, default_value = ".")]
+    out: PathBuf,
+}
+
 impl KernelCommand {
     pub fn run(self) -> Result<(), Failure> {
         match self {
             KernelCommand::List => list(),
             KernelCommand::Test(t) => t.run(),
+            KernelCommand::Bench(b) => b.run(),
+            KernelCommand::Export(e) => e.run(),
         }
     }
 }
@@ -126,4 +149,29 @@ fn cases_ops() -> Vec<String> {
     ops.sort();
     ops.dedup();
     ops
+}
+
+impl Export {
+    fn run(self) -> Result<(), Failure> {
+        std::fs::create_dir_all(&self.out)
+            .map_err(|source| Failure::File { path: self.out.clone(), source })?;
+        let extension = match self.to {
+            Target::Spirv => "spv",
+            Target::Msl => "metal",
+            Target::Hlsl => "hlsl",
+            Target::Glsl => "comp",
+        };
+        let mut count = 0;
+        for entry in known(Some(&self.name))? {
+            for module in entry.modules(&Caps::default()) {
+                let file = self.out.join(format!("{}.{extension}", module.key));
+                let bytes = export(&module, self.to)
+                    .map_err(|e| Failure::Content { path: file.clone(), why: e.to_string() })?;
+                write_file(&file, &bytes)?;
+                count += 1;
+            }
+        }
+        println!("{count} variants of {} written to {}", self.name, self.out.display());
+        Ok(())
+    }
 }

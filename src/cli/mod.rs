@@ -5,6 +5,7 @@ mod devices;
 mod diff;
 mod failure;
 mod kernel;
+mod kernel_bench;
 mod ladder;
 mod table;
 mod values;
@@ -29,7 +30,7 @@ enum Command {
     /// Check a device: its operations, and whole graphs against the cpu
     #[command(subcommand)]
     Device(DeviceCommand),
-    /// List, test and export WGSL kernels
+    /// List, test, time and export WGSL kernels
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
     /// Measure speed
