@@ -261,14 +261,27 @@ pub(crate) fn dynamic_update_slice(desc: &OpDesc<'_>) -> Option<Kernel> {
 
 /// Brings operand `input` to result `output` and waits, unless it lies there already.
 pub(crate) fn copy_unless_in_place(team: &Team<'_>, operands: &Operands<'_>, input: usize, output: usize) {
-    if operands.in_place(output, input) {
-        return;
+    if !operands.in_place(output, input) {
+        copy_whole(team, operands, input, output);
+        team.barrier();
     }
+}
+
+/// Copies this thread's part of operand `input` to result `output`.
+fn copy_whole(team: &Team<'_>, operands: &Operands<'_>, input: usize, output: usize) {
     let from = operands.input::<u8>(input);
     let own = team.share(from.len(), 4 * GRAIN);
     // SAFETY: shares of threads are disjoint.
     unsafe { operands.output::<u8>(output).part(own.clone()) }.copy_from_slice(&from[own]);
-    team.barrier();
+}
+
+/// Every operand as it is.
+pub(crate) fn identity(desc: &OpDesc<'_>) -> Option<Kernel> {
+    let count = desc.inputs.len();
+    let bytes: usize = desc.inputs.iter().map(TensorType::bytes).sum();
+    Some(Kernel::new(bytes / 16, move |team, operands| {
+        (0..count).for_each(|i| copy_whole(team, operands, i, i));
+    }))
 }
 
 /// Patches of `[b, c, s1..sn]` in row-major order, channel first within a patch.

@@ -56,3 +56,10 @@ fn iota_counts_along_its_axis() {
         }
     }
 }
+
+#[test]
+fn a_barrier_passes_every_operand_on() {
+    let operands =
+        [operand(DType::F32, &[300, 70], 1), operand(DType::Bool, &[7], 2), operand(DType::BF16, &[0, 3], 3)];
+    check_op(&Op::Barrier, &operands, 0.0);
+}

@@ -22,6 +22,7 @@ pub(crate) fn plan(desc: &OpDesc<'_>, threads: usize) -> Option<Kernel> {
         Op::Gather { axis } => indexing::gather(desc, *axis),
         Op::Scatter { axis, kind } => indexing::scatter(desc, *axis, *kind),
         Op::Sort { axis, descending, limit } => sort::sort(desc, *axis, *descending, *limit),
+        Op::Barrier => movement::identity(desc),
         Op::Dot(spec) => contraction::dot(desc, spec, threads),
         Op::Dequantize { .. } => contraction::dequantize(desc),
         Op::Composite(composite) => plan_composite(desc, composite, threads),
