@@ -7,10 +7,8 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use percept_graph::DType;
-
 use super::Product;
-use super::pack::{decode_units, padded_units, store_row};
+use super::pack::{decode_units, store_row};
 use super::row::{BrainPairs, Floats, Row, block_units, part, with_row};
 use super::unit::{self, DotIsa, DotLanes, Kernel, Unit};
 use crate::lanes::WIDTH;
@@ -24,14 +22,14 @@ const CHUNK: usize = 1024;
 const ROWS: usize = 192;
 /// Rows of w in a task.
 const COLUMNS: usize = 64;
-/// Rows of w that are decoded together, at least those of any register tile.
-const GROUP: usize = 4;
-/// Bytes of a thread's own memory: a task's sums and a group of decoded weights.
-const OWN: usize = ROWS * COLUMNS * 4 + GROUP * BLOCK * 4;
+/// Bytes of a row's units in a block: packed and decoded rows lie this far apart, spread over the cache's sets.
+const SPAN: usize = BLOCK * 4;
+/// Bytes of a thread's own memory: a task's sums and a block of its rows of w.
+const OWN: usize = ROWS * COLUMNS * 4 + COLUMNS * SPAN;
 
 /// Bytes of workspace for `m` rows of `k` elements, `per_unit` to a unit, on `threads` threads.
 pub(super) fn workspace(m: usize, k: usize, per_unit: usize, threads: usize) -> usize {
-    m.min(CHUNK) * padded_units(k, per_unit) * 4 + threads * OWN
+    m.min(CHUNK) * k.div_ceil(per_unit).div_ceil(BLOCK) * SPAN + threads * OWN
 }
 
 /// The product of `product.lhs` and rows of any kind.
@@ -49,24 +47,27 @@ impl Kernel for Inner<'_> {
         unit: U,
     ) {
         let Inner { product: p, team, isa } = self;
-        let stride = padded_units(p.k, U::ELEMENTS) * 4;
-        let direct = p.lhs.is_units(p.k, U::ELEMENTS);
-        let chunk = if direct { p.m } else { CHUNK.min(p.m) };
-        let packed = p.work;
+        let spans = p.k.div_ceil(U::ELEMENTS).div_ceil(BLOCK);
+        let chunk = CHUNK.min(p.m);
         // SAFETY: the workspace holds the packed chunk, then each thread's own memory.
-        let own = unsafe { p.work.add(CHUNK.min(p.m) * stride + team.rank() * OWN) };
+        let own = unsafe { p.work.add(chunk * spans * SPAN + team.rank() * OWN) };
         for first in (0..p.m).step_by(chunk.max(1)) {
             let rows = first..p.m.min(first + chunk);
-            let (x, x_row) = if direct {
-                // SAFETY: row `first` lies in the left operand.
-                (unsafe { p.lhs.start.add(first * p.lhs.row) }, p.lhs.row)
+            let x = if p.m == 1 && p.lhs.is_units(p.k, U::ELEMENTS) {
+                p.lhs.start
             } else {
                 let mine = team.share(rows.len(), 1);
-                let source = first + mine.start..first + mine.end;
-                // SAFETY: shares are disjoint rows of the packed chunk.
-                unsafe { p.lhs.pack::<L, U>(l, source, 0..p.k, packed.add(mine.start * stride), stride) };
+                for span in 0..spans {
+                    let k = span * BLOCK * U::ELEMENTS..p.k.min((span + 1) * BLOCK * U::ELEMENTS);
+                    let source = first + mine.start..first + mine.end;
+                    // SAFETY: shares are disjoint rows of the packed chunk.
+                    unsafe {
+                        let to = p.work.add((span * rows.len() + mine.start) * SPAN);
+                        p.lhs.pack::<L, U>(l, source, k, to, SPAN);
+                    }
+                }
                 team.barrier();
-                (packed.cast_const(), stride)
+                p.work.cast_const()
             };
             let by_rows = rows.len().div_ceil(ROWS);
             let height = rows.len().div_ceil(by_rows.max(1)).next_multiple_of(XR).min(ROWS);
@@ -74,8 +75,8 @@ impl Kernel for Inner<'_> {
             for tile in team.claims(by_rows * p.n.div_ceil(COLUMNS)) {
                 let (i, j) = (tile % by_rows * height, tile / by_rows * COLUMNS);
                 let block = Block {
-                    x: x.wrapping_add(i * x_row),
-                    x_row,
+                    x: x.wrapping_add(i * SPAN),
+                    x_span: rows.len() * SPAN,
                     rows: height.min(rows.len() - i),
                     columns: j..p.n.min(j + COLUMNS),
                 };
@@ -92,7 +93,8 @@ impl Kernel for Inner<'_> {
 /// A part of the output: consecutive rows of x against consecutive rows of w.
 struct Block {
     x: *const u8,
-    x_row: usize,
+    /// Bytes from one span of x to the next.
+    x_span: usize,
     rows: usize,
     columns: Range<usize>,
 }
@@ -118,7 +120,7 @@ impl Block {
             sums.fill(0.0);
         } else if self.rows == 1 {
             // SAFETY: the caller promises the block.
-            unsafe { one_row(isa, p, U::ELEMENTS == 2, self.x, self.columns.clone(), sums) }
+            unsafe { one_row(isa, p, U::ELEMENTS == 2, self, sums) }
         } else {
             // SAFETY: the decoded group follows the sums; the caller promises the block.
             unsafe { self.add_spans::<L, U, XR, WR>(l, unit, isa, p, own.add(ROWS * COLUMNS * 4), sums) }
@@ -140,7 +142,7 @@ impl Block {
     /// Computes the sums of all rows, one span of the reduced axis after the other.
     ///
     /// # Safety
-    /// As [`Block::compute`]; `decoded` has room for a group of rows.
+    /// As [`Block::compute`]; `decoded` has room for a span of the block's rows of w.
     #[inline(always)]
     unsafe fn add_spans<L: DotLanes, U: Unit<L>, const XR: usize, const WR: usize>(
         &self,
@@ -151,94 +153,92 @@ impl Block {
         decoded: *mut u8,
         sums: &mut [f32],
     ) {
-        let stored_as_units = U::ELEMENTS == 2 || p.rhs_dtype == DType::F32;
-        for start in (0..p.k).step_by(BLOCK * U::ELEMENTS) {
+        let pairs = U::ELEMENTS == 2;
+        let stored_as_units = pairs || p.rhs_dtype == percept_graph::DType::F32;
+        for (index, start) in (0..p.k).step_by(BLOCK * U::ELEMENTS).enumerate() {
             let span = Span::new(start, p.k, U::ELEMENTS);
             let skip = start / p.rhs_dtype.block_len() * p.rhs_dtype.block_bytes();
-            let whole = Span { vectors: span.vectors + usize::from(span.rest > 0), rest: 0, ..span };
-            for group in self.columns.clone().step_by(WR) {
-                let count = WR.min(self.columns.end - group);
-                let sums = &mut sums[group - self.columns.start..];
-                // SAFETY: the group's rows lie in w; the decoded rows are whole zero-padded vectors.
-                unsafe {
-                    let stored = p.rhs.add(group * p.rhs_row + skip);
-                    if stored_as_units && span.rest == 0 {
-                        self.add::<L, U, XR, WR>(l, unit, stored, p.rhs_row, count, &span, sums);
-                    } else {
-                        for c in 0..count {
-                            let from = stored.add(c * p.rhs_row);
-                            decode_units(
-                                isa,
-                                p.rhs_dtype,
-                                U::ELEMENTS == 2,
-                                from,
-                                span.elements,
-                                decoded.add(c * BLOCK * 4),
-                            );
-                        }
-                        self.add::<L, U, XR, WR>(l, unit, decoded, BLOCK * 4, count, &whole, sums);
+            // A copy of rows that already are units pays when many rows of x read it.
+            let (w, w_row) = if stored_as_units && span.rest == 0 && self.rows <= 2 * XR {
+                (p.rhs.wrapping_add(self.columns.start * p.rhs_row + skip), p.rhs_row)
+            } else {
+                for (at, column) in self.columns.clone().enumerate() {
+                    // SAFETY: the row lies in w, and a span of it fits its place.
+                    unsafe {
+                        let from = p.rhs.add(column * p.rhs_row + skip);
+                        decode_units(isa, p.rhs_dtype, pairs, from, span.elements, decoded.add(at * SPAN));
                     }
                 }
-            }
-        }
-    }
-
-    /// Adds the products of a span of whole vectors with `count` rows of units to the sums of every row.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    unsafe fn add<L: DotLanes, U: Unit<L>, const XR: usize, const WR: usize>(
-        &self,
-        l: L,
-        unit: U,
-        w: *const u8,
-        w_row: usize,
-        count: usize,
-        span: &Span,
-        sums: &mut [f32],
-    ) {
-        let mut i = 0;
-        // SAFETY: the caller promises the rows of both operands over the span.
-        unsafe {
-            while i + XR <= self.rows {
-                self.add_tile::<L, U, XR, WR>(l, unit, i, w, w_row, count, span, sums);
-                i += XR;
-            }
-            while i + 2 <= self.rows {
-                self.add_tile::<L, U, 2, WR>(l, unit, i, w, w_row, count, span, sums);
-                i += 2;
-            }
-            if i < self.rows {
-                self.add_tile::<L, U, 1, WR>(l, unit, i, w, w_row, count, span, sums);
-            }
-        }
-    }
-
-    /// Adds the products of a span of `M` rows of x from row `i` with `count <= WR` rows of w to their sums.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    unsafe fn add_tile<L: DotLanes, U: Unit<L>, const M: usize, const WR: usize>(
-        &self,
-        l: L,
-        unit: U,
-        i: usize,
-        w: *const u8,
-        w_row: usize,
-        count: usize,
-        span: &Span,
-        sums: &mut [f32],
-    ) {
-        // SAFETY: the caller promises the rows of both operands over the span.
-        unsafe {
-            let x = self.x.add(i * self.x_row + span.units * 4);
-            if count == WR {
-                let found = tile::<L, U, Floats, M, WR>(l, unit, x, self.x_row, w, w_row, span);
-                add_sums(&found, span, &mut sums[i * COLUMNS..]);
-            } else {
-                for c in 0..count {
-                    let found =
-                        tile::<L, U, Floats, M, 1>(l, unit, x, self.x_row, w.add(c * w_row), w_row, span);
-                    add_sums(&found, span, &mut sums[i * COLUMNS + c..]);
+                (decoded.cast_const(), SPAN)
+            };
+            let whole = Span { vectors: span.vectors + usize::from(span.rest > 0), rest: 0, ..span };
+            let x = self.x.wrapping_add(index * self.x_span);
+            let (s, mut i) = ((l, unit), 0);
+            // SAFETY: the packed rows of x and the decoded rows of w are whole zero-padded vectors.
+            unsafe {
+                while i + XR <= self.rows {
+                    self.add_rows::<L, U, XR, WR>(
+                        s,
+                        x.add(i * SPAN),
+                        w,
+                        w_row,
+                        &whole,
+                        &mut sums[i * COLUMNS..],
+                    );
+                    i += XR;
                 }
+                while i + 2 <= self.rows {
+                    self.add_rows::<L, U, 2, WR>(
+                        s,
+                        x.add(i * SPAN),
+                        w,
+                        w_row,
+                        &whole,
+                        &mut sums[i * COLUMNS..],
+                    );
+                    i += 2;
+                }
+                if i < self.rows {
+                    self.add_rows::<L, U, 1, WR>(
+                        s,
+                        x.add(i * SPAN),
+                        w,
+                        w_row,
+                        &whole,
+                        &mut sums[i * COLUMNS..],
+                    );
+                }
+            }
+        }
+    }
+
+    /// Adds the products over a span of `M` packed rows at `x` with all decoded rows of w to their sums.
+    ///
+    /// # Safety
+    /// The rows must be readable over the span.
+    #[inline(always)]
+    unsafe fn add_rows<L: DotLanes, U: Unit<L>, const M: usize, const WR: usize>(
+        &self,
+        (l, unit): (L, U),
+        x: *const u8,
+        w: *const u8,
+        w_row: usize,
+        span: &Span,
+        sums: &mut [f32],
+    ) {
+        let columns = self.columns.len();
+        let mut c = 0;
+        // SAFETY: the caller promises the rows.
+        unsafe {
+            while c + WR <= columns {
+                let found = tile::<L, U, Floats, M, WR>(l, unit, x, w.add(c * w_row), w_row, span);
+                add_sums(&found, span, &mut sums[c..]);
+                c += WR;
+            }
+            while c < columns {
+                let found = tile::<L, U, Floats, M, 1>(l, unit, x, w.add(c * w_row), w_row, span);
+                add_sums(&found, span, &mut sums[c..]);
+                c += 1;
             }
         }
     }
@@ -282,8 +282,7 @@ impl Span {
 /// The products of one row of x with rows of w, decoded in registers.
 struct OneRow<'a, R> {
     product: &'a Product<'a>,
-    x: *const u8,
-    columns: Range<usize>,
+    block: &'a Block,
     sums: &'a mut [f32],
     row: PhantomData<R>,
 }
@@ -297,21 +296,22 @@ impl<R: Row> Kernel for OneRow<'_, R> {
     ) {
         let p = self.product;
         let per_block = block_units::<R>() * R::ELEMENTS;
-        let mut group = self.columns.start;
-        while group < self.columns.end {
-            let sums = &mut self.sums[group - self.columns.start..];
-            let whole = group + WR <= self.columns.end;
-            for start in (0..p.k).step_by(BLOCK * U::ELEMENTS) {
+        let columns = &self.block.columns;
+        let mut group = columns.start;
+        while group < columns.end {
+            let sums = &mut self.sums[group - columns.start..];
+            let whole = group + WR <= columns.end;
+            for (index, start) in (0..p.k).step_by(BLOCK * U::ELEMENTS).enumerate() {
                 let span = Span::new(start, p.k, U::ELEMENTS);
                 // SAFETY: the rows lie in w, and x is padded to whole vectors.
                 unsafe {
-                    let x = self.x.add(span.units * 4);
+                    let x = self.block.x.add(index * self.block.x_span);
                     let w = p.rhs.add(group * p.rhs_row + start / per_block * R::BYTES);
                     if whole {
-                        let found = tile::<L, U, R, 1, WR>(l, unit, x, 0, w, p.rhs_row, &span);
+                        let found = tile::<L, U, R, 1, WR>(l, unit, x, w, p.rhs_row, &span);
                         add_sums(&found, &span, sums);
                     } else {
-                        let found = tile::<L, U, R, 1, 1>(l, unit, x, 0, w, p.rhs_row, &span);
+                        let found = tile::<L, U, R, 1, 1>(l, unit, x, w, p.rhs_row, &span);
                         add_sums(&found, &span, sums);
                     }
                 }
@@ -321,29 +321,22 @@ impl<R: Row> Kernel for OneRow<'_, R> {
     }
 }
 
-/// Sets `sums` to the products of the row of units at `x` with rows `columns` of w.
+/// Sets `sums` to the products of the one row of a block with its rows of w.
 ///
 /// # Safety
-/// The rows must lie in the product, and x be padded to whole vectors.
+/// The block must lie in the product.
 #[inline(never)]
-unsafe fn one_row(
-    isa: DotIsa,
-    product: &Product<'_>,
-    pairs: bool,
-    x: *const u8,
-    columns: Range<usize>,
-    sums: &mut [f32],
-) {
+unsafe fn one_row(isa: DotIsa, product: &Product<'_>, pairs: bool, block: &Block, sums: &mut [f32]) {
     if pairs {
-        unit::pairs(isa, OneRow::<BrainPairs> { product, x, columns, sums, row: PhantomData });
+        unit::pairs(isa, OneRow::<BrainPairs> { product, block, sums, row: PhantomData });
     } else {
         with_row!(product.rhs_dtype, R => {
-            unit::singles(isa, OneRow::<R> { product, x, columns, sums, row: PhantomData });
+            unit::singles(isa, OneRow::<R> { product, block, sums, row: PhantomData });
         });
     }
 }
 
-/// The sums over a span of the products of `M` rows of x and `W` rows of w.
+/// The sums over a span of the products of `M` packed rows of x and `W` rows of w.
 ///
 /// # Safety
 /// The rows must be readable over the span; rows of x are padded with zeros to whole vectors.
@@ -352,7 +345,6 @@ unsafe fn tile<L: DotLanes, U: Unit<L>, R: Row, const M: usize, const W: usize>(
     l: L,
     unit: U,
     x: *const u8,
-    x_row: usize,
     w: *const u8,
     w_row: usize,
     span: &Span,
@@ -363,12 +355,19 @@ unsafe fn tile<L: DotLanes, U: Unit<L>, R: Row, const M: usize, const W: usize>(
         for b in 0..span.vectors / R::VECTORS {
             for c in 0..W {
                 let block = w.add(c * w_row + b * R::BYTES);
+                if M == 1 {
+                    // The same place in the next group of rows.
+                    l.prefetch(block.wrapping_add(W * w_row));
+                }
                 let scale = R::open(l, block);
-                for j in 0..R::VECTORS {
-                    let v = R::vector(l, block, &scale, j);
-                    for r in 0..M {
-                        let xv = l.load_units(x.add(r * x_row + (b * R::VECTORS + j) * 64));
-                        acc[r][c] = unit.mac(l, acc[r][c], xv, v);
+                for period in 0..R::VECTORS / R::PERIOD {
+                    for i in 0..R::PERIOD {
+                        let j = period * R::PERIOD + i;
+                        let v = R::vector(l, block, &scale, j);
+                        for r in 0..M {
+                            let xv = l.load_units(x.add(r * SPAN + (b * R::VECTORS + j) * 64));
+                            acc[r][c] = unit.mac(l, acc[r][c], xv, v);
+                        }
                     }
                 }
             }
@@ -379,7 +378,7 @@ unsafe fn tile<L: DotLanes, U: Unit<L>, R: Row, const M: usize, const W: usize>(
                 let p = w.add(c * w_row + span.vectors * R::BYTES);
                 let v = part::<L, R>(l, p, span.rest * R::BYTES / per_vector);
                 for r in 0..M {
-                    let xv = l.load_units(x.add(r * x_row + span.vectors * 64));
+                    let xv = l.load_units(x.add(r * SPAN + span.vectors * 64));
                     acc[r][c] = unit.mac(l, acc[r][c], xv, v);
                 }
             }
@@ -387,8 +386,12 @@ unsafe fn tile<L: DotLanes, U: Unit<L>, R: Row, const M: usize, const W: usize>(
     }
     let mut sums = [[0.0; W]; M];
     for r in 0..M {
-        for c in 0..W {
-            sums[r][c] = l.sum(acc[r][c]);
+        if W == 4 {
+            sums[r].copy_from_slice(&l.sum_four([acc[r][0], acc[r][1 % W], acc[r][2 % W], acc[r][3 % W]]));
+        } else {
+            for c in 0..W {
+                sums[r][c] = l.sum(acc[r][c]);
+            }
         }
     }
     sums

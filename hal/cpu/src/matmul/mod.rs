@@ -22,6 +22,9 @@ use self::pack::{Lhs, decode_units};
 pub use self::unit::DotIsa;
 use crate::pool::{SharedSlice, Team};
 
+/// Bytes of a cache line, to which packed operands are aligned.
+const LINE: usize = 64;
+
 /// Called with finished sums before they are stored: the row, the first column, and the f32 sums from there on.
 pub type Finish<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
 
@@ -112,7 +115,10 @@ impl MatMul {
 
     /// Bytes of workspace that [`MatMul::run`] needs on a team of `threads`.
     pub fn workspace(&self, threads: usize) -> usize {
-        if self.alone(threads) { threads * self.one_workspace(1) } else { self.one_workspace(threads) }
+        let bytes =
+            if self.alone(threads) { threads * self.one_workspace(1) } else { self.one_workspace(threads) };
+        // Room to begin on a cache line.
+        bytes + LINE
     }
 
     /// Whether each thread multiplies whole matrices by itself.
@@ -130,13 +136,13 @@ impl MatMul {
             Layout::Inner => inner::workspace(self.m, self.k, per_unit, threads),
             Layout::Outer => outer::workspace(self.m, self.n, self.k, per_unit, self.out),
         };
-        bytes.next_multiple_of(64)
+        bytes.next_multiple_of(LINE)
     }
 
     /// Computes the batch on a team, all of whose threads call this with the same arguments. Ends without a barrier.
     ///
-    /// Panics when an operand, the result or the workspace is shorter than the strides and shapes say, or not aligned
-    /// to its elements (the workspace: to 4 bytes).
+    /// Panics when an operand, the result or the workspace is shorter than the strides and shapes say, or the result
+    /// not aligned to its elements.
     #[allow(clippy::too_many_arguments)]
     pub fn run(
         &self,
@@ -153,6 +159,8 @@ impl MatMul {
         }
         self.check(lhs, rhs, &out, &work, team.size());
         let one = self.one_workspace(1);
+        let start = work.as_ptr();
+        let work = start.wrapping_add(start.addr().next_multiple_of(LINE) - start.addr());
         let multiply = |team: &Team<'_>, at: usize, work: *mut u8| {
             let (l, r) = (self.lhs.block_bytes(), self.rhs.block_bytes());
             let product = Product {
@@ -176,7 +184,7 @@ impl MatMul {
             product.multiply(self, team, isa);
         };
         if self.alone(team.size()) {
-            let work = work.as_ptr().wrapping_add(team.rank() * one);
+            let work = work.wrapping_add(team.rank() * one);
             for at in team.claims(self.batch) {
                 Team::alone(|alone| multiply(alone, at, work));
             }
@@ -186,7 +194,7 @@ impl MatMul {
                     // The workspace of the product before is still read by slower threads.
                     team.barrier();
                 }
-                multiply(team, at, work.as_ptr());
+                multiply(team, at, work);
             }
         }
     }
@@ -219,7 +227,6 @@ impl MatMul {
         assert!(out.len() >= self.batch * m * n * self.out.block_bytes(), "result too short");
         assert!(out.as_ptr().addr().is_multiple_of(self.out.block_bytes()), "result not aligned");
         assert!(work.len() >= self.workspace(threads), "workspace too short");
-        assert!(work.as_ptr().addr().is_multiple_of(4), "workspace not aligned");
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use half::{bf16, f16};
 use percept_graph::DType;
 
+use super::LINE;
 use super::row::{BrainPairs, Brains, Floats, Halves, Row, block_units, part, with_row};
 use super::unit::{self, DotIsa, DotLanes, Kernel, Unit};
 use crate::lanes::WIDTH;
@@ -25,13 +26,13 @@ pub(super) fn padded_units(elements: usize, per_unit: usize) -> usize {
 }
 
 impl Lhs {
-    /// Whether rows of `k` elements already are whole vectors of units.
+    /// Whether a row of `k` elements already is whole vectors of units on cache lines.
     pub(super) fn is_units(&self, k: usize, per_unit: usize) -> bool {
         let stored = if per_unit == 2 { DType::BF16 } else { DType::F32 };
         self.dtype == stored
             && self.k == self.dtype.block_bytes()
             && k.is_multiple_of(per_unit * WIDTH)
-            && self.row.is_multiple_of(4)
+            && self.start.addr().is_multiple_of(LINE)
     }
 
     /// Writes the elements `k` of `rows` as units, each row `stride` bytes after the last and padded with zeros to

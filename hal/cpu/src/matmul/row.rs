@@ -12,6 +12,8 @@ use crate::lanes::WIDTH;
 pub(crate) trait Row: Copy + Send + Sync + 'static {
     /// Vectors of sixteen units in a block.
     const VECTORS: usize;
+    /// Vectors after which the pattern of decoding repeats: they are unrolled together.
+    const PERIOD: usize;
     /// Elements in a unit.
     const ELEMENTS: usize;
     /// The dtype as stored.
@@ -68,6 +70,7 @@ pub(crate) struct Floats;
 
 impl Row for Floats {
     const VECTORS: usize = 1;
+    const PERIOD: usize = 1;
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::F32;
     const BYTES: usize = 64;
@@ -87,6 +90,7 @@ pub(crate) struct Halves;
 
 impl Row for Halves {
     const VECTORS: usize = 1;
+    const PERIOD: usize = 1;
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::F16;
     const BYTES: usize = 32;
@@ -106,6 +110,7 @@ pub(crate) struct Brains;
 
 impl Row for Brains {
     const VECTORS: usize = 1;
+    const PERIOD: usize = 1;
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::BF16;
     const BYTES: usize = 32;
@@ -125,6 +130,7 @@ pub(crate) struct BrainPairs;
 
 impl Row for BrainPairs {
     const VECTORS: usize = 1;
+    const PERIOD: usize = 1;
     const ELEMENTS: usize = 2;
     const STORED: DType = DType::BF16;
     const BYTES: usize = 64;
@@ -151,7 +157,7 @@ fn iota<L: DotLanes>(l: L) -> L::F {
 #[inline(always)]
 unsafe fn splat_f16<L: DotLanes>(l: L, p: *const u8) -> L::F {
     // SAFETY: the caller promises the bytes.
-    l.load_f16(&[unsafe { p.cast::<u16>().read_unaligned() }; WIDTH])
+    l.splat_f16(unsafe { p.cast::<u16>().read_unaligned() })
 }
 
 /// 32 weights: f16 scale, 32 signed bytes.
@@ -160,6 +166,7 @@ pub(crate) struct Q8_0;
 
 impl Row for Q8_0 {
     const VECTORS: usize = 2;
+    const PERIOD: usize = 2;
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::Q8_0;
     const BYTES: usize = Self::STORED.block_bytes();
@@ -195,6 +202,7 @@ pub(crate) struct Q4_0;
 
 impl Row for Q4_0 {
     const VECTORS: usize = 2;
+    const PERIOD: usize = 2;
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::Q4_0;
     const BYTES: usize = Self::STORED.block_bytes();
@@ -217,6 +225,7 @@ pub(crate) struct Q4_1;
 
 impl Row for Q4_1 {
     const VECTORS: usize = 2;
+    const PERIOD: usize = 2;
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::Q4_1;
     const BYTES: usize = Self::STORED.block_bytes();
@@ -224,7 +233,7 @@ impl Row for Q4_1 {
     #[inline(always)]
     unsafe fn open<L: DotLanes>(l: L, p: *const u8) -> L::F {
         // SAFETY: the caller promises the block.
-        let (scale, min) = unsafe { (splat_f16(l, p), splat_f16(l, p.add(2))) };
+        let [scale, min] = l.splat_f16_pair(unsafe { p.cast::<u32>().read_unaligned() });
         l.fma(scale, iota(l), min)
     }
     #[inline(always)]
@@ -240,6 +249,7 @@ pub(crate) struct Q4K;
 
 impl Row for Q4K {
     const VECTORS: usize = 16;
+    const PERIOD: usize = 4;
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::Q4K;
     const BYTES: usize = Self::STORED.block_bytes();
@@ -264,7 +274,8 @@ impl Row for Q4K {
         let supers = std::array::from_fn(|i| if i < 8 { scale } else { min });
         let mut scales = [0.0; WIDTH];
         l.store(l.mul(l.load_f16(&supers), l.to_float(l.load_u8(&bytes))), &mut scales);
-        scales
+        // Kept in memory, where a broadcast costs a load and no shuffle.
+        *std::hint::black_box(&mut scales)
     }
     #[inline(always)]
     unsafe fn vector<L: DotLanes>(l: L, p: *const u8, scales: &[f32; WIDTH], j: usize) -> L::I {
@@ -281,6 +292,7 @@ pub(crate) struct Q6K;
 
 impl Row for Q6K {
     const VECTORS: usize = 16;
+    const PERIOD: usize = 8;
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::Q6K;
     const BYTES: usize = Self::STORED.block_bytes();
@@ -291,7 +303,8 @@ impl Row for Q6K {
         // SAFETY: the caller promises the block.
         let (scale, each) = unsafe { (splat_f16(l, p.add(208)), l.load_i8(&sixteen(p.add(192)))) };
         l.store(l.mul(scale, l.to_float(each)), &mut scales);
-        scales
+        // Kept in memory, where a broadcast costs a load and no shuffle.
+        *std::hint::black_box(&mut scales)
     }
     #[inline(always)]
     unsafe fn vector<L: DotLanes>(l: L, p: *const u8, scales: &[f32; WIDTH], j: usize) -> L::I {

@@ -75,6 +75,7 @@ impl<'a, R: Row> Strip<'a, R> {
                 }
                 for u in 0..count {
                     let b = self.vector(l, u, v);
+                    self.fetch(l, u + 2 * STEP, v);
                     for r in 0..M {
                         let x = x.add(r * x_row + u * 4).cast::<i32>().read();
                         at[r] = unit.mac(l, at[r], l.splat_int(x), b);
@@ -83,6 +84,20 @@ impl<'a, R: Row> Strip<'a, R> {
                 for r in 0..M {
                     l.store(at[r], &mut *acc[r].as_mut_ptr().add(v * WIDTH).cast());
                 }
+            }
+        }
+    }
+
+    /// Asks for the vector that [`Strip::vector`] will read of a unit further down.
+    #[inline(always)]
+    fn fetch<L: DotLanes>(&self, l: L, u: usize, v: usize) {
+        let p = self.product;
+        if !p.rhs_dtype.is_quantized() {
+            for e in 0..R::ELEMENTS {
+                let at = ((self.first + u) * R::ELEMENTS + e) * p.rhs_row;
+                l.prefetch(
+                    p.rhs.wrapping_add(at + (self.columns.start + v * WIDTH) * R::STORED.block_bytes()),
+                );
             }
         }
     }

@@ -26,7 +26,22 @@ pub(crate) trait DotLanes: Lanes {
     fn load_i8(self, x: &[u8; WIDTH]) -> Self::I;
     /// Lane i is `table[index[i] & 15]`.
     fn lookup(self, table: Self::F, index: Self::I) -> Self::F;
-    /// Asks for the cache line at `p`, which may be any address.
+    /// The value of an f16 in every lane.
+    #[inline(always)]
+    fn splat_f16(self, bits: u16) -> Self::F {
+        self.load_f16(&[bits; WIDTH])
+    }
+    /// The values of two f16, the first in the low half of `bits`, each in every lane.
+    #[inline(always)]
+    fn splat_f16_pair(self, bits: u32) -> [Self::F; 2] {
+        [self.splat_f16(bits as u16), self.splat_f16((bits >> 16) as u16)]
+    }
+    /// [`Lanes::sum`] of four vectors.
+    #[inline(always)]
+    fn sum_four(self, a: [Self::F; 4]) -> [f32; 4] {
+        [self.sum(a[0]), self.sum(a[1]), self.sum(a[2]), self.sum(a[3])]
+    }
+    /// Asks for the cache line at `p`, which may be any address, to be brought near.
     #[inline(always)]
     fn prefetch(self, p: *const u8) {
         let _ = p;
@@ -85,6 +100,11 @@ impl DotLanes for Avx2 {
         self.select(upper, high, low)
     }
     #[inline(always)]
+    fn splat_f16(self, bits: u16) -> [__m256; 2] {
+        // SAFETY: the token proves the features.
+        unsafe { [_mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))); 2] }
+    }
+    #[inline(always)]
     fn prefetch(self, p: *const u8) {
         // SAFETY: a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
@@ -107,6 +127,41 @@ impl DotLanes for Avx512 {
     fn lookup(self, table: __m512, index: __m512i) -> __m512 {
         // SAFETY: the token proves the features.
         unsafe { _mm512_permutexvar_ps(index, table) }
+    }
+    #[inline(always)]
+    fn splat_f16(self, bits: u16) -> __m512 {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
+    }
+    #[inline(always)]
+    fn splat_f16_pair(self, bits: u32) -> [__m512; 2] {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let both = _mm_cvtph_ps(_mm_cvtsi32_si128(bits as i32));
+            [_mm512_broadcastss_ps(both), _mm512_broadcastss_ps(_mm_movehdup_ps(both))]
+        }
+    }
+    #[inline(always)]
+    fn sum_four(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        // SAFETY: the token proves the features.
+        unsafe {
+            // Lanes i and i + 8 of two vectors, then i and i + 4 of all four, one vector to a quarter.
+            let halves = |a, b| {
+                _mm512_add_ps(
+                    _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
+                    _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
+                )
+            };
+            let (ab, cd) = (halves(a, b), halves(c, d));
+            let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd);
+            let quarters = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd));
+            let two = _mm512_add_ps(quarters, _mm512_permute_ps::<0b01_00_11_10>(quarters));
+            let one = _mm512_add_ps(two, _mm512_permute_ps::<0b10_11_00_01>(two));
+            let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+            let mut sums = [0.0; 4];
+            _mm_storeu_ps(sums.as_mut_ptr(), _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one)));
+            sums
+        }
     }
     #[inline(always)]
     fn prefetch(self, p: *const u8) {
