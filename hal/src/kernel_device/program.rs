@@ -227,15 +227,16 @@ impl<K: KernelDevice> Compiled<K> {
         Ok(memory)
     }
 
-    fn execute(&self, args: Vec<Arg>, trace: Option<&mut Vec<TraceEvent>>) -> Result<Vec<Buffer>> {
+    fn execute(&self, args: Vec<Arg>, mut trace: Option<&mut Vec<TraceEvent>>) -> Result<Vec<Buffer>> {
         check_args(&self.graph, &args, self.shared.key, self.shared.id())?;
         let results = self.new_outputs()?;
         let mut stream = self.shared.arena.lock().unwrap_or_else(PoisonError::into_inner);
-        let ran = self.run_steps(&mut stream, &args, &results, trace);
+        let mut ran = self.run_steps(&mut stream, &args, &results, trace.as_deref_mut());
         if let Err(Error::Lost { .. }) = ran {
-            // The next run takes fresh memory from the reopened device.
+            // Scratch and constants may be all that a reopened device has lost; arguments are checked again.
             *stream = None;
             *self.constants.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            ran = self.run_steps(&mut stream, &args, &results, trace);
         }
         drop(stream);
         ran?;

@@ -19,7 +19,7 @@ impl Backend for WgpuBackend {
 
     fn list(&self) -> Vec<DeviceInfo> {
         // Features are listed as the driver reports them; opening the device verifies them.
-        let caps = Caps { f16: true, subgroup_size: Some(1), cooperative_matrix: true, ..Caps::default() };
+        let caps = Caps { f16: true, subgroup_size: Some(1), ..Caps::default() };
         adapter::adapters().iter().map(|a| device_info(a, &caps)).collect()
     }
 

@@ -41,14 +41,11 @@ impl Connection {
     pub fn open(id: &str, adapter: &wgpu::Adapter) -> Result<Arc<Self>> {
         let features = adapter::wanted_features(adapter);
         let limits = adapter.limits();
-        // SAFETY: the only experimental feature asked for is cooperative matrices, which are used after a small
-        // product has come out right.
-        let experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some(id),
             required_features: features,
             required_limits: limits.clone(),
-            experimental_features,
+            experimental_features: wgpu::ExperimentalFeatures::disabled(),
             memory_hints: wgpu::MemoryHints::Performance,
             trace: wgpu::Trace::Off,
         }));

@@ -189,7 +189,6 @@ pub(crate) fn device_info(description: &AdapterDescription, caps: &Caps) -> Devi
         .filter(|f| match **f {
             "f16" => caps.f16,
             "subgroup" => caps.subgroup_size.is_some(),
-            "cooperative-matrix" => caps.cooperative_matrix,
             _ => true,
         })
         .map(|f| f.to_string())
