@@ -34,10 +34,16 @@ pub struct ParseError {
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "graph {:?}", self.name())?;
-        for i in self.inputs() {
-            writeln!(f, "%{}:{} = input {:?} {}", i.value.0, self.ty(i.value), i.name, ron(&i.role)?)?;
-        }
+        // In the order of their values, so that parsing numbers them alike.
+        let mut inputs = self.inputs().iter().peekable();
+        let mut input_lines = |f: &mut fmt::Formatter<'_>, before: Option<ValueId>| -> fmt::Result {
+            while let Some(i) = inputs.next_if(|i| before.is_none_or(|v| i.value < v)) {
+                writeln!(f, "%{}:{} = input {:?} {}", i.value.0, self.ty(i.value), i.name, ron(&i.role)?)?;
+            }
+            Ok(())
+        };
         for n in self.nodes() {
+            input_lines(f, n.outputs.first().copied())?;
             let mut line = String::new();
             for (i, &v) in n.outputs.iter().enumerate() {
                 write!(line, "{}%{}:{}", if i > 0 { ", " } else { "" }, v.0, self.ty(v))?;
@@ -51,6 +57,7 @@ impl fmt::Display for Graph {
                 path => writeln!(f, "{line}  ; {path}")?,
             }
         }
+        input_lines(f, None)?;
         for o in self.outputs() {
             write!(f, "output {:?} %{}", o.name, o.value.0)?;
             match o.alias {
@@ -249,7 +256,7 @@ mod tests {
         let new = t.data("new", DType::F32, [1, 1, 2, 4]);
         let pos = t.input("pos", Role::Scalar, TensorType::new(DType::I32, [1]));
         let scope = t.scope("layers.0");
-        let y = (x.exp() * -0.1 + f64::NEG_INFINITY).softmax();
+        let y = (x.exp() * -0.1 + f64::NEG_INFINITY).softmax() + t.data("late", DType::F32, [3]);
         let [values, _] = y.top_k(2);
         let kv = cache.kv_append(&new, &pos, None);
         let spec = AttentionSpec { offset: true, window: Some(3), ..AttentionSpec::causal(0.5) };
