@@ -2,7 +2,8 @@
 //!
 //! Float values are rounded to their dtype at inputs, literals and explicit casts only; everything between is f64.
 //! Integers are exact: every value of every dtype is exact in f64, and arithmetic on integers is done in integers.
-//! Composites and fused regions are their decompositions.
+//! Composites and fused regions are their decompositions; the casts between floats in which a composite's definition
+//! widens its operands and stores its results are no explicit casts and do not round.
 
 mod data;
 mod elementwise;
@@ -131,7 +132,7 @@ pub fn evaluate_exact(
         budget.take(&given.ty, || format!("input '{}'", declared.name))?;
         shared.push(Rc::new(given.values.clone()));
     }
-    let outputs = run(graph, shared, &mut budget)?;
+    let outputs = run(graph, shared, Casts::Round, &mut budget)?;
     let types = graph.outputs().iter().map(|o| graph.ty(o.value).clone());
     Ok(types
         .zip(outputs)
@@ -169,8 +170,22 @@ impl Budget {
     }
 }
 
+/// What casts between float dtypes do.
+#[derive(Clone, Copy)]
+enum Casts {
+    /// Round: they are the graph's own.
+    Round,
+    /// Nothing: they belong to a composite's definition.
+    Keep,
+}
+
 /// Evaluate on inputs that were checked and counted. On return the inputs are given back and the outputs counted.
-fn run(graph: &Graph, inputs: Vec<Values>, budget: &mut Budget) -> Result<Vec<Values>, ReferenceError> {
+fn run(
+    graph: &Graph,
+    inputs: Vec<Values>,
+    casts: Casts,
+    budget: &mut Budget,
+) -> Result<Vec<Values>, ReferenceError> {
     let mut uses = graph.use_counts();
     let mut values: Vec<Option<Values>> = vec![None; graph.values().len()];
     let release = |values: &mut Vec<Option<Values>>, i: usize, budget: &mut Budget| {
@@ -186,7 +201,7 @@ fn run(graph: &Graph, inputs: Vec<Values>, budget: &mut Budget) -> Result<Vec<Va
     }
     for node in graph.nodes() {
         let operands: Vec<Values> = node.inputs.iter().filter_map(|v| values[v.index()].clone()).collect();
-        let results = step(graph, node, &operands, budget)?;
+        let results = step(graph, node, &operands, casts, budget)?;
         for (&id, result) in node.outputs.iter().zip(results) {
             debug_assert_eq!(result.len(), graph.ty(id).numel(), "{:?}", node.op);
             values[id.index()] = Some(result);
@@ -218,6 +233,7 @@ fn step(
     graph: &Graph,
     node: &Node,
     operands: &[Values],
+    casts: Casts,
     budget: &mut Budget,
 ) -> Result<Vec<Values>, ReferenceError> {
     let what = || match node.path.as_ref() {
@@ -229,12 +245,18 @@ fn step(
             debug_assert_eq!(ty.numel(), v.len());
             budget.take(ty, what)?;
         }
-        return run(&body, operands.to_vec(), budget);
+        let casts = if matches!(node.op, Op::Composite(_)) { Casts::Keep } else { casts };
+        return run(&body, operands.to_vec(), casts, budget);
     }
     for &o in &node.outputs {
         budget.take(graph.ty(o), what)?;
     }
-    if matches!(node.op, Op::Reshape { .. } | Op::Barrier | Op::Dequantize { to: DType::F32 }) {
+    let kept = match (&node.op, casts) {
+        (Op::Cast { to }, Casts::Keep) => to.is_float() && graph.ty(node.inputs[0]).dtype.is_float(),
+        (Op::Dequantize { to }, Casts::Round) => *to == DType::F32,
+        (op, _) => matches!(op, Op::Reshape { .. } | Op::Barrier | Op::Dequantize { .. }),
+    };
+    if kept {
         return Ok(operands.to_vec());
     }
     let inputs: Vec<Operand<'_>> =

@@ -371,6 +371,19 @@ fn composites_and_fused_regions_are_their_decompositions() {
     same(&y[1], &[1.0, 2.0]);
 }
 
+#[test]
+fn a_composite_stores_its_result_without_rounding() {
+    let t = Trace::new("half");
+    let x = t.data("x", DType::BF16, [1]);
+    t.output("y", &x.activate(Activation::Silu));
+    t.output("cast", &x.activate(Activation::Silu).cast(DType::F32).cast(DType::BF16));
+    let graph = t.finish().unwrap();
+    let y = evaluate_exact(&graph, &[tensor("bf16[1]", &[1.0])], 1000).unwrap();
+    // 1 / (1 + e^-1) as in Abramowitz and Stegun, table 4.4; as bf16 it is 0.73046875.
+    close(&y[0].values, &[0.731_058_578_630_004_9]);
+    close(&y[1].values, &[0.73046875]);
+}
+
 /// Threefry-2x32-20 of the Random123 distribution's known-answer file `kat_vectors`.
 #[test]
 fn random_bits_are_threefry() {

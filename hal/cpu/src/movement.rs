@@ -177,6 +177,12 @@ pub(crate) fn transpose(desc: &OpDesc<'_>, perm: &[usize]) -> Option<Kernel> {
     Some(copy_kernel(StridedCopy::new(&y.dims, &from, &y.strides(), element(x)?), 0, 0))
 }
 
+/// The bytes as they are.
+pub(crate) fn copy(desc: &OpDesc<'_>) -> Option<Kernel> {
+    let [x] = desc.inputs else { return None };
+    Some(copy_kernel(StridedCopy::new(&[x.bytes()], &[1], &[1], 1), 0, 0))
+}
+
 /// Every `stride`-th element from `start` on, per dimension.
 pub(crate) fn slice(desc: &OpDesc<'_>, start: &[usize], stride: &[usize]) -> Option<Kernel> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);

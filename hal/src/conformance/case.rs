@@ -79,7 +79,7 @@ pub struct Subject {
     pub host: Option<Arc<dyn Device>>,
     /// A fallback is a failure.
     pub strict: bool,
-    /// Runs of the endurance case.
+    /// Runs of the endurance case; a slow device is let off after a minute, but not before 2 000.
     pub soak_runs: usize,
     pub(crate) bandwidth: OnceLock<f64>,
 }
@@ -87,7 +87,7 @@ pub struct Subject {
 impl Subject {
     /// A device without a host beside it.
     pub fn new(device: Arc<dyn Device>) -> Self {
-        Self { device, host: None, strict: false, soak_runs: 2000, bandwidth: OnceLock::new() }
+        Self { device, host: None, strict: false, soak_runs: 10_000, bandwidth: OnceLock::new() }
     }
 
     /// How cases compile.

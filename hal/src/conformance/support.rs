@@ -25,11 +25,11 @@ fn placement(device: &dyn Device, op: &OpDesc<'_>) -> Result<Placement, GraphErr
     Ok(worst)
 }
 
-/// A Markdown section on a device: operations by dtype of their first operand.
+/// A Markdown section on a device under a title: operations by dtype of their first operand.
 ///
 /// # Errors
 /// When a case does not build.
-pub fn section(device: &dyn Device) -> Result<String, GraphError> {
+pub fn section(title: &str, device: &dyn Device) -> Result<String, GraphError> {
     let mut cells: BTreeMap<(Level, String), BTreeMap<DType, BTreeSet<Placement>>> = BTreeMap::new();
     for case in all() {
         let Check::Values(recipe) = &case.check else { continue };
@@ -44,7 +44,7 @@ pub fn section(device: &dyn Device) -> Result<String, GraphError> {
             }
         }
     }
-    let mut text = format!("## {}\n\n| operation |", device.info().id);
+    let mut text = format!("## {title}\n\n| operation |");
     for d in DType::ALL {
         let _ = write!(text, " {d} |");
     }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_reference_has_every_primitive_and_decomposes_the_rest() {
-        let text = section(&ReferenceDevice::new()).unwrap();
+        let text = section("reference", &ReferenceDevice::new()).unwrap();
         let line = |op: &str| text.lines().find(|l| l.starts_with(&format!("| {op} |"))).map(str::to_string);
         assert!(line("exp").unwrap().starts_with("| exp | native | native | native |"), "{text}");
         assert!(line("softmax").unwrap().contains("decomposed"), "{text}");

@@ -27,6 +27,9 @@ pub enum Class {
         /// Accumulated products.
         terms: usize,
     },
+    /// A result that the graph itself casts to the output's dtype: where the device lies on the other side of a tie the
+    /// neighbour comes out.
+    Stored,
     /// Several functions and sums, the longest of this many terms.
     Composite {
         /// Terms of the longest sum.
@@ -68,18 +71,20 @@ impl Class {
         let (single, floor, relative_to_rms) = match self {
             _ if !dtype.is_float() => (0.0, 0.0, false),
             Class::Exact => (0.0, 0.0, false),
-            Class::Rounded => (1.0, 0.0, false),
+            Class::Rounded | Class::Stored => (1.0, 0.0, false),
             Class::Function { ulp, floor } => (ulp, floor, false),
             // Rounding errors of n additions grow as sqrt(n), as does the root mean square of the sum itself; the
             // constant covers the largest of some thousand elements.
             Class::Sum { terms } => (4.0 + 4.0 * (terms as f64).sqrt(), 0.0, true),
-            // Exponentials and roots of such sums, each within a few ULP of its own.
-            Class::Composite { terms } => (64.0 + 8.0 * (terms as f64).sqrt(), 0.0, true),
+            // Exponentials and roots of such sums, each within a few ULP of its own. Operands are of magnitude 1: what
+            // cancels to less than 2^-6 carries the error of what cancelled.
+            Class::Composite { terms } => (64.0 + 8.0 * (terms as f64).sqrt(), 2f64.powi(-6), true),
             // The backward pass uses rounded results of the forward.
-            Class::Gradient { terms } => (512.0 + 32.0 * (terms as f64).sqrt(), 0.0, true),
+            Class::Gradient { terms } => (512.0 + 32.0 * (terms as f64).sqrt(), 2f64.powi(-6), true),
         };
         let (fraction, _) = format_of(dtype);
         let ulp = match dtype {
+            DType::F16 | DType::BF16 if self == Class::Stored => 1.0,
             DType::F16 | DType::BF16 if single > 0.0 => 0.5 + single * 2f64.powi(fraction - 23) + 1e-3,
             _ => single,
         };

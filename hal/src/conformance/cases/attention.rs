@@ -105,8 +105,10 @@ fn attention(t: &mut Table) {
                         record(b, Composite::Attention(spec.clone()), &x.iter().collect::<Vec<_>>(), class);
                     }
                 };
+                let backward_spec = spec.clone();
                 let backward = move |b: &mut Build| {
-                    let mut all = operands(b, d, x, mask, &spec);
+                    let spec = &backward_spec;
+                    let mut all = operands(b, d, x, mask, spec);
                     let refs: Vec<Tensor> = all.clone();
                     let forward = b.trace.ops(
                         Op::Composite(Composite::Attention(spec.clone())),
@@ -118,11 +120,15 @@ fn attention(t: &mut Table) {
                     record(b, Composite::AttentionGrad(spec.clone()), &all.iter().collect::<Vec<_>>(), class);
                 };
                 let variant = format!("{d}/{shape}/{mask}");
-                // lse is -inf where a row has no keys, and so is any form of it.
-                if d == DType::F32 && mask != "no-keys" && (shape == "prime" || shape == "grouped") {
-                    t.differentiable(L2, "attention", &variant, x.s + x.d, forward);
-                } else {
-                    t.values(L2, "attention", &variant, forward);
+                t.values(L2, "attention", &variant, forward);
+                if d == DType::F32 && (shape == "prime" || shape == "grouped") {
+                    let spec = spec.clone();
+                    t.gradient("attention", &variant, x.s + x.d, move |b| {
+                        let x = operands(b, d, x, mask, &spec);
+                        let optional: Vec<&Tensor> = x[3..].iter().collect();
+                        let y = x[0].attention(&x[1], &x[2], &optional, spec.clone());
+                        b.output(&y, class);
+                    });
                 }
                 t.values(L2, "attention_grad", &variant, backward);
             }

@@ -203,7 +203,10 @@ fn chains(t: &mut Table) {
                 let x32 = x.cast(DType::F32);
                 let z = (&x32 * 0.5 + y.cast(DType::F32)).tanh() * 2.0 - x32.logistic();
                 let z = (z.abs() + 0.5).sqrt().maximum(&x32.clamp(-1.0, 1.0)) / (y.cast(DType::F32) + 1.0);
-                b.output(&z.cast(d), Class::Composite { terms: 1 });
+                b.output(&z, Class::Composite { terms: 1 });
+                if d != DType::F32 {
+                    b.output(&z.cast(d), Class::Stored);
+                }
                 b.output(&x32.gt(&z), Class::Exact);
             };
             t.values(L2, "fused_chain", format!("{d}/{name}"), recipe);
