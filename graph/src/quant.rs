@@ -18,7 +18,7 @@ pub fn dequantize(dtype: DType, blocks: &[u8], out: &mut [f32]) -> bool {
         _ => return false,
     };
     let (bytes, len) = (dtype.block_bytes(), dtype.block_len());
-    if blocks.len() % bytes != 0 || blocks.len() / bytes * len != out.len() {
+    if !blocks.len().is_multiple_of(bytes) || blocks.len() / bytes * len != out.len() {
         return false;
     }
     for (block, out) in blocks.chunks_exact(bytes).zip(out.chunks_exact_mut(len)) {

@@ -18,7 +18,7 @@ pub fn quantize(dtype: DType, values: &[f32]) -> Option<Vec<u8>> {
         _ => return None,
     };
     let len = dtype.block_len();
-    if values.len() % len != 0 {
+    if !values.len().is_multiple_of(len) {
         return None;
     }
     let mut blocks = Vec::with_capacity(values.len() / len * dtype.block_bytes());

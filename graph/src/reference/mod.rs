@@ -240,7 +240,7 @@ fn step(
         "" => node.op.name(),
         path => format!("{path}: {}", node.op.name()),
     };
-    if let Some(body) = graph.describe(node, |d| decompose(d))? {
+    if let Some(body) = graph.describe(node, decompose)? {
         for (ty, v) in graph.types(&node.inputs).iter().zip(operands) {
             debug_assert_eq!(ty.numel(), v.len());
             budget.take(ty, what)?;

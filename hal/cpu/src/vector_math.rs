@@ -75,7 +75,7 @@ fn log_reduced<L: Lanes>(l: L, f: L::F, e: L::F) -> L::F {
     // log(1 + f) = 2 atanh(s), s = f / (2 + f); the arrangement keeps f's own digits out of the rounding.
     let s = l.div(f, l.add(f, l.splat(2.0)));
     let z = l.mul(s, s);
-    let r = l.mul(z, polynomial(l, z, [0.666_666_66, 0.400_003_5, 0.285_353_2, 0.236_319_4]));
+    let r = l.mul(z, polynomial(l, z, [0.666_666_7, 0.400_003_5, 0.285_353_2, 0.236_319_4]));
     let half_square = l.mul(l.mul(f, f), l.splat(0.5));
     let low = l.fma(e, l.splat(LN2_LOW), l.mul(s, l.add(half_square, r)));
     l.fma(e, l.splat(LN2_HIGH), l.sub(f, l.sub(half_square, low)))

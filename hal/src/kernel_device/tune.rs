@@ -120,7 +120,7 @@ fn proxy(op: &OpDesc<'_>) -> Option<(Vec<TensorType>, Vec<TensorType>)> {
 /// Extents up to 8 as they are, else the power of two at or below, which keeps what divides by vectors divisible; at
 /// most `most`.
 fn class(extent: usize, most: usize) -> usize {
-    let odd = if extent % 4 == 0 || extent < 8 { 0 } else { 1 };
+    let odd = if extent.is_multiple_of(4) || extent < 8 { 0 } else { 1 };
     match extent {
         0..=8 => extent.min(most),
         _ => ((1 << extent.ilog2()) - odd).min(most - odd.min(most - 1)),

@@ -47,7 +47,7 @@ impl Shape {
             pool: k[0],
         };
         count(&[shape.s])?;
-        if shape.d % 4 != 0 || shape.e % 4 != 0 {
+        if !shape.d.is_multiple_of(4) || !shape.e.is_multiple_of(4) {
             return Err(Unsupported::new("attention heads of features that are no multiple of four"));
         }
         Ok(shape)

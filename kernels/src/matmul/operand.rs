@@ -39,9 +39,9 @@ impl Matrix {
         if quads && unit(self.k) && whole(self.rows) && whole(self.batch) {
             Loader::AlongK
         } else if quads
-            && rows % 4 == 0
+            && rows.is_multiple_of(4)
             && unit(self.rows)
-            && self.rows.0 % 4 == 0
+            && self.rows.0.is_multiple_of(4)
             && whole(self.k)
             && whole(self.batch)
         {

@@ -89,7 +89,7 @@ impl Product<'_> {
     /// Bias, activation and the store of the tile, guarded at the edges.
     fn store(&self, tm: usize, tn: usize, n: usize) -> Result<String, Unsupported> {
         let mut text = String::new();
-        let whole = n % 4 == 0;
+        let whole = n.is_multiple_of(4);
         for v in 0..tn {
             let _ = writeln!(text, "    let column{v} = column + {}u;", 4 * v);
             if self.bias.is_some() {

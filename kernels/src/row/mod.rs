@@ -33,7 +33,7 @@ impl RowKernel {
     }
 
     fn whole(&self) -> bool {
-        self.width % 4 == 0
+        self.width.is_multiple_of(4)
     }
 
     /// Bind a tensor of rows, or with `shared` of one row that all share.

@@ -67,7 +67,7 @@ pub(crate) fn activate<L: Lanes>(l: L, kind: Activation, x: L::F) -> L::F {
         Activation::GeluTanh => {
             // x/2 (1 + tanh u) = x logistic(2u), without the cancellation for negative x.
             let cubic = l.fma(l.mul(x, x), l.splat(0.044_715), l.splat(1.0));
-            let u = l.mul(l.mul(x, cubic), l.splat(1.595_769_1));
+            let u = l.mul(l.mul(x, cubic), l.splat(1.595_769));
             gate(l, x, u)
         }
         Activation::Silu => gate(l, x, x),
