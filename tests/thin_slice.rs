@@ -151,7 +151,7 @@ fn parity(device: &dyn Device, tolerance: f64) {
 
 /// What is quantized: matrices whose rows are whole blocks.
 fn q4_1(name: &str, ty: &TensorType) -> Option<DType> {
-    (ty.rank() == 2 && ty.dims[1] % 32 == 0 && name.ends_with(".weight")).then_some(DType::Q4_1)
+    (ty.rank() == 2 && ty.dims[1].is_multiple_of(32) && name.ends_with(".weight")).then_some(DType::Q4_1)
 }
 
 fn quantized(case: &Case) -> BTreeMap<String, HostTensor> {

@@ -104,7 +104,7 @@ impl Expansion<'_> {
             _ => String::new(),
         };
         let Some(body) = decompose(&desc)? else {
-            return self.to_host(node, inputs, path, &desc, reason);
+            return self.host(node, inputs, path, &desc, reason);
         };
         let mut map = vec![ValueId(0); body.values().len()];
         for (input, v) in body.inputs().iter().zip(inputs) {
@@ -125,7 +125,7 @@ impl Expansion<'_> {
         Ok((body.outputs().iter().map(|o| map[o.value.index()]).collect(), worst, because))
     }
 
-    fn to_host(
+    fn host(
         &mut self,
         node: &Node,
         inputs: &[ValueId],

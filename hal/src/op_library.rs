@@ -134,7 +134,7 @@ impl<L: OpLibrary> LibraryDevice<L> {
 }
 
 impl<L: OpLibrary> Shared<L> {
-    fn name(&self) -> &str {
+    fn id(&self) -> &str {
         &self.library.info().id
     }
 
@@ -142,7 +142,7 @@ impl<L: OpLibrary> Shared<L> {
         let limit = self.library.info().max_buffer_bytes;
         if bytes as u64 > limit {
             return Err(Error::OutOfMemory {
-                device: self.name().to_string(),
+                device: self.id().to_string(),
                 what: what.to_string(),
                 bytes: bytes as u64,
                 why: format!("a buffer holds at most {limit}"),
@@ -158,16 +158,16 @@ impl<L: OpLibrary> Shared<L> {
         fill: impl FnOnce(Region<'_, L::Memory>) -> Result<()>,
     ) -> Result<Buffer> {
         let block = self.alloc(ty.bytes(), &ty.to_string())?;
-        fill(whole(&block, ty.bytes(), self.name())?)?;
+        fill(whole(&block, ty.bytes(), self.id())?)?;
         Ok(Buffer::new(self.key, ty.clone(), Layout::DENSE, block))
     }
 
     /// The region of a buffer of this device.
     fn region<'a>(&self, buffer: &'a Buffer) -> Result<Region<'a, L::Memory>> {
-        buffer.check_device(self.key, self.name())?;
+        buffer.check_device(self.key, self.id())?;
         match buffer.storage::<Block<L::Memory>>() {
-            Some(block) => whole(block, buffer.ty().bytes(), self.name()),
-            None => Err(vanished(self.name())),
+            Some(block) => whole(block, buffer.ty().bytes(), self.id()),
+            None => Err(vanished(self.id())),
         }
     }
 }

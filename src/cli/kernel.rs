@@ -1,6 +1,6 @@
 //! `percept kernel`: the WGSL library, and kernels of one's own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use percept::hal::conformance::{Options, Runner, Subject, cases, run, trial_cases, try_kernel};
@@ -101,7 +101,7 @@ impl Test {
     }
 
     /// A file of the user's own.
-    fn foreign(&self, file: &PathBuf, op: &str) -> Result<(), Failure> {
+    fn foreign(&self, file: &Path, op: &str) -> Result<(), Failure> {
         let text = read_text(file)?;
         let cases = trial_cases(op);
         if cases.is_empty() {
@@ -119,7 +119,7 @@ impl Test {
                 );
                 Ok(())
             }
-            Err(e) => Err(Failure::Content { path: file.clone(), why: e.to_string() }),
+            Err(e) => Err(Failure::Content { path: file.to_path_buf(), why: e.to_string() }),
         }
     }
 

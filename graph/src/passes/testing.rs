@@ -139,7 +139,11 @@ impl Builder {
             }
             14 if ty.rank() > 0 => {
                 self.add(
-                    Op::Sort { axis: 0, descending: self.g.nodes().len().is_multiple_of(2), limit: ty.dims[0] },
+                    Op::Sort {
+                        axis: 0,
+                        descending: self.g.nodes().len().is_multiple_of(2),
+                        limit: ty.dims[0],
+                    },
                     &[x],
                 );
             }

@@ -9,8 +9,6 @@ use crate::lanes::{Lanes, WIDTH};
 pub(crate) trait Element: Pod + Send + Sync {
     fn load<L: Lanes>(l: L, x: &[Self; WIDTH]) -> L::F;
     fn store<L: Lanes>(l: L, x: L::F, to: &mut [Self; WIDTH]);
-    /// Stores past the caches where the type and alignment allow it.
-    fn stream<L: Lanes>(l: L, x: L::F, to: &mut [Self; WIDTH]);
     /// Loads fewer than sixteen values; the other lanes are `fill`.
     fn load_first<L: Lanes>(l: L, x: &[Self], fill: f32) -> L::F;
     /// Stores the first lanes.
@@ -27,10 +25,6 @@ impl Element for f32 {
     #[inline(always)]
     fn store<L: Lanes>(l: L, x: L::F, to: &mut [f32; WIDTH]) {
         l.store(x, to);
-    }
-    #[inline(always)]
-    fn stream<L: Lanes>(l: L, x: L::F, to: &mut [f32; WIDTH]) {
-        l.stream(x, to);
     }
     #[inline(always)]
     fn load_first<L: Lanes>(l: L, x: &[f32], fill: f32) -> L::F {
@@ -60,10 +54,6 @@ macro_rules! half_element {
             #[inline(always)]
             fn store<L: Lanes>(l: L, x: L::F, to: &mut [Self; WIDTH]) {
                 l.$store(x, bytemuck::cast_mut(to));
-            }
-            #[inline(always)]
-            fn stream<L: Lanes>(l: L, x: L::F, to: &mut [Self; WIDTH]) {
-                Self::store(l, x, to);
             }
             #[inline(always)]
             fn load_first<L: Lanes>(l: L, x: &[Self], fill: f32) -> L::F {

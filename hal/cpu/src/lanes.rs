@@ -123,7 +123,7 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
     fn splat_int(self, x: i32) -> Self::I;
     fn load_int(self, x: &[i32; WIDTH]) -> Self::I;
     fn bits(self, a: Self::F) -> Self::I;
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn float_of_bits(self, a: Self::I) -> Self::F;
     /// Rounds to nearest; meaningful within the range of i32 only.
     fn to_int(self, a: Self::F) -> Self::I;
     fn to_float(self, a: Self::I) -> Self::F;
@@ -175,21 +175,21 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
     }
     #[inline(always)]
     fn neg(self, a: Self::F) -> Self::F {
-        self.from_bits(self.xor(self.bits(a), self.splat_int(i32::MIN)))
+        self.float_of_bits(self.xor(self.bits(a), self.splat_int(i32::MIN)))
     }
     #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {
-        self.from_bits(self.and(self.bits(a), self.splat_int(i32::MAX)))
+        self.float_of_bits(self.and(self.bits(a), self.splat_int(i32::MAX)))
     }
     /// The magnitude of `a` with the sign of `b`.
     #[inline(always)]
     fn copysign(self, a: Self::F, b: Self::F) -> Self::F {
         let sign = self.and(self.bits(b), self.splat_int(i32::MIN));
-        self.from_bits(self.or(self.bits(self.abs(a)), sign))
+        self.float_of_bits(self.or(self.bits(self.abs(a)), sign))
     }
     #[inline(always)]
     fn load_bf16(self, x: &[u16; WIDTH]) -> Self::F {
-        self.from_bits(self.shift_left::<16>(self.load_halves(x)))
+        self.float_of_bits(self.shift_left::<16>(self.load_halves(x)))
     }
     /// Rounds to nearest even; NaN stays NaN.
     #[inline(always)]
@@ -199,7 +199,7 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
         let odd = self.and(high, self.splat_int(1));
         let rounded = self.shift_right::<16>(self.add_int(bits, self.add_int(odd, self.splat_int(0x7fff))));
         let quiet = self.or(high, self.splat_int(0x40));
-        let chosen = self.select(self.equal(x, x), self.from_bits(rounded), self.from_bits(quiet));
+        let chosen = self.select(self.equal(x, x), self.float_of_bits(rounded), self.float_of_bits(quiet));
         self.store_low_halves(self.bits(chosen), to);
     }
 }
@@ -219,6 +219,7 @@ macro_rules! simd {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($g:ident: $bound:path),+>)?
         ($lanes:ident $(, $arg:ident: $ty:ty)* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
         $vis fn $name $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]

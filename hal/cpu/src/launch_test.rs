@@ -8,7 +8,9 @@ use crate::pool::Pool;
 /// Memory aligned as a device's.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([u8; 64]);
+struct Line {
+    _bytes: [u8; 64],
+}
 
 /// A tensor's bytes in aligned memory.
 struct Memory {
@@ -19,7 +21,7 @@ struct Memory {
 impl Memory {
     fn new(bytes: usize) -> Memory {
         // What was there before must not matter.
-        Memory { lines: vec![Line([0xa5; 64]); bytes.div_ceil(64)], bytes }
+        Memory { lines: vec![Line { _bytes: [0xa5; 64] }; bytes.div_ceil(64)], bytes }
     }
 
     fn raw(&mut self) -> RawTensor {

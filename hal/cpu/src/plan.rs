@@ -11,7 +11,7 @@ use crate::{
 pub(crate) fn plan(desc: &OpDesc<'_>, threads: usize) -> Option<Kernel> {
     match desc.op {
         Op::Iota { axis, .. } => movement::iota(desc, *axis),
-        Op::Reshape { .. } | Op::Bitcast { .. } | Op::Barrier => movement::copy(desc),
+        Op::Reshape { .. } | Op::Bitcast { .. } => movement::copy(desc),
         Op::Transpose { perm } => movement::transpose(desc, perm),
         Op::Slice { start, stride, .. } => movement::slice(desc, start, stride),
         Op::Pad { low, interior, .. } => movement::pad(desc, low, interior),

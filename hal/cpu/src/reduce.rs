@@ -287,7 +287,7 @@ pub(crate) fn cumsum(desc: &OpDesc<'_>, axis: usize) -> Option<Kernel> {
     }
     let (dtype, strides) = (x.dtype, x.strides());
     let (n, stride, work) = (x.dims[axis], strides[axis], x.numel());
-    let lines = if n == 0 { 0 } else { x.numel() / n };
+    let lines = x.numel().checked_div(n).unwrap_or(0);
     Some(Kernel::new(work, move |team, operands| {
         let x = operands.input::<u8>(0);
         for i in team.share(lines, (8192 / n.max(1)).max(1)) {

@@ -4,7 +4,7 @@ use percept_graph::{DType, OpDesc};
 
 use crate::fused::memory;
 use crate::kernel::Kernel;
-use crate::lanes::{Lanes, WIDTH, simd};
+use crate::lanes::{WIDTH, simd};
 use crate::scratch::with_scratch;
 
 simd! {

@@ -103,7 +103,7 @@ impl Rows {
     /// `None` for types without f32 arithmetic.
     pub(crate) fn of(ty: &TensorType) -> Option<Rows> {
         let len = *ty.dims.last()?;
-        let count = if len == 0 { 0 } else { ty.numel() / len };
+        let count = ty.numel().checked_div(len).unwrap_or(0);
         ty.dtype.is_float().then_some(Rows { count, len, dtype: ty.dtype })
     }
 

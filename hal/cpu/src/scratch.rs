@@ -7,7 +7,9 @@ use crate::lanes::WIDTH;
 /// Sixteen floats on a cache line of their own.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([f32; WIDTH]);
+struct Line {
+    _floats: [f32; WIDTH],
+}
 
 thread_local! {
     static SCRATCH: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
@@ -19,7 +21,7 @@ pub(crate) fn with_scratch<R>(len: usize, body: impl FnOnce(&mut [f32]) -> R) ->
     SCRATCH.with_borrow_mut(|lines| {
         let needed = len.div_ceil(WIDTH);
         if lines.len() < needed {
-            lines.resize(needed, Line([0.0; WIDTH]));
+            lines.resize(needed, Line { _floats: [0.0; WIDTH] });
         }
         let flat: &mut [f32] = {
             let start = lines.as_mut_ptr().cast::<f32>();

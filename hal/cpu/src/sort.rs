@@ -26,7 +26,7 @@ pub(crate) fn sort(desc: &OpDesc<'_>, axis: usize, descending: bool, limit: usiz
     }
     let (dtype, dims, strides) = (x.dtype, x.dims.clone(), x.strides());
     let (n, stride) = (dims[axis], strides[axis]);
-    let lines = if n == 0 { 0 } else { x.numel() / n };
+    let lines = x.numel().checked_div(n).unwrap_or(0);
     Some(Kernel::new(x.numel() * 20, move |team, operands| {
         let x = operands.input::<u8>(0);
         let (mut lanes, mut order) = (vec![0u32; n], Vec::<(u32, u32)>::with_capacity(n));

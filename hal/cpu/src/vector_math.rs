@@ -88,7 +88,7 @@ fn split<L: Lanes>(l: L, x: L::F) -> (L::F, L::I) {
     let shifted = l.add_int(l.bits(x), l.splat_int(0x3f35_04f3i32.wrapping_neg()));
     let exponent = l.shift_right_signed::<23>(shifted);
     let significand = l.add_int(l.and(shifted, l.splat_int(0x007f_ffff)), offset);
-    (l.from_bits(significand), exponent)
+    (l.float_of_bits(significand), exponent)
 }
 
 /// The values of a logarithm where the formula does not hold: zero, infinity, negative, NaN.
@@ -198,7 +198,7 @@ fn sine_of<L: Lanes>(l: L, x: L::F, quarter: i32) -> L::F {
     let quadrant = l.add_int(l.to_int(n), l.splat_int(quarter));
     let odd = l.equal_int(l.and(quadrant, l.splat_int(1)), l.splat_int(1));
     let sign = l.shift_left::<30>(l.and(quadrant, l.splat_int(2)));
-    l.from_bits(l.xor(l.bits(l.select(odd, cosine, sine)), sign))
+    l.float_of_bits(l.xor(l.bits(l.select(odd, cosine, sine)), sign))
 }
 
 /// Replaces the lanes whose argument is too large (or not finite) by the scalar function's.

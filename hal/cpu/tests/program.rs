@@ -5,7 +5,7 @@ use std::time::Instant;
 use percept_graph::{
     Activation, AttentionSpec, DType, Graph, HostTensor, Role, Tensor, TensorType, Trace, reference::evaluate,
 };
-use percept_hal::{Arg, Buffer, CompileOptions, Device, Executable};
+use percept_hal::{Arg, Buffer, CompileOptions, Device};
 
 const VOCABULARY: usize = 96;
 const WIDTH: usize = 64;

@@ -63,7 +63,7 @@ impl<L: OpLibrary> Program<L> {
     pub(super) fn compile(shared: Arc<Shared<L>>, graph: &Graph, options: &CompileOptions) -> Result<Self> {
         let start = Instant::now();
         let library = &shared.library;
-        let lowered = lower(shared.name(), graph, options, &|op| support(library, op))?;
+        let lowered = lower(shared.id(), graph, options, &|op| support(library, op))?;
         let graph = lowered.graph;
         let in_place = |op: &OpDesc<'_>| library.in_place(op);
         let memory = plan_memory(
@@ -132,7 +132,7 @@ impl<L: OpLibrary> Program<L> {
             index += 1;
             if let Op::Constant(literal) = &node.op {
                 if let Place::Constant(offset) = self.places[node.outputs[0].index()] {
-                    let region = whole(&self.constants, 0, self.shared.name())?;
+                    let region = whole(&self.constants, 0, self.shared.id())?;
                     let bytes = literal.to_bytes();
                     self.shared.library.write(Region { offset, bytes: bytes.len(), ..region }, &bytes)?;
                 }
@@ -143,7 +143,7 @@ impl<L: OpLibrary> Program<L> {
             }
             let planned = graph.describe(node, |desc| {
                 self.shared.library.query(desc).map_err(|why| Error::Unsupported {
-                    device: self.shared.name().to_string(),
+                    device: self.shared.id().to_string(),
                     op: describe(desc),
                     path: node.path.to_string(),
                     why,
@@ -171,14 +171,14 @@ impl<L: OpLibrary> Program<L> {
     fn execute(&self, args: Vec<Arg>, mut trace: Option<&mut Vec<TraceEvent>>) -> Result<Vec<Buffer>> {
         let shared = &*self.shared;
         let start = Instant::now();
-        check_args(&self.graph, &args, shared.key, shared.name())?;
+        check_args(&self.graph, &args, shared.key, shared.id())?;
         let mut stream = shared.arena.lock().unwrap_or_else(PoisonError::into_inner);
         let need = self.arena_bytes + self.workspace_bytes;
         if stream.as_ref().is_none_or(|a| a.bytes() < need) {
             *stream = None;
             *stream = Some(shared.alloc(need, "the scratch of a run")?);
         }
-        let arena = stream.as_ref().and_then(|a| a.memory()).ok_or_else(|| vanished(shared.name()))?;
+        let arena = stream.as_ref().and_then(|a| a.memory()).ok_or_else(|| vanished(shared.id()))?;
         let results = self.new_outputs()?;
         let run = Run { program: self, args: &args, results: &results, arena };
         for item in &self.items {
@@ -221,7 +221,7 @@ impl<L: OpLibrary> Program<L> {
                     donated
                         .ok_or_else(|| Error::DonatedButHeld { name: self.graph.inputs()[i].name.clone() })?
                 }
-                (None, _) => return Err(vanished(shared.name())),
+                (None, _) => return Err(vanished(shared.id())),
             };
             buffers.push(Buffer::new(shared.key, self.graph.ty(o.value).clone(), Layout::DENSE, block));
         }
@@ -244,12 +244,12 @@ impl<'a, L: OpLibrary> Run<'a, L> {
         match self.program.places[v.index()] {
             Place::Input(i) => shared.region(self.args[i].buffer()).map(|r| Region { bytes, ..r }),
             Place::Output(i) => match &self.results[i] {
-                Some(block) => whole(block, bytes, shared.name()),
-                None => Err(vanished(shared.name())),
+                Some(block) => whole(block, bytes, shared.id()),
+                None => Err(vanished(shared.id())),
             },
             Place::Arena(offset) => Ok(Region { memory: self.arena, offset, bytes }),
             Place::Constant(offset) => {
-                whole(&self.program.constants, bytes, shared.name()).map(|r| Region { offset, ..r })
+                whole(&self.program.constants, bytes, shared.id()).map(|r| Region { offset, ..r })
             }
         }
     }
@@ -288,7 +288,7 @@ impl<'a, L: OpLibrary> Run<'a, L> {
             trace.push(TraceEvent {
                 name: step.op.op.name(),
                 path: step.path.to_string(),
-                place: self.program.shared.name().to_string(),
+                place: self.program.shared.id().to_string(),
                 start_us: at.as_secs_f64() * 1e6,
                 duration_us: (start.elapsed() - at).as_secs_f64() * 1e6,
             });

@@ -87,7 +87,7 @@ impl Lanes for Avx2 {
         fn less(a: F, b: F) -> F { _mm256_cmp_ps::<_CMP_LT_OQ> }
         fn equal(a: F, b: F) -> F { _mm256_cmp_ps::<_CMP_EQ_OQ> }
         fn bits(a: F) -> I { _mm256_castps_si256 }
-        fn from_bits(a: I) -> F { _mm256_castsi256_ps }
+        fn float_of_bits(a: I) -> F { _mm256_castsi256_ps }
         fn to_int(a: F) -> I { _mm256_cvtps_epi32 }
         fn to_float(a: I) -> F { _mm256_cvtepi32_ps }
         fn add_int(a: I, b: I) -> I { _mm256_add_epi32 }
@@ -168,7 +168,7 @@ impl Lanes for Avx2 {
             // SAFETY: the token proves the features.
             unsafe { _mm256_sub_epi32(n[i], half[i]) }
         });
-        let power = |n| self.from_bits(self.shift_left::<23>(self.add_int(n, self.splat_int(127))));
+        let power = |n| self.float_of_bits(self.shift_left::<23>(self.add_int(n, self.splat_int(127))));
         self.mul(self.mul(a, power(half)), power(rest))
     }
 }

@@ -63,7 +63,7 @@ impl Lanes for Avx512 {
         fn splat_int(x: i32) -> __m512i { _mm512_set1_epi32(x) }
         fn load_int(x: &[i32; WIDTH]) -> __m512i { _mm512_loadu_si512(x.as_ptr().cast()) }
         fn bits(a: __m512) -> __m512i { _mm512_castps_si512(a) }
-        fn from_bits(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
+        fn float_of_bits(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
         fn to_int(a: __m512) -> __m512i { _mm512_cvtps_epi32(a) }
         fn to_float(a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
         fn add_int(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }

@@ -165,7 +165,7 @@ impl Lanes for Portable {
         a.map(|x| x.to_bits() as i32)
     }
     #[inline(always)]
-    fn from_bits(self, a: I) -> F {
+    fn float_of_bits(self, a: I) -> F {
         a.map(|x| f32::from_bits(x as u32))
     }
     #[inline(always)]

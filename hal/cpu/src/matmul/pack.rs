@@ -191,7 +191,7 @@ pub(super) unsafe fn decode_units(
 #[inline(always)]
 pub(super) unsafe fn store_units<L: DotLanes>(l: L, v: L::I, to: *mut u8) {
     // SAFETY: the caller promises the bytes and their alignment.
-    l.store(l.from_bits(v), unsafe { &mut *to.cast::<[f32; WIDTH]>() });
+    l.store(l.float_of_bits(v), unsafe { &mut *to.cast::<[f32; WIDTH]>() });
 }
 
 /// Writes `row` to `to` as `dtype`, rounding to nearest even.

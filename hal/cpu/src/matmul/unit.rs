@@ -90,7 +90,7 @@ impl DotLanes for Avx2 {
     #[inline(always)]
     fn lookup(self, table: [__m256; 2], index: [__m256i; 2]) -> [__m256; 2] {
         // A register holds half of the table: look both halves up, then choose by the index's bit 3.
-        let upper = self.from_bits(self.shift_left::<28>(index));
+        let upper = self.float_of_bits(self.shift_left::<28>(index));
         // SAFETY: the token proves the features.
         let [low, high] = unsafe {
             table.map(|half| {
@@ -186,7 +186,7 @@ impl<L: Lanes> Unit<L> for Single {
     const ELEMENTS: usize = 1;
     #[inline(always)]
     fn mac(self, l: L, acc: L::F, a: L::I, b: L::I) -> L::F {
-        l.fma(l.from_bits(a), l.from_bits(b), acc)
+        l.fma(l.float_of_bits(a), l.float_of_bits(b), acc)
     }
 }
 
@@ -199,8 +199,8 @@ impl<L: Lanes> Unit<L> for Pair {
     #[inline(always)]
     fn mac(self, l: L, acc: L::F, a: L::I, b: L::I) -> L::F {
         let high = l.splat_int(0xffff_0000u32 as i32);
-        let acc = l.fma(l.from_bits(l.and(a, high)), l.from_bits(l.and(b, high)), acc);
-        l.fma(l.from_bits(l.shift_left::<16>(a)), l.from_bits(l.shift_left::<16>(b)), acc)
+        let acc = l.fma(l.float_of_bits(l.and(a, high)), l.float_of_bits(l.and(b, high)), acc);
+        l.fma(l.float_of_bits(l.shift_left::<16>(a)), l.float_of_bits(l.shift_left::<16>(b)), acc)
     }
 }
 

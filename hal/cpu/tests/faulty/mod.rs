@@ -7,8 +7,8 @@ use std::time::Duration;
 use percept_graph::reference::{ExactTensor, evaluate_exact};
 use percept_graph::{Binary, Composite, DType, Graph, HostTensor, Op, OpDesc, ReduceKind, TensorType};
 use percept_hal::{
-    Arg, Buffer, CompileOptions, CompileReport, Device, DeviceInfo, DeviceKey, Error, Executable, Layout,
-    MemoryUse, Pending, Result, Support, TraceEvent,
+    Arg, Buffer, CompileOptions, CompileReport, Device, DeviceInfo, DeviceKey, Error, Executable, MemoryUse,
+    Pending, Result, Support, TraceEvent,
 };
 
 /// What is wrong with a [`FaultyDevice`].
