@@ -31,15 +31,16 @@ pub(crate) fn word(dtype: DType) -> &'static str {
     }
 }
 
-/// Bytes of a tensor in device storage.
+/// Bytes of a tensor in device storage; saturates, so that a hostile shape fails the size check after it.
 pub fn storage_bytes(dtype: DType, elements: usize) -> u64 {
     let elements = elements as u64;
     match dtype {
         DType::F16 | DType::BF16 => elements.div_ceil(2) * 4,
         q if q.is_quantized() => {
-            (elements / q.block_len() as u64 * q.block_bytes() as u64).next_multiple_of(4)
+            let bytes = (elements / q.block_len() as u64).saturating_mul(q.block_bytes() as u64);
+            bytes.div_ceil(4).saturating_mul(4)
         }
-        _ => elements * 4,
+        _ => elements.saturating_mul(4),
     }
 }
 

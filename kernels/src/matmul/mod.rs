@@ -7,11 +7,12 @@
 mod operand;
 mod tile;
 
-use percept_graph::{Activation, DType, DotSpec, OpDesc, TensorType};
+use percept_graph::{Activation, DType, DotSpec, Literal, OpDesc, TensorType};
 
 use crate::caps::Caps;
 use crate::elementwise::{Operand, Region};
 use crate::geometry::{Views, count, strides};
+use crate::movement;
 use crate::program::{Program, Slot, Unsupported};
 use crate::storage::{per_word, storage_bytes};
 
@@ -46,6 +47,10 @@ pub(crate) fn dot(desc: &OpDesc<'_>, spec: &DotSpec, caps: &Caps) -> Result<Prog
     let y = &desc.outputs[0];
     if count(&y.dims)? == 0 {
         return Ok(program);
+    }
+    if count(&desc.inputs[0].dims)? == 0 {
+        // Sums of no terms: there is nothing to bind.
+        return movement::constant(&Literal::splat(y.clone(), 0.0), caps);
     }
     let a = side(&mut program, 0, &desc.inputs[0], &spec.lhs_batch, &spec.lhs_contract, caps)?;
     let b = side(&mut program, 1, &desc.inputs[1], &spec.rhs_batch, &spec.rhs_contract, caps)?;
@@ -108,6 +113,9 @@ pub(crate) fn linear(
         return Ok(program);
     }
     let (n, k) = (w.dims[0], w.dims[1]);
+    if k == 0 {
+        return Err(Unsupported::new("sums of no terms have no operands to bind"));
+    }
     let m = count(&y.dims)? / n;
     count(&w.dims)?;
     count(&x.dims)?;
@@ -129,6 +137,9 @@ pub(crate) fn quantized(desc: &OpDesc<'_>, transposed: bool, caps: &Caps) -> Res
         return Ok(program);
     }
     let (n, k) = (w.dims[0], w.dims[1]);
+    if n == 0 {
+        return Err(Unsupported::new("sums of no terms have no operands to bind"));
+    }
     let m = count(&y.dims)? / k;
     count(&w.dims)?;
     let a = Matrix::dense(Slot::Input(0), g.dtype, 1, m, n);
