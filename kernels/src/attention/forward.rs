@@ -107,11 +107,11 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize) {
         for j in 0..KEYS {
             let _ = writeln!(
                 softmax,
-                "        if block + {j}u < end && {} {{\n            s{i}_{j} = {};\n            \
-                 poisoned{i} = poisoned{i} || is_nan(s{i}_{j}) || s{i}_{j} > 3.4e38;\n            \
-                 next{i} = max(next{i}, s{i}_{j});\n        }} else {{\n            s{i}_{j} = -infinity();\n        }}",
-                mask::call(i, j),
-                mask::score(spec, &format!("s{i}_{j}"))
+                "        s{i}_{j} = select(nothing, {}, block + {j}u < end && {});\n        \
+                 poisoned{i} = poisoned{i} || is_nan(s{i}_{j}) || s{i}_{j} > 3.4e38;\n        \
+                 next{i} = max(next{i}, s{i}_{j});",
+                mask::score(spec, &format!("s{i}_{j}")),
+                mask::call(i, j)
             );
         }
         let _ = writeln!(softmax, "        let shrink{i} = exp_fast(top{i} - next{i});");

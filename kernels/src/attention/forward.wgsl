@@ -25,6 +25,7 @@ $QUERY_SETUP
     for (var x = 0u; x < p.e; x++) {
 $CLEAR
     }
+    let nothing = -infinity();
     var start = 0u;
     var end = live;
 $RANGE
