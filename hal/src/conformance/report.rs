@@ -83,7 +83,7 @@ impl Report {
         all
     }
 
-    /// The JSON document of DESIGN.md section 7.
+    /// One JSON document: counts, rungs, the operations to write next, and every outcome.
     pub fn to_json(&self) -> Value {
         let all = self.counts(None);
         let level = |l: Level| {
