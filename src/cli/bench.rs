@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::failure::write_file;
-use super::values::example;
+use super::values::{check_sizes, example};
 
 #[derive(Subcommand)]
 pub enum Bench {
@@ -198,6 +198,7 @@ pub fn time(
     options: &CompileOptions,
     (runs, seconds): (usize, f64),
 ) -> Result<(Timing, Box<dyn Executable>, Vec<Buffer>), Failure> {
+    check_sizes(graph, device)?;
     let executable = device.compile(graph, options)?;
     let mut buffers: Vec<Buffer> = Vec::new();
     for (i, input) in graph.inputs().iter().enumerate() {

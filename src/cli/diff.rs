@@ -9,7 +9,7 @@ use percept::hal::{Arg, CompileOptions, Device, chrome_trace};
 
 use super::Failure;
 use super::failure::{read_text, write_file};
-use super::values::{example, numbers};
+use super::values::{check_sizes, example, numbers};
 
 #[derive(Args)]
 pub struct Diff {
@@ -41,6 +41,7 @@ impl Diff {
         })?;
         let registry = percept::registry();
         let (cpu, device) = (registry.open("cpu")?, registry.open(&self.id)?);
+        check_sizes(&graph, &*device)?;
         let mut known: Vec<Option<Vec<u8>>> = vec![None; graph.values().len()];
         for (i, input) in graph.inputs().iter().enumerate() {
             known[input.value.index()] = Some(example(graph.ty(input.value), self.seed + i as u64 + 1));

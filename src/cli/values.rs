@@ -1,6 +1,22 @@
 //! Input values for commands that run a graph nobody gave data for.
 
-use percept::graph::{DType, TensorType, encode};
+use percept::graph::{DType, Graph, TensorType, encode};
+use percept::hal::{Device, Error};
+
+/// An error when an input of a graph is larger than a buffer of the device, before its values are made.
+pub fn check_sizes(graph: &Graph, device: &dyn Device) -> Result<(), Error> {
+    let info = device.info();
+    let bytes = |v: percept::graph::ValueId| graph.ty(v).bytes() as u64;
+    match graph.inputs().iter().find(|i| bytes(i.value) > info.max_buffer_bytes) {
+        None => Ok(()),
+        Some(input) => Err(Error::OutOfMemory {
+            device: info.id.clone(),
+            what: format!("input '{}', {}", input.name, graph.ty(input.value)),
+            bytes: bytes(input.value),
+            why: format!("a buffer holds at most {}", info.max_buffer_bytes),
+        }),
+    }
+}
 
 /// Seeded values of a type: floats between -1 and 1, integers 0 to 3, quantized blocks with small scales.
 pub fn example(ty: &TensorType, seed: u64) -> Vec<u8> {
