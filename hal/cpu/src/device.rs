@@ -59,6 +59,14 @@ impl Backend for CpuBackend {
     }
 }
 
+/// Bytes of memory the machine has, where the system says so in the way Linux does.
+fn physical_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 fn info() -> DeviceInfo {
     let set = match isa() {
         Isa::Portable(_) if cfg!(target_arch = "aarch64") => "neon",
@@ -68,6 +76,7 @@ fn info() -> DeviceInfo {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(_) => "avx512",
     };
+    let memory = physical_memory();
     DeviceInfo {
         id: ID.into(),
         name: format!("{} CPU", std::env::consts::ARCH),
@@ -76,8 +85,8 @@ fn info() -> DeviceInfo {
         software: true,
         dtypes: DType::ALL.to_vec(),
         features: vec![set.into()],
-        max_buffer_bytes: isize::MAX as u64,
-        memory_bytes: None,
+        max_buffer_bytes: memory.unwrap_or(isize::MAX as u64),
+        memory_bytes: memory,
     }
 }
 
