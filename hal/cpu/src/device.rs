@@ -69,7 +69,6 @@ fn physical_memory() -> Option<u64> {
 
 fn info() -> DeviceInfo {
     let set = match isa() {
-        Isa::Portable(_) if cfg!(target_arch = "aarch64") => "neon",
         Isa::Portable(_) => "portable",
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(_) => "avx2",
