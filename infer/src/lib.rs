@@ -1,0 +1,1 @@
+//! Generation: prefill, the KV cache, sampling and stop conditions.

@@ -1,0 +1,64 @@
+//! What a processor takes and makes.
+
+use std::collections::BTreeMap;
+
+use crate::audio::Waveform;
+use crate::error::Result;
+use crate::image::Image;
+use crate::message::Message;
+use crate::video::{Clip, Sampling};
+
+/// The numbers of an [`Array`].
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Values {
+    F32(Vec<f32>),
+    I64(Vec<i64>),
+}
+
+/// A dense array on the host, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Array {
+    /// Extents; their product is the number of values.
+    pub dims: Vec<usize>,
+    /// The numbers.
+    pub values: Values,
+}
+
+/// Decoded media of a prompt, each kind in the order in which the messages mention it.
+#[derive(Debug, Clone, Default)]
+pub struct Media {
+    /// Pictures.
+    pub images: Vec<Image>,
+    /// Sampled frames of videos.
+    pub videos: Vec<Clip>,
+    /// Sounds at the processor's rate.
+    pub audios: Vec<Waveform>,
+}
+
+/// What a model reads: arrays under the names that Hugging Face transformers gives them (`input_ids` i64[1,t],
+/// `pixel_values`, `image_grid_thw`, `input_features` ...), placeholders already repeated once per feature row.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// Arrays by name.
+    pub arrays: BTreeMap<String, Array>,
+}
+
+/// Turns messages and media into a model's inputs.
+pub trait Processor: Send + Sync {
+    /// Inputs of a conversation, rendered with the model's chat template and the generation prompt added.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, or they mention other media than were given.
+    fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs>;
+
+    /// How frames are picked from a video file before [`Processor::chat`] sees them; `None` when the model takes no video.
+    fn video_sampling(&self) -> Option<Sampling> {
+        None
+    }
+
+    /// Samples per second that the model hears; `None` when it takes no sound.
+    fn audio_rate(&self) -> Option<u32> {
+        None
+    }
+}

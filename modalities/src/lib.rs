@@ -1,0 +1,16 @@
+//! From bytes to tensors: text, image, video and audio, and the processors that put them into one token sequence.
+//!
+//! Nothing here knows a device or a model. A family puts its processor together from these parts.
+
+pub mod audio;
+pub mod image;
+pub mod text;
+pub mod video;
+
+mod error;
+mod inputs;
+mod message;
+
+pub use error::{Error, Result};
+pub use inputs::{Array, Inputs, Media, Processor, Values};
+pub use message::{Content, Message, Part};

@@ -1,0 +1,1 @@
+//! The unified transformer, checkpoints, and one file per model family.
