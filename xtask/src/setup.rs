@@ -1,11 +1,11 @@
-//! What the tests need from the system, and how each package manager installs it.
+//! What the build and the tests need from the system, and how each package manager installs it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::command::{Error, Line};
 
-/// Something the tests need that does not come with Rust.
+/// Something the build or the tests need that does not come with Rust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// `cargo fmt`.
@@ -16,6 +16,12 @@ pub enum Need {
     VulkanLoader,
     /// Any Vulkan driver; Mesa's software driver, lavapipe, where there is none.
     VulkanDriver,
+    /// `pkg-config`, which finds FFmpeg.
+    PkgConfig,
+    /// FFmpeg's libraries with their headers.
+    Ffmpeg,
+    /// libclang with clang's own headers, which read FFmpeg's.
+    Libclang,
 }
 
 impl Need {
@@ -23,7 +29,7 @@ impl Need {
         match self {
             Need::Rustfmt => Some("rustfmt"),
             Need::Clippy => Some("clippy"),
-            Need::VulkanLoader | Need::VulkanDriver => None,
+            _ => None,
         }
     }
 
@@ -35,6 +41,14 @@ impl Need {
             Need::VulkanDriver => {
                 "a Vulkan driver, such as Mesa's software driver lavapipe (lvp_icd.*.json; Debian's \
                  package is mesa-vulkan-drivers)"
+            }
+            Need::PkgConfig => "pkg-config",
+            Need::Ffmpeg => {
+                "FFmpeg 5.1 or newer with headers (libavcodec, libavformat, libavutil, libswscale, libswresample; \
+                 Debian's packages end in -dev), or FFMPEG_DIR set to where it is installed"
+            }
+            Need::Libclang => {
+                "libclang with headers (Debian's package is libclang-dev), or LIBCLANG_PATH set to its folder"
             }
         }
     }
@@ -61,6 +75,7 @@ impl Manager {
         (Manager::Brew, "brew"),
     ];
 
+    /// The packages of a need, separated by spaces.
     fn package(self, need: Need) -> Option<&'static str> {
         match (need, self) {
             (Need::VulkanLoader, Manager::Apt) => Some("libvulkan1"),
@@ -69,6 +84,18 @@ impl Manager {
             (Need::VulkanDriver, Manager::Apt | Manager::Dnf) => Some("mesa-vulkan-drivers"),
             (Need::VulkanDriver, Manager::Pacman) => Some("vulkan-swrast"),
             (Need::VulkanDriver, Manager::Brew) => Some("mesa"),
+            (Need::PkgConfig, Manager::Apt) => Some("pkg-config"),
+            (Need::PkgConfig, Manager::Dnf) => Some("pkgconf-pkg-config"),
+            (Need::PkgConfig, Manager::Pacman | Manager::Brew) => Some("pkgconf"),
+            (Need::Ffmpeg, Manager::Apt) => {
+                Some("libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libswresample-dev")
+            }
+            (Need::Ffmpeg, Manager::Dnf) => Some("ffmpeg-free-devel"),
+            (Need::Ffmpeg, Manager::Pacman | Manager::Brew) => Some("ffmpeg"),
+            (Need::Libclang, Manager::Apt) => Some("libclang-dev"),
+            (Need::Libclang, Manager::Dnf) => Some("clang-devel"),
+            (Need::Libclang, Manager::Pacman) => Some("clang"),
+            (Need::Libclang, Manager::Brew) => Some("llvm"),
             (Need::Rustfmt | Need::Clippy, _) => None,
         }
     }
@@ -115,6 +142,19 @@ impl System {
             }
             if vulkan_drivers(&driver_folders()).is_empty() {
                 missing.push(Need::VulkanDriver);
+            }
+            // Apple's command line tools, without which Rust links nothing there, bring libclang.
+            if !is_set("LIBCLANG_PATH") && !has_libclang(&llvm_folders(&library_folders())) {
+                missing.push(Need::Libclang);
+            }
+        }
+        if !is_set("FFMPEG_DIR") && !is_set("VCPKG_ROOT") {
+            if !answers("pkg-config", &["--version"]) {
+                missing.push(Need::PkgConfig);
+            }
+            let libraries = ["libavcodec", "libavformat", "libavutil", "libswscale", "libswresample"];
+            if !answers("pkg-config", &[&["--exists"][..], &libraries].concat()) {
+                missing.push(Need::Ffmpeg);
             }
         }
         let manager =
@@ -218,8 +258,28 @@ fn library_folders() -> Vec<PathBuf> {
     folders
 }
 
+/// Library folders, and those of the LLVM versions in them.
+fn llvm_folders(libraries: &[PathBuf]) -> Vec<PathBuf> {
+    let entries = libraries.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+    let versions = entries
+        .filter_map(|entry| entry.ok())
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("llvm"));
+    let mut folders: Vec<PathBuf> = versions.map(|entry| entry.path().join("lib")).collect();
+    folders.extend_from_slice(libraries);
+    folders
+}
+
+/// Whether libclang is there for programs to be built with: the name without a version comes with the headers.
+fn has_libclang(folders: &[PathBuf]) -> bool {
+    folders.iter().any(|folder| folder.join("libclang.so").exists())
+}
+
 fn brew_prefix() -> Option<PathBuf> {
     std::env::var_os("HOMEBREW_PREFIX").map(PathBuf::from)
+}
+
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some()
 }
 
 fn on_path(program: &str) -> bool {
@@ -266,6 +326,35 @@ mod tests {
             ["sudo pacman -Sy --needed --noconfirm vulkan-icd-loader vulkan-swrast"]
         );
         assert_eq!(lines(&VULKAN, Some(Manager::Brew), false), ["brew install vulkan-loader mesa"]);
+    }
+
+    #[test]
+    fn video_needs_the_same_of_every_package_manager() {
+        let video = [Need::PkgConfig, Need::Ffmpeg, Need::Libclang];
+        let last = |manager| lines(&video, Some(manager), true).pop().unwrap();
+        assert_eq!(
+            last(Manager::Apt),
+            "env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends pkg-config \
+             libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libswresample-dev libclang-dev"
+        );
+        assert_eq!(
+            last(Manager::Dnf),
+            "dnf install --assumeyes pkgconf-pkg-config ffmpeg-free-devel clang-devel"
+        );
+        assert_eq!(last(Manager::Pacman), "pacman -Sy --needed --noconfirm pkgconf ffmpeg clang");
+        assert_eq!(last(Manager::Brew), "brew install pkgconf ffmpeg llvm");
+    }
+
+    #[test]
+    fn libclang_counts_only_with_what_builds_need() {
+        let folder = tempfile::tempdir().unwrap();
+        let libraries = [folder.path().to_path_buf()];
+        let versioned = folder.path().join("llvm-14/lib");
+        std::fs::create_dir_all(&versioned).unwrap();
+        std::fs::write(versioned.join("libclang-14.so.1"), "").unwrap();
+        assert!(!has_libclang(&llvm_folders(&libraries)));
+        std::fs::write(versioned.join("libclang.so"), "").unwrap();
+        assert!(has_libclang(&llvm_folders(&libraries)));
     }
 
     #[test]
