@@ -1,1 +1,5 @@
 //! Text: tokenizers and chat templates.
+
+mod vocabulary;
+
+pub use vocabulary::{GgufVocabulary, TokenKind};
