@@ -1,1 +1,34 @@
 //! The unified transformer, checkpoints, and one file per model family.
+//!
+//! A family reads `config.json` into a [`Decoder`] of [`BlockSpec`]s and, where it has them, encoders; tracing those
+//! over [`Parameters`] gives graphs whose parameters are named as in the checkpoint. [`Weights`] brings these to a
+//! device. The generation engine sees a model as a [`CausalModel`].
+
+mod block;
+mod cache;
+mod causal;
+mod config;
+mod decoder;
+mod error;
+pub mod family;
+mod interim;
+pub mod names;
+mod parameters;
+mod rope;
+mod weights;
+
+/// Checkpoints.
+pub mod checkpoint {
+    pub use crate::interim::Checkpoint;
+}
+
+pub use block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, NormKind, QkNorm, Stack};
+pub use cache::Cache;
+pub use causal::{CausalModel, EncoderRun, Layout, input_ids};
+pub use config::Config;
+pub use decoder::{Decoder, StepShape};
+pub use error::{Error, Result};
+pub use family::{Model, open};
+pub use parameters::{Masters, Parameters, Stored, product};
+pub use rope::Rope;
+pub use weights::{Weights, uses};

@@ -1,0 +1,376 @@
+//! The transformer block that every tower and decoder is a stack of.
+//!
+//! Activations are f32 [b,t,hidden]. Norms, rotation, attention and the residual stream are computed in f32 whatever
+//! the weights' dtype, so whether a family casts before or after it multiplies by a norm's weight makes no difference.
+
+use percept_graph::{Activation, AttentionSpec, Composite, DType, Op, Tensor};
+
+use crate::cache::Cache;
+use crate::names::{AttentionNames, BlockNames};
+use crate::parameters::Parameters;
+
+/// What varies between the blocks of the families.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockSpec {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// The norms before attention, cross-attention and the MLP.
+    pub norm: Norm,
+    /// Norms also after attention and the MLP, before they are added.
+    pub sandwich: bool,
+    /// Self-attention.
+    pub attention: Attention,
+    /// Attention to another sequence, between self-attention and the MLP.
+    pub cross: Option<Attention>,
+    /// The MLP.
+    pub mlp: Mlp,
+    /// What attention and the MLP add is multiplied by a vector first.
+    pub layer_scale: bool,
+    /// Parameter names.
+    pub names: BlockNames,
+}
+
+/// A norm over the last dimension.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Norm {
+    /// Which.
+    pub kind: NormKind,
+    /// Added to the mean square or the variance.
+    pub eps: f32,
+}
+
+/// Kinds of norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// Layer norm with weight and bias.
+    Layer,
+    /// Root mean square.
+    Rms {
+        /// The weight is stored less one.
+        unit_offset: bool,
+    },
+}
+
+/// Attention of one block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Features of a head; `heads * head_dim` need not be the hidden width.
+    pub head_dim: usize,
+    /// Queries, keys and values come from one matrix.
+    pub fused: bool,
+    /// Which projections have a bias.
+    pub bias: Biases,
+    /// Norms of queries and keys, before they are rotated.
+    pub qk_norm: QkNorm,
+    /// Multiplies the scores.
+    pub scale: f32,
+    /// Scores become cap * tanh(score / cap).
+    pub soft_cap: Option<f32>,
+    /// A query sees keys up to its own position, and all of its own image where [`Context::blocks`] says so.
+    pub causal: bool,
+    /// Distance at which keys stop being seen.
+    pub window: Option<usize>,
+    /// Index into [`Context::segments`]: queries see keys of their own segment only.
+    pub segments: Option<usize>,
+    /// Index into [`Context::angles`] of its rotation.
+    pub rope: Option<usize>,
+}
+
+/// Which projections of an attention have a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct Biases {
+    pub q: bool,
+    pub k: bool,
+    pub v: bool,
+    pub out: bool,
+}
+
+impl Biases {
+    /// Every projection has one, or none.
+    pub const fn all(there: bool) -> Self {
+        Self { q: there, k: there, v: there, out: there }
+    }
+}
+
+/// Norms of queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum QkNorm {
+    /// None.
+    None,
+    /// Over each head's features, one weight [head_dim] for all heads.
+    PerHead(Norm),
+    /// Over all heads' features together.
+    Full(Norm),
+}
+
+/// The MLP of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mlp {
+    /// Hidden width.
+    pub width: usize,
+    /// The activation.
+    pub activation: Activation,
+    /// act(gate) * up instead of act(up).
+    pub gated: bool,
+    /// The projections have biases.
+    pub bias: bool,
+}
+
+/// What all blocks of a stack share in one run.
+#[derive(Default)]
+pub struct Context<'a> {
+    /// Cosines and sines f32[b,t,pairs] of each rotation that blocks name.
+    pub angles: Vec<[Tensor; 2]>,
+    /// Segment numbers i32[b,t] of each division that blocks name.
+    pub segments: Vec<Tensor>,
+    /// Block numbers of queries i32[b,t] and keys i32[b,s]: within a non-negative block causal attention sees both ways.
+    pub blocks: Option<[Tensor; 2]>,
+    /// Keys and values of earlier steps.
+    pub cache: Option<&'a Cache>,
+    /// Keys and values [b,h,s,d] of cross-attention, one pair a layer; see [`BlockSpec::cross_keys`].
+    pub cross: Vec<[Tensor; 2]>,
+}
+
+impl Norm {
+    /// A layer norm.
+    pub const fn layer(eps: f32) -> Self {
+        Self { kind: NormKind::Layer, eps }
+    }
+
+    /// A root-mean-square norm.
+    pub const fn rms(eps: f32) -> Self {
+        Self { kind: NormKind::Rms { unit_offset: false }, eps }
+    }
+
+    /// Normalize by the parameters `{name}.weight` and, in a layer norm, `{name}.bias`.
+    pub fn trace(&self, p: &Parameters, name: &str, x: &Tensor) -> Tensor {
+        let width = [x.dim(x.rank().saturating_sub(1))];
+        let weight = p.get(&format!("{name}.weight"), width);
+        match self.kind {
+            NormKind::Layer => x.layer_norm(&weight, &p.get(&format!("{name}.bias"), width), self.eps),
+            NormKind::Rms { unit_offset } => {
+                let norm = Composite::RmsNorm { eps: self.eps, unit_offset };
+                x.trace().op(Op::Composite(norm), &[x, &weight])
+            }
+        }
+    }
+}
+
+impl Attention {
+    /// Causal or full self-attention with as many key heads as query heads, no biases and the usual scale.
+    pub fn plain(heads: usize, head_dim: usize, causal: bool) -> Self {
+        Self {
+            heads,
+            kv_heads: heads,
+            head_dim,
+            fused: false,
+            bias: Biases::default(),
+            qk_norm: QkNorm::None,
+            scale: (head_dim as f64).powf(-0.5) as f32,
+            soft_cap: None,
+            causal,
+            window: None,
+            segments: None,
+            rope: None,
+        }
+    }
+
+    /// The type of one layer's cached keys or values for one sequence.
+    pub fn cache_dims(&self, batch: usize, capacity: usize) -> [usize; 4] {
+        [batch, self.kv_heads, capacity, self.head_dim]
+    }
+
+    /// Self-attention of normalized x [b,t,hidden], projected back to `hidden`.
+    fn itself(
+        &self,
+        p: &Parameters,
+        (path, names): (&str, &AttentionNames),
+        layer: usize,
+        x: &Tensor,
+        cx: &Context,
+    ) -> Tensor {
+        let widths = [self.heads, self.kv_heads, self.kv_heads].map(|h| h * self.head_dim);
+        let [q, k, v] = if self.fused {
+            let all = p.linear(x, &join(path, names.fused), widths.iter().sum(), self.bias.q, None);
+            let mut start = 0;
+            widths.map(|w| {
+                start += w;
+                all.narrow(2, start - w, start)
+            })
+        } else {
+            let parts = [(names.q, self.bias.q), (names.k, self.bias.k), (names.v, self.bias.v)];
+            let [q, k, v] = parts;
+            [(q, widths[0]), (k, widths[1]), (v, widths[2])]
+                .map(|((name, bias), width)| p.linear(x, &join(path, name), width, bias, None))
+        };
+        let q = self.turned(p, &join(path, names.q_norm), &q, self.heads, cx);
+        let k = self.turned(p, &join(path, names.k_norm), &k, self.kv_heads, cx);
+        let v = self.split(&v, self.kv_heads);
+        let mut spec = AttentionSpec {
+            causal: self.causal,
+            window: self.window,
+            soft_cap: self.soft_cap,
+            ..AttentionSpec::full(self.scale)
+        };
+        let mut optional: Vec<&Tensor> = Vec::new();
+        if let Some(segments) = self.segments.and_then(|i| cx.segments.get(i)) {
+            spec.segments = true;
+            optional.extend([segments, segments]);
+        }
+        if let (true, Some([queries, keys])) = (self.causal, &cx.blocks) {
+            spec.blocks = true;
+            optional.extend([queries, keys]);
+        }
+        let out = match cx.cache {
+            Some(cache) => {
+                let [k, v] = cache.append(layer, &k, &v);
+                (spec.offset, spec.kv_len) = (true, true);
+                optional.extend([cache.position(), cache.length()]);
+                let half = k.dtype();
+                q.cast(half).attention(&k, &v, &optional, spec).cast(DType::F32)
+            }
+            None => q.attention(&k, &v, &optional, spec),
+        };
+        self.project(p, &join(path, names.out), x, &out)
+    }
+
+    /// Attention of normalized x to the keys and values of another sequence.
+    fn across(
+        &self,
+        p: &Parameters,
+        (path, names): (&str, &AttentionNames),
+        x: &Tensor,
+        [k, v]: &[Tensor; 2],
+    ) -> Tensor {
+        let q = p.linear(x, &join(path, names.q), self.heads * self.head_dim, self.bias.q, None);
+        let out = self.split(&q, self.heads).attention(k, v, &[], AttentionSpec::full(self.scale));
+        self.project(p, &join(path, names.out), x, &out)
+    }
+
+    /// Keys and values [b,h,s,d] of another sequence.
+    fn keys_values(
+        &self,
+        p: &Parameters,
+        (path, names): (&str, &AttentionNames),
+        memory: &Tensor,
+    ) -> [Tensor; 2] {
+        let width = self.kv_heads * self.head_dim;
+        [(names.k, self.bias.k), (names.v, self.bias.v)].map(|(name, bias)| {
+            self.split(&p.linear(memory, &join(path, name), width, bias, None), self.kv_heads)
+        })
+    }
+
+    /// [b,t,h d] as [b,h,t,d].
+    fn split(&self, x: &Tensor, heads: usize) -> Tensor {
+        x.reshape([x.dim(0), x.dim(1), heads, self.head_dim]).transpose([0, 2, 1, 3])
+    }
+
+    /// Queries or keys as heads, normalized and rotated.
+    fn turned(&self, p: &Parameters, norm_name: &str, x: &Tensor, heads: usize, cx: &Context) -> Tensor {
+        let x = match self.qk_norm {
+            QkNorm::Full(norm) => self.split(&norm.trace(p, norm_name, x), heads),
+            QkNorm::PerHead(norm) => {
+                let by_head = x.reshape([x.dim(0), x.dim(1), heads, self.head_dim]);
+                norm.trace(p, norm_name, &by_head).transpose([0, 2, 1, 3])
+            }
+            QkNorm::None => self.split(x, heads),
+        };
+        match self.rope.and_then(|i| cx.angles.get(i)) {
+            Some([cos, sin]) => x.rope(cos, sin, false),
+            None => x,
+        }
+    }
+
+    fn project(&self, p: &Parameters, name: &str, x: &Tensor, out: &Tensor) -> Tensor {
+        let joined = out.transpose([0, 2, 1, 3]).reshape([x.dim(0), x.dim(1), self.heads * self.head_dim]);
+        p.linear(&joined, name, x.dim(2), self.bias.out, None)
+    }
+}
+
+impl Mlp {
+    fn trace(&self, p: &Parameters, path: &str, names: &BlockNames, x: &Tensor) -> Tensor {
+        let up = join(path, names.up);
+        let inner = if self.gated {
+            let gate = p.linear(x, &join(path, names.gate), self.width, self.bias, None);
+            gate.gated(self.activation, &p.linear(x, &up, self.width, self.bias, None))
+        } else {
+            p.linear(x, &up, self.width, self.bias, Some(self.activation))
+        };
+        p.linear(&inner, &join(path, names.down), x.dim(2), self.bias, None)
+    }
+}
+
+impl BlockSpec {
+    /// Block number `layer` of its stack on x f32[b,t,hidden], with parameters below `path`.
+    pub fn trace(&self, p: &Parameters, path: &str, layer: usize, x: &Tensor, cx: &Context) -> Tensor {
+        let _scope = p.trace().scope(path);
+        let names = &self.names;
+        let scaled = |y: Tensor, name: &str| match self.layer_scale {
+            true => y * p.get(&join(path, name), [self.hidden]),
+            false => y,
+        };
+        let after = |y: Tensor, name: &str| match self.sandwich {
+            true => self.norm.trace(p, &join(path, name), &y),
+            false => y,
+        };
+        let normed = self.norm.trace(p, &join(path, names.attention_norm), x);
+        let y = self.attention.itself(p, (path, &names.attention), layer, &normed, cx);
+        let mut x = x + scaled(after(y, names.attention_out_norm), names.attention_scale);
+        if let (Some(cross), Some(pair)) = (&self.cross, cx.cross.get(layer)) {
+            let normed = self.norm.trace(p, &join(path, names.cross_norm), &x);
+            x = x + cross.across(p, (path, &names.cross), &normed, pair);
+        }
+        let normed = self.norm.trace(p, &join(path, names.mlp_norm), &x);
+        let y = self.mlp.trace(p, path, names, &normed);
+        x + scaled(after(y, names.mlp_out_norm), names.mlp_scale)
+    }
+}
+
+impl BlockSpec {
+    /// Keys and values [b,h,s,d] of another sequence f32[b,s,width] for [`Context::cross`]; `None` without
+    /// cross-attention.
+    pub fn cross_keys(&self, p: &Parameters, path: &str, memory: &Tensor) -> Option<[Tensor; 2]> {
+        let _scope = p.trace().scope(path);
+        self.cross.as_ref().map(|cross| cross.keys_values(p, (path, &self.names.cross), memory))
+    }
+}
+
+/// A name below a prefix.
+pub(crate) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_string() } else { format!("{path}.{name}") }
+}
+
+/// Blocks one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stack {
+    /// The blocks' common prefix: block i has its parameters below `{prefix}.{i}`.
+    pub prefix: String,
+    /// The blocks.
+    pub blocks: Vec<BlockSpec>,
+}
+
+impl Stack {
+    /// All blocks on x f32[b,t,hidden].
+    pub fn trace(&self, p: &Parameters, x: &Tensor, cx: &Context) -> Tensor {
+        self.trace_each(p, x, cx, |_, x| x)
+    }
+
+    /// All blocks, handing each one's result to `after`, whose answer goes into the next.
+    pub fn trace_each(
+        &self,
+        p: &Parameters,
+        x: &Tensor,
+        cx: &Context,
+        mut after: impl FnMut(usize, Tensor) -> Tensor,
+    ) -> Tensor {
+        let block = |x: Tensor, (i, block): (usize, &BlockSpec)| {
+            after(i, block.trace(p, &format!("{}.{i}", self.prefix), i, &x, cx))
+        };
+        self.blocks.iter().enumerate().fold(x.clone(), block)
+    }
+}

@@ -1,0 +1,69 @@
+//! Errors of checkpoints and models.
+
+use percept_graph::TensorType;
+
+/// What is wrong with a checkpoint, a model or what it was given. Every message says what, where, and what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// A model cannot be traced as its configuration says.
+    #[error(transparent)]
+    Graph(#[from] percept_graph::GraphError),
+    /// A device failed.
+    #[error(transparent)]
+    Device(#[from] percept_hal::Error),
+    /// A prompt or its media could not be prepared.
+    #[error(transparent)]
+    Media(#[from] percept_modalities::Error),
+    /// A file or stream could not be read.
+    #[error("{file} cannot be read: {why}")]
+    Read {
+        /// The file.
+        file: String,
+        /// The system's words.
+        why: String,
+    },
+    /// A file does not hold what it should.
+    #[error("{file}: {why}")]
+    Content {
+        /// The file.
+        file: String,
+        /// What is wrong, where, and what to do.
+        why: String,
+    },
+    /// No family has this name.
+    #[error("model type '{model_type}' is not known; known: {known}")]
+    UnknownFamily {
+        /// What `config.json` says.
+        model_type: String,
+        /// The families there are.
+        known: String,
+    },
+    /// A parameter that the model needs is not in the checkpoint.
+    #[error("the checkpoint has no tensor '{name}'{}", near(nearest))]
+    MissingTensor {
+        /// The parameter.
+        name: String,
+        /// Names in the checkpoint that are like it.
+        nearest: Vec<String>,
+    },
+    /// A parameter has another shape than the configuration says.
+    #[error("tensor '{name}' is {found} in the checkpoint, the configuration says {expected:?}")]
+    TensorShape {
+        /// The parameter.
+        name: String,
+        /// Its type in the file.
+        found: TensorType,
+        /// The extents that follow from the configuration.
+        expected: Vec<usize>,
+    },
+    /// The model and its inputs do not fit each other.
+    #[error("{0}")]
+    Inputs(String),
+}
+
+fn near(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("; like it are: {}", names.join(", ")) }
+}
+
+/// Result of this crate's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

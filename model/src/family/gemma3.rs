@@ -1,0 +1,82 @@
+//! Gemma 3: norms before and after attention and the MLP, norms of queries and keys, scaled embeddings, and layers that
+//! slide over a window with a rotation of their own between layers that see everything.
+
+use serde_json::{Value, json};
+
+use crate::block::{Biases, NormKind, QkNorm};
+use crate::config::Config;
+use crate::decoder::Decoder;
+use crate::error::Result;
+use crate::family::Place;
+use crate::family::llama::{rotary, slides};
+use crate::names;
+use crate::rope::Rope;
+
+/// Index of the rotation of layers that see everything; sliding layers have the other.
+const FULL: usize = 0;
+/// Index of the rotation of sliding layers.
+const SLIDING: usize = 1;
+
+/// A Gemma 3 decoder.
+///
+/// # Errors
+/// When a value is missing or impossible.
+pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
+    let c = c.over(json!({
+        "vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh", "max_position_embeddings": 131072, "rms_norm_eps": 1e-6,
+        "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
+    }));
+    // Its two rotations have a shape of their own and are read below.
+    let plain = c.without(&["rope_parameters", "rope_scaling"]);
+    let mut d = rotary(&plain, place, 1e6)?;
+    let head_dim = c.positive("head_dim")?;
+    d.ropes = ropes(&c, head_dim)?;
+    d.embedding_scale = Some((d.hidden as f64).sqrt() as f32);
+    d.norm.kind = NormKind::Rms { unit_offset: true };
+    d.logit_cap = c.maybe_f64("final_logit_softcapping")?.map(|cap| cap as f32);
+    let bias = c.flag("attention_bias")?;
+    let soft_cap = c.maybe_f64("attn_logit_softcapping")?.map(|cap| cap as f32);
+    let scale = c.f64("query_pre_attn_scalar")?.powf(-0.5) as f32;
+    let window = c.positive("sliding_window")?;
+    let pattern =
+        c.maybe_usize("_sliding_window_pattern")?.unwrap_or(c.usize("sliding_window_pattern")?).max(1);
+    let both_ways = c.flag("use_bidirectional_attention")?;
+    for (i, block) in d.stack.blocks.iter_mut().enumerate() {
+        block.names = names::GEMMA;
+        block.sandwich = true;
+        block.norm = d.norm;
+        let attention = &mut block.attention;
+        attention.bias = Biases::all(bias);
+        attention.qk_norm = QkNorm::PerHead(d.norm);
+        (attention.scale, attention.soft_cap) = (scale, soft_cap);
+        attention.causal = !both_ways;
+        if slides(&c, i).unwrap_or((i + 1) % pattern > 0) {
+            // A window that reaches both ways is given by its whole width.
+            attention.window = Some(if both_ways { window / 2 + 1 } else { window });
+            attention.rope = Some(SLIDING);
+        } else {
+            attention.rope = Some(FULL);
+        }
+    }
+    Ok(d)
+}
+
+/// The rotations of full and sliding layers: nested under the kind of layer, or `rope_theta` with `rope_scaling` for
+/// full layers and `rope_local_base_freq` for the others.
+fn ropes(c: &Config, head_dim: usize) -> Result<Vec<Rope>> {
+    let none = json!({});
+    let nested = c.get("rope_parameters").filter(|p| p.get("full_attention").is_some());
+    let (full, sliding) = match nested {
+        Some(p) => (p.get("full_attention"), p.get("sliding_attention").filter(|s| !s.is_null())),
+        None => (c.any(&["rope_scaling", "rope_parameters"]), None),
+    };
+    let local = c.maybe_f64("rope_local_base_freq")?.unwrap_or(10_000.0);
+    let global = c.maybe_f64("rope_theta")?.unwrap_or(1e6);
+    let read = |p: Option<&Value>, theta| Rope::from_parameters(c, p.unwrap_or(&none), head_dim, theta);
+    let mut ropes = vec![Rope::new(head_dim, global); 2];
+    ropes[FULL] = read(full, global)?;
+    ropes[SLIDING] = read(sliding, local)?;
+    Ok(ropes)
+}

@@ -1,0 +1,87 @@
+//! The families, one file each.
+
+mod gemma3;
+mod llama;
+mod qwen2;
+mod qwen3;
+
+use std::sync::Arc;
+
+use percept_graph::DType;
+use serde_json::Value;
+
+use crate::causal::CausalModel;
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::decoder::Decoder;
+use crate::error::{Error, Result};
+use crate::weights::Weights;
+
+/// A model by what it does.
+pub enum Model {
+    /// Continues a sequence.
+    Causal(Box<dyn CausalModel>),
+}
+
+/// Opens a checkpoint of a family.
+type Open = fn(&Config, Weights) -> Result<Model>;
+
+/// Every family by its `model_type`.
+const FAMILIES: &[(&str, Open)] = &[];
+
+/// Reads a decoder's configuration.
+type ReadDecoder = fn(&Config, &Place) -> Result<Decoder>;
+
+/// Every decoder by its `model_type`, alone or as the text part of another family.
+const DECODERS: &[(&str, ReadDecoder)] = &[
+    ("gemma3_text", gemma3::decoder),
+    ("llama", llama::decoder),
+    ("mistral", llama::mistral),
+    ("qwen2", qwen2::decoder),
+    ("qwen3", qwen3::decoder),
+];
+
+/// The model of a checkpoint, with its matrices in `dtype`, or in the file's own when it is `None`.
+///
+/// # Errors
+/// When the family is unknown (naming those that are known), or the configuration and the tensors do not fit.
+pub fn open(checkpoint: Arc<Checkpoint>, dtype: Option<DType>) -> Result<Model> {
+    let config = Config::new("config.json", checkpoint.config(), Value::Null)?;
+    let model_type = config.text("model_type")?;
+    let found = FAMILIES.iter().find(|f| f.0 == model_type).ok_or_else(|| unknown(model_type, FAMILIES))?;
+    found.1(&config, Weights::new(checkpoint, dtype)?)
+}
+
+/// The decoder that a configuration describes by its `model_type`, with its parameters at `place`.
+///
+/// # Errors
+/// When no decoder has this type, or a value is missing or impossible.
+pub fn decoder(config: &Config, place: &Place) -> Result<Decoder> {
+    let model_type = config.text("model_type")?;
+    let found = DECODERS.iter().find(|f| f.0 == model_type).ok_or_else(|| unknown(model_type, DECODERS))?;
+    found.1(config, place)
+}
+
+fn unknown<T>(model_type: &str, table: &[(&str, T)]) -> Error {
+    let known: Vec<&str> = table.iter().map(|f| f.0).collect();
+    Error::UnknownFamily { model_type: model_type.to_string(), known: known.join(", ") }
+}
+
+/// Where a decoder's parameters stand in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Prefix of `embed_tokens`, `layers` and `norm`, with its dot.
+    pub model: String,
+    /// The head's matrix.
+    pub head: String,
+}
+
+impl Place {
+    /// The first of several prefixes that holds a table, and the first head that is in the file. Without one the table
+    /// is the head: what the file holds decides, because `tie_word_embeddings` may disagree with itself.
+    pub fn find(weights: &Weights, models: &[&str], heads: &[&str]) -> Self {
+        let model = weights.prefix(models, "embed_tokens.weight").to_string();
+        let head = heads.iter().find(|h| weights.has(h)).map(|h| h.to_string());
+        Self { head: head.unwrap_or_else(|| format!("{model}embed_tokens.weight")), model }
+    }
+}

@@ -1,0 +1,136 @@
+//! What the parameters of a block are called on disk.
+
+/// Names of an attention's projections and norms, below the block's prefix and without `.weight`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct AttentionNames {
+    pub q: &'static str,
+    pub k: &'static str,
+    pub v: &'static str,
+    /// Queries, keys and values in one matrix, in this order of rows.
+    pub fused: &'static str,
+    pub out: &'static str,
+    pub q_norm: &'static str,
+    pub k_norm: &'static str,
+}
+
+/// Names of a block's parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockNames {
+    /// Before attention.
+    pub attention_norm: &'static str,
+    /// Self-attention.
+    pub attention: AttentionNames,
+    /// After attention, in blocks with sandwich norms.
+    pub attention_out_norm: &'static str,
+    /// Scales what attention adds; the whole name of a vector.
+    pub attention_scale: &'static str,
+    /// Before cross-attention.
+    pub cross_norm: &'static str,
+    /// Cross-attention.
+    pub cross: AttentionNames,
+    /// Before the MLP.
+    pub mlp_norm: &'static str,
+    /// Into the activation, in gated MLPs.
+    pub gate: &'static str,
+    /// Into the hidden width.
+    pub up: &'static str,
+    /// Back from it.
+    pub down: &'static str,
+    /// After the MLP, in blocks with sandwich norms.
+    pub mlp_out_norm: &'static str,
+    /// Scales what the MLP adds; the whole name of a vector.
+    pub mlp_scale: &'static str,
+}
+
+const SELF_ATTENTION: AttentionNames = AttentionNames {
+    q: "self_attn.q_proj",
+    k: "self_attn.k_proj",
+    v: "self_attn.v_proj",
+    fused: "self_attn.qkv_proj",
+    out: "self_attn.o_proj",
+    q_norm: "self_attn.q_norm",
+    k_norm: "self_attn.k_norm",
+};
+
+/// Llama and the decoders that follow it: Mistral, Qwen2, Qwen3.
+pub const LLAMA: BlockNames = BlockNames {
+    attention_norm: "input_layernorm",
+    attention: SELF_ATTENTION,
+    attention_out_norm: "",
+    attention_scale: "",
+    cross_norm: "",
+    cross: SELF_ATTENTION,
+    mlp_norm: "post_attention_layernorm",
+    gate: "mlp.gate_proj",
+    up: "mlp.up_proj",
+    down: "mlp.down_proj",
+    mlp_out_norm: "",
+    mlp_scale: "",
+};
+
+/// Gemma 2 and 3: four norms a block, and Llama's name of the second means another.
+pub const GEMMA: BlockNames = BlockNames {
+    attention_out_norm: "post_attention_layernorm",
+    mlp_norm: "pre_feedforward_layernorm",
+    mlp_out_norm: "post_feedforward_layernorm",
+    ..LLAMA
+};
+
+/// CLIP and SigLIP, image and text towers.
+pub const CLIP: BlockNames = BlockNames {
+    attention_norm: "layer_norm1",
+    attention: AttentionNames { out: "self_attn.out_proj", ..SELF_ATTENTION },
+    mlp_norm: "layer_norm2",
+    gate: "",
+    up: "mlp.fc1",
+    down: "mlp.fc2",
+    ..LLAMA
+};
+
+/// Whisper's encoder and decoder, and the audio towers that follow it.
+pub const WHISPER: BlockNames = BlockNames {
+    attention_norm: "self_attn_layer_norm",
+    attention: CLIP.attention,
+    cross_norm: "encoder_attn_layer_norm",
+    cross: AttentionNames {
+        q: "encoder_attn.q_proj",
+        k: "encoder_attn.k_proj",
+        v: "encoder_attn.v_proj",
+        out: "encoder_attn.out_proj",
+        ..SELF_ATTENTION
+    },
+    mlp_norm: "final_layer_norm",
+    gate: "",
+    up: "fc1",
+    down: "fc2",
+    ..LLAMA
+};
+
+const QWEN_ATTENTION: AttentionNames = AttentionNames {
+    q: "attn.q",
+    k: "attn.k",
+    v: "attn.v",
+    fused: "attn.qkv",
+    out: "attn.proj",
+    ..SELF_ATTENTION
+};
+
+/// The image tower of Qwen2-VL.
+pub const QWEN2_VISION: BlockNames = BlockNames {
+    attention_norm: "norm1",
+    attention: QWEN_ATTENTION,
+    mlp_norm: "norm2",
+    gate: "",
+    up: "mlp.fc1",
+    down: "mlp.fc2",
+    ..LLAMA
+};
+
+/// The image tower of Qwen2.5-VL.
+pub const QWEN2_5_VISION: BlockNames =
+    BlockNames { gate: LLAMA.gate, up: LLAMA.up, down: LLAMA.down, ..QWEN2_VISION };
+
+/// The image tower of Qwen3-VL.
+pub const QWEN3_VISION: BlockNames =
+    BlockNames { up: "mlp.linear_fc1", down: "mlp.linear_fc2", ..QWEN2_VISION };

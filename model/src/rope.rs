@@ -1,0 +1,225 @@
+//! Rotary positions: which angle turns each pair of features, for one or several position axes, and the ways of
+//! stretching a context (Su et al. 2021; Peng et al. 2023 for YaRN; the llama 3.1 rule).
+//!
+//! Angles are computed on the host and given to graphs as cosines and sines: positions grow to where a GPU's own sine
+//! is no longer exact, and a graph then serves every scheme.
+
+use std::f64::consts::PI;
+
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::error::Result;
+
+/// The rotation of one kind of layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rope {
+    /// Radians per position for each pair of features.
+    frequencies: Vec<f64>,
+    /// The axis whose position turns each pair.
+    axes: Vec<usize>,
+    /// Multiplies cosines and sines.
+    factor: f64,
+    dynamic: Option<Dynamic>,
+}
+
+/// Frequencies that fall as the sequence outgrows what the model was trained on.
+#[derive(Debug, Clone, PartialEq)]
+struct Dynamic {
+    theta: f64,
+    factor: f64,
+    trained: usize,
+}
+
+impl Rope {
+    /// The plain scheme: pair i of `dim` features turns by theta^(-2i/dim) a position.
+    pub fn new(dim: usize, theta: f64) -> Self {
+        let frequencies = inverse_frequencies(dim, theta);
+        Self { axes: vec![0; frequencies.len()], frequencies, factor: 1.0, dynamic: None }
+    }
+
+    /// The scheme that a decoder's configuration asks for: `rope_parameters`, or `rope_theta` with `rope_scaling`.
+    ///
+    /// # Errors
+    /// When the scaling is unknown or one of its values is missing.
+    pub fn from_config(c: &Config, head_dim: usize, default_theta: f64) -> Result<Self> {
+        let theta = c.maybe_f64("rope_theta")?.unwrap_or(default_theta);
+        let scaling = c.any(&["rope_parameters", "rope_scaling"]).cloned().unwrap_or(Value::Null);
+        let scaling = if scaling.is_null() { json!({}) } else { scaling };
+        Self::from_parameters(c, &scaling, head_dim, theta)
+    }
+
+    /// As [`Rope::from_config`], with the object of scaling parameters given.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_parameters(c: &Config, scaling: &Value, head_dim: usize, theta: f64) -> Result<Self> {
+        let s = Config::new("config.json: the rope parameters", scaling, json!({}))?;
+        let theta = s.maybe_f64("rope_theta")?.unwrap_or(theta);
+        if !(theta.is_finite() && theta > 0.0) {
+            return Err(s.error("rope_theta", "must be positive"));
+        }
+        let share = match s.maybe_f64("partial_rotary_factor")? {
+            Some(share) => share,
+            None => c.maybe_f64("partial_rotary_factor")?.unwrap_or(1.0),
+        };
+        let dim = (head_dim as f64 * share.clamp(0.0, 1.0)) as usize / 2 * 2;
+        let mut rope = Self::new(dim, theta);
+        let kind = match s.any(&["rope_type", "type"]) {
+            Some(v) => v.as_str().unwrap_or("?").to_string(),
+            None => "default".into(),
+        };
+        let trained = || -> Result<usize> {
+            match s.maybe_usize("original_max_position_embeddings")? {
+                Some(n) => Ok(n),
+                None => c.positive("max_position_embeddings"),
+            }
+        };
+        match kind.as_str() {
+            // Sections alone make it multimodal.
+            "default" | "mrope" => {}
+            "linear" => {
+                let factor = s.f64("factor")?;
+                rope.frequencies.iter_mut().for_each(|f| *f /= factor);
+            }
+            "dynamic" => {
+                let trained = c.positive("max_position_embeddings")?;
+                rope.dynamic = Some(Dynamic { theta, factor: s.f64("factor")?, trained });
+            }
+            "yarn" => rope.yarn(&s, dim, theta, trained()?, c)?,
+            "llama3" => rope.llama3(&s, trained()?)?,
+            other => {
+                let known = "default, linear, dynamic, yarn, llama3";
+                return Err(s.error("rope_type", &format!("is '{other}'; known: {known}")));
+            }
+        }
+        let sections = s.list("mrope_section")?;
+        if sections.is_empty() {
+            return Ok(rope);
+        }
+        if sections.iter().sum::<usize>() != rope.frequencies.len() {
+            let why = format!("is {sections:?}, which does not add up to {} pairs", rope.frequencies.len());
+            return Err(s.error("mrope_section", &why));
+        }
+        Ok(if s.flag("mrope_interleaved")? { rope.interleaved(&sections) } else { rope.chunked(&sections) })
+    }
+
+    /// Two axes share `dim` features: the first half of the pairs turns with axis 0, the second with axis 1, each by
+    /// theta^(-4i/dim) a position (the vision towers of Qwen2-VL and its successors).
+    pub fn axial(dim: usize, theta: f64) -> Self {
+        let half = inverse_frequencies(dim / 2, theta);
+        let axes = [vec![0; half.len()], vec![1; half.len()]].concat();
+        Self { frequencies: [half.clone(), half].concat(), axes, factor: 1.0, dynamic: None }
+    }
+
+    /// Multimodal: the first `sections[0]` pairs turn with axis 0, the next with axis 1, and so on (Qwen2-VL).
+    pub fn chunked(mut self, sections: &[usize]) -> Self {
+        self.axes = sections.iter().enumerate().flat_map(|(axis, &n)| vec![axis; n]).collect();
+        self
+    }
+
+    /// Multimodal: pairs take turns between the axes as long as an axis has pairs left, the rest turn with axis 0
+    /// (Qwen3-VL).
+    pub fn interleaved(mut self, sections: &[usize]) -> Self {
+        let n = sections.len();
+        let axis = |i: usize| if i % n > 0 && i < sections[i % n] * n { i % n } else { 0 };
+        self.axes = (0..self.frequencies.len()).map(axis).collect();
+        self
+    }
+
+    /// Pairs of features that turn.
+    pub fn pairs(&self) -> usize {
+        self.frequencies.len()
+    }
+
+    /// Position axes that it reads.
+    pub fn axis_count(&self) -> usize {
+        self.axes.iter().max().map_or(1, |a| a + 1)
+    }
+
+    /// Cosines and sines [t, pairs] of positions given per axis, in a sequence of `total` tokens.
+    pub fn angles(&self, positions: &[&[i32]], total: usize) -> [Vec<f32>; 2] {
+        let stretched =
+            self.dynamic.as_ref().filter(|d| total > d.trained).map(|d| d.at(total, 2 * self.pairs()));
+        // Hugging Face multiplies in f32, and at large positions its rounding is part of the model.
+        let frequencies: Vec<f32> =
+            stretched.as_ref().unwrap_or(&self.frequencies).iter().map(|&f| f as f32).collect();
+        let rows = positions.first().map_or(0, |p| p.len());
+        let angle = |t: usize, i: usize| {
+            let axis = positions.get(self.axes[i]).or(positions.first());
+            axis.map_or(0.0, |p| p[t] as f32) * frequencies[i]
+        };
+        let table = |f: fn(f64) -> f64| {
+            (0..rows)
+                .flat_map(|t| (0..frequencies.len()).map(move |i| (t, i)))
+                .map(|(t, i)| (f(angle(t, i) as f64) * self.factor) as f32)
+                .collect()
+        };
+        [table(f64::cos), table(f64::sin)]
+    }
+
+    /// NTK by parts: fast pairs keep their pace, slow ones slow down by the factor, with a ramp between.
+    fn yarn(&mut self, s: &Config, dim: usize, theta: f64, trained: usize, c: &Config) -> Result<()> {
+        let factor = match s.maybe_f64("factor")? {
+            Some(f) => f,
+            None => c.f64("max_position_embeddings")? / trained as f64,
+        };
+        let magnitude = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+        let some = |v: Option<f64>| v.filter(|v| *v != 0.0);
+        self.factor = match (
+            s.maybe_f64("attention_factor")?,
+            some(s.maybe_f64("mscale")?),
+            some(s.maybe_f64("mscale_all_dim")?),
+        ) {
+            (Some(f), _, _) => f,
+            (None, Some(m), Some(all)) => magnitude(m) / magnitude(all),
+            _ => magnitude(1.0),
+        };
+        let turning =
+            |turns: f64| dim as f64 * (trained as f64 / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
+        let mut low = turning(some(s.maybe_f64("beta_fast")?).unwrap_or(32.0));
+        let mut high = turning(some(s.maybe_f64("beta_slow")?).unwrap_or(1.0));
+        if s.get("truncate").and_then(Value::as_bool).unwrap_or(true) {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        let (low, mut high) = (low.max(0.0), high.min(dim as f64 - 1.0));
+        if low == high {
+            high += 0.001;
+        }
+        for (i, f) in self.frequencies.iter_mut().enumerate() {
+            let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
+            *f = *f / factor * ramp + *f * (1.0 - ramp);
+        }
+        Ok(())
+    }
+
+    /// Long waves slow down by the factor, short ones keep their pace, those between are blended.
+    fn llama3(&mut self, s: &Config, trained: usize) -> Result<()> {
+        let (factor, low, high) = (s.f64("factor")?, s.f64("low_freq_factor")?, s.f64("high_freq_factor")?);
+        let trained = trained as f64;
+        for f in &mut self.frequencies {
+            let wave = 2.0 * PI / *f;
+            *f = if wave < trained / high {
+                *f
+            } else if wave > trained / low {
+                *f / factor
+            } else {
+                let smooth = (trained / wave - low) / (high - low);
+                (1.0 - smooth) * *f / factor + smooth * *f
+            };
+        }
+        Ok(())
+    }
+}
+
+impl Dynamic {
+    fn at(&self, total: usize, dim: usize) -> Vec<f64> {
+        let stretch = self.factor * total as f64 / self.trained as f64 - (self.factor - 1.0);
+        let theta = self.theta * stretch.powf(dim as f64 / (dim as f64 - 2.0));
+        inverse_frequencies(dim, theta)
+    }
+}
+
+fn inverse_frequencies(dim: usize, theta: f64) -> Vec<f64> {
+    (0..dim / 2).map(|i| theta.powf(-2.0 * i as f64 / dim as f64)).collect()
+}
