@@ -1,0 +1,221 @@
+//! Resizing, to the bit as PIL's `Image.resize` does it on 8-bit channels.
+//!
+//! The rules are those of `Resample.c` in Pillow 13: weights in double precision, normalized, rounded to 22-bit fixed
+//! point; two passes, of which the first rounds its result to bytes before the second reads it.
+
+use std::f64::consts::PI;
+
+use rayon::prelude::*;
+
+use super::{Image, check_size};
+use crate::error::Result;
+
+/// How pixels are weighted; PIL's `Image.Resampling`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Filter {
+    Nearest,
+    Box,
+    Bilinear,
+    Hamming,
+    Bicubic,
+    Lanczos,
+}
+
+impl Filter {
+    /// The filter that PIL, and so `resample` in a processor's file, gives this number.
+    pub fn from_pil(number: u64) -> Option<Filter> {
+        Some(match number {
+            0 => Filter::Nearest,
+            1 => Filter::Lanczos,
+            2 => Filter::Bilinear,
+            3 => Filter::Bicubic,
+            4 => Filter::Box,
+            5 => Filter::Hamming,
+            _ => return None,
+        })
+    }
+
+    /// Radius in source pixels when enlarging.
+    fn support(self) -> f64 {
+        match self {
+            Filter::Nearest | Filter::Box => 0.5,
+            Filter::Bilinear | Filter::Hamming => 1.0,
+            Filter::Bicubic => 2.0,
+            Filter::Lanczos => 3.0,
+        }
+    }
+
+    fn weight(self, x: f64) -> f64 {
+        let sinc = |x: f64| if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) };
+        match self {
+            Filter::Nearest | Filter::Box => f64::from(x > -0.5 && x <= 0.5),
+            Filter::Bilinear => (1.0 - x.abs()).max(0.0),
+            Filter::Hamming if x == 0.0 => 1.0,
+            Filter::Hamming if x.abs() >= 1.0 => 0.0,
+            Filter::Hamming => {
+                // Pillow writes these two constants in single precision.
+                sinc(x) * (f64::from(0.54f32) + f64::from(0.46f32) * (x * PI).cos())
+            }
+            Filter::Bicubic => match x.abs() {
+                x if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
+                x if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5,
+                _ => 0.0,
+            },
+            Filter::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
+            Filter::Lanczos => 0.0,
+        }
+    }
+}
+
+/// The picture at `width` x `height`, bit for bit what `PIL.Image.resize((width, height), filter)` gives.
+///
+/// # Errors
+/// When the size is empty or beyond any picture's.
+pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Result<Image> {
+    check_size("resized image", width, height)?;
+    check_size("image", image.width, image.height)?;
+    if (width, height) == (image.width, image.height) {
+        return Ok(image.clone());
+    }
+    if filter == Filter::Nearest {
+        return Ok(nearest(image, width, height));
+    }
+    if height == image.height {
+        return Ok(across(image, &Taps::new(filter, image.width, width)));
+    }
+    if width == image.width {
+        return Ok(down(image, &Taps::new(filter, image.height, height)));
+    }
+    let (columns, rows) = (Taps::new(filter, image.width, width), Taps::new(filter, image.height, height));
+    // Pillow 13 goes down first when more than twice as many rows as columns are lost. Older ones always go across first,
+    // which may differ in the last bit.
+    let lost = |from: usize, to: usize| from as i64 - to as i64;
+    let lost_rows = lost(image.height, height);
+    if lost_rows > 0 && lost_rows > 2 * lost(image.width, width) {
+        check_size("image between the passes of resizing", image.width, height)?;
+        Ok(across(&down(image, &rows), &columns))
+    } else {
+        check_size("image between the passes of resizing", width, image.height)?;
+        Ok(down(&across(image, &columns), &rows))
+    }
+}
+
+/// Nearest neighbour; positions accumulate like in Pillow's `ImagingScaleAffine`, so that they round alike.
+fn nearest(image: &Image, width: usize, height: usize) -> Image {
+    let positions = |from: usize, to: usize| -> Vec<usize> {
+        let step = from as f64 / to as f64;
+        let mut at = step * 0.5;
+        let mut next = || {
+            let position = at as usize;
+            at += step;
+            position.min(from - 1)
+        };
+        (0..to).map(|_| next()).collect()
+    };
+    let columns = positions(image.width, width);
+    let mut rgb = Vec::with_capacity(3 * width * height);
+    for y in positions(image.height, height) {
+        let row = image.row(y);
+        rgb.extend(columns.iter().flat_map(|&x| [row[3 * x], row[3 * x + 1], row[3 * x + 2]]));
+    }
+    Image { width, height, rgb }
+}
+
+/// Fractional bits of a weight: 32 less 8 of the value and 2 for overshoot.
+const PRECISION: u32 = 22;
+/// One half, so that a sum rounds to nearest when its fraction is dropped.
+const HALF: i32 = 1 << (PRECISION - 1);
+
+/// The byte of a fixed-point sum.
+#[inline(always)]
+fn byte(sum: i32) -> u8 {
+    (sum >> PRECISION).clamp(0, 255) as u8
+}
+
+/// For every output position, where its window starts in the source and the weights of the window.
+struct Taps {
+    starts: Vec<usize>,
+    /// Every window's weights one after another.
+    weights: Vec<i32>,
+    /// Where each window begins in `weights`, and the end.
+    offsets: Vec<usize>,
+}
+
+impl Taps {
+    /// `precompute_coeffs` and `normalize_coeffs_8bpc` of Pillow.
+    fn new(filter: Filter, from: usize, to: usize) -> Taps {
+        let scale = from as f64 / to as f64;
+        let stretch = scale.max(1.0);
+        let support = filter.support() * stretch;
+        let mut taps = Taps { starts: Vec::with_capacity(to), weights: Vec::new(), offsets: vec![0] };
+        let mut window = Vec::new();
+        for position in 0..to {
+            let centre = (position as f64 + 0.5) * scale;
+            let start = (centre - support + 0.5).max(0.0) as usize;
+            let end = ((centre + support + 0.5) as usize).min(from);
+            let inverse = 1.0 / stretch;
+            window.clear();
+            window.extend((start..end).map(|x| filter.weight((x as f64 - centre + 0.5) * inverse)));
+            let total: f64 = window.iter().sum();
+            for weight in &window {
+                let weight = if total == 0.0 { *weight } else { weight / total };
+                let scaled = weight * f64::from(1 << PRECISION);
+                taps.weights.push(if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 } as i32);
+            }
+            taps.starts.push(start);
+            taps.offsets.push(taps.weights.len());
+        }
+        taps
+    }
+
+    /// Start and weights of one window.
+    fn window(&self, position: usize) -> (usize, &[i32]) {
+        (self.starts[position], &self.weights[self.offsets[position]..self.offsets[position + 1]])
+    }
+}
+
+/// The horizontal pass.
+fn across(image: &Image, taps: &Taps) -> Image {
+    let width = taps.starts.len();
+    let mut rgb = vec![0; 3 * width * image.height];
+    rgb.par_chunks_mut(3 * width).enumerate().for_each(|(y, out)| {
+        let row = image.row(y);
+        for (x, pixel) in out.chunks_exact_mut(3).enumerate() {
+            let (start, weights) = taps.window(x);
+            let mut sums = [HALF; 3];
+            for (source, weight) in row[3 * start..].chunks_exact(3).zip(weights) {
+                for c in 0..3 {
+                    sums[c] += i32::from(source[c]) * weight;
+                }
+            }
+            for c in 0..3 {
+                pixel[c] = byte(sums[c]);
+            }
+        }
+    });
+    Image { width, height: image.height, rgb }
+}
+
+/// The vertical pass.
+fn down(image: &Image, taps: &Taps) -> Image {
+    let stride = 3 * image.width;
+    let height = taps.starts.len();
+    let mut rgb = vec![0; stride * height];
+    rgb.par_chunks_mut(stride).enumerate().for_each_init(
+        || vec![0; stride],
+        |sums, (y, out)| {
+            let (start, weights) = taps.window(y);
+            sums.fill(HALF);
+            for (i, weight) in weights.iter().enumerate() {
+                for (sum, source) in sums.iter_mut().zip(image.row(start + i)) {
+                    *sum += i32::from(*source) * weight;
+                }
+            }
+            for (out, sum) in out.iter_mut().zip(sums.iter()) {
+                *out = byte(*sum);
+            }
+        },
+    );
+    Image { width: image.width, height, rgb }
+}
