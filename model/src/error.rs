@@ -14,6 +14,9 @@ pub enum Error {
     /// A prompt or its media could not be prepared.
     #[error(transparent)]
     Media(#[from] percept_modalities::Error),
+    /// A checkpoint could not be read.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::Error),
     /// A file or stream could not be read.
     #[error("{file} cannot be read: {why}")]
     Read {

@@ -7,20 +7,15 @@
 mod block;
 mod cache;
 mod causal;
+pub mod checkpoint;
 mod config;
 mod decoder;
 mod error;
 pub mod family;
-mod interim;
 pub mod names;
 mod parameters;
 mod rope;
 mod weights;
-
-/// Checkpoints.
-pub mod checkpoint {
-    pub use crate::interim::Checkpoint;
-}
 
 pub use block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, NormKind, QkNorm, Stack};
 pub use cache::Cache;

@@ -68,7 +68,7 @@ impl Stored for Weights {
         let Some(ty) = self.checkpoint.ty(name) else {
             // The checkpoint's own error names what is near.
             return Err(match self.checkpoint.weight(name) {
-                Err(e) => e,
+                Err(e) => e.into(),
                 Ok(_) => Error::MissingTensor { name: name.to_string(), nearest: Vec::new() },
             });
         };

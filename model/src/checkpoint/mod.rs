@@ -1,0 +1,308 @@
+//! Checkpoints: weights and configuration from disk, whatever the format, under Hugging Face's names.
+//!
+//! Three formats are read: safetensors (one file or many with an index), GGUF (llama.cpp's, versions 2 and 3) and
+//! CTranslate2's Whisper. Files are mapped into memory; a tensor that needs no conversion is handed out without a copy.
+//! Files are not trusted: every size, offset and count is checked before memory is taken.
+
+mod ctranslate2;
+mod error;
+mod folder;
+mod gguf;
+mod safetensors;
+mod source;
+mod tensor;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use percept_graph::{DType, TensorType};
+use percept_hal::Weight;
+use percept_modalities::text::GgufVocabulary;
+use serde_json::{Value as Json, json};
+
+pub use error::{Error, Result};
+
+use error::{damaged, unsupported};
+use folder::{Weights, is_plain_name, read_capped};
+use source::Source;
+use tensor::Stored;
+
+/// Bytes of a file beside the weights, at most. The largest tokenizer.json known is 33 MB.
+const SIDE_FILE_CAP: u64 = 256 << 20;
+
+/// How the weights of a checkpoint are handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadOptions {
+    /// Cast floating-point tensors to f32, f16 or bf16; `None` leaves each as it is in the file.
+    pub dtype: Option<DType>,
+    /// Decode quantized tensors, to `dtype` or f32; otherwise they stay as they are in the file.
+    pub dequantize: bool,
+}
+
+/// The file format of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Hugging Face's safetensors.
+    Safetensors,
+    /// llama.cpp's GGUF.
+    Gguf,
+    /// CTranslate2's model.bin.
+    CTranslate2,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::Safetensors => "safetensors",
+            Format::Gguf => "GGUF",
+            Format::CTranslate2 => "CTranslate2",
+        })
+    }
+}
+
+/// An open checkpoint.
+pub struct Checkpoint {
+    path: PathBuf,
+    /// Where files beside the weights are.
+    folder: Option<PathBuf>,
+    tensors: BTreeMap<String, Stored>,
+    config: Json,
+    more: More,
+}
+
+/// What each format has beside tensors and a configuration.
+enum More {
+    Safetensors,
+    Gguf(gguf::Metadata),
+    CTranslate2 { own: Json, tokens: Vec<String> },
+}
+
+impl Checkpoint {
+    /// Open a folder or a file, each tensor in the dtype it has there.
+    ///
+    /// # Errors
+    /// When there is no checkpoint, or a file contradicts itself or holds a type that is not read.
+    pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
+        Checkpoint::open_with(path, LoadOptions::default())
+    }
+
+    /// Open a folder or a file, with tensors cast.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`], and when the dtype is not f32, f16 or bf16.
+    pub fn open_with(path: impl AsRef<Path>, options: LoadOptions) -> Result<Checkpoint> {
+        let path = path.as_ref();
+        let weights = folder::find(path)?;
+        let (Weights::Index(file)
+        | Weights::Safetensors(file)
+        | Weights::Gguf(file)
+        | Weights::CTranslate2(file)) = &weights;
+        let folder = file.parent().map(Path::to_path_buf);
+        match &weights {
+            Weights::Index(index) => Self::of_safetensors(path, folder, safetensors::sharded(index)?),
+            Weights::Safetensors(file) => {
+                Self::of_safetensors(path, folder, safetensors::tensors(&Source::map(file)?)?)
+            }
+            Weights::Gguf(file) => Self::of_gguf(path, gguf::Gguf::parse(&Source::map(file)?)?),
+            Weights::CTranslate2(file) => {
+                Self::of_ctranslate2(path, folder, &ctranslate2::ModelBin::parse(&Source::map(file)?)?)
+            }
+        }?
+        .with(options)
+    }
+
+    /// Read one file that is in memory, under the name that errors give it. It has no files beside it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open_with`].
+    pub fn from_bytes(
+        format: Format,
+        name: &str,
+        bytes: Vec<u8>,
+        options: LoadOptions,
+    ) -> Result<Checkpoint> {
+        let (source, path) = (Source::memory(name, bytes), Path::new(name));
+        match format {
+            Format::Safetensors => Self::of_safetensors(path, None, safetensors::tensors(&source)?),
+            Format::Gguf => Self::of_gguf(path, gguf::Gguf::parse(&source)?),
+            Format::CTranslate2 => Self::of_ctranslate2(path, None, &ctranslate2::ModelBin::parse(&source)?),
+        }?
+        .with(options)
+    }
+
+    fn of_safetensors(
+        path: &Path,
+        folder: Option<PathBuf>,
+        tensors: BTreeMap<String, Stored>,
+    ) -> Result<Checkpoint> {
+        let mut checkpoint =
+            Checkpoint { path: path.into(), folder, tensors, config: Json::Null, more: More::Safetensors };
+        if let Some(config) = checkpoint.side_json("config.json")? {
+            checkpoint.config = config;
+        }
+        Ok(checkpoint)
+    }
+
+    fn of_gguf(path: &Path, file: gguf::Gguf) -> Result<Checkpoint> {
+        let (tensors, config, metadata) = file.translate()?;
+        Ok(Checkpoint { path: path.into(), folder: None, tensors, config, more: More::Gguf(metadata) })
+    }
+
+    fn of_ctranslate2(
+        path: &Path,
+        folder: Option<PathBuf>,
+        model: &ctranslate2::ModelBin,
+    ) -> Result<Checkpoint> {
+        let more = More::CTranslate2 { own: Json::Null, tokens: Vec::new() };
+        let mut checkpoint =
+            Checkpoint { path: path.into(), folder, tensors: BTreeMap::new(), config: Json::Null, more };
+        let own = checkpoint.side_json("config.json")?.unwrap_or(Json::Null);
+        let tokens = checkpoint.token_list()?;
+        (checkpoint.tensors, checkpoint.config) = ctranslate2::translate(model, &tokens)?;
+        checkpoint.more = More::CTranslate2 { own, tokens };
+        Ok(checkpoint)
+    }
+
+    fn with(mut self, options: LoadOptions) -> Result<Checkpoint> {
+        if let Some(dtype) = options.dtype.filter(|d| !d.is_float()) {
+            let why = format!(
+                "weights cannot be loaded as {dtype}; f32, f16 and bf16 can be asked for, and `percept convert` quantizes"
+            );
+            return Err(unsupported(&self.path, why));
+        }
+        self.tensors.values_mut().for_each(|t| t.cast(options.dtype, options.dequantize));
+        Ok(self)
+    }
+
+    /// What was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The format of the file.
+    pub fn format(&self) -> Format {
+        match self.more {
+            More::Safetensors => Format::Safetensors,
+            More::Gguf(_) => Format::Gguf,
+            More::CTranslate2 { .. } => Format::CTranslate2,
+        }
+    }
+
+    /// The names of all tensors, in order of their bytes.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The type a tensor is handed out in; `None` where there is none of this name.
+    pub fn ty(&self, name: &str) -> Option<&TensorType> {
+        self.tensors.get(name).map(|t| &t.ty)
+    }
+
+    /// A tensor. Its bytes are the mapped file's where they need no conversion and are aligned for their dtype.
+    ///
+    /// # Errors
+    /// When there is no tensor of this name (the error gives the nearest ones), or a value does not fit the dtype.
+    pub fn weight(&self, name: &str) -> Result<Weight> {
+        self.stored(name)?.load(name)
+    }
+
+    fn stored(&self, name: &str) -> Result<&Stored> {
+        self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
+            path: self.path.clone(),
+            name: name.to_string(),
+            nearest: self.nearest(name),
+        })
+    }
+
+    /// The three most similar names.
+    fn nearest(&self, name: &str) -> Vec<String> {
+        let mut all: Vec<(f64, &String)> =
+            self.tensors.keys().map(|n| (strsim::normalized_damerau_levenshtein(n, name), n)).collect();
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
+        all.into_iter().take(3).map(|(_, n)| n.clone()).collect()
+    }
+
+    /// The configuration in the shape of Hugging Face's config.json: the file itself, or one made from what the format
+    /// says. `Null` where a safetensors file has no config.json beside it.
+    pub fn config(&self) -> &Json {
+        &self.config
+    }
+
+    /// A file beside the weights such as `tokenizer.json`; `None` where there is none. For GGUF and CTranslate2,
+    /// `config.json`, `generation_config.json` and `chat_template.jinja` are made from what the format says.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is larger than 256 MiB.
+    pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let made = match (&self.more, name) {
+            (More::Safetensors, _) => None,
+            (_, "config.json") => Some(pretty(&self.config)),
+            (More::Gguf(keys), "chat_template.jinja") => {
+                keys.text("tokenizer.chat_template")?.map(String::into_bytes)
+            }
+            (More::Gguf(_), "generation_config.json") => Some(pretty(&self.gguf_generation_config())),
+            (More::CTranslate2 { own, tokens }, "generation_config.json") => match self.side_file(name)? {
+                Some(file) => Some(file),
+                None => Some(pretty(&ctranslate2::generation_config(own, &self.config, tokens))),
+            },
+            _ => None,
+        };
+        match made {
+            Some(bytes) => Ok(Some(bytes)),
+            None => self.side_file(name),
+        }
+    }
+
+    /// The vocabulary inside a GGUF file; `None` for other formats and for files without one.
+    ///
+    /// # Errors
+    /// When its parts contradict one another.
+    pub fn vocabulary(&self) -> Result<Option<GgufVocabulary>> {
+        if let More::Gguf(metadata) = &self.more { gguf::vocabulary(metadata) } else { Ok(None) }
+    }
+
+    fn gguf_generation_config(&self) -> Json {
+        let id = |key: &str| self.config.get(key).cloned().unwrap_or(Json::Null);
+        json!({
+            "bos_token_id": id("bos_token_id"),
+            "eos_token_id": id("eos_token_id"),
+            "pad_token_id": id("pad_token_id"),
+        })
+    }
+
+    fn side_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let path = folder.join(name);
+        if !is_plain_name(name) || !path.is_file() {
+            return Ok(None);
+        }
+        read_capped(&path, SIDE_FILE_CAP).map(Some)
+    }
+
+    fn side_json(&self, name: &str) -> Result<Option<Json>> {
+        let Some(bytes) = self.side_file(name)? else { return Ok(None) };
+        let path = self.folder.as_deref().unwrap_or(Path::new("")).join(name);
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| damaged(&path, e.to_string()))
+    }
+
+    /// CTranslate2's list of tokens by id: vocabulary.json, or vocabulary.txt with one on each line.
+    fn token_list(&self) -> Result<Vec<String>> {
+        if let Some(list) = self.side_json("vocabulary.json")? {
+            let path = self.folder.as_deref().unwrap_or(Path::new("")).join("vocabulary.json");
+            return serde_json::from_value(list).map_err(|e| damaged(&path, e.to_string()));
+        }
+        let text = self.side_file("vocabulary.txt")?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&text).lines().map(str::to_string).collect())
+    }
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Checkpoint({}, {}, {} tensors)", self.path.display(), self.format(), self.tensors.len())
+    }
+}
+
+fn pretty(json: &Json) -> Vec<u8> {
+    format!("{json:#}\n").into_bytes()
+}

@@ -1,0 +1,195 @@
+//! Bytes of files: mapped into memory, cut into spans, and read field by field without trusting them.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use super::error::{Error, Result, damaged, unreadable};
+
+/// The bytes of one file, mapped or in memory.
+pub(crate) struct Source {
+    path: PathBuf,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Mapped(Mmap),
+    Memory(Vec<u8>),
+}
+
+impl Source {
+    /// Map a file.
+    pub fn map(path: &Path) -> Result<Arc<Source>> {
+        let file = File::open(path).map_err(unreadable(path))?;
+        let length = file.metadata().map_err(unreadable(path))?;
+        if !length.is_file() {
+            return Err(Error::NotACheckpoint { path: path.into(), why: "not a file".into() });
+        }
+        // The system cannot map nothing.
+        let bytes = if length.len() == 0 {
+            Bytes::Memory(Vec::new())
+        } else {
+            // SAFETY: the map is read only. Checkpoints are replaced by renaming, never rewritten in place, here as in
+            // every program that maps them; a file that someone truncates while it is open ends the process.
+            Bytes::Mapped(unsafe { Mmap::map(&file) }.map_err(unreadable(path))?)
+        };
+        Ok(Arc::new(Source { path: path.to_path_buf(), bytes }))
+    }
+
+    /// Bytes that are in memory already, under the name that errors give them.
+    pub fn memory(name: &str, bytes: Vec<u8>) -> Arc<Source> {
+        Arc::new(Source { path: name.into(), bytes: Bytes::Memory(bytes) })
+    }
+
+    /// The file, for errors.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Mapped(map) => map,
+            Bytes::Memory(bytes) => bytes,
+        }
+    }
+
+    /// A part of it; an error naming `what` when the file ends before.
+    pub fn span(self: &Arc<Self>, range: Range<usize>, what: &str) -> Result<Span> {
+        if self.bytes().get(range.clone()).is_none() {
+            let (start, end, length) = (range.start, range.end, self.bytes().len());
+            let why = format!("{what} lies at bytes {start}..{end}, but the file ends at {length}");
+            return Err(damaged(&self.path, why));
+        }
+        Ok(Span { source: self.clone(), range })
+    }
+}
+
+/// A part of a file that is known to exist. Keeps the file mapped.
+#[derive(Clone)]
+pub(crate) struct Span {
+    source: Arc<Source>,
+    range: Range<usize>,
+}
+
+impl Span {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.source.path()
+    }
+
+    /// Where in the file.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// A part of this part, both ends counted from its start.
+    pub fn part(&self, range: Range<usize>, what: &str) -> Result<Span> {
+        if range.start > range.end || range.end > self.range.len() {
+            let (start, end, length) = (range.start, range.end, self.range.len());
+            return Err(damaged(self.path(), format!("{what} needs bytes {start}..{end} of {length}")));
+        }
+        let start = self.range.start;
+        Ok(Span { source: self.source.clone(), range: start + range.start..start + range.end })
+    }
+}
+
+impl AsRef<[u8]> for Span {
+    fn as_ref(&self) -> &[u8] {
+        // Ranges are checked where spans are made; a source's bytes never change.
+        self.source.bytes().get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+/// Reads little-endian fields in order. Nothing is taken on trust: what lies past the end is an error that says
+/// which field it is and where.
+pub(crate) struct Fields<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// From the start of a file.
+    pub fn new(source: &'a Source) -> Self {
+        Self { path: source.path(), bytes: source.bytes(), at: 0 }
+    }
+
+    /// From a byte of a file.
+    pub fn at(source: &'a Source, at: usize) -> Self {
+        Self { path: source.path(), bytes: source.bytes(), at }
+    }
+
+    /// The byte that is read next.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Bytes left.
+    pub fn left(&self) -> usize {
+        self.bytes.len().saturating_sub(self.at)
+    }
+
+    /// The file, for errors.
+    pub fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    /// This many bytes.
+    pub fn take(&mut self, count: u64, what: &str) -> Result<&'a [u8]> {
+        let end = usize::try_from(count).ok().and_then(|count| self.at.checked_add(count));
+        let Some(bytes) = end.and_then(|end| self.bytes.get(self.at..end)) else {
+            let why = format!("{what} at byte {} takes {count} bytes, {} are left", self.at, self.left());
+            return Err(damaged(self.path, why));
+        };
+        self.at += bytes.len();
+        Ok(bytes)
+    }
+
+    fn fixed<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N as u64, what)?);
+        Ok(out)
+    }
+
+    /// One byte.
+    pub fn u8(&mut self, what: &str) -> Result<u8> {
+        Ok(self.fixed::<1>(what)?[0])
+    }
+
+    /// Two bytes.
+    pub fn u16(&mut self, what: &str) -> Result<u16> {
+        Ok(u16::from_le_bytes(self.fixed(what)?))
+    }
+
+    /// Four bytes.
+    pub fn u32(&mut self, what: &str) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.fixed(what)?))
+    }
+
+    /// Eight bytes.
+    pub fn u64(&mut self, what: &str) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.fixed(what)?))
+    }
+
+    /// A number of things that take at least `each` bytes of the file, so that no more of them are promised than fit.
+    pub fn bounded(&self, count: u64, each: u64, what: &str) -> Result<usize> {
+        if count.saturating_mul(each.max(1)) > self.left() as u64 {
+            let why =
+                format!("{count} {what} are announced at byte {}, {} bytes are left", self.at, self.left());
+            return Err(damaged(self.path, why));
+        }
+        usize::try_from(count).map_err(|_| damaged(self.path, format!("{count} {what} are announced")))
+    }
+
+    /// This many bytes of UTF-8.
+    pub fn text(&mut self, count: u64, what: &str) -> Result<&'a str> {
+        let at = self.at;
+        let bytes = self.take(count, what)?;
+        std::str::from_utf8(bytes)
+            .map_err(|e| damaged(self.path, format!("{what} at byte {at} is not UTF-8: {e}")))
+    }
+}
