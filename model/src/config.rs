@@ -88,6 +88,17 @@ impl Config {
         }
     }
 
+    /// A number of layers.
+    ///
+    /// # Errors
+    /// When it is missing or more than any model has.
+    pub fn layers(&self, key: &str) -> Result<usize> {
+        match self.usize(key)? {
+            n if n > 10_000 => Err(self.error(key, &format!("is {n}, more layers than any model has"))),
+            n => Ok(n),
+        }
+    }
+
     /// A number.
     ///
     /// # Errors

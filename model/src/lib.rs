@@ -4,6 +4,7 @@
 //! over [`Parameters`] gives graphs whose parameters are named as in the checkpoint. [`Weights`] brings these to a
 //! device. The generation engine sees a model as a [`CausalModel`].
 
+mod audio_tower;
 mod block;
 mod cache;
 mod causal;
@@ -15,8 +16,10 @@ pub mod family;
 pub mod names;
 mod parameters;
 mod rope;
+mod vision_tower;
 mod weights;
 
+pub use audio_tower::AudioTower;
 pub use block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, NormKind, QkNorm, Stack};
 pub use cache::Cache;
 pub use causal::{CausalModel, EncoderRun, Layout, input_ids};
@@ -26,4 +29,5 @@ pub use error::{Error, Result};
 pub use family::{Model, open};
 pub use parameters::{Masters, Parameters, Stored, product};
 pub use rope::Rope;
+pub use vision_tower::VisionTower;
 pub use weights::{Weights, uses};

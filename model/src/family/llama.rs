@@ -78,10 +78,7 @@ pub fn rotary(c: &Config, place: &Place, theta: f64) -> Result<Decoder> {
         layer_scale: false,
         names: names::LLAMA,
     };
-    let layers = c.usize("num_hidden_layers")?;
-    if layers > 10_000 {
-        return Err(c.error("num_hidden_layers", &format!("is {layers}, more than any model has")));
-    }
+    let layers = c.layers("num_hidden_layers")?;
     Ok(Decoder {
         vocab: c.positive("vocab_size")?,
         hidden,
