@@ -1,10 +1,12 @@
 //! Pictures: decoding, resizing and normalizing as PIL does.
 
 mod crop;
+mod decode;
 mod normalize;
 mod resize;
 
 pub use crop::{center_crop, crop, pad};
+pub use decode::{Limits, decode};
 pub use normalize::{Normalize, normalize};
 pub use resize::{Filter, resize};
 

@@ -1,0 +1,147 @@
+//! From a file's bytes to upright 8-bit RGB.
+//!
+//! The rule is `PIL.ImageOps.exif_transpose(image).convert("RGB")`, which is what transformers does with a picture it
+//! loads: alpha is dropped, not composited, and 16-bit gray is clipped, not scaled. Formats that PIL does not read
+//! (OpenEXR, Radiance, farbfeld) follow the nearest sensible rule, said where it is applied.
+
+mod gif;
+mod jpeg;
+mod pixels;
+
+use std::io::Cursor;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
+
+use super::{Image, MAX_PIXELS};
+use crate::error::{Error, Result};
+
+/// Caps that hold before memory is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Pixels that a picture may have.
+    pub max_pixels: usize,
+}
+
+impl Default for Limits {
+    /// What PIL refuses as a decompression bomb: 178 956 970 pixels.
+    fn default() -> Limits {
+        Limits { max_pixels: MAX_PIXELS }
+    }
+}
+
+impl Limits {
+    /// Refuses a size from a header.
+    fn check(&self, what: &str, width: usize, height: usize) -> Result<()> {
+        if width.checked_mul(height).is_some_and(|pixels| pixels <= self.max_pixels) {
+            return super::check_size(what, width, height);
+        }
+        Err(Error::TooLarge {
+            what: what.into(),
+            why: format!(
+                "its header says {width}x{height} pixels, beyond the cap of {}; make it smaller or raise the cap",
+                self.max_pixels
+            ),
+        })
+    }
+}
+
+/// The first picture in a file of any format: JPEG, PNG, GIF, WebP, TIFF, BMP, ICO, TGA, PNM, QOI, DDS, HDR, EXR, farbfeld.
+/// It is turned upright as its EXIF orientation says.
+///
+/// # Errors
+/// When the format is unknown, the file is damaged or cut off, or its header says a size beyond the limits.
+pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
+    let format = format(bytes)?;
+    let picture = match format {
+        ImageFormat::Jpeg => jpeg::decode(bytes, limits)?,
+        ImageFormat::Gif => gif::decode(bytes, limits)?,
+        _ => general(bytes, format, limits)?,
+    };
+    Ok(upright(picture, orientation(bytes)))
+}
+
+/// Which format the first bytes announce. TGA announces none, so its header is checked for sense.
+fn format(bytes: &[u8]) -> Result<ImageFormat> {
+    if let Ok(format) = image::guess_format(bytes) {
+        return Ok(format);
+    }
+    let is_tga = bytes.len() >= 18
+        && matches!(bytes[1..3], [1, 1 | 9] | [0, 2 | 3 | 10 | 11])
+        && matches!(bytes[16], 8 | 15 | 16 | 24 | 32)
+        && bytes[17] & 0xc0 == 0;
+    if is_tga {
+        return Ok(ImageFormat::Tga);
+    }
+    Err(Error::Decode {
+        what: "image".into(),
+        why: "its first bytes are of no known format (JPEG, PNG, GIF, WebP, TIFF, BMP, ICO, TGA, PNM, QOI, DDS, HDR, \
+              EXR, farbfeld)"
+            .into(),
+    })
+}
+
+/// What a format is called in messages.
+fn name(format: ImageFormat) -> String {
+    format!("{} image", format.extensions_str().first().unwrap_or(&"unknown").to_uppercase())
+}
+
+/// Formats that the image crate reads as PIL does.
+fn general(bytes: &[u8], format: ImageFormat, limits: &Limits) -> Result<Image> {
+    let what = name(format);
+    let fault = |error: ImageError| match error {
+        ImageError::Limits(error) => Error::TooLarge { what: what.clone(), why: error.to_string() },
+        error => Error::Decode { what: what.clone(), why: error.to_string() },
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    // The widest pixel is four floats; the decoders' own needs come on top.
+    let mut memory = image::Limits::no_limits();
+    memory.max_alloc = Some((limits.max_pixels as u64).saturating_mul(16).saturating_add(64 << 20));
+    reader.limits(memory);
+    let decoder = reader.into_decoder().map_err(fault)?;
+    let (width, height) = decoder.dimensions();
+    limits.check(&what, width as usize, height as usize)?;
+    let depth = decoder.original_color_type();
+    let picture = DynamicImage::from_decoder(decoder).map_err(fault)?;
+    Ok(Image {
+        width: width as usize,
+        height: height as usize,
+        rgb: pixels::to_rgb(picture, depth, format).map_err(|why| Error::Decode { what, why })?,
+    })
+}
+
+/// The EXIF orientation, 1 when there is none that makes sense: a damaged note does not spoil a picture.
+fn orientation(bytes: &[u8]) -> u8 {
+    let mut reader = exif::Reader::new();
+    let found = match reader.continue_on_error(true).read_from_container(&mut Cursor::new(bytes)) {
+        Ok(found) => found,
+        Err(error) => match error.distill_partial_result(|_| ()) {
+            Ok(found) => found,
+            Err(_) => return 1,
+        },
+    };
+    let field = found.get_field(exif::Tag::Orientation, exif::In::PRIMARY);
+    field.and_then(|field| field.value.get_uint(0)).and_then(|value| value.try_into().ok()).unwrap_or(1)
+}
+
+/// Undoes an orientation.
+fn upright(picture: Image, orientation: u8) -> Image {
+    let turn = match Orientation::from_exif(orientation) {
+        None | Some(Orientation::NoTransforms) => return picture,
+        Some(turn) => turn,
+    };
+    // The caps keep both sides far below 2^32, and the buffer is theirs, so the picture is made.
+    let (width, height) = (picture.width as u32, picture.height as u32);
+    match RgbImage::from_raw(width, height, picture.rgb) {
+        Some(buffer) => {
+            let mut buffer = DynamicImage::ImageRgb8(buffer);
+            buffer.apply_orientation(turn);
+            Image {
+                width: buffer.width() as usize,
+                height: buffer.height() as usize,
+                rgb: buffer.into_bytes(),
+            }
+        }
+        None => Image { width: 0, height: 0, rgb: Vec::new() },
+    }
+}

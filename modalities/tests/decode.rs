@@ -1,0 +1,91 @@
+//! Files of every format and kind of pixel, held to what PIL reads from them (`goldens/decode.py`).
+
+use std::path::Path;
+
+use percept_modalities::image::{Limits, decode};
+use safetensors::SafeTensors;
+
+fn files() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap())
+        })
+        .collect();
+    files.sort_unstable();
+    assert!(!files.is_empty());
+    files
+}
+
+/// Files whose decoders round another way than PIL's, by one step.
+const WITHIN_ONE: [&str; 5] = ["dxt1.dds", "dxt5.dds", "five.bmp", "jpeg.tiff", "odd_maximum.ppm"];
+
+#[test]
+fn every_format_is_read_as_pil_reads_it() {
+    let goldens = SafeTensors::deserialize(include_bytes!("fixtures/decode.safetensors")).unwrap();
+    let mut wrong = Vec::new();
+    for (name, bytes) in files() {
+        let golden = goldens.tensor(&name).unwrap();
+        match decode(&bytes, &Limits::default()) {
+            Err(error) => wrong.push(format!("{name}: {error}")),
+            Ok(image) if [image.height, image.width] != golden.shape()[..2] => {
+                wrong.push(format!("{name}: {}x{} for {:?}", image.width, image.height, golden.shape()));
+            }
+            Ok(image) => {
+                let difference = image.rgb.iter().zip(golden.data()).map(|(a, b)| a.abs_diff(*b));
+                let (worst, count) =
+                    difference.fold((0, 0), |(worst, count), d| (d.max(worst), count + usize::from(d > 0)));
+                if worst > u8::from(WITHIN_ONE.contains(&name.as_str())) {
+                    wrong.push(format!("{name}: {count} of {} differ, by up to {worst}", image.rgb.len()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn refusal(bytes: &[u8]) -> String {
+    decode(bytes, &Limits::default()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_cut_off_file_is_refused() {
+    for (name, bytes) in files() {
+        let cut = &bytes[..bytes.len() / 3];
+        assert!(decode(cut, &Limits::default()).is_err(), "{name}");
+    }
+    // Cut in the middle of the picture, where libjpeg would only warn and fill up with gray.
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode");
+    let jpeg = std::fs::read(folder.join("baseline0.jpg")).unwrap();
+    assert!(refusal(&jpeg[..jpeg.len() - 100]).contains("Premature end"));
+}
+
+#[test]
+fn a_header_of_a_billion_pixels_is_refused_before_memory_is_taken() {
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x80\0\0\0\x80\0\x08\x02\0\0\0".to_vec();
+    png.extend([0x4b, 0x1e, 0x34, 0x28]);
+    png.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
+    let mut bmp = b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\0\x80\0\0\0\x80\0\0\x01\0\x18\0".to_vec();
+    bmp.resize(100, 0);
+    let gif = b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x08\0\0;".to_vec();
+    let qoi = b"qoif\0\0\x80\0\0\0\x80\0\x03\0".to_vec();
+    let ppm = b"P6 32768 32768 255\n".to_vec();
+    for bytes in [png, bmp, gif, qoi, ppm] {
+        let message = refusal(&bytes);
+        assert!(message.contains("too large"), "{message}");
+    }
+    let mut jpeg =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode/baseline0.jpg"))
+            .unwrap();
+    let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff, 0xdc, 0xff, 0xdc]);
+    assert!(refusal(&jpeg).contains("too large"));
+}
+
+#[test]
+fn what_is_no_picture_is_refused() {
+    assert!(refusal(b"").contains("no known format"));
+    assert!(refusal(b"a letter to a friend").contains("no known format"));
+}
