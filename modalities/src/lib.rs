@@ -9,6 +9,7 @@ pub mod video;
 
 mod error;
 mod inputs;
+mod libav;
 mod message;
 
 pub use error::{Error, Result};

@@ -1,4 +1,20 @@
 //! Sound: decoding, resampling and features.
+//!
+//! Files are decoded to mono at the rate that a model hears, either whole ([`decode`]) or piece by piece
+//! ([`Reader`]). [`LogMel`] turns samples into Whisper's features.
+
+mod log_mel;
+mod packets;
+mod reader;
+mod resample;
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+pub use log_mel::LogMel;
+pub use reader::{Reader, Windows};
+pub use resample::Resampler;
 
 /// Mono samples between -1 and 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -7,4 +23,52 @@ pub struct Waveform {
     pub samples: Vec<f32>,
     /// Samples per second.
     pub rate: u32,
+}
+
+/// How much [`decode`] may keep in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Decoded samples at the target rate.
+    pub samples: usize,
+}
+
+impl Default for Limits {
+    /// 2^28 samples: 1 GiB, 4.6 hours at 16 kHz.
+    fn default() -> Self {
+        Self { samples: 1 << 28 }
+    }
+}
+
+/// Decodes a whole file to mono at `rate` samples per second.
+///
+/// What decodes of a damaged file is returned.
+///
+/// # Errors
+/// When the file cannot be read, holds no sound that decodes, or is longer than the limits allow.
+pub fn decode(path: &Path, rate: u32, limits: &Limits) -> Result<Waveform> {
+    collect(Reader::open(path, rate)?, limits)
+}
+
+/// [`decode`] for a file in memory; `what` names it in errors.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_bytes(what: &str, bytes: &[u8], rate: u32, limits: &Limits) -> Result<Waveform> {
+    collect(Reader::from_bytes(what, bytes, rate)?, limits)
+}
+
+fn collect(reader: Reader<'_>, limits: &Limits) -> Result<Waveform> {
+    let (what, rate) = (reader.what().to_owned(), reader.rate());
+    let mut samples = Vec::new();
+    for chunk in reader {
+        let chunk = chunk?;
+        // What a header says is not asked: recordings that were piped claim gigabytes.
+        if samples.len() + chunk.len() > limits.samples {
+            let why =
+                format!("it gives more than {} samples at {rate} Hz; read it in windows", limits.samples);
+            return Err(Error::TooLarge { what, why });
+        }
+        samples.extend_from_slice(&chunk);
+    }
+    Ok(Waveform { samples, rate })
 }

@@ -1,6 +1,23 @@
 //! Video: frames picked by presentation time.
+//!
+//! Videos are read through FFmpeg, and animated WebP, which FFmpeg 5 does not know, through `image`. Frames come in
+//! the order in which they are shown, upright, as 8-bit RGB.
 
+mod convert;
+mod decoder;
+mod frames;
+mod sampling;
+mod webp;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Result;
 use crate::image::Image;
+use crate::libav::Source;
+
+pub use frames::{Frame, Frames};
+pub use sampling::{Quota, Sampling};
 
 /// Frames sampled from a video, and where they stood in it.
 #[derive(Debug, Clone)]
@@ -15,9 +32,71 @@ pub struct Clip {
     pub total_frames: usize,
 }
 
-/// How frames are picked from a video.
+/// What a file says of its video.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Sampling {
-    /// Every frame.
-    All,
+pub struct Info {
+    /// Pixels in a row of an upright frame.
+    pub width: usize,
+    /// Rows of an upright frame.
+    pub height: usize,
+    /// Frames per second, on average.
+    pub fps: f64,
+    /// Frames, where the file states them. Only decoding tells for sure.
+    pub frames: Option<usize>,
+    /// Seconds, where the file states them.
+    pub seconds: Option<f64>,
+    /// The name of the compression, such as `h264`.
+    pub codec: String,
+}
+
+/// What may be taken from a file that nobody vouches for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Pixels of a frame.
+    pub pixels: usize,
+    /// Bytes of all frames that are kept at once.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    /// 2^26 pixels a frame (8192 x 8192) and 4 GiB of frames.
+    fn default() -> Self {
+        Self { pixels: 1 << 26, bytes: 1 << 32 }
+    }
+}
+
+/// What a video file says of itself, without decoding it.
+///
+/// # Errors
+/// When the file cannot be read or holds no video in a known format.
+pub fn probe(path: &Path) -> Result<Info> {
+    Frames::new(Source::file(path), &Limits::default()).map(|frames| frames.info().clone())
+}
+
+/// Picks frames of a video. Only these are converted and kept.
+///
+/// Frames are counted by decoding all of them, since what a file states may be wrong. A damaged file gives the
+/// frames that decode, as if it held no others.
+///
+/// # Errors
+/// When the file cannot be read, nothing of it decodes, the rule does not fit the number of frames, or the frames are
+/// larger than the limits allow.
+pub fn sample(path: &Path, sampling: &Sampling, limits: &Limits) -> Result<Clip> {
+    frames::sample(&Source::file(path), sampling, limits)
+}
+
+/// [`sample`] for a file in memory; `what` names it in errors.
+///
+/// # Errors
+/// As [`sample`].
+pub fn sample_bytes(what: &str, bytes: Arc<[u8]>, sampling: &Sampling, limits: &Limits) -> Result<Clip> {
+    frames::sample(&Source::memory(what, bytes), sampling, limits)
+}
+
+/// All frames of a video, one by one.
+///
+/// # Errors
+/// As [`probe`].
+pub fn frames(path: &Path, limits: &Limits) -> Result<Frames> {
+    Frames::new(Source::file(path), limits)
 }

@@ -1,0 +1,235 @@
+//! Whisper's features: the logarithm of a mel spectrogram.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use realfft::{RealFftPlanner, RealToComplex};
+use serde::Deserialize;
+
+use super::Waveform;
+use crate::error::{Error, Result};
+use crate::inputs::{Array, Values};
+
+/// The log-mel spectrogram of Hugging Face's `WhisperFeatureExtractor`, which Whisper and Qwen2-Audio hear through.
+///
+/// A clip is cut or padded to [`LogMel::samples`]. Its frames, `hop` samples apart and centred by reflection at the
+/// edges, are weighted with a periodic Hann window and transformed; the last one is dropped. Powers are summed under
+/// Slaney's mel triangles between 0 and 8 kHz, and each value becomes
+/// `(max(log10(max(p, 1e-10)), m - 8) + 4) / 4`, where `m` is the largest logarithm of the clip.
+#[derive(Clone)]
+pub struct LogMel {
+    settings: Settings,
+    window: Vec<f32>,
+    filters: Vec<Filter>,
+    fft: Arc<dyn RealToComplex<f32>>,
+}
+
+/// The keys that matter of a feature extractor's settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+struct Settings {
+    feature_size: usize,
+    sampling_rate: u32,
+    hop_length: usize,
+    chunk_length: u32,
+    n_fft: usize,
+    padding_value: f32,
+    padding_side: String,
+    dither: f32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            feature_size: 80,
+            sampling_rate: 16_000,
+            hop_length: 160,
+            chunk_length: 30,
+            n_fft: 400,
+            padding_value: 0.0,
+            padding_side: "right".into(),
+            dither: 0.0,
+        }
+    }
+}
+
+/// A triangle over the bins from `first` on.
+#[derive(Clone)]
+struct Filter {
+    first: usize,
+    weights: Vec<f32>,
+}
+
+impl LogMel {
+    /// Reads a feature extractor's settings: a `preprocessor_config.json`, or the `feature_extractor` of a
+    /// `processor_config.json`. `file` names it in errors.
+    ///
+    /// # Errors
+    /// When a value has the wrong type, is out of range or asks for something random.
+    pub fn from_json(file: &str, json: &serde_json::Value) -> Result<Self> {
+        let fault = |why: String| Error::Config { file: file.to_owned(), why };
+        let settings = Settings::deserialize(json).map_err(|error| fault(error.to_string()))?;
+        let s = &settings;
+        let bounds = [
+            ("feature_size", s.feature_size, 1, 1_024),
+            ("sampling_rate", s.sampling_rate as usize, 1_000, 1_000_000),
+            ("n_fft", s.n_fft, 2, 1 << 16),
+            ("hop_length", s.hop_length, 1, 1 << 16),
+            ("chunk_length", s.chunk_length as usize, 1, 3_600),
+        ];
+        for (key, value, least, most) in bounds {
+            if !(least..=most).contains(&value) {
+                return Err(fault(format!("{key} is {value}; it must be from {least} to {most}")));
+            }
+        }
+        if s.n_fft % 2 != 0 || s.n_fft / 2 >= s.samples() || s.hop_length > s.samples() {
+            return Err(fault(format!("n_fft is {}; it must be even and shorter than a chunk", s.n_fft)));
+        }
+        if s.dither != 0.0 || s.padding_side != "right" {
+            return Err(fault("only `dither` 0 and `padding_side` \"right\" are supported".into()));
+        }
+        Ok(Self::new(settings))
+    }
+
+    fn new(settings: Settings) -> Self {
+        let n = settings.n_fft;
+        let hann = |i: usize| 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / n as f64).cos();
+        Self {
+            window: (0..n).map(|i| hann(i) as f32).collect(),
+            filters: mel_filters(settings.feature_size, n / 2 + 1, settings.sampling_rate),
+            fft: RealFftPlanner::new().plan_fft_forward(n),
+            settings,
+        }
+    }
+
+    /// Samples per second that a clip must have.
+    pub fn rate(&self) -> u32 {
+        self.settings.sampling_rate
+    }
+
+    /// Seconds of a clip.
+    pub fn seconds(&self) -> u32 {
+        self.settings.chunk_length
+    }
+
+    /// Samples of a clip after padding.
+    pub fn samples(&self) -> usize {
+        self.settings.samples()
+    }
+
+    /// Mel bands.
+    pub fn bands(&self) -> usize {
+        self.settings.feature_size
+    }
+
+    /// Frames of a clip.
+    pub fn frames(&self) -> usize {
+        self.samples() / self.settings.hop_length
+    }
+
+    /// `input_features` of one clip: f32\[1, bands, frames\]. What is beyond [`LogMel::samples`] is cut off.
+    ///
+    /// # Errors
+    /// When the sound has another rate.
+    pub fn features(&self, sound: &Waveform) -> Result<Array> {
+        if sound.rate != self.rate() {
+            let why = format!(
+                "the sound has {} Hz and the model hears {} Hz; resample it",
+                sound.rate,
+                self.rate()
+            );
+            return Err(Error::Prompt(why));
+        }
+        let samples = &sound.samples[..sound.samples.len().min(self.samples())];
+        let (bands, frames) = (self.bands(), self.frames());
+        // One row per frame first: frames are independent.
+        let mut rows = vec![0.0; frames * bands];
+        let scratch = || (self.fft.make_input_vec(), self.fft.make_output_vec(), self.fft.make_scratch_vec());
+        rows.par_chunks_mut(bands).enumerate().with_min_len(64).for_each_init(
+            scratch,
+            |scratch, (t, row)| {
+                let (frame, spectrum, scratch) = scratch;
+                self.fill(frame, samples, t);
+                // Its only error is a buffer of the wrong length, and these were made for it.
+                let done = self.fft.process_with_scratch(frame, spectrum, scratch);
+                debug_assert!(done.is_ok());
+                for (value, filter) in row.iter_mut().zip(&self.filters) {
+                    let bins = &spectrum[filter.first..];
+                    let power: f32 = filter.weights.iter().zip(bins).map(|(w, bin)| w * bin.norm_sqr()).sum();
+                    *value = power.max(1e-10).log10();
+                }
+            },
+        );
+        let floor = rows.iter().copied().fold(f32::NEG_INFINITY, f32::max) - 8.0;
+        let mut values = vec![0.0; frames * bands];
+        for (band, values) in values.chunks_exact_mut(frames).enumerate() {
+            for (value, row) in values.iter_mut().zip(rows.chunks_exact(bands)) {
+                *value = (row[band].max(floor) + 4.0) / 4.0;
+            }
+        }
+        Ok(Array { dims: vec![1, bands, frames], values: Values::F32(values) })
+    }
+
+    /// The attention mask of a clip of `samples` samples: i64\[1, frames\], 1 where a frame's first sample is heard.
+    pub fn mask(&self, samples: usize) -> Array {
+        let heard = |frame: usize| i64::from(frame * self.settings.hop_length < samples);
+        Array { dims: vec![1, self.frames()], values: Values::I64((0..self.frames()).map(heard).collect()) }
+    }
+
+    /// The windowed samples of frame `t`, which is centred on sample `t * hop`.
+    fn fill(&self, frame: &mut [f32], samples: &[f32], t: usize) {
+        let (length, half) = (self.samples() as isize, self.settings.n_fft as isize / 2);
+        let start = (t * self.settings.hop_length) as isize - half;
+        let inside = start >= 0 && start + frame.len() as isize <= samples.len() as isize;
+        if inside {
+            for ((value, sample), weight) in
+                frame.iter_mut().zip(&samples[start as usize..]).zip(&self.window)
+            {
+                *value = sample * weight;
+            }
+            return;
+        }
+        for (i, (value, weight)) in frame.iter_mut().zip(&self.window).enumerate() {
+            let at = (start + i as isize).abs();
+            let at = if at < length { at } else { 2 * (length - 1) - at };
+            *value = samples.get(at as usize).copied().unwrap_or(self.settings.padding_value) * weight;
+        }
+    }
+}
+
+impl Settings {
+    fn samples(&self) -> usize {
+        self.sampling_rate as usize * self.chunk_length as usize
+    }
+}
+
+/// Triangles whose corners are equally spaced on Slaney's mel scale between 0 and 8 kHz, each of area one, over the
+/// `bins` of a spectrum (librosa's `filters.mel` with its defaults).
+fn mel_filters(bands: usize, bins: usize, rate: u32) -> Vec<Filter> {
+    let top = to_mel(8_000.0);
+    let corners: Vec<f64> = (0..bands + 2).map(|i| to_hertz(top * i as f64 / (bands + 1) as f64)).collect();
+    let frequency = |bin: usize| f64::from(rate / 2) * bin as f64 / (bins - 1) as f64;
+    let triangle = |band: usize| {
+        let [low, centre, high] = [corners[band], corners[band + 1], corners[band + 2]];
+        let weight = |bin: usize| {
+            let f = frequency(bin);
+            let height = ((f - low) / (centre - low)).min((high - f) / (high - centre)).max(0.0);
+            (height * 2.0 / (high - low)) as f32
+        };
+        let within: Vec<usize> = (0..bins).filter(|&bin| weight(bin) > 0.0).collect();
+        Filter {
+            first: within.first().copied().unwrap_or(0),
+            weights: within.iter().map(|&bin| weight(bin)).collect(),
+        }
+    };
+    (0..bands).map(triangle).collect()
+}
+
+/// Slaney's scale: linear up to 1 kHz at 15 mel, then 27 steps per factor of 6.4.
+fn to_mel(hertz: f64) -> f64 {
+    if hertz < 1_000.0 { 3.0 * hertz / 200.0 } else { 15.0 + (hertz / 1_000.0).ln() * 27.0 / 6.4_f64.ln() }
+}
+
+fn to_hertz(mel: f64) -> f64 {
+    if mel < 15.0 { 200.0 * mel / 3.0 } else { 1_000.0 * ((mel - 15.0) * 6.4_f64.ln() / 27.0).exp() }
+}

@@ -1,0 +1,225 @@
+//! Decoded packets of sound, mixed down.
+
+use std::io::{Cursor, ErrorKind};
+use std::path::Path;
+
+use ffmpeg_next::format::sample::{Sample, Type};
+use ffmpeg_next::{frame, media};
+use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+use symphonia::core::errors::Error as Fault;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
+use symphonia::core::io::{MediaSource, MediaSourceStream};
+use symphonia::core::meta::MetadataOptions;
+
+use crate::error::{Error, Result};
+use crate::libav::{Decoding, Source, open_file};
+
+/// A sound file, decoded packet by packet.
+pub(super) trait Packets {
+    /// Replaces `mono` with the next packet's samples and returns their rate; `None` at the end.
+    fn next(&mut self, mono: &mut Vec<f32>) -> Result<Option<u32>>;
+
+    /// What went wrong first, if anything did.
+    fn fault(&self) -> Option<String>;
+}
+
+/// Symphonia reads what it knows, and FFmpeg the rest. MPEG-4 is FFmpeg's too: symphonia passes over edit lists, which
+/// state the encoder's delay.
+pub(super) fn open(path: &Path) -> Result<Box<dyn Packets>> {
+    let source = Source::file(path);
+    let mut hint = Hint::new();
+    if let Some(extension) = path.extension().and_then(|extension| extension.to_str()) {
+        hint.with_extension(extension);
+    }
+    if !is_mpeg4(&source)?
+        && let Some(packets) = Pure::new(&source, Box::new(open_file(path)?), &hint)?
+    {
+        return Ok(Box::new(packets));
+    }
+    Ok(Box::new(Libav::open(&source)?))
+}
+
+/// [`open`] for a file in memory.
+pub(super) fn open_bytes<'s>(what: &str, bytes: &'s [u8]) -> Result<Box<dyn Packets + 's>> {
+    let source = Source::memory(what, bytes.into());
+    if !is_mpeg4(&source)?
+        && let Some(packets) = Pure::new(&source, Box::new(Cursor::new(bytes)), &Hint::new())?
+    {
+        return Ok(Box::new(packets));
+    }
+    Ok(Box::new(Libav::open(&source)?))
+}
+
+fn is_mpeg4(source: &Source) -> Result<bool> {
+    let mut head = [0; 8];
+    Ok(source.open()?.read_exact(&mut head).is_ok() && head.ends_with(b"ftyp"))
+}
+
+/// The mean of a frame's channels. A sample that is no number would spread over a whole block of the resampler.
+fn mean(sum: f32, channels: usize) -> f32 {
+    let mean = sum / channels as f32;
+    if mean.is_finite() { mean } else { 0.0 }
+}
+
+/// Symphonia's formats.
+struct Pure<'s> {
+    source: Source,
+    format: Box<dyn FormatReader + 's>,
+    track: u32,
+    decoder: Box<dyn AudioDecoder>,
+    interleaved: Vec<f32>,
+    fault: Option<String>,
+}
+
+impl<'s> Pure<'s> {
+    /// `None` when the format is not one of symphonia's.
+    fn new(source: &Source, stream: Box<dyn MediaSource + 's>, hint: &Hint) -> Result<Option<Self>> {
+        let stream = MediaSourceStream::new(stream, Default::default());
+        let (format, meta) = (FormatOptions::default(), MetadataOptions::default());
+        let format = match symphonia::default::get_probe().probe(hint, stream, format, meta) {
+            Ok(format) => format,
+            Err(Fault::IoError(error)) if error.kind() != ErrorKind::UnexpectedEof => {
+                return Err(Error::Read { what: source.what().to_owned(), why: error.to_string() });
+            }
+            Err(_) => return Ok(None),
+        };
+        Ok(open_track(&*format).map(|(track, decoder)| Self {
+            source: source.clone(),
+            format,
+            track,
+            decoder,
+            interleaved: Vec::new(),
+            fault: None,
+        }))
+    }
+
+    fn note(&mut self, fault: &Fault) {
+        self.fault.get_or_insert_with(|| fault.to_string());
+    }
+}
+
+/// The track to be heard: its number and its decoder.
+fn open_track(format: &dyn FormatReader) -> Option<(u32, Box<dyn AudioDecoder>)> {
+    let track = format.default_track(TrackType::Audio)?;
+    let parameters = track.codec_params.as_ref()?.audio()?;
+    let options = AudioDecoderOptions::default();
+    let decoder = symphonia::default::get_codecs().make_audio_decoder(parameters, &options).ok()?;
+    Some((track.id, decoder))
+}
+
+impl Packets for Pure<'_> {
+    fn next(&mut self, mono: &mut Vec<f32>) -> Result<Option<u32>> {
+        loop {
+            let packet = match self.format.next_packet() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return Ok(None),
+                Err(Fault::ResetRequired) => {
+                    // A chained Ogg file: another stream begins.
+                    let opened = open_track(&*self.format);
+                    (self.track, self.decoder) =
+                        opened.ok_or_else(|| self.source.damaged("it changes to an unknown format"))?;
+                    continue;
+                }
+                // The file ends in the middle of something.
+                Err(fault) => {
+                    self.note(&fault);
+                    return Ok(None);
+                }
+            };
+            if packet.track_id != self.track {
+                continue;
+            }
+            let buffer = match self.decoder.decode(&packet) {
+                Ok(buffer) => buffer,
+                Err(fault @ (Fault::DecodeError(_) | Fault::IoError(_))) => {
+                    self.note(&fault);
+                    continue;
+                }
+                Err(fault) => {
+                    self.note(&fault);
+                    return Ok(None);
+                }
+            };
+            let (channels, rate) = (buffer.spec().channels().count(), buffer.spec().rate());
+            if buffer.frames() == 0 || channels == 0 {
+                continue;
+            }
+            self.interleaved.resize(buffer.samples_interleaved(), 0.0);
+            buffer.copy_to_slice_interleaved(&mut self.interleaved);
+            mono.clear();
+            let frames = self.interleaved.chunks_exact(channels);
+            mono.extend(frames.map(|frame| mean(frame.iter().sum(), channels)));
+            return Ok(Some(rate));
+        }
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.fault.clone()
+    }
+}
+
+/// FFmpeg's formats.
+struct Libav {
+    decoding: Decoding,
+    frame: frame::Audio,
+}
+
+impl Libav {
+    fn open(source: &Source) -> Result<Self> {
+        Ok(Self { decoding: Decoding::open(source, media::Type::Audio, 1)?, frame: frame::Audio::empty() })
+    }
+}
+
+impl Packets for Libav {
+    fn next(&mut self, mono: &mut Vec<f32>) -> Result<Option<u32>> {
+        while self.decoding.next(&mut self.frame) {
+            let frame = &self.frame;
+            if frame.planes() == 0 || frame.samples() == 0 || frame.rate() == 0 {
+                continue;
+            }
+            mono.clear();
+            match frame.format() {
+                Sample::U8(layout) => {
+                    mix(frame, layout, mono, |[byte]: [u8; 1]| f32::from(byte) / 128.0 - 1.0)
+                }
+                Sample::I16(layout) => {
+                    mix(frame, layout, mono, |b| f32::from(i16::from_ne_bytes(b)) / 32_768.0)
+                }
+                Sample::I32(layout) => {
+                    mix(frame, layout, mono, |b| (f64::from(i32::from_ne_bytes(b)) / 2_147_483_648.0) as f32)
+                }
+                Sample::I64(layout) => mix(frame, layout, mono, |b| {
+                    (i64::from_ne_bytes(b) as f64 / 9_223_372_036_854_775_808.0) as f32
+                }),
+                Sample::F32(layout) => mix(frame, layout, mono, f32::from_ne_bytes),
+                Sample::F64(layout) => mix(frame, layout, mono, |b| f64::from_ne_bytes(b) as f32),
+                Sample::None => continue,
+            }
+            return Ok(Some(frame.rate()));
+        }
+        Ok(None)
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.decoding.fault().map(|fault| fault.to_string())
+    }
+}
+
+/// Appends the mean of the channels of each of a frame's samples, read by `value` from their bytes.
+fn mix<const N: usize>(
+    frame: &frame::Audio,
+    layout: Type,
+    mono: &mut Vec<f32>,
+    value: impl Fn([u8; N]) -> f32,
+) {
+    let (samples, channels) = (frame.samples(), usize::from(frame.channels()).max(1));
+    let planes: Vec<&[[u8; N]]> = (0..frame.planes()).map(|plane| frame.data(plane).as_chunks().0).collect();
+    let at = |sample: usize, channel: usize| match layout {
+        Type::Planar => planes.get(channel).and_then(|plane| plane.get(sample)),
+        Type::Packed => planes.first().and_then(|plane| plane.get(sample * channels + channel)),
+    };
+    let sum =
+        |sample| (0..channels).filter_map(|channel| at(sample, channel)).map(|&bytes| value(bytes)).sum();
+    mono.extend((0..samples).map(|sample| mean(sum(sample), channels)));
+}

@@ -1,0 +1,146 @@
+//! Sound files, read piece by piece.
+
+use std::path::Path;
+
+use super::packets::{self, Packets};
+use super::{Resampler, Waveform};
+use crate::error::{Error, Result};
+
+/// Reads a sound file piece by piece: an iterator of mono samples at the rate asked for, never more than a packet and
+/// a resampler's block in memory.
+///
+/// Wave (integers of all depths, floats, A-law, mu-law), FLAC, MP3, AAC and Vorbis are understood, whatever the file's
+/// name says, and so is what FFmpeg knows, such as Opus and the sound of a video. The encoder's delay and padding are cut
+/// off where the file states them.
+///
+/// Channels are mixed down to their mean, each with equal weight, as librosa's `to_mono` does and as training sets for
+/// speech are made. No channel is left out and none is scaled by its position.
+///
+/// Packets that do not decode are left out, and a file that ends early ends there; only a file of which nothing
+/// decodes is an error.
+pub struct Reader<'s> {
+    what: String,
+    rate: u32,
+    packets: Box<dyn Packets + 's>,
+    mono: Vec<f32>,
+    /// The rate of the file and the converter from it.
+    resampler: Option<(u32, Resampler)>,
+    decoded: bool,
+    ended: bool,
+}
+
+impl Reader<'static> {
+    /// Opens a file to be read as mono at `rate` samples per second.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no sound in a known format.
+    pub fn open(path: &Path, rate: u32) -> Result<Self> {
+        Self::new(path.display().to_string(), packets::open(path)?, rate)
+    }
+}
+
+impl<'s> Reader<'s> {
+    /// Reads a file in memory; `what` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn from_bytes(what: &str, bytes: &'s [u8], rate: u32) -> Result<Self> {
+        Self::new(what.to_owned(), packets::open_bytes(what, bytes)?, rate)
+    }
+
+    fn new(what: String, packets: Box<dyn Packets + 's>, rate: u32) -> Result<Self> {
+        // Says early that nothing can be resampled to this rate.
+        Resampler::new(rate, rate).map_err(|error| named(error, &what))?;
+        Ok(Self { what, rate, packets, mono: Vec::new(), resampler: None, decoded: false, ended: false })
+    }
+
+    /// The file's name in errors.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Samples per second of what is read.
+    pub fn rate(&self) -> u32 {
+        self.rate
+    }
+
+    /// The same sound in windows of `seconds`, the last one as short as what is left.
+    pub fn windows(self, seconds: u32) -> Windows<'s> {
+        let samples = (u64::from(self.rate) * u64::from(seconds)).max(1) as usize;
+        Windows { reader: self, samples, pending: Vec::new() }
+    }
+
+    /// The next samples at the target rate; `None` at the end.
+    fn chunk(&mut self) -> Result<Option<Vec<f32>>> {
+        let mut output = Vec::new();
+        while output.is_empty() && !self.ended {
+            let rate = self.packets.next(&mut self.mono)?;
+            self.ended = rate.is_none();
+            self.decoded |= rate.is_some();
+            self.convert(rate, &mut output).map_err(|error| named(error, &self.what))?;
+        }
+        if self.ended
+            && !self.decoded
+            && let Some(why) = self.packets.fault()
+        {
+            self.decoded = true;
+            return Err(Error::Decode { what: self.what.clone(), why });
+        }
+        Ok(Some(output).filter(|output| !output.is_empty()))
+    }
+
+    /// Resamples what was decoded at `rate`; without a rate, the rest.
+    fn convert(&mut self, rate: Option<u32>, output: &mut Vec<f32>) -> Result<()> {
+        // Where the rate changes within a file, what the resampler holds back comes first.
+        if let Some((_, mut resampler)) = self.resampler.take_if(|(from, _)| Some(*from) != rate) {
+            resampler.finish(output)?;
+        }
+        let Some(rate) = rate else { return Ok(()) };
+        let (_, resampler) = match &mut self.resampler {
+            Some(resampler) => resampler,
+            none => none.insert((rate, Resampler::new(rate, self.rate)?)),
+        };
+        resampler.push(&self.mono, output)
+    }
+}
+
+impl Iterator for Reader<'_> {
+    type Item = Result<Vec<f32>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let chunk = self.chunk();
+        self.ended |= chunk.is_err();
+        chunk.transpose()
+    }
+}
+
+/// The windows of [`Reader::windows`].
+pub struct Windows<'s> {
+    reader: Reader<'s>,
+    samples: usize,
+    pending: Vec<f32>,
+}
+
+impl Iterator for Windows<'_> {
+    type Item = Result<Waveform>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.pending.len() < self.samples {
+            match self.reader.next() {
+                Some(Ok(chunk)) => self.pending.extend(chunk),
+                Some(Err(error)) => return Some(Err(error)),
+                None => break,
+            }
+        }
+        let samples: Vec<f32> = self.pending.drain(..self.samples.min(self.pending.len())).collect();
+        (!samples.is_empty()).then_some(Ok(Waveform { samples, rate: self.reader.rate }))
+    }
+}
+
+/// The resampler does not know the file.
+fn named(error: Error, file: &str) -> Error {
+    match error {
+        Error::Decode { why, .. } => Error::Decode { what: file.to_owned(), why },
+        error => error,
+    }
+}
