@@ -1,8 +1,6 @@
 //! Pictures, to the bit as PIL and transformers make them (`goldens/image.py`).
 
-use percept_modalities::image::{
-    Filter, Image, Normalize, center_crop, crop, normalize, pad, resize, resize_tensor,
-};
+use percept_modalities::image::{Filter, Image, Normalize, center_crop, crop, normalize, pad, resize};
 use safetensors::SafeTensors;
 
 const GOLDENS: &[u8] = include_bytes!("fixtures/image.safetensors");
@@ -27,10 +25,10 @@ fn cases<'a>(goldens: &SafeTensors<'a>, what: &str) -> Vec<(String, Vec<String>)
         .collect()
 }
 
-/// Every golden of one kind of resizing.
-fn resizing(kind: &str, make: fn(&Image, usize, usize, Filter) -> percept_modalities::Result<Image>) {
+#[test]
+fn resizing_is_pils_to_the_bit() {
     let goldens = goldens();
-    for (name, words) in cases(&goldens, kind) {
+    for (name, words) in cases(&goldens, "resize") {
         let filter = match words[1].as_str() {
             "nearest" => Filter::Nearest,
             "lanczos" => Filter::Lanczos,
@@ -40,19 +38,9 @@ fn resizing(kind: &str, make: fn(&Image, usize, usize, Filter) -> percept_modali
             _ => Filter::Hamming,
         };
         let source = image(&goldens, &format!("source {}", words[0]));
-        let made = make(&source, words[2].parse().unwrap(), words[3].parse().unwrap(), filter).unwrap();
+        let made = resize(&source, words[2].parse().unwrap(), words[3].parse().unwrap(), filter).unwrap();
         assert!(made == image(&goldens, &name), "{name}");
     }
-}
-
-#[test]
-fn resizing_is_pils_to_the_bit() {
-    resizing("resize", resize);
-}
-
-#[test]
-fn resizing_tensors_is_torchvisions_to_the_bit() {
-    resizing("tensor", resize_tensor);
 }
 
 #[test]

@@ -17,6 +17,9 @@ pub enum Failure {
     /// A graph is wrong.
     #[error(transparent)]
     Graph(#[from] percept::graph::GraphError),
+    /// A checkpoint could not be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] percept::model::checkpoint::Error),
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     File {

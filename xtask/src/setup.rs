@@ -16,16 +16,14 @@ pub enum Need {
     VulkanLoader,
     /// Any Vulkan driver; Mesa's software driver, lavapipe, where there is none.
     VulkanDriver,
-    /// `cmake`, which builds libjpeg-turbo.
-    Cmake,
-    /// `nasm`, without which libjpeg-turbo is slow on x86.
-    Nasm,
     /// `pkg-config`, which finds FFmpeg.
     PkgConfig,
     /// FFmpeg's libraries with their headers.
     Ffmpeg,
     /// libclang with clang's own headers, which read FFmpeg's.
     Libclang,
+    /// Python's package installer, which fetches the weights that tests use.
+    Pip,
 }
 
 impl Need {
@@ -46,8 +44,6 @@ impl Need {
                 "a Vulkan driver, such as Mesa's software driver lavapipe (lvp_icd.*.json; Debian's \
                  package is mesa-vulkan-drivers)"
             }
-            Need::Cmake => "cmake",
-            Need::Nasm => "nasm",
             Need::PkgConfig => "pkg-config",
             Need::Ffmpeg => {
                 "FFmpeg 5.1 or newer with headers (libavcodec, libavformat, libavutil, libswscale, libswresample; \
@@ -55,6 +51,9 @@ impl Need {
             }
             Need::Libclang => {
                 "libclang with headers (Debian's package is libclang-dev), or LIBCLANG_PATH set to its folder"
+            }
+            Need::Pip => {
+                "Python 3 with pip (`python3 -m pip`; Debian's packages are python3 and python3-pip)"
             }
         }
     }
@@ -90,8 +89,6 @@ impl Manager {
             (Need::VulkanDriver, Manager::Apt | Manager::Dnf) => Some("mesa-vulkan-drivers"),
             (Need::VulkanDriver, Manager::Pacman) => Some("vulkan-swrast"),
             (Need::VulkanDriver, Manager::Brew) => Some("mesa"),
-            (Need::Cmake, _) => Some("cmake"),
-            (Need::Nasm, _) => Some("nasm"),
             (Need::PkgConfig, Manager::Apt) => Some("pkg-config"),
             (Need::PkgConfig, Manager::Dnf) => Some("pkgconf-pkg-config"),
             (Need::PkgConfig, Manager::Pacman | Manager::Brew) => Some("pkgconf"),
@@ -104,6 +101,9 @@ impl Manager {
             (Need::Libclang, Manager::Dnf) => Some("clang-devel"),
             (Need::Libclang, Manager::Pacman) => Some("clang"),
             (Need::Libclang, Manager::Brew) => Some("llvm"),
+            (Need::Pip, Manager::Apt | Manager::Dnf) => Some("python3 python3-pip"),
+            (Need::Pip, Manager::Pacman) => Some("python python-pip"),
+            (Need::Pip, Manager::Brew) => Some("python"),
             (Need::Rustfmt | Need::Clippy, _) => None,
         }
     }
@@ -156,11 +156,8 @@ impl System {
                 missing.push(Need::Libclang);
             }
         }
-        if !on_path("cmake") {
-            missing.push(Need::Cmake);
-        }
-        if cfg!(any(target_arch = "x86", target_arch = "x86_64")) && !on_path("nasm") {
-            missing.push(Need::Nasm);
+        if !answers("python3", &["-m", "pip", "--version"]) {
+            missing.push(Need::Pip);
         }
         if !is_set("FFMPEG_DIR") && !is_set("VCPKG_ROOT") {
             if !answers("pkg-config", &["--version"]) {
@@ -343,20 +340,20 @@ mod tests {
     }
 
     #[test]
-    fn media_need_the_same_of_every_package_manager() {
-        let media = [Need::Cmake, Need::Nasm, Need::PkgConfig, Need::Ffmpeg, Need::Libclang];
-        let last = |manager| lines(&media, Some(manager), true).pop().unwrap();
+    fn video_needs_the_same_of_every_package_manager() {
+        let video = [Need::PkgConfig, Need::Ffmpeg, Need::Libclang];
+        let last = |manager| lines(&video, Some(manager), true).pop().unwrap();
         assert_eq!(
             last(Manager::Apt),
-            "env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends cmake nasm pkg-config \
+            "env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends pkg-config \
              libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libswresample-dev libclang-dev"
         );
         assert_eq!(
             last(Manager::Dnf),
-            "dnf install --assumeyes cmake nasm pkgconf-pkg-config ffmpeg-free-devel clang-devel"
+            "dnf install --assumeyes pkgconf-pkg-config ffmpeg-free-devel clang-devel"
         );
-        assert_eq!(last(Manager::Pacman), "pacman -Sy --needed --noconfirm cmake nasm pkgconf ffmpeg clang");
-        assert_eq!(last(Manager::Brew), "brew install cmake nasm pkgconf ffmpeg llvm");
+        assert_eq!(last(Manager::Pacman), "pacman -Sy --needed --noconfirm pkgconf ffmpeg clang");
+        assert_eq!(last(Manager::Brew), "brew install pkgconf ffmpeg llvm");
     }
 
     #[test]

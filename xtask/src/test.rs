@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::command::{Error, Line};
-use crate::setup;
+use crate::{assets, setup};
 
 /// Runs every step, even after one has failed, and fails if any did.
 pub fn run(root: &Path) -> Result<(), Error> {
@@ -14,6 +14,7 @@ pub fn run(root: &Path) -> Result<(), Error> {
     let mut failed_steps = Vec::new();
     let mut tests = Tally::default();
     step("setup", &mut failed_steps, || setup::run(false));
+    step("assets", &mut failed_steps, assets::run);
     step("format", &mut failed_steps, || Line::of("cargo fmt --all -- --check").run(root, environment));
     step("lints", &mut failed_steps, || {
         let line = Line::of("cargo clippy --workspace --all-targets --locked -- -D warnings");
@@ -41,9 +42,12 @@ fn step(name: &'static str, failed: &mut Vec<&'static str>, body: impl FnOnce() 
     println!("== {name}: {verdict} in {}", seconds(start.elapsed()));
 }
 
-/// What every step's commands run under: lavapipe where it exists, no incremental builds in CI.
+/// What every step's commands run under: lavapipe where it exists, the weights' folder, no incremental builds in CI.
 fn environment(command: &mut Command) {
     setup::pin_lavapipe(command);
+    if let Ok(folder) = assets::folder() {
+        command.env("PERCEPT_ASSETS", folder);
+    }
     if std::env::var_os("CI").is_some() {
         command.env("CARGO_INCREMENTAL", "0");
     }

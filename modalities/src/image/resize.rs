@@ -101,26 +101,6 @@ pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Res
     }
 }
 
-/// The picture at `width` x `height`, bit for bit what torchvision makes of a tensor of bytes on a CPU with antialiasing:
-/// the arithmetic of [`resize`] with coarser weights, always across first. Video processors of transformers resize so.
-/// For the bilinear, bicubic and Lanczos filters.
-///
-/// # Errors
-/// When the size is empty or beyond any picture's.
-pub fn resize_tensor(image: &Image, width: usize, height: usize, filter: Filter) -> Result<Image> {
-    check_size("resized image", width, height)?;
-    check_size("image", image.width, image.height)?;
-    check_size("image between the passes of resizing", width, image.height)?;
-    let across = match width == image.width {
-        true => image.clone(),
-        false => across(image, &Taps::coarse(filter, image.width, width)),
-    };
-    Ok(match height == image.height {
-        true => across,
-        false => down(&across, &Taps::coarse(filter, image.height, height)),
-    })
-}
-
 /// Nearest neighbour; positions accumulate like in Pillow's `ImagingScaleAffine`, so that they round alike.
 fn nearest(image: &Image, width: usize, height: usize) -> Image {
     let positions = |from: usize, to: usize| -> Vec<usize> {
@@ -165,45 +145,27 @@ struct Taps {
 impl Taps {
     /// `precompute_coeffs` and `normalize_coeffs_8bpc` of Pillow.
     fn new(filter: Filter, from: usize, to: usize) -> Taps {
-        Self::rounded(filter, from, to, |_| PRECISION)
-    }
-
-    /// The same with the weights that torch makes of them (`compute_indices_int16_weights_aa`): of as many bits as let the
-    /// largest fit 16 of them. Zeros behind these bits change no sum.
-    fn coarse(filter: Filter, from: usize, to: usize) -> Taps {
-        let fits = |largest: f64, bits: u32| (0.5 + largest * f64::from(1 << bits)) < f64::from(1 << 15);
-        Self::rounded(filter, from, to, |largest| {
-            (1..PRECISION).take_while(|b| fits(largest, *b)).last().unwrap_or(0)
-        })
-    }
-
-    /// Windows whose weights are rounded to the bits that `bits` gives for the largest of them.
-    fn rounded(filter: Filter, from: usize, to: usize, bits: impl Fn(f64) -> u32) -> Taps {
         let scale = from as f64 / to as f64;
         let stretch = scale.max(1.0);
         let support = filter.support() * stretch;
         let mut taps = Taps { starts: Vec::with_capacity(to), weights: Vec::new(), offsets: vec![0] };
-        let mut weights: Vec<f64> = Vec::new();
+        let mut window = Vec::new();
         for position in 0..to {
             let centre = (position as f64 + 0.5) * scale;
             let start = (centre - support + 0.5).max(0.0) as usize;
             let end = ((centre + support + 0.5) as usize).min(from);
             let inverse = 1.0 / stretch;
-            let first = weights.len();
-            weights.extend((start..end).map(|x| filter.weight((x as f64 - centre + 0.5) * inverse)));
-            let total: f64 = weights[first..].iter().sum();
-            if total != 0.0 {
-                weights[first..].iter_mut().for_each(|weight| *weight /= total);
+            window.clear();
+            window.extend((start..end).map(|x| filter.weight((x as f64 - centre + 0.5) * inverse)));
+            let total: f64 = window.iter().sum();
+            for weight in &window {
+                let weight = if total == 0.0 { *weight } else { weight / total };
+                let scaled = weight * f64::from(1 << PRECISION);
+                taps.weights.push(if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 } as i32);
             }
             taps.starts.push(start);
-            taps.offsets.push(weights.len());
+            taps.offsets.push(taps.weights.len());
         }
-        let bits = bits(weights.iter().copied().fold(0.0, f64::max));
-        let round = |weight: &f64| {
-            let scaled = weight * f64::from(1 << bits);
-            (if *weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 } as i32) << (PRECISION - bits)
-        };
-        taps.weights = weights.iter().map(round).collect();
         taps
     }
 

@@ -4,7 +4,9 @@
 //! CTranslate2's Whisper. Files are mapped into memory; a tensor that needs no conversion is handed out without a copy.
 //! Files are not trusted: every size, offset and count is checked before memory is taken.
 
+mod convert;
 mod ctranslate2;
+mod draft;
 mod error;
 mod folder;
 mod gguf;
@@ -21,6 +23,7 @@ use percept_hal::Weight;
 use percept_modalities::text::GgufVocabulary;
 use serde_json::{Value as Json, json};
 
+pub use convert::{Converted, convert};
 pub use error::{Error, Result};
 
 use error::{damaged, unsupported};

@@ -68,7 +68,7 @@ const SANDWICH: &[Row] = &[
 ];
 
 /// Every architecture whose tensors get Hugging Face's names.
-pub(crate) const KNOWN: [Architecture; 4] = [
+const KNOWN: [Architecture; 4] = [
     Architecture {
         name: "llama",
         model_type: "llama",
@@ -112,6 +112,11 @@ impl Architecture {
     /// The architecture that a `model_type` of Hugging Face's is in GGUF files.
     pub fn of_model_type(model_type: &str) -> Option<&'static Architecture> {
         KNOWN.iter().find(|a| a.model_type == model_type)
+    }
+
+    /// Every `model_type` there is, for refusals.
+    pub fn model_types() -> String {
+        KNOWN.map(|a| a.model_type).join(", ")
     }
 
     /// The row and the Hugging Face name of a tensor of a GGUF file.

@@ -176,8 +176,8 @@ fn llama3(keys: &Keys, theta: f64, head_dim: u64, factors: &Stored) -> Result<Js
         let length = TAU * theta.powf(2.0 * i as f64 / head_dim as f64);
         let smooth = ((ORIGINAL / length - LOW) / (HIGH - LOW)).clamp(0.0, 1.0);
         let expected = 1.0 / ((1.0 - smooth) / factor + smooth);
-        // A NaN differs too.
-        if !((given / expected - 1.0).abs() < 1e-3) {
+        let difference = (given / expected - 1.0).abs();
+        if difference.is_nan() || difference > 1e-3 {
             return Err(unlike());
         }
     }

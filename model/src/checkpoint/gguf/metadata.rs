@@ -154,7 +154,8 @@ fn shortest(v: f32) -> f64 {
 /// Every key of a file.
 pub(crate) struct Metadata {
     source: Arc<Source>,
-    values: BTreeMap<String, Value>,
+    /// Each with the bytes that it takes in the file, type first.
+    values: BTreeMap<String, (Value, Range<usize>)>,
 }
 
 impl Metadata {
@@ -165,9 +166,10 @@ impl Metadata {
         for _ in 0..fields.bounded(count, 8 + 4 + 1, "keys")? {
             let length = fields.u64("a key's length")?;
             let key = fields.text(length, "a key")?.to_string();
+            let start = fields.position();
             let ty = ValueType::parse(fields, &key)?;
             let value = Value::parse(fields, ty, &key)?;
-            if values.insert(key.clone(), value).is_some() {
+            if values.insert(key.clone(), (value, start..fields.position())).is_some() {
                 return Err(damaged(source.path(), format!("key '{key}' is there twice")));
             }
         }
@@ -179,24 +181,20 @@ impl Metadata {
         self.source.path()
     }
 
-    /// Every key with its value, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.values.iter().map(|(k, v)| (k.as_str(), v))
+    /// Every key with the bytes of its value, type first, as they lie in the file.
+    pub fn raw(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let bytes = self.source.bytes();
+        self.values.iter().map(|(k, (_, at))| (k.as_str(), bytes.get(at.clone()).unwrap_or_default()))
     }
 
     /// A value.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.values.get(key)
+        self.values.get(key).map(|(value, _)| value)
     }
 
     /// A whole number that is not negative; `None` where the key is absent or something else.
     pub fn unsigned(&self, key: &str) -> Option<u64> {
         self.get(key)?.unsigned()
-    }
-
-    /// A number; `None` where the key is absent or something else.
-    pub fn float(&self, key: &str) -> Option<f64> {
-        self.get(key)?.float()
     }
 
     /// A truth value; `None` where the key is absent or something else.

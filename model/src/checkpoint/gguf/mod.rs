@@ -2,8 +2,11 @@
 
 mod architecture;
 mod config;
+mod keys;
 mod metadata;
+mod tokenizer;
 mod vocabulary;
+mod write;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,8 +19,11 @@ use serde_json::Value as Json;
 use super::error::{Result, damaged, unsupported};
 use super::source::{Fields, Source};
 use super::tensor::{Change, Form, Stored};
-use architecture::Architecture;
+pub(crate) use architecture::Architecture;
+pub(crate) use keys::{of_config, rope_factors};
 pub(crate) use metadata::Metadata;
+pub(crate) use tokenizer::tokenizer_keys;
+pub(crate) use write::{Given, Head, tensor as write_tensor};
 
 /// Where a file keeps the start of its tensors aligned unless it says otherwise.
 pub(crate) const DEFAULT_ALIGNMENT: u64 = 32;

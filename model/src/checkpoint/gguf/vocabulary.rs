@@ -6,7 +6,7 @@ use super::super::error::{Result, damaged};
 use super::metadata::Metadata;
 
 /// Tokens or merges of a vocabulary, at most: ten times the largest known.
-const CAP: usize = 4 << 20;
+pub const CAP: usize = 4 << 20;
 
 /// The vocabulary, if there is one.
 pub fn read(metadata: &Metadata) -> Result<Option<GgufVocabulary>> {

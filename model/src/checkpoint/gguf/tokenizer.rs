@@ -1,0 +1,268 @@
+//! The tokenizer's keys of a GGUF file, from tokenizer.json and the files beside it.
+
+use std::collections::BTreeMap;
+
+use percept_modalities::text::TokenKind;
+use serde_json::Value as Json;
+
+use super::super::Checkpoint;
+use super::vocabulary::CAP;
+use super::write::Given;
+
+/// How GPT-2 splits text, which tokenizer.json leaves unsaid.
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
+/// llama.cpp's names for ways to split text, by the patterns of tokenizer.json.
+const SPLITS: [(&str, &[&str]); 4] = [
+    ("gpt-2", &[GPT2]),
+    ("smollm", &[r"\p{N}", GPT2]),
+    (
+        "llama-bpe",
+        &[
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ],
+    ),
+    (
+        "qwen2",
+        &[
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ],
+    ),
+];
+
+/// Add the vocabulary, the special tokens and the chat template; what cannot be told is noted.
+///
+/// # Errors
+/// When tokenizer.json is not what llama.cpp can hold.
+pub(crate) fn tokenizer_keys(
+    checkpoint: &Checkpoint,
+    keys: &mut Vec<(String, Given)>,
+    notes: &mut Vec<String>,
+) -> Result<(), String> {
+    let json = |name: &str| match checkpoint.file(name).map_err(|e| e.to_string())? {
+        None => Ok(Json::Null),
+        Some(bytes) => serde_json::from_slice::<Json>(&bytes).map_err(|e| format!("{name}: {e}")),
+    };
+    let (tokenizer, settings) = (json("tokenizer.json")?, json("tokenizer_config.json")?);
+    if tokenizer.is_null() {
+        notes.push("there is no tokenizer.json, so the file has no vocabulary and takes no text".into());
+        return Ok(());
+    }
+    let rows = checkpoint.config().get("vocab_size").and_then(Json::as_u64).unwrap_or(0);
+    let vocabulary = Vocabulary::read(&tokenizer, rows)?;
+    let mut set = |key: &str, value: Given| keys.push((format!("tokenizer.{key}"), value));
+    let id = |token: &str| vocabulary.tokens.iter().position(|t| t == token).map(|i| i as u32);
+    if vocabulary.byte_fallback {
+        set("ggml.model", Given::Text("llama".into()));
+        set("ggml.scores", Given::F32s(vocabulary.scores()));
+        set("ggml.add_space_prefix", Given::Bool(adds_space(&tokenizer)));
+    } else {
+        set("ggml.model", Given::Text("gpt2".into()));
+        let patterns = patterns(&tokenizer["pre_tokenizer"]);
+        let known = SPLITS.iter().find(|(_, p)| *p == patterns).map(|(name, _)| *name);
+        if known.is_none() {
+            notes.push(format!(
+                "tokenizer.json splits text in a way that GGUF has no known name for ({}); llama.cpp's default stands in, \
+                 so token ids may differ",
+                patterns.join(" then ")
+            ));
+        }
+        set("ggml.pre", Given::Text(known.unwrap_or("default").into()));
+        set("ggml.merges", Given::Texts(vocabulary.merges.iter().map(|(a, b)| format!("{a} {b}")).collect()));
+    }
+    let config = checkpoint.config();
+    let mut ids = BTreeMap::new();
+    for (role, name) in [("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown")] {
+        let token = &settings[format!("{role}_token")];
+        let token = token.as_str().or(token["content"].as_str());
+        let own = &config[format!("{role}_token_id")];
+        // Several tokens may end a text; GGUF has room for the first.
+        let own = own.as_u64().or(own[0].as_u64()).map(|n| n as u32);
+        let found = token.and_then(id).or(own).filter(|n| (*n as usize) < vocabulary.tokens.len());
+        if let Some(found) = found {
+            set(&format!("ggml.{name}_token_id"), Given::U32(found));
+            ids.insert(role, found);
+        }
+    }
+    let (begins, ends) = around(&tokenizer["post_processor"], &ids, &vocabulary.tokens);
+    set("ggml.add_bos_token", Given::Bool(begins));
+    set("ggml.add_eos_token", Given::Bool(ends));
+    set("ggml.token_type", Given::I32s(vocabulary.kinds.iter().map(|k| k.to_ggml()).collect()));
+    set("ggml.tokens", Given::Texts(vocabulary.tokens));
+    match chat_template(checkpoint, &settings)? {
+        Some(template) => set("chat_template", Given::Text(template)),
+        None => notes.push("there is no chat template".into()),
+    }
+    Ok(())
+}
+
+/// What GGUF needs of tokenizer.json.
+struct Vocabulary {
+    tokens: Vec<String>,
+    kinds: Vec<TokenKind>,
+    merges: Vec<(String, String)>,
+    byte_fallback: bool,
+}
+
+impl Vocabulary {
+    fn read(tokenizer: &Json, rows: u64) -> Result<Vocabulary, String> {
+        let model = &tokenizer["model"];
+        let kind = model["type"].as_str().unwrap_or_default();
+        let Some(vocab) = model["vocab"].as_object().filter(|_| kind == "BPE") else {
+            return Err(format!("tokenizer.json is of type '{kind}'; BPE can be written to GGUF"));
+        };
+        let byte_fallback = model["byte_fallback"].as_bool().unwrap_or(false);
+        let mut by_id: BTreeMap<u64, (&str, TokenKind)> = BTreeMap::new();
+        for (token, id) in vocab {
+            let id =
+                id.as_u64().ok_or_else(|| format!("tokenizer.json: the id of '{token}' is no number"))?;
+            let is_byte =
+                byte_fallback && token.len() == 6 && token.starts_with("<0x") && token.ends_with('>');
+            by_id.insert(id, (token, if is_byte { TokenKind::Byte } else { TokenKind::Normal }));
+        }
+        let unknown = model["unk_token"].as_str();
+        for added in tokenizer["added_tokens"].as_array().into_iter().flatten() {
+            let (Some(id), Some(token)) = (added["id"].as_u64(), added["content"].as_str()) else {
+                return Err("tokenizer.json: an added token has no id or no content".into());
+            };
+            let kind = match added["special"].as_bool() {
+                _ if unknown == Some(token) => TokenKind::Unknown,
+                Some(true) => TokenKind::Control,
+                _ => TokenKind::UserDefined,
+            };
+            by_id.insert(id, (token, kind));
+        }
+        let count = by_id.keys().next_back().map_or(0, |id| id.saturating_add(1));
+        if rows > 0 && count > rows {
+            return Err(format!("tokenizer.json has ids up to {}, the model {rows} tokens", count - 1));
+        }
+        let count = count.max(rows);
+        if count > CAP as u64 {
+            return Err(format!("tokenizer.json has ids up to {}, more than {CAP}", count - 1));
+        }
+        let one = |id: u64| match by_id.get(&id) {
+            Some((token, kind)) => (token.to_string(), *kind),
+            // Rows of the table of embeddings that no token has.
+            None => (format!("[PAD{id}]"), TokenKind::Unused),
+        };
+        let (tokens, kinds) = (0..count).map(one).unzip();
+        let merge = |merge: &Json| {
+            let pair = match merge {
+                Json::String(text) => text.split_once(' '),
+                pair => pair[0].as_str().zip(pair[1].as_str()),
+            };
+            pair.map(|(a, b)| (a.to_string(), b.to_string()))
+                .ok_or_else(|| format!("tokenizer.json: {merge} is no merge of two tokens"))
+        };
+        let merges = model["merges"].as_array().into_iter().flatten().map(merge).collect::<Result<_, _>>()?;
+        Ok(Vocabulary { tokens, kinds, merges, byte_fallback })
+    }
+
+    /// SentencePiece merges the pair whose joint token has the greatest score, so the rank of the first merge that
+    /// makes a token, negated, is as good a score as the original.
+    fn scores(&self) -> Vec<f32> {
+        let mut ranks: BTreeMap<String, usize> = BTreeMap::new();
+        for (rank, (a, b)) in self.merges.iter().enumerate() {
+            ranks.entry(format!("{a}{b}")).or_insert(rank);
+        }
+        let last = self.merges.len();
+        let score = |(token, kind): (&String, &TokenKind)| match kind {
+            TokenKind::Normal => -(ranks.get(token).copied().unwrap_or(last) as f32),
+            _ => 0.0,
+        };
+        self.tokens.iter().zip(&self.kinds).map(score).collect()
+    }
+}
+
+/// The regular expressions by which text is split before merging, in the order in which they apply.
+fn patterns(pre_tokenizer: &Json) -> Vec<String> {
+    match pre_tokenizer["type"].as_str().unwrap_or_default() {
+        "Sequence" => {
+            pre_tokenizer["pretokenizers"].as_array().into_iter().flatten().flat_map(patterns).collect()
+        }
+        "Split" => pre_tokenizer["pattern"]["Regex"].as_str().into_iter().map(str::to_string).collect(),
+        "Digits" if pre_tokenizer["individual_digits"] == true => vec![r"\p{N}".into()],
+        "ByteLevel" if pre_tokenizer["use_regex"] != false => vec![GPT2.into()],
+        "ByteLevel" => Vec::new(),
+        other => vec![other.to_string()],
+    }
+}
+
+/// Whether a space is put before the text: by a normalizer or, in newer files, by Metaspace.
+fn adds_space(tokenizer: &Json) -> bool {
+    let parts = |part: &Json, list: &str| match part[list].as_array() {
+        Some(parts) => parts.clone(),
+        None => vec![part.clone()],
+    };
+    let prepends = parts(&tokenizer["normalizer"], "normalizers").iter().any(|n| n["type"] == "Prepend");
+    let metaspace = |p: &Json| {
+        p["type"] == "Metaspace" && p["prepend_scheme"] != "never" && p["add_prefix_space"] != false
+    };
+    prepends || parts(&tokenizer["pre_tokenizer"], "pretokenizers").iter().any(metaspace)
+}
+
+/// Whether the post-processor puts the first token before a text, and the last one after it.
+fn around(post_processor: &Json, ids: &BTreeMap<&str, u32>, tokens: &[String]) -> (bool, bool) {
+    if let Some(parts) = post_processor["processors"].as_array() {
+        return parts
+            .iter()
+            .map(|p| around(p, ids, tokens))
+            .fold((false, false), |a, b| (a.0 || b.0, a.1 || b.1));
+    }
+    let text = |role: &str| ids.get(role).and_then(|id| tokens.get(*id as usize)).map(String::as_str);
+    let single = post_processor["single"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is = |part: Option<&Json>, role: &str| {
+        let token = part.and_then(|p| p["SpecialToken"]["id"].as_str());
+        token.is_some() && token == text(role)
+    };
+    (is(single.first(), "bos"), is(single.last(), "eos"))
+}
+
+/// The template that is meant when none is named.
+fn chat_template(checkpoint: &Checkpoint, settings: &Json) -> Result<Option<String>, String> {
+    let file = |name: &str| checkpoint.file(name).map_err(|e| e.to_string());
+    if let Some(bytes) = file("chat_template.jinja")? {
+        return String::from_utf8(bytes).map(Some).map_err(|e| format!("chat_template.jinja: {e}"));
+    }
+    if let Some(bytes) = file("chat_template.json")? {
+        let json: Json = serde_json::from_slice(&bytes).map_err(|e| format!("chat_template.json: {e}"))?;
+        return Ok(json["chat_template"].as_str().map(str::to_string));
+    }
+    let named =
+        |list: &Vec<Json>| list.iter().find(|t| t["name"] == "default").map(|t| t["template"].clone());
+    let template = &settings["chat_template"];
+    let template = template.as_array().and_then(named).unwrap_or(template.clone());
+    Ok(template.as_str().map(str::to_string))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ways_to_split_are_recognised() {
+        let bytes = json!({ "type": "ByteLevel", "use_regex": true });
+        let digits = json!({ "type": "Digits", "individual_digits": true });
+        let both = json!({ "type": "Sequence", "pretokenizers": [digits, bytes] });
+        let name = |p: &Json| SPLITS.iter().find(|(_, all)| *all == patterns(p)).map(|(n, _)| *n);
+        assert_eq!((name(&bytes), name(&both)), (Some("gpt-2"), Some("smollm")));
+        assert_eq!(name(&json!({ "type": "Whitespace" })), None);
+    }
+
+    #[test]
+    fn ids_are_filled_up_and_bounded() {
+        let tokenizer = json!({
+            "model": { "type": "BPE", "vocab": { "a": 0, "b": 1, "ab": 2 }, "merges": ["a b"], "byte_fallback": true },
+            "added_tokens": [{ "id": 4, "content": "<s>", "special": true }],
+        });
+        let v = Vocabulary::read(&tokenizer, 6).unwrap();
+        assert_eq!(v.tokens, ["a", "b", "ab", "[PAD3]", "<s>", "[PAD5]"]);
+        assert_eq!(v.kinds[4], TokenKind::Control);
+        assert_eq!(v.scores(), [-1.0, -1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert!(Vocabulary::read(&tokenizer, 4).is_err());
+        let far = json!({ "model": { "type": "BPE", "vocab": { "a": u64::MAX } } });
+        assert!(Vocabulary::read(&far, 0).is_err());
+    }
+}

