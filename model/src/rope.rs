@@ -122,7 +122,7 @@ impl Rope {
     /// (Qwen3-VL).
     pub fn interleaved(mut self, sections: &[usize]) -> Self {
         let n = sections.len();
-        let axis = |i: usize| if i % n > 0 && i < sections[i % n] * n { i % n } else { 0 };
+        let axis = |i: usize| if !i.is_multiple_of(n) && i < sections[i % n] * n { i % n } else { 0 };
         self.axes = (0..self.frequencies.len()).map(axis).collect();
         self
     }

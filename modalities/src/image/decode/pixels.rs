@@ -50,13 +50,13 @@ pub(super) fn gray(values: impl Iterator<Item = u8>) -> Vec<u8> {
 /// A float between 0 and 1 as a byte. Radiance and OpenEXR hold linear light, which is shown with the sRGB curve
 /// (IEC 61966-2-1); PIL reads neither.
 fn float(value: f32, linear: bool) -> u8 {
-    // Not a number becomes 0: `max` returns its other argument.
-    let value = value.max(0.0).min(1.0);
+    let value = value.clamp(0.0, 1.0);
     let shown = match value {
         value if !linear => value,
         value if value <= 0.003_130_8 => 12.92 * value,
         value => 1.055 * value.powf(1.0 / 2.4) - 0.055,
     };
+    // Not a number becomes 0, as the cast has it.
     (255.0 * shown + 0.5) as u8
 }
 
