@@ -4,7 +4,9 @@
 
 pub use percept_graph as graph;
 pub use percept_hal as hal;
+pub use percept_infer as infer;
 pub use percept_kernels as kernels;
+pub use percept_modalities as modalities;
 pub use percept_model as model;
 
 /// The backends this build knows, in the order `auto` prefers them.

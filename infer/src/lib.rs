@@ -1,1 +1,20 @@
-//! Generation: prefill, the KV cache, sampling and stop conditions.
+//! The generation engine: prefill in buckets, a cache of keys and values updated in place, sampling, stop conditions.
+//!
+//! An [`Engine`] holds a model on a device: its weights once, and an executable for every shape of step that was
+//! needed. A [`Sequence`] is one conversation's cache. [`Engine::generate`] continues a prompt; [`Engine::score`] gives
+//! the logits of a continuation that is known.
+
+mod chunk;
+mod engine;
+mod error;
+mod memory;
+mod program;
+mod sampler;
+mod sequence;
+
+pub use engine::{Engine, EngineOptions};
+pub use error::{Error, Result};
+pub use memory::peak_memory;
+pub use program::Program;
+pub use sampler::{Sampler, Sampling};
+pub use sequence::Sequence;

@@ -17,14 +17,6 @@ pub enum Error {
     /// A checkpoint could not be read.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::Error),
-    /// A file or stream could not be read.
-    #[error("{file} cannot be read: {why}")]
-    Read {
-        /// The file.
-        file: String,
-        /// The system's words.
-        why: String,
-    },
     /// A file does not hold what it should.
     #[error("{file}: {why}")]
     Content {
@@ -41,14 +33,6 @@ pub enum Error {
         /// The families there are.
         known: String,
     },
-    /// A parameter that the model needs is not in the checkpoint.
-    #[error("the checkpoint has no tensor '{name}'{}", near(nearest))]
-    MissingTensor {
-        /// The parameter.
-        name: String,
-        /// Names in the checkpoint that are like it.
-        nearest: Vec<String>,
-    },
     /// A parameter has another shape than the configuration says.
     #[error("tensor '{name}' is {found} in the checkpoint, the configuration says {expected:?}")]
     TensorShape {
@@ -62,10 +46,6 @@ pub enum Error {
     /// The model and its inputs do not fit each other.
     #[error("{0}")]
     Inputs(String),
-}
-
-fn near(names: &[String]) -> String {
-    if names.is_empty() { String::new() } else { format!("; like it are: {}", names.join(", ")) }
 }
 
 /// Result of this crate's calls.

@@ -14,6 +14,22 @@ pub trait Stored {
     /// # Errors
     /// When there is no such parameter, or it has another number of elements.
     fn dtype(&self, name: &str, dims: &[usize]) -> Result<DType, Error>;
+
+    /// What is trained beside the linear layer `name` (without `.weight`), if anything is.
+    fn adapter(&self, name: &str) -> Option<Adapter> {
+        let _ = name;
+        None
+    }
+}
+
+/// A low-rank addition to a linear layer (Hu et al. 2021): y + scale x A^T B^T, with the parameters
+/// `{name}.lora_A.weight` [rank,k] and `{name}.lora_B.weight` [n,rank].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Adapter {
+    /// Rows of A.
+    pub rank: usize,
+    /// Multiplies the addition.
+    pub scale: f32,
 }
 
 /// Every parameter in f32, as training has them.
@@ -60,11 +76,19 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// act(x w^T + b) with `{name}.weight` [n,k] and, when there is one, `{name}.bias` [n].
+    /// act(x w^T + b) with `{name}.weight` [n,k] and, when there is one, `{name}.bias` [n], plus what an adapter adds.
     pub fn linear(&self, x: &Tensor, name: &str, n: usize, bias: bool, act: Option<Activation>) -> Tensor {
-        let w = self.matrix(&format!("{name}.weight"), [n, x.dim(x.rank().saturating_sub(1))]);
+        let k = x.dim(x.rank().saturating_sub(1));
+        let w = self.matrix(&format!("{name}.weight"), [n, k]);
         let b = bias.then(|| self.get(&format!("{name}.bias"), [n]));
-        product(x, &w, b.as_ref(), act)
+        let Some(Adapter { rank, scale }) = self.stored.adapter(name) else {
+            return product(x, &w, b.as_ref(), act);
+        };
+        let down = self.matrix(&format!("{name}.lora_A.weight"), [rank, k]);
+        let up = self.matrix(&format!("{name}.lora_B.weight"), [n, rank]);
+        let added = product(&product(x, &down, None, None), &up, None, None) * scale as f64;
+        let y = product(x, &w, b.as_ref(), None) + added;
+        act.map_or(y.clone(), |a| y.activate(a))
     }
 
     /// Rows of the table `name` [v,d] at i32 ids, as f32.

@@ -59,12 +59,7 @@ impl Rope {
         if !(theta.is_finite() && theta > 0.0) {
             return Err(s.error("rope_theta", "must be positive"));
         }
-        let share = match s.maybe_f64("partial_rotary_factor")? {
-            Some(share) => share,
-            None => c.maybe_f64("partial_rotary_factor")?.unwrap_or(1.0),
-        };
-        let dim = (head_dim as f64 * share.clamp(0.0, 1.0)) as usize / 2 * 2;
-        let mut rope = Self::new(dim, theta);
+        let mut rope = Self::new(head_dim, theta);
         let kind = match s.any(&["rope_type", "type"]) {
             Some(v) => v.as_str().unwrap_or("?").to_string(),
             None => "default".into(),
@@ -86,7 +81,7 @@ impl Rope {
                 let trained = c.positive("max_position_embeddings")?;
                 rope.dynamic = Some(Dynamic { theta, factor: s.f64("factor")?, trained });
             }
-            "yarn" => rope.yarn(&s, dim, theta, trained()?, c)?,
+            "yarn" => rope.yarn(&s, head_dim, theta, trained()?, c)?,
             "llama3" => rope.llama3(&s, trained()?)?,
             other => {
                 let known = "default, linear, dynamic, yarn, llama3";

@@ -1,35 +1,66 @@
 //! A checkpoint's parameters on their way to a device.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-use percept_graph::{DType, Graph, Op, Role, TensorType, dequantize};
+use percept_graph::{DType, Graph, Op, Role, TensorType, decode, dequantize};
 use percept_hal::{Buffer, Device, Uses, Weight};
 
-use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result};
-use crate::parameters::Stored;
+use serde_json::json;
 
-/// The parameters of a checkpoint, in its own dtypes or in one that was asked for.
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::parameters::{Adapter, Stored};
+
+/// The parameters of a checkpoint, in the dtypes in which it was opened, and those of an adapter to it.
 pub struct Weights {
     checkpoint: Arc<Checkpoint>,
-    dtype: Option<DType>,
+    adapter: Option<LowRank>,
 }
 
+/// An adapter in the layout of the PEFT library: a folder with adapter_config.json and adapter_model.safetensors.
+struct LowRank {
+    checkpoint: Checkpoint,
+    /// lora_alpha, over the rank or its root.
+    alpha: f64,
+    over_root: bool,
+}
+
+/// What PEFT puts before the names of the model that it adapts.
+const ADAPTED: &str = "base_model.model.";
+
 impl Weights {
-    /// Parameters of `checkpoint`: matrices become `dtype`, or stay as they are when it is `None`.
+    /// Parameters of `checkpoint`.
+    pub fn new(checkpoint: Arc<Checkpoint>) -> Self {
+        Self { checkpoint, adapter: None }
+    }
+
+    /// With a low-rank adapter beside its linear layers.
     ///
     /// # Errors
-    /// When `dtype` is not f32, f16 or bf16.
-    pub fn new(checkpoint: Arc<Checkpoint>, dtype: Option<DType>) -> Result<Self> {
-        match dtype {
-            None | Some(DType::F32 | DType::F16 | DType::BF16) => Ok(Self { checkpoint, dtype }),
-            Some(other) => Err(Error::Inputs(format!(
-                "weights are loaded as f32, f16, bf16 or as the file has them, not as {other}; \
-                 `percept convert` quantizes"
-            ))),
+    /// When the folder is no adapter, or adapts a layer that is not there, or in another way.
+    pub fn with_adapter(mut self, folder: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::open(folder.join("adapter_model.safetensors"))?;
+        let file = folder.join("adapter_config.json");
+        let wrong = |why: String| Error::Content { file: file.display().to_string(), why };
+        let text = std::fs::read(&file).map_err(|e| wrong(e.to_string()))?;
+        let config = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+        let config = Config::new(&file.display().to_string(), &config, json!({"peft_type": "LORA"}))?;
+        if config.text("peft_type")? != "LORA" || config.flag("use_dora")? {
+            return Err(wrong("only plain LoRA adapters are read".into()));
         }
+        for name in checkpoint.names() {
+            let base = name
+                .strip_prefix(ADAPTED)
+                .and_then(|n| n.strip_suffix(".lora_A.weight").or_else(|| n.strip_suffix(".lora_B.weight")));
+            if !base.is_some_and(|b| self.has(&format!("{b}.weight"))) {
+                return Err(wrong(format!("its tensor '{name}' adapts no linear layer of the model")));
+            }
+        }
+        let (alpha, over_root) = (config.f64("lora_alpha")?, config.flag("use_rslora")?);
+        self.adapter = Some(LowRank { checkpoint, alpha, over_root });
+        Ok(self)
     }
 
     /// The file behind them.
@@ -48,32 +79,52 @@ impl Weights {
         found.or(prefixes.first()).copied().unwrap_or("")
     }
 
-    /// A parameter as a graph declares it, on the device. Its shape may be another one of the same elements.
+    /// A parameter as a graph declares it. Its shape may be another one of the same elements.
     ///
     /// # Errors
-    /// When the checkpoint lacks it or holds another number of elements, or the device cannot take it.
-    pub fn load(&self, device: &dyn Device, name: &str, ty: &TensorType, uses: Uses) -> Result<Buffer> {
-        let weight = self.checkpoint.weight(name)?;
+    /// When the checkpoint lacks it or holds another number of elements.
+    pub fn fetch(&self, name: &str, ty: &TensorType) -> Result<Weight> {
+        let weight = self.find(name)?;
         check_extent(name, &weight.ty, &ty.dims)?;
-        let bytes: Arc<dyn AsRef<[u8]> + Send + Sync> = match convert(&weight, ty.dtype) {
-            Some(converted) => Arc::new(converted),
-            None => Arc::new(Borrowed(weight)),
-        };
-        Ok(device.load_weight(&Weight::new(ty.clone(), bytes)?, uses)?)
+        let bytes: Arc<dyn AsRef<[u8]> + Send + Sync> =
+            if weight.ty.dtype == ty.dtype { Arc::new(Borrowed(weight)) } else { Arc::new(widened(&weight)) };
+        Ok(Weight::new(ty.clone(), bytes)?)
+    }
+
+    fn find(&self, name: &str) -> Result<Weight> {
+        let adapted = format!("{ADAPTED}{name}");
+        match &self.adapter {
+            Some(a) if a.checkpoint.ty(&adapted).is_some() => Ok(a.checkpoint.weight(&adapted)?),
+            _ => Ok(self.checkpoint.weight(name)?),
+        }
+    }
+
+    /// A parameter as a graph declares it, on the device.
+    ///
+    /// # Errors
+    /// As [`Weights::fetch`], or when the device cannot take it.
+    pub fn load(&self, device: &dyn Device, name: &str, ty: &TensorType, uses: Uses) -> Result<Buffer> {
+        Ok(device.load_weight(&self.fetch(name, ty)?, uses)?)
     }
 }
 
 impl Stored for Weights {
     fn dtype(&self, name: &str, dims: &[usize]) -> Result<DType> {
-        let Some(ty) = self.checkpoint.ty(name) else {
-            // The checkpoint's own error names what is near.
-            return Err(match self.checkpoint.weight(name) {
-                Err(e) => e.into(),
-                Ok(_) => Error::MissingTensor { name: name.to_string(), nearest: Vec::new() },
-            });
+        let adapted = self.adapter.as_ref().and_then(|a| a.checkpoint.ty(&format!("{ADAPTED}{name}")));
+        let Some(ty) = self.checkpoint.ty(name).or(adapted) else {
+            // Asking for it gives the error that names what is near.
+            return Ok(self.checkpoint.weight(name)?.ty.dtype);
         };
         check_extent(name, ty, dims)?;
-        Ok(self.dtype.unwrap_or(ty.dtype))
+        Ok(ty.dtype)
+    }
+
+    fn adapter(&self, name: &str) -> Option<Adapter> {
+        let adapter = self.adapter.as_ref()?;
+        let down = adapter.checkpoint.ty(&format!("{ADAPTED}{name}.lora_A.weight"))?;
+        let rank = *down.dims.first()?;
+        let over = if adapter.over_root { (rank as f64).sqrt() } else { rank as f64 };
+        Some(Adapter { rank, scale: (adapter.alpha / over) as f32 })
     }
 }
 
@@ -96,35 +147,18 @@ fn check_extent(name: &str, found: &TensorType, expected: &[usize]) -> Result<()
     Err(Error::TensorShape { name: name.to_string(), found: found.clone(), expected: expected.to_vec() })
 }
 
-/// The elements in another dtype; `None` when they have it.
-fn convert(weight: &Weight, to: DType) -> Option<Vec<u8>> {
-    if weight.ty.dtype == to {
-        return None;
-    }
-    let bytes = weight.bytes();
+/// The elements as f32: what small parameters become.
+fn widened(weight: &Weight) -> Vec<u8> {
     let mut wide = vec![0f32; weight.ty.numel()];
-    match weight.ty.dtype {
-        DType::F32 => {
-            wide.iter_mut().zip(bytes.chunks_exact(4)).for_each(|(w, b)| {
-                *w = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            });
-        }
-        DType::F16 => halves(bytes, f16::from_bits).convert_to_f32_slice(&mut wide),
-        DType::BF16 => halves(bytes, bf16::from_bits).convert_to_f32_slice(&mut wide),
-        quantized => {
-            let whole = dequantize(quantized, bytes, &mut wide);
-            debug_assert!(whole, "a weight has as many bytes as its type says");
-        }
+    let unit = weight.ty.dtype.block_bytes();
+    if weight.ty.dtype.is_quantized() {
+        let whole = dequantize(weight.ty.dtype, weight.bytes(), &mut wide);
+        debug_assert!(whole, "a weight has as many bytes as its type says");
+    } else {
+        let elements = weight.bytes().chunks_exact(unit);
+        wide.iter_mut().zip(elements).for_each(|(w, b)| *w = decode(weight.ty.dtype, b) as f32);
     }
-    Some(match to {
-        DType::F16 => wide.iter().flat_map(|&w| f16::from_f32(w).to_le_bytes()).collect(),
-        DType::BF16 => wide.iter().flat_map(|&w| bf16::from_f32(w).to_le_bytes()).collect(),
-        _ => wide.iter().flat_map(|w| w.to_le_bytes()).collect(),
-    })
-}
-
-fn halves<T>(bytes: &[u8], of: impl Fn(u16) -> T) -> Vec<T> {
-    bytes.chunks_exact(2).map(|b| of(u16::from_le_bytes([b[0], b[1]]))).collect()
+    wide.iter().flat_map(|w| w.to_le_bytes()).collect()
 }
 
 /// What a graph does with each of its parameters, for [`Device::load_weight`].

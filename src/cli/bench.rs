@@ -22,6 +22,16 @@ pub enum Bench {
     #[command(after_help = "Examples:\n  percept bench op softmax --shape 4096x1024\n  \
         percept bench op attention --shape 1x8x512x64 --device wgpu:0")]
     Op(OpBench),
+    /// A model reads a prompt
+    #[command(
+        after_help = "Example:\n  percept bench prefill --model SmolLM2.gguf --tokens 512 --device cpu --json"
+    )]
+    Prefill(super::model_bench::Prefill),
+    /// A model writes, token by token
+    #[command(
+        after_help = "Example:\n  percept bench decode --model SmolLM2.gguf --depth 512 --device cpu --json"
+    )]
+    Decode(super::model_bench::Decode),
 }
 
 #[derive(Args)]
@@ -91,6 +101,8 @@ impl Bench {
         match self {
             Bench::Matmul(b) => b.run(),
             Bench::Op(b) => b.run(),
+            Bench::Prefill(b) => b.run(),
+            Bench::Decode(b) => b.run(),
         }
     }
 }

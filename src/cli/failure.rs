@@ -20,6 +20,12 @@ pub enum Failure {
     /// A checkpoint could not be read or written.
     #[error(transparent)]
     Checkpoint(#[from] percept::model::checkpoint::Error),
+    /// A model or its checkpoint is wrong.
+    #[error(transparent)]
+    Model(#[from] percept::model::Error),
+    /// Generation failed.
+    #[error(transparent)]
+    Infer(#[from] percept::infer::Error),
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     File {
@@ -43,9 +49,15 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) | Failure::Device(percept::hal::Error::UnknownDevice { .. }) => 2,
+            Failure::Infer(percept::infer::Error::Setting(_)) => 2,
             _ => 1,
         }
     }
+}
+
+/// Read a file of media.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|source| Failure::File { path: path.to_path_buf(), source })
 }
 
 /// Read a text file.

@@ -23,6 +23,9 @@ pub struct Ladder {
     /// Only cases whose id contains this
     #[arg(long, value_name = "S")]
     filter: Option<String>,
+    /// Instead run every operation of a checkpoint's decoder, or of a text graph, and say which to write next
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
     /// Also write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -45,6 +48,9 @@ impl Ladder {
         if self.worker {
             let served = serve(&self.subject()?, std::io::stdin().lock(), std::io::stdout());
             return served.map_err(|source| Failure::File { path: "standard input".into(), source });
+        }
+        if let Some(model) = &self.model {
+            return super::model_ops::test(&self.id, model, self.json.as_deref(), self.strict);
         }
         let options = Options {
             level: Level::ALL[self.level as usize],

@@ -9,8 +9,13 @@ mod inspect;
 mod kernel;
 mod kernel_bench;
 mod ladder;
+mod loading;
+mod model_bench;
+mod model_ops;
+mod subject;
 mod table;
 mod values;
+mod walk;
 
 use clap::{Parser, Subcommand};
 

@@ -7,7 +7,6 @@ mod qwen3;
 
 use std::sync::Arc;
 
-use percept_graph::DType;
 use serde_json::Value;
 
 use crate::causal::CausalModel;
@@ -41,15 +40,23 @@ const DECODERS: &[(&str, ReadDecoder)] = &[
     ("qwen3", qwen3::decoder),
 ];
 
-/// The model of a checkpoint, with its matrices in `dtype`, or in the file's own when it is `None`.
+/// The model of a checkpoint.
 ///
 /// # Errors
 /// When the family is unknown (naming those that are known), or the configuration and the tensors do not fit.
-pub fn open(checkpoint: Arc<Checkpoint>, dtype: Option<DType>) -> Result<Model> {
-    let config = Config::new("config.json", checkpoint.config(), Value::Null)?;
+pub fn open(checkpoint: Arc<Checkpoint>) -> Result<Model> {
+    open_weights(Weights::new(checkpoint))
+}
+
+/// The model of a checkpoint's weights, an adapter's among them.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_weights(weights: Weights) -> Result<Model> {
+    let config = Config::new("config.json", weights.checkpoint().config(), Value::Null)?;
     let model_type = config.text("model_type")?;
     let found = FAMILIES.iter().find(|f| f.0 == model_type).ok_or_else(|| unknown(model_type, FAMILIES))?;
-    found.1(&config, Weights::new(checkpoint, dtype)?)
+    found.1(&config, weights)
 }
 
 /// The decoder that a configuration describes by its `model_type`, with its parameters at `place`.

@@ -1,0 +1,67 @@
+//! Rotations agree with transformers' (tests/golden/rope.py).
+
+use percept_model::{Config, Rope};
+use serde_json::{Value, json};
+
+fn numbers(v: &Value) -> Vec<f64> {
+    match v {
+        Value::Array(all) => all.iter().flat_map(numbers).collect(),
+        v => vec![v.as_f64().unwrap()],
+    }
+}
+
+#[test]
+fn angles_are_those_of_transformers() {
+    let golden: Value = serde_json::from_str(include_str!("golden/rope.json")).unwrap();
+    let head_dim = golden["head_dim"].as_u64().unwrap() as usize;
+    let cases = golden["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 8);
+    for case in cases {
+        let (name, parameters) = (&case["name"], &case["parameters"]);
+        let mut spellings = vec![json!({"rope_parameters": parameters})];
+        // As configurations were before: the base beside the scaling, whose kind is its type.
+        let mut scaling = parameters.clone();
+        let fields = scaling.as_object_mut().unwrap();
+        let theta = fields.remove("rope_theta").unwrap();
+        let kind = fields.remove("rope_type").unwrap();
+        fields.insert("type".into(), kind);
+        spellings.push(json!({"rope_theta": theta, "rope_scaling": scaling}));
+        for mut config in spellings {
+            config["max_position_embeddings"] = golden["max_position_embeddings"].clone();
+            let config = Config::new("config.json", &config, json!({})).unwrap();
+            let rope = Rope::from_config(&config, head_dim, 1.0).unwrap();
+            let positions: Vec<Vec<i32>> = case["positions"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|axis| numbers(axis).iter().map(|&p| p as i32).collect())
+                .collect();
+            let total = positions.iter().flatten().max().unwrap() + 1;
+            let axes: Vec<&[i32]> = positions.iter().map(Vec::as_slice).collect();
+            let found = rope.angles(&axes, total as usize);
+            for (found, expected) in found.iter().zip([&case["cos"], &case["sin"]]) {
+                let expected = numbers(expected);
+                assert_eq!(found.len(), expected.len(), "{name}");
+                for (f, e) in found.iter().zip(&expected) {
+                    // At position 1500 a frequency's last bit moves an angle by 1e-4.
+                    assert!((*f as f64 - e).abs() < 2e-4, "{name}: {f} is not {e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn scalings_that_cannot_be_are_refused_by_name() {
+    let refused = |parameters: Value| {
+        let config = json!({"max_position_embeddings": 64, "rope_parameters": parameters});
+        let config = Config::new("config.json", &config, json!({})).unwrap();
+        Rope::from_config(&config, 16, 1e4).unwrap_err().to_string()
+    };
+    assert!(
+        refused(json!({"rope_type": "spiral"})).contains("known: default, linear, dynamic, yarn, llama3")
+    );
+    assert!(refused(json!({"rope_type": "linear"})).contains("'factor' is missing"));
+    assert!(refused(json!({"mrope_section": [2, 2, 2]})).contains("8 pairs"));
+    assert!(refused(json!({"rope_theta": -1.0})).contains("rope_theta"));
+}

@@ -1,0 +1,81 @@
+//! Opening a model on a device, as every command that runs one does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use percept::graph::DType;
+use percept::hal::{CompileReport, Device};
+use percept::infer::{Engine, EngineOptions};
+use percept::model::checkpoint::{Checkpoint, LoadOptions};
+use percept::model::{CausalModel, Model, Weights};
+
+use super::Failure;
+
+#[derive(Args)]
+pub struct Loading {
+    /// A folder of safetensors with its configuration, or a .safetensors or .gguf file
+    #[arg(long, value_name = "PATH")]
+    pub model: PathBuf,
+    /// Where to run: auto, cpu, wgpu:0
+    #[arg(long, default_value = "auto", value_name = "ID")]
+    pub device: String,
+    /// A folder with a low-rank adapter in PEFT's layout
+    #[arg(long, value_name = "PATH")]
+    pub adapter: Option<PathBuf>,
+    /// Load weights as f32, f16 or bf16; by default as the file has them
+    #[arg(long, value_name = "D")]
+    pub dtype: Option<DType>,
+    /// Dtype of cached keys and values: f32 or f16
+    #[arg(long, default_value = "f32", value_name = "D")]
+    pub cache: DType,
+    /// Running anything on the host is an error
+    #[arg(long)]
+    pub strict: bool,
+}
+
+impl Loading {
+    /// The model, with no weight on a device yet.
+    pub fn open(&self) -> Result<Model, Failure> {
+        let options = LoadOptions { dtype: self.dtype, dequantize: self.dtype.is_some() };
+        let checkpoint = Checkpoint::open_with(&self.model, options).map_err(percept::model::Error::from)?;
+        let mut weights = Weights::new(Arc::new(checkpoint));
+        if let Some(adapter) = &self.adapter {
+            weights = weights.with_adapter(adapter)?;
+        }
+        Ok(percept::model::open_weights(weights)?)
+    }
+
+    /// A model that continues text.
+    pub fn causal(&self) -> Result<Box<dyn CausalModel>, Failure> {
+        match self.open()? {
+            Model::Causal(model) => Ok(model),
+        }
+    }
+
+    /// The device, and the host that runs what it cannot.
+    pub fn device(&self) -> Result<(Arc<dyn Device>, Option<Arc<dyn Device>>), Failure> {
+        let registry = percept::registry();
+        let device = registry.open(&self.device)?;
+        let host = if device.info().id == "cpu" { None } else { Some(registry.open("cpu")?) };
+        Ok((device, host))
+    }
+
+    /// The model with its weights on the device.
+    pub fn engine(&self, model: Box<dyn CausalModel>) -> Result<Engine, Failure> {
+        let (device, host) = self.device()?;
+        let options =
+            EngineOptions { strict: self.strict, host, cache: self.cache, ..EngineOptions::default() };
+        Ok(Engine::new(device, model, options)?)
+    }
+}
+
+/// Name on standard error, once each, the operations that ran on the host.
+pub fn report_fallbacks<'a>(reports: impl Iterator<Item = &'a CompileReport>) {
+    let mut lines: Vec<String> = reports
+        .flat_map(|r| r.fallbacks().map(|p| format!("{} ran on the host: {}", p.op, p.reason)))
+        .collect();
+    lines.sort();
+    lines.dedup();
+    lines.iter().for_each(|line| eprintln!("{line}"));
+}
