@@ -83,11 +83,6 @@ impl Engine {
         &*self.model
     }
 
-    /// A handle to the model that outlives a borrow of the engine.
-    pub(crate) fn shared_model(&self) -> Arc<dyn CausalModel> {
-        self.model.clone()
-    }
-
     /// An empty sequence with room for `tokens`, or as many as the context holds.
     pub fn start(&self, tokens: usize) -> Sequence {
         let context = self.model.decoder().context;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use percept::graph::{DType, Graph, Role, TensorType};
 use percept::hal::Device;
 use percept::model::checkpoint::Checkpoint;
-use percept::model::{CausalModel, Model, StepShape};
+use percept::model::{Model, StepShape};
 
 use super::Failure;
 use super::failure::read_text;
@@ -45,9 +45,7 @@ impl Subject {
 
     fn of_model(path: &Path, device: &dyn Device) -> Result<Self, Failure> {
         let checkpoint = Checkpoint::open(path).map_err(percept::model::Error::from)?;
-        let model: Box<dyn CausalModel> = match percept::model::open(Arc::new(checkpoint))? {
-            Model::Causal(model) => model,
-        };
+        let Model::Causal(model) = percept::model::open(Arc::new(checkpoint))?;
         let (decoder, weights) = (model.decoder(), model.weights());
         let shape = StepShape {
             rows: ROWS,

@@ -65,7 +65,8 @@ pub fn walk(
             let error = nmse_of(&numbers(ty, e), &numbers(ty, g));
             let allowed = nmse.unwrap_or(tolerance(ty.dtype));
             // A NaN error is the worst there is.
-            if !(error / allowed.max(f64::MIN_POSITIVE) <= worst.0 / f64::max(worst.1, f64::MIN_POSITIVE)) {
+            let share = error / allowed.max(f64::MIN_POSITIVE);
+            if share.is_nan() || share > worst.0 / f64::max(worst.1, f64::MIN_POSITIVE) {
                 worst = (error, allowed);
             }
         }
