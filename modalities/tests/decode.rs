@@ -70,7 +70,7 @@ fn a_header_of_a_billion_pixels_is_refused_before_memory_is_taken() {
     let mut bmp = b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\0\x80\0\0\0\x80\0\0\x01\0\x18\0".to_vec();
     bmp.resize(100, 0);
     let gif = b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x08\0\0;".to_vec();
-    let qoi = b"qoif\0\0\x80\0\0\0\x80\0\x03\0".to_vec();
+    let qoi = b"qoif\0\0\x40\0\0\0\x40\0\x03\0".to_vec();
     let ppm = b"P6 32768 32768 255\n".to_vec();
     for bytes in [png, bmp, gif, qoi, ppm] {
         let message = refusal(&bytes);

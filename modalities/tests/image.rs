@@ -1,6 +1,8 @@
 //! Pictures, to the bit as PIL and transformers make them (`goldens/image.py`).
 
-use percept_modalities::image::{Filter, Image, Normalize, center_crop, crop, normalize, pad, resize};
+use percept_modalities::image::{
+    Filter, Image, Normalize, center_crop, crop, normalize, pad, resize, resize_tensor,
+};
 use safetensors::SafeTensors;
 
 const GOLDENS: &[u8] = include_bytes!("fixtures/image.safetensors");
@@ -25,10 +27,10 @@ fn cases<'a>(goldens: &SafeTensors<'a>, what: &str) -> Vec<(String, Vec<String>)
         .collect()
 }
 
-#[test]
-fn resizing_is_pils_to_the_bit() {
+/// Every golden of one kind of resizing.
+fn resizing(kind: &str, make: fn(&Image, usize, usize, Filter) -> percept_modalities::Result<Image>) {
     let goldens = goldens();
-    for (name, words) in cases(&goldens, "resize") {
+    for (name, words) in cases(&goldens, kind) {
         let filter = match words[1].as_str() {
             "nearest" => Filter::Nearest,
             "lanczos" => Filter::Lanczos,
@@ -38,8 +40,29 @@ fn resizing_is_pils_to_the_bit() {
             _ => Filter::Hamming,
         };
         let source = image(&goldens, &format!("source {}", words[0]));
-        let made = resize(&source, words[2].parse().unwrap(), words[3].parse().unwrap(), filter).unwrap();
+        let made = make(&source, words[2].parse().unwrap(), words[3].parse().unwrap(), filter).unwrap();
         assert!(made == image(&goldens, &name), "{name}");
+    }
+}
+
+#[test]
+fn resizing_is_pils_to_the_bit() {
+    resizing("resize", resize);
+}
+
+#[test]
+fn resizing_tensors_is_torchvisions_to_the_bit() {
+    resizing("tensor", resize_tensor);
+}
+
+#[test]
+fn windows_of_thousands_of_pixels_are_pils_too() {
+    let goldens = goldens();
+    let rgb = (0..3 * 20000u64).map(|i| (i * i % 251) as u8).collect();
+    let strip = Image { width: 20000, height: 1, rgb };
+    for (name, filter) in [("bicubic", Filter::Bicubic), ("lanczos", Filter::Lanczos)] {
+        let made = resize(&strip, 3, 1, filter).unwrap();
+        assert_eq!(made, image(&goldens, &format!("strip {name} 3 1")), "{name}");
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::failure::write_file;
+use super::preprocess::Preprocess;
 use super::values::{check_sizes, example};
 
 #[derive(Subcommand)]
@@ -32,6 +33,10 @@ pub enum Bench {
         after_help = "Example:\n  percept bench decode --model SmolLM2.gguf --depth 512 --device cpu --json"
     )]
     Decode(super::model_bench::Decode),
+    /// Decoding, resizing and normalizing pictures
+    #[command(after_help = "Examples:\n  percept bench preprocess --image photo.jpg\n  \
+        percept bench preprocess --image photo.jpg --size 384 --json")]
+    Preprocess(Preprocess),
 }
 
 #[derive(Args)]
@@ -103,6 +108,7 @@ impl Bench {
             Bench::Op(b) => b.run(),
             Bench::Prefill(b) => b.run(),
             Bench::Decode(b) => b.run(),
+            Bench::Preprocess(b) => b.run(),
         }
     }
 }

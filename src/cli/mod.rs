@@ -12,6 +12,7 @@ mod ladder;
 mod loading;
 mod model_bench;
 mod model_ops;
+mod preprocess;
 mod subject;
 mod table;
 mod values;

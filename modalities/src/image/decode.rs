@@ -5,8 +5,10 @@
 //! (OpenEXR, Radiance, farbfeld) follow the nearest sensible rule, said where it is applied.
 
 mod gif;
+mod ico;
 mod jpeg;
 mod pixels;
+mod tiff;
 
 use std::io::Cursor;
 
@@ -56,6 +58,8 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     let picture = match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, limits)?,
         ImageFormat::Gif => gif::decode(bytes, limits)?,
+        ImageFormat::Ico => ico::decode(bytes, limits)?,
+        ImageFormat::Tiff => tiff::decode(bytes, limits)?,
         _ => general(bytes, format, limits)?,
     };
     Ok(upright(picture, orientation(bytes)))

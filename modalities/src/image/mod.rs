@@ -8,7 +8,7 @@ mod resize;
 pub use crop::{center_crop, crop, pad};
 pub use decode::{Limits, decode};
 pub use normalize::{Normalize, normalize};
-pub use resize::{Filter, resize};
+pub use resize::{Filter, resize, resize_tensor};
 
 use crate::error::{Error, Result};
 

@@ -1,5 +1,14 @@
 //! Text: tokenizers and chat templates.
 
+mod gguf;
+mod settings;
+mod stream;
+mod template;
+mod tokenizer;
 mod vocabulary;
 
+pub use settings::TokenizerSettings;
+pub use stream::DecodeStream;
+pub use template::ChatTemplate;
+pub use tokenizer::{Padded, Tokenizer};
 pub use vocabulary::{GgufVocabulary, TokenKind};

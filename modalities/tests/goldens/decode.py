@@ -121,6 +121,25 @@ for name, image in {
 }.items():
     save(f"{name}.tiff", image, format="TIFF")
 save("jpeg.tiff", RGB, format="TIFF", compression="jpeg", quality=90)
+for bits, name in [(1, "palette1"), (4, "palette4")]:
+    # PIL writes 8-bit palettes only: the same directory with narrower indices.
+    indices = rng.integers(0, 2**bits, (H, W))
+    packed = b"".join(
+        bytes(int("".join(f"{v:0{bits}b}" for v in row).ljust(-(-W * bits // 8) * 8, "0")[i : i + 8], 2)
+              for i in range(0, -(-W * bits // 8) * 8, 8))
+        for row in indices
+    )
+    colours = rng.integers(0, 65536, 3 * 2**bits).astype("<u2").tobytes()
+    entries = [(256, 3, 1, W), (257, 3, 1, H), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 3), (273, 4, 1, 0),
+               (277, 3, 1, 1), (278, 3, 1, H), (279, 4, 1, len(packed)), (320, 3, 3 * 2**bits, 0)]
+    start = 8 + 2 + 12 * len(entries) + 4
+    place = {273: start, 320: start + len(packed) + len(packed) % 2}
+    directory = b"".join(
+        struct.pack("<HHII", tag, kind, count, place.get(tag, value)) for tag, kind, count, value in entries
+    )
+    files[f"{name}.tiff"] = (
+        b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4) + packed + bytes(len(packed) % 2) + colours
+    )
 save("group4.tiff", ONE, format="TIFF", compression="group4")
 save("orientation.tiff", RGB, format="TIFF", tiffinfo={274: 8})
 
@@ -136,6 +155,7 @@ files["odd_maximum.ppm"] = b"P6\n%d %d\n100\n" % (W, H) + (rgb % 101).tobytes()
 files["wide.ppm"] = b"P6\n%d %d\n65535\n" % (W, H) + wide[..., :3].astype(">u2").tobytes()
 files["text.pgm"] = b"P2\n# comment\n3 2\n7\n0 1 2\n3 6 7\n"
 save("rgb.ico", RGB.resize((16, 16)), format="ICO", sizes=[(16, 16)])
+save("sizes.ico", RGBA.resize((32, 32)), format="ICO", sizes=[(16, 16), (32, 32), (24, 24)])
 save("bmp.ico", RGBA.resize((16, 16)), format="ICO", sizes=[(16, 16)], bitmap_format="bmp")
 save("rgb.qoi", RGB, format="QOI")
 save("rgba.qoi", RGBA, format="QOI")

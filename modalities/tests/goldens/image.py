@@ -1,11 +1,13 @@
-"""What PIL and transformers make of small pictures: run to renew ../fixtures/image.safetensors.
+"""What PIL, torchvision and transformers make of small pictures: run to renew ../fixtures/image.safetensors.
 
-Needs pillow 13, transformers 5.23 (its PIL backend of image processors), numpy and safetensors.
+Needs pillow 13, torchvision 0.29, transformers 5.23 (its PIL backend of image processors), numpy and safetensors.
 """
 
 from pathlib import Path
 
 import numpy as np
+import torch
+import torchvision.transforms.v2.functional as tvF
 from PIL import Image
 from safetensors.numpy import save_file
 from transformers.image_transforms import center_crop, normalize, rescale
@@ -26,6 +28,19 @@ for source in ["noise", "edges", "dot"]:
         for width, height in sizes if source != "dot" else [(5, 3)]:
             resized = image.resize((width, height), Image.Resampling[name.upper()])
             out[f"resize {source} {name} {width} {height}"] = np.array(resized)
+
+for source in ["noise", "edges"]:
+    planes = torch.from_numpy(out[f"source {source}"]).permute(2, 0, 1).contiguous()
+    for name in ["lanczos", "bilinear", "bicubic"]:
+        # A single pixel fails inside torch 2.15.
+        for width, height in [size for size in sizes if size != (1, 1)]:
+            resized = tvF.resize(planes, [height, width], tvF.InterpolationMode(name), antialias=True)
+            out[f"tensor {source} {name} {width} {height}"] = resized.permute(1, 2, 0).numpy()
+
+# Windows of more pixels than are summed side by side; the source is a formula that the test knows too.
+strip = (np.arange(3 * 20000, dtype=np.int64) ** 2 % 251).astype(np.uint8).reshape(1, 20000, 3)
+for name in ["bicubic", "lanczos"]:
+    out[f"strip {name} 3 1"] = np.array(Image.fromarray(strip).resize((3, 1), Image.Resampling[name.upper()]))
 
 noise = out["source noise"]
 for width, height in [(45, 31), (10, 10), (11, 12), (60, 40), (61, 41), (10, 40), (60, 8)]:

@@ -1,0 +1,173 @@
+//! Text to token ids and back.
+
+use tokenizers::Tokenizer as Inner;
+
+use super::settings::TokenizerSettings;
+use super::stream::DecodeStream;
+use super::vocabulary::GgufVocabulary;
+use crate::error::{Error, Result};
+
+/// A tokenizer, as `AutoTokenizer` of transformers loads it from the same files.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: Inner,
+    settings: TokenizerSettings,
+    /// Put around a text when special tokens are asked for, on top of what `tokenizer.json` puts.
+    around: (Vec<u32>, Vec<u32>),
+}
+
+/// Token ids filled up or cut to a length, and which of them count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Padded {
+    /// As many ids as were asked for.
+    pub ids: Vec<u32>,
+    /// 1 for a token of the text, 0 for padding.
+    pub attention_mask: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// From the files of a checkpoint; `file` gives a file's bytes, or `None` when there is no such file. Without a
+    /// `tokenizer.json` there is no tokenizer.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is wrong.
+    pub fn find<E: From<Error>>(
+        file: impl Fn(&str) -> std::result::Result<Option<Vec<u8>>, E>,
+    ) -> std::result::Result<Option<Tokenizer>, E> {
+        let Some(json) = file("tokenizer.json")? else { return Ok(None) };
+        let config = file("tokenizer_config.json")?;
+        let map = file("special_tokens_map.json")?;
+        let settings = TokenizerSettings::read(config.as_deref(), map.as_deref())?;
+        Ok(Some(Tokenizer::from_json(&json, settings)?))
+    }
+
+    /// From the bytes of a `tokenizer.json`. Its own padding and truncation are left aside, as transformers does.
+    ///
+    /// # Errors
+    /// When it is not a tokenizer.
+    pub fn from_json(tokenizer_json: &[u8], settings: TokenizerSettings) -> Result<Tokenizer> {
+        let wrong = |why: String| Error::Config { file: "tokenizer.json".into(), why };
+        let mut inner = Inner::from_bytes(tokenizer_json).map_err(|error| wrong(error.to_string()))?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
+        let known = inner.get_added_vocabulary().get_vocab();
+        let missing: Vec<_> =
+            settings.added.iter().filter(|token| !known.contains_key(&token.content)).cloned().collect();
+        inner.add_tokens(missing).map_err(|error| wrong(error.to_string()))?;
+        Ok(Tokenizer { inner, settings, around: (Vec::new(), Vec::new()) })
+    }
+
+    /// From the vocabulary inside a GGUF file.
+    ///
+    /// # Errors
+    /// When its kind is not known or its parts do not fit together.
+    pub fn from_gguf(vocabulary: &GgufVocabulary) -> Result<Tokenizer> {
+        let (inner, settings) = vocabulary.build()?;
+        Ok(Tokenizer { inner, settings, around: vocabulary.around() })
+    }
+
+    /// Ids of a text in which special tokens may be written out. `add_special_tokens` adds those that the tokenizer puts
+    /// around a text, such as the first one; a rendered chat template brings its own.
+    ///
+    /// # Errors
+    /// When the tokenizer has no way to write a part of the text.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, add_special_tokens).map_err(refused)?;
+        if !add_special_tokens {
+            return Ok(encoding.get_ids().to_vec());
+        }
+        let (before, after) = &self.around;
+        Ok([before, encoding.get_ids(), after].concat())
+    }
+
+    /// Ids with special tokens, cut or filled up with the padding token to `length`. The text is cut, not the special
+    /// tokens around it.
+    ///
+    /// # Errors
+    /// When there is no padding token, or the special tokens alone are longer.
+    pub fn encode_to_length(&self, text: &str, length: usize) -> Result<Padded> {
+        use tokenizers::{PostProcessor, TruncationDirection};
+        let mut encoding = self.inner.encode_fast(text, false).map_err(refused)?;
+        let (before, after) = &self.around;
+        let specials = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+        let room = length.checked_sub(specials + before.len() + after.len()).ok_or_else(|| {
+            Error::Prompt(format!("a length of {length} tokens leaves no room beside the special tokens"))
+        })?;
+        encoding.truncate(room, 0, TruncationDirection::Right);
+        let encoding = self.inner.post_process(encoding, None, true).map_err(refused)?;
+        let ids = [before, encoding.get_ids(), after].concat();
+        let padding = vec![0; length.saturating_sub(ids.len())];
+        let pads = if padding.is_empty() {
+            Vec::new()
+        } else {
+            let pad = self.pad().ok_or_else(|| Error::Config {
+                file: "tokenizer_config.json".into(),
+                why: "it names no pad_token, which texts shorter than the model's length need".into(),
+            })?;
+            vec![pad; padding.len()]
+        };
+        let mask = vec![1; ids.len()];
+        Ok(match self.settings.pad_left {
+            true => Padded { ids: [pads, ids].concat(), attention_mask: [padding, mask].concat() },
+            false => Padded { ids: [ids, pads].concat(), attention_mask: [mask, padding].concat() },
+        })
+    }
+
+    /// Text of ids. Ids that the vocabulary lacks are left out.
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
+        self.inner.decode(ids, skip_special_tokens).map_err(refused)
+    }
+
+    /// Decodes ids as they come.
+    pub fn stream(&self, skip_special_tokens: bool) -> DecodeStream<'_> {
+        DecodeStream::new(self, skip_special_tokens)
+    }
+
+    /// Id of a token's text as the vocabulary spells it.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The vocabulary's spelling of an id.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Id of a token by its role: `bos_token`, `eos_token`, `image_token` ...
+    pub fn named(&self, role: &str) -> Option<u32> {
+        self.id(self.settings.tokens.get(role)?)
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.named("bos_token")
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> Option<u32> {
+        self.named("eos_token")
+    }
+
+    /// The token that fills up.
+    pub fn pad(&self) -> Option<u32> {
+        self.named("pad_token")
+    }
+
+    /// Ids that exist, added tokens included.
+    pub fn vocabulary_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Named tokens and lengths.
+    pub fn settings(&self) -> &TokenizerSettings {
+        &self.settings
+    }
+}
+
+/// An error of the tokenizers crate about a text.
+fn refused(error: tokenizers::Error) -> Error {
+    Error::Prompt(format!("the tokenizer cannot process this text: {error}"))
+}

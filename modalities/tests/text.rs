@@ -1,0 +1,213 @@
+//! Tokenizers held to llama.cpp and transformers, templates to transformers (`goldens/text.py`).
+
+use percept_modalities::Error;
+use percept_modalities::text::{ChatTemplate, GgufVocabulary, TokenKind, Tokenizer, TokenizerSettings};
+use serde_json::Value;
+
+fn vocabulary() -> Value {
+    serde_json::from_str(include_str!("fixtures/vocabulary.json")).unwrap()
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn kinds(numbers: &Value) -> Vec<TokenKind> {
+    read::<Vec<i64>>(numbers).into_iter().map(TokenKind::from_ggml).collect()
+}
+
+fn byte_level(goldens: &Value, pre: &str) -> GgufVocabulary {
+    let bpe = &goldens["bpe"];
+    GgufVocabulary {
+        model: "gpt2".into(),
+        pre: pre.into(),
+        tokens: read(&bpe["tokens"]),
+        kinds: kinds(&bpe["token_types"]),
+        merges: read(&bpe["merges"]),
+        bos: Some(1),
+        eos: Some(2),
+        pad: Some(0),
+        ..Default::default()
+    }
+}
+
+fn sentence_piece(goldens: &Value, add_space_prefix: bool) -> GgufVocabulary {
+    let spm = &goldens["spm"];
+    GgufVocabulary {
+        model: "llama".into(),
+        tokens: read(&spm["tokens"]),
+        scores: read(&spm["scores"]),
+        kinds: kinds(&spm["token_types"]),
+        bos: Some(1),
+        eos: Some(2),
+        unk: Some(0),
+        add_space_prefix: Some(add_space_prefix),
+        ..Default::default()
+    }
+}
+
+/// Every text's ids, plain and with the special tokens around it; `same` says how a text comes back.
+fn check(name: &str, goldens: &Value, ids: &Value, vocabulary: &GgufVocabulary) {
+    let tokenizer = Tokenizer::from_gguf(vocabulary).unwrap();
+    for (text, ids) in read::<Vec<String>>(&goldens["texts"]).iter().zip(ids.as_array().unwrap()) {
+        let plain: Vec<u32> = read(&ids["plain"]);
+        assert_eq!(tokenizer.encode(text, false).unwrap(), plain, "{name}: {text:?}");
+        let around: Vec<u32> = read(&ids["around"]);
+        assert_eq!(tokenizer.encode(text, true).unwrap(), around, "{name}: {text:?}");
+        if vocabulary.model == "gpt2" {
+            assert_eq!(&tokenizer.decode(&plain, false).unwrap(), text, "{name}");
+        }
+        let mut stream = tokenizer.stream(false);
+        let mut streamed: String = plain.iter().map(|id| stream.push(*id).unwrap()).collect();
+        streamed += &stream.finish().unwrap();
+        assert_eq!(streamed, tokenizer.decode(&plain, false).unwrap(), "{name}: {text:?}");
+    }
+}
+
+#[test]
+fn byte_level_vocabularies_split_and_merge_like_llama_cpp() {
+    let goldens = vocabulary();
+    for (pre, ids) in goldens["bpe"]["ids"].as_object().unwrap() {
+        check(pre, &goldens, ids, &byte_level(&goldens, pre));
+    }
+}
+
+#[test]
+fn sentence_piece_vocabularies_merge_by_score_like_llama_cpp() {
+    let goldens = vocabulary();
+    for prefix in [true, false] {
+        let ids = &goldens["spm"]["ids"][prefix.to_string()];
+        check("spm", &goldens, ids, &sentence_piece(&goldens, prefix));
+    }
+}
+
+#[test]
+fn a_tokenizer_json_does_what_it_does_in_transformers() {
+    let goldens = vocabulary();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/parity/llama/model/");
+    let file = |name: &str| Ok::<_, Error>(std::fs::read(format!("{folder}{name}")).ok());
+    let tokenizer = Tokenizer::find(file).unwrap().unwrap();
+    let cases = goldens["json"].as_array().unwrap();
+    for (text, case) in read::<Vec<String>>(&goldens["texts"]).iter().zip(cases) {
+        let around = tokenizer.encode(text, true).unwrap();
+        assert_eq!(tokenizer.encode(text, false).unwrap(), read::<Vec<u32>>(&case["plain"]), "{text:?}");
+        assert_eq!(around, read::<Vec<u32>>(&case["around"]), "{text:?}");
+        assert_eq!(tokenizer.decode(&around, false).unwrap(), read::<String>(&case["decoded"]));
+        assert_eq!(tokenizer.decode(&around, true).unwrap(), read::<String>(&case["skipped"]));
+        let padded = tokenizer.encode_to_length(text, 24).unwrap();
+        assert_eq!(padded.ids, read::<Vec<u32>>(&case["padded"]["input_ids"]), "{text:?}");
+        assert_eq!(padded.attention_mask, read::<Vec<u32>>(&case["padded"]["attention_mask"]));
+    }
+    assert_eq!(tokenizer.token(tokenizer.pad().unwrap()).as_deref(), Some("<pad>"));
+    assert_eq!(tokenizer.id("<|im_start|>").map(|id| tokenizer.token(id)), Some(Some("<|im_start|>".into())));
+}
+
+#[test]
+fn text_appears_when_its_last_byte_has_come() {
+    let tokenizer = Tokenizer::from_gguf(&byte_level(&vocabulary(), "gpt-2")).unwrap();
+    let ids = tokenizer.encode("a😀b", false).unwrap();
+    let mut stream = tokenizer.stream(true);
+    let parts: Vec<String> = ids.iter().map(|id| stream.push(*id).unwrap()).collect();
+    assert_eq!(parts, ["a", "", "", "", "😀", "b"]);
+    let mut stream = tokenizer.stream(true);
+    assert_eq!(stream.push(ids[1]).unwrap(), "");
+    assert_eq!(stream.finish().unwrap(), "\u{fffd}");
+}
+
+#[test]
+fn templates_render_like_transformers() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/templates/");
+    let cases: Vec<Value> = serde_json::from_str(include_str!("fixtures/templates.json")).unwrap();
+    assert!(!cases.is_empty());
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let name = case["template"].as_str().unwrap();
+        let source = std::fs::read_to_string(format!("{folder}{name}")).unwrap();
+        let template = ChatTemplate::new(&source, Default::default()).unwrap();
+        let variables = case["variables"].as_object().unwrap();
+        let made =
+            template.render(&case["messages"], case["add_generation_prompt"].as_bool().unwrap(), variables);
+        match (made, case.get("text").and_then(Value::as_str)) {
+            (Ok(made), Some(text)) if made == text => {}
+            (Ok(made), Some(text)) => {
+                let lines: Vec<_> = text.lines().zip(made.lines()).filter(|(a, b)| a != b).collect();
+                wrong.push(format!("{name}: {lines:#?} in {} and {} bytes", text.len(), made.len()));
+            }
+            (Err(error), Some(_)) => wrong.push(format!("{name}: {error}")),
+            (Err(error), None) => {
+                let refusal = case["error"].as_str().unwrap();
+                // What a template itself raises is passed on word by word.
+                if refusal.starts_with("Conversation") && !error.to_string().contains(refusal) {
+                    wrong.push(format!("{name}: {error} for {refusal}"));
+                }
+            }
+            (Ok(_), None) => wrong.push(format!("{name}: rendered although {}", case["error"])),
+        }
+    }
+    wrong.dedup();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_template_reads_special_tokens_and_the_clock() {
+    let settings = TokenizerSettings::read(
+        Some(br#"{"bos_token": {"content": "<s>"}, "chat_template": [{"name": "rag", "template": "no"},
+            {"name": "default", "template": "{{ bos_token }}{{ strftime_now('%Y') | length }}{{ strftime_now('%d %b') }}{{ eos_token }}"}]}"#),
+        None,
+    )
+    .unwrap();
+    let others = [("bos_token".to_owned(), "no".to_owned()), ("eos_token".to_owned(), "</s>".to_owned())];
+    let template = ChatTemplate::from_settings(&settings).unwrap().unwrap().with_tokens(&others.into());
+    let text = template.render(&Value::Array(Vec::new()), true, &Default::default()).unwrap();
+    assert!(text.starts_with("<s>4") && text.len() == "<s>4".len() + "25 Nov</s>".len(), "{text}");
+}
+
+#[test]
+fn a_templates_place_among_the_files_is_that_of_transformers() {
+    let with = |files: &[(&str, &str)]| {
+        let template = ChatTemplate::find(|name| {
+            let found = files.iter().find(|(file, _)| *file == name);
+            Ok::<_, Error>(found.map(|(_, text)| text.as_bytes().to_vec()))
+        });
+        template.unwrap().map(|template| template.source().to_owned())
+    };
+    let config = ("tokenizer_config.json", r#"{"chat_template": "config"}"#);
+    let json = ("chat_template.json", r#"{"chat_template": "json"}"#);
+    assert_eq!(with(&[]), None);
+    assert_eq!(with(&[config]).as_deref(), Some("config"));
+    assert_eq!(with(&[config, json]).as_deref(), Some("json"));
+    assert_eq!(with(&[config, json, ("chat_template.jinja", "jinja")]).as_deref(), Some("jinja"));
+}
+
+#[test]
+fn hostile_templates_end() {
+    let loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}x{% endfor %}{% endfor %}{% endfor %}";
+    let nested = "{% set ns = namespace(x=[]) %}{% for i in range(9999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}";
+    let macros = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}";
+    for source in [loops, nested, macros] {
+        let template = ChatTemplate::new(source, Default::default()).unwrap();
+        assert!(template.render(&Value::Null, false, &Default::default()).is_err(), "{source}");
+    }
+    assert!(ChatTemplate::new("{% if %}", Default::default()).is_err());
+}
+
+#[test]
+fn vocabularies_that_do_not_fit_together_are_refused() {
+    let goldens = vocabulary();
+    let refusal = |change: &dyn Fn(&mut GgufVocabulary), spm: bool| {
+        let mut vocabulary = if spm { sentence_piece(&goldens, true) } else { byte_level(&goldens, "gpt-2") };
+        change(&mut vocabulary);
+        Tokenizer::from_gguf(&vocabulary).unwrap_err().to_string()
+    };
+    assert!(refusal(&|v| v.model = "rwkv".into(), false).contains("`rwkv` is not supported"));
+    assert!(refusal(&|v| v.pre = "martian".into(), false).contains("known are default, gpt-2"));
+    assert!(refusal(&|v| v.tokens.clear(), false).contains("there are none"));
+    assert!(refusal(&|v| v.kinds.truncate(5), false).contains("there are 5 for"));
+    assert!(refusal(&|v| v.merges.push("lonely".into()), false).contains("lonely"));
+    assert!(refusal(&|v| v.merges.push("a zzzzzzz".into()), false).contains("merges"));
+    assert!(refusal(&|v| v.bos = Some(1 << 30), false).contains("bos_token_id"));
+    assert!(refusal(&|v| v.scores.truncate(3), true).contains("there are 3 for"));
+    assert!(refusal(&|v| v.unk = Some(1 << 30), true).contains("unknown_token_id"));
+    assert!(Tokenizer::from_json(b"{}", TokenizerSettings::default()).is_err());
+    assert!(TokenizerSettings::read(Some(b"[]"), None).is_err());
+}
