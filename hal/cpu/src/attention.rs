@@ -2,7 +2,8 @@
 //!
 //! A query row's result depends on its own values and its keys only: key blocks start at multiples of [`BLOCK`],
 //! every product is summed in order of depth, and a block without an allowed key leaves a row's bits alone. So a row
-//! is the same alone, in a batch, in another chunk of queries and in decoding.
+//! is the same alone, in a batch, in another chunk of queries and in decoding. Sums run over splits of a fixed number of
+//! keys, which threads may share, and are merged in order.
 
 mod backward;
 mod forward;
@@ -154,7 +155,23 @@ impl<'a> KeyBlock<'a> {
         self.rows(self.v, self.shape.e, b, key_head, first, live, self.shape.e_lanes(), to);
     }
 
-    /// Values as rows: where they lie if nothing has to be added to them, else copied to `buffer`.
+    /// Keys as rows: where they lie if nothing has to be added to them, else copied to `buffer`.
+    fn keys_in_place<'b>(
+        &'b self,
+        b: usize,
+        key_head: usize,
+        first: usize,
+        live: usize,
+        buffer: &'b mut [f32],
+    ) -> &'b [f32] {
+        if let Some(rows) = self.in_place(self.k, self.shape.d, b, key_head, first, live) {
+            return rows;
+        }
+        self.keys(b, key_head, first, live, buffer);
+        buffer
+    }
+
+    /// Values as rows, likewise.
     fn values_in_place<'b>(
         &'b self,
         b: usize,
@@ -163,14 +180,30 @@ impl<'a> KeyBlock<'a> {
         live: usize,
         buffer: &'b mut [f32],
     ) -> &'b [f32] {
-        let shape = self.shape;
-        let whole = first + BLOCK <= live && (!shape.spec.paged || shape.page.is_multiple_of(BLOCK));
-        if shape.dtype == DType::F32 && shape.e == shape.e_lanes() && whole {
-            let start = shape.key_start(self.table, self.pool, b, key_head, first, shape.e);
-            return &bytemuck::cast_slice(self.v)[start..start + BLOCK * shape.e];
+        if let Some(rows) = self.in_place(self.v, self.shape.e, b, key_head, first, live) {
+            return rows;
         }
         self.values(b, key_head, first, live, buffer);
         buffer
+    }
+
+    /// A block's rows where they lie, if they lie together, are f32 and whole lane vectors, and are all there.
+    fn in_place(
+        &self,
+        of: &'a [u8],
+        width: usize,
+        b: usize,
+        key_head: usize,
+        first: usize,
+        live: usize,
+    ) -> Option<&'a [f32]> {
+        let shape = self.shape;
+        let whole = first + BLOCK <= live && (!shape.spec.paged || shape.page.is_multiple_of(BLOCK));
+        if shape.dtype != DType::F32 || !width.is_multiple_of(WIDTH) || !whole {
+            return None;
+        }
+        let start = shape.key_start(self.table, self.pool, b, key_head, first, width);
+        Some(&bytemuck::cast_slice(of)[start..start + BLOCK * width])
     }
 }
 

@@ -121,7 +121,7 @@ pub(crate) fn dot(desc: &OpDesc<'_>, spec: &DotSpec, threads: usize) -> Option<K
         }
     };
     let work = batch * m * n * k / SPEED;
-    Some(Kernel { body: Box::new(body), workspace: rooms[0] + rooms[1] + own, work })
+    Some(Kernel::with_workspace(rooms[0] + rooms[1] + own, work, body))
 }
 
 /// The workspace cut into two rooms of these sizes and the rest.
@@ -200,7 +200,7 @@ pub(crate) fn linear(
         matmul.run(team, isa, a, b, operands.output(0), operands.workspace(), last);
     };
     let workspace = matmul.workspace(threads).max(matmul.workspace(1));
-    Some(Kernel { body: Box::new(body), workspace, work: m * n * k / SPEED + n * k / 16 })
+    Some(Kernel::with_workspace(workspace, m * n * k / SPEED + n * k / 16, body))
 }
 
 /// A product with a quantized weight `[n, k]`: contracted over its columns, or over its rows when transposed.
@@ -220,7 +220,7 @@ pub(crate) fn quantized_dot(desc: &OpDesc<'_>, transposed: bool, threads: usize)
         matmul.run(team, isa, a, b, operands.output(0), operands.workspace(), None);
     };
     let workspace = matmul.workspace(threads).max(matmul.workspace(1));
-    Some(Kernel { body: Box::new(body), workspace, work: m * n * k / SPEED + n * k / 16 })
+    Some(Kernel::with_workspace(workspace, m * n * k / SPEED + n * k / 16, body))
 }
 
 /// Decodes quantized rows into a float result: row `i` of it is row `source(i)` of operand 0.

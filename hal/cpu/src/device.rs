@@ -130,7 +130,11 @@ impl Launch<'_> {
     }
 
     fn small(&self) -> bool {
-        self.kernel.work < SMALL
+        let in_place = match (self.inputs, self.outputs) {
+            ([operand, ..], [result, ..]) => std::ptr::eq(operand.start, result.start),
+            _ => false,
+        };
+        (if in_place { self.kernel.work_in_place } else { self.kernel.work }) < SMALL
     }
 }
 

@@ -170,8 +170,8 @@ pub(crate) fn kv_append(desc: &OpDesc<'_>, paged: bool) -> Option<Kernel> {
     let row_bytes = cache[3] * desc.inputs[0].dtype.block_bytes();
     let pages = if paged { desc.inputs[3].dims[1] } else { 1 };
     let pool = cache[0];
-    let work = new.iter().product::<usize>() / 4 + desc.inputs[0].numel() / 8;
-    Some(Kernel::new(work, move |team, operands| {
+    let work_in_place = new.iter().product::<usize>() / 4;
+    let kernel = Kernel::new(work_in_place + desc.inputs[0].numel() / 8, move |team, operands| {
         copy_unless_in_place(team, operands, 0, 0);
         let (new, positions) = (operands.input::<u8>(1), operands.input::<i32>(2));
         let table: &[i32] = if paged { operands.input(3) } else { &[] };
@@ -195,7 +195,8 @@ pub(crate) fn kv_append(desc: &OpDesc<'_>, paged: bool) -> Option<Kernel> {
                 }
             }
         }
-    }))
+    });
+    Some(Kernel { work_in_place, ..kernel })
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ pub(crate) struct Kernel {
     pub workspace: usize,
     /// Estimated time on one thread in nanoseconds.
     pub work: usize,
+    /// The same where result 0 lies in operand 0, which then need not be copied.
+    pub work_in_place: usize,
 }
 
 impl Kernel {
@@ -93,6 +95,15 @@ impl Kernel {
         work: usize,
         body: impl Fn(&Team<'_>, &Operands<'_>) + Send + Sync + 'static,
     ) -> Kernel {
-        Kernel { body: Box::new(body), workspace: 0, work }
+        Kernel::with_workspace(0, work, body)
+    }
+
+    /// A kernel with `workspace` bytes of workspace.
+    pub(crate) fn with_workspace(
+        workspace: usize,
+        work: usize,
+        body: impl Fn(&Team<'_>, &Operands<'_>) + Send + Sync + 'static,
+    ) -> Kernel {
+        Kernel { body: Box::new(body), workspace, work, work_in_place: work }
     }
 }

@@ -258,11 +258,13 @@ pub(crate) fn dynamic_slice(desc: &OpDesc<'_>) -> Option<Kernel> {
 pub(crate) fn dynamic_update_slice(desc: &OpDesc<'_>) -> Option<Kernel> {
     let (x, update) = (desc.inputs[0].clone(), desc.inputs[1].clone());
     let copy = StridedCopy::new(&update.dims, &update.strides(), &x.strides(), element(&x)?);
-    Some(Kernel::new(work(x.numel() / 2 + copy.len()), move |team, operands| {
+    let work_in_place = work(copy.len());
+    let kernel = Kernel::new(work_in_place + work(x.numel() / 2), move |team, operands| {
         let to = dynamic_start(operands, 2, &x.dims, &update.dims, &x.strides());
         copy_unless_in_place(team, operands, 0, 0);
         copy.run(team, operands, (1, 0), (0, to));
-    }))
+    });
+    Some(Kernel { work_in_place, ..kernel })
 }
 
 /// Brings operand `input` to result `output` and waits, unless it lies there already.

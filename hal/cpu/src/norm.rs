@@ -170,7 +170,7 @@ fn grad(
             }
         });
     };
-    Some(Kernel { body: Box::new(body), workspace: blocks * width * 4, work: rows.count * rows.len / 3 })
+    Some(Kernel::with_workspace(blocks * width * 4, rows.count * rows.len / 3, body))
 }
 
 /// Gradients of RMS norm to its operand and weight.

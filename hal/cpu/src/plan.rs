@@ -33,7 +33,7 @@ pub(crate) fn plan(desc: &OpDesc<'_>, threads: usize) -> Option<Kernel> {
 
 fn plan_composite(desc: &OpDesc<'_>, composite: &Composite, threads: usize) -> Option<Kernel> {
     match *composite {
-        Composite::Attention(ref spec) => attention::attention(desc, spec),
+        Composite::Attention(ref spec) => attention::attention(desc, spec, threads),
         Composite::AttentionGrad(ref spec) => attention::attention_grad(desc, spec),
         Composite::Patchify { ref patch } => movement::patchify(desc, patch),
         Composite::KvAppend { paged } => indexing::kv_append(desc, paged),

@@ -202,7 +202,7 @@ fn reduce_runs(split: Split, dtype: DType, kind: ReduceKind, class: Class, work:
         }
     };
     let workspace = if parts == 1 { 0 } else { results * parts * 4 };
-    Kernel { body: Box::new(body), workspace, work }
+    Kernel::with_workspace(workspace, work, body)
 }
 
 /// The innermost dimension stays: rows of it are combined element by element, in groups.

@@ -78,20 +78,24 @@ simd! {
             let wide = vectors - j >= L::TILE;
             let mut i = 0;
             while i < rows {
-                let four = rows - i >= 4;
+                let height = (rows - i).min(4);
                 // SAFETY: the tile lies inside the block whose last elements were checked above.
                 unsafe {
                     let a = (a.data.as_ptr().add(i * a.row), a.row, a.depth);
                     let b = (b.data.as_ptr().add(j * WIDTH), b.row);
                     let c = (c.as_mut_ptr().add(i * c_row + j * WIDTH), c_row);
-                    match (four, wide, L::TILE) {
-                        (true, true, 4) => tile::<L, 4, 4>(l, a, b, c, depth, accumulate),
-                        (false, true, 4) => tile::<L, 1, 4>(l, a, b, c, depth, accumulate),
-                        (true, ..) => tile::<L, 4, 1>(l, a, b, c, depth, accumulate),
-                        (false, ..) => tile::<L, 1, 1>(l, a, b, c, depth, accumulate),
+                    match (height, wide && L::TILE == 4) {
+                        (4, true) => tile::<L, 4, 4>(l, a, b, c, depth, accumulate),
+                        (3, true) => tile::<L, 3, 4>(l, a, b, c, depth, accumulate),
+                        (2, true) => tile::<L, 2, 4>(l, a, b, c, depth, accumulate),
+                        (_, true) => tile::<L, 1, 4>(l, a, b, c, depth, accumulate),
+                        (4, false) => tile::<L, 4, 1>(l, a, b, c, depth, accumulate),
+                        (3, false) => tile::<L, 3, 1>(l, a, b, c, depth, accumulate),
+                        (2, false) => tile::<L, 2, 1>(l, a, b, c, depth, accumulate),
+                        (_, false) => tile::<L, 1, 1>(l, a, b, c, depth, accumulate),
                     }
                 }
-                i += if four { 4 } else { 1 };
+                i += height;
             }
             j += if wide { L::TILE } else { 1 };
         }

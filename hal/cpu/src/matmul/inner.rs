@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::Product;
 use super::pack::{decode_units, store_row};
-use super::row::{BrainPairs, Floats, Row, block_units, part, with_row};
+use super::row::{BrainPairs, Floats, Opened, Row, block_units, part, with_row};
 use super::unit::{self, DotIsa, DotLanes, Kernel, Unit};
 use crate::lanes::WIDTH;
 use crate::pool::Team;
@@ -20,8 +20,13 @@ const BLOCK: usize = 768;
 const CHUNK: usize = 1024;
 /// Rows of x in a task.
 const ROWS: usize = 192;
-/// Rows of w in a task.
+/// Rows of w in a task, at most.
 const COLUMNS: usize = 64;
+/// Bytes of w that are asked for ahead of their use, about.
+const AHEAD: usize = 6144;
+/// Rows of x up to which rows of w are decoded in registers; so many are multiplied at a time.
+const FEW: usize = 8;
+const TOGETHER: usize = 4;
 /// Bytes of a row's units in a block: packed and decoded rows lie this far apart, spread over the cache's sets.
 const SPAN: usize = BLOCK * 4;
 /// Bytes of a thread's own memory: a task's sums and a block of its rows of w.
@@ -29,7 +34,12 @@ const OWN: usize = ROWS * COLUMNS * 4 + COLUMNS * SPAN;
 
 /// Bytes of workspace for `m` rows of `k` elements, `per_unit` to a unit, on `threads` threads.
 pub(super) fn workspace(m: usize, k: usize, per_unit: usize, threads: usize) -> usize {
-    m.min(CHUNK) * k.div_ceil(per_unit).div_ceil(BLOCK) * SPAN + threads * OWN
+    packed(m.min(CHUNK), k.div_ceil(per_unit).div_ceil(BLOCK)) + threads * OWN
+}
+
+/// Bytes of packed rows of x, with room for reading up to [`TOGETHER`] rows from the last one on.
+fn packed(rows: usize, spans: usize) -> usize {
+    (rows * spans + TOGETHER - 1) * SPAN
 }
 
 /// The product of `product.lhs` and rows of any kind.
@@ -50,7 +60,7 @@ impl Kernel for Inner<'_> {
         let spans = p.k.div_ceil(U::ELEMENTS).div_ceil(BLOCK);
         let chunk = CHUNK.min(p.m);
         // SAFETY: the workspace holds the packed chunk, then each thread's own memory.
-        let own = unsafe { p.work.add(chunk * spans * SPAN + team.rank() * OWN) };
+        let own = unsafe { p.work.add(packed(chunk, spans) + team.rank() * OWN) };
         for first in (0..p.m).step_by(chunk.max(1)) {
             let rows = first..p.m.min(first + chunk);
             let x = if p.m == 1 && p.lhs.is_units(p.k, U::ELEMENTS) {
@@ -72,13 +82,16 @@ impl Kernel for Inner<'_> {
             let by_rows = rows.len().div_ceil(ROWS);
             let height = rows.len().div_ceil(by_rows.max(1)).next_multiple_of(XR).min(ROWS);
             let by_rows = rows.len().div_ceil(height.max(1));
-            for tile in team.claims(by_rows * p.n.div_ceil(COLUMNS)) {
-                let (i, j) = (tile % by_rows * height, tile / by_rows * COLUMNS);
+            // A narrow product of few rows is cut finer, so that threads finish together.
+            let width = (p.n / (8 * team.size())).next_multiple_of(8).clamp(8, COLUMNS);
+            let width = if rows.len() > FEW { COLUMNS } else { width };
+            for tile in team.claims(by_rows * p.n.div_ceil(width)) {
+                let (i, j) = (tile % by_rows * height, tile / by_rows * width);
                 let block = Block {
                     x: x.wrapping_add(i * SPAN),
                     x_span: rows.len() * SPAN,
                     rows: height.min(rows.len() - i),
-                    columns: j..p.n.min(j + COLUMNS),
+                    columns: j..p.n.min(j + width),
                 };
                 // SAFETY: the block lies in the product; tiles write disjoint parts of the output.
                 unsafe { block.compute::<L, U, XR, WR>(l, unit, isa, p, first + i, own) }
@@ -118,9 +131,9 @@ impl Block {
         let sums = unsafe { std::slice::from_raw_parts_mut(own.cast::<f32>(), self.rows * COLUMNS) };
         if p.k == 0 {
             sums.fill(0.0);
-        } else if self.rows == 1 {
+        } else if self.rows <= FEW {
             // SAFETY: the caller promises the block.
-            unsafe { one_row(isa, p, U::ELEMENTS == 2, self, sums) }
+            unsafe { few_rows(isa, p, U::ELEMENTS == 2, self, sums) }
         } else {
             // SAFETY: the decoded group follows the sums; the caller promises the block.
             unsafe { self.add_spans::<L, U, XR, WR>(l, unit, isa, p, own.add(ROWS * COLUMNS * 4), sums) }
@@ -156,7 +169,7 @@ impl Block {
         let pairs = U::ELEMENTS == 2;
         let stored_as_units = pairs || p.rhs_dtype == percept_graph::DType::F32;
         for (index, start) in (0..p.k).step_by(BLOCK * U::ELEMENTS).enumerate() {
-            let span = Span::new(start, p.k, U::ELEMENTS);
+            let span = Span::new(p, start, U::ELEMENTS);
             let skip = start / p.rhs_dtype.block_len() * p.rhs_dtype.block_bytes();
             // A copy of rows that already are units pays when many rows of x read it.
             let (w, w_row) = if stored_as_units && span.rest == 0 && self.rows <= 2 * XR {
@@ -231,12 +244,12 @@ impl Block {
         // SAFETY: the caller promises the rows.
         unsafe {
             while c + WR <= columns {
-                let found = tile::<L, U, Floats, M, WR>(l, unit, x, w.add(c * w_row), w_row, span);
+                let found = tile::<L, U, Floats, M, WR>(l, unit, x, w.add(c * w_row), w_row, span, &mut []);
                 add_sums(&found, span, &mut sums[c..]);
                 c += WR;
             }
             while c < columns {
-                let found = tile::<L, U, Floats, M, 1>(l, unit, x, w.add(c * w_row), w_row, span);
+                let found = tile::<L, U, Floats, M, 1>(l, unit, x, w.add(c * w_row), w_row, span, &mut []);
                 add_sums(&found, span, &mut sums[c..]);
                 c += 1;
             }
@@ -246,7 +259,7 @@ impl Block {
 
 /// Adds a tile's sums over a span to the running ones, which the first span begins.
 #[inline(always)]
-fn add_sums<const M: usize, const W: usize>(found: &[[f32; W]; M], span: &Span, sums: &mut [f32]) {
+fn add_sums<const W: usize>(found: &[[f32; W]], span: &Span, sums: &mut [f32]) {
     for (r, row) in found.iter().enumerate() {
         for (sum, &new) in sums[r * COLUMNS..].iter_mut().zip(row) {
             *sum = if span.units == 0 { new } else { *sum + new };
@@ -263,75 +276,96 @@ struct Span {
     vectors: usize,
     /// Elements past the whole vectors.
     rest: usize,
+    /// Where the rows of w end.
+    end: *const u8,
 }
 
 impl Span {
     #[inline(always)]
-    fn new(start: usize, k: usize, per_unit: usize) -> Span {
-        let elements = (BLOCK * per_unit).min(k - start);
+    fn new(p: &Product<'_>, start: usize, per_unit: usize) -> Span {
+        let elements = (BLOCK * per_unit).min(p.k - start);
         let per_vector = per_unit * WIDTH;
         Span {
             units: start / per_unit,
             elements,
             vectors: elements / per_vector,
             rest: elements % per_vector,
+            end: p.rhs.wrapping_add(
+                (p.n - 1) * p.rhs_row + p.k / p.rhs_dtype.block_len() * p.rhs_dtype.block_bytes(),
+            ),
         }
     }
 }
 
-/// The products of one row of x with rows of w, decoded in registers.
-struct OneRow<'a, R> {
+/// The products of a few rows of x with rows of w, decoded in registers.
+struct Few<'a, R> {
     product: &'a Product<'a>,
     block: &'a Block,
     sums: &'a mut [f32],
     row: PhantomData<R>,
 }
 
-impl<R: Row> Kernel for OneRow<'_, R> {
+impl<R: Row> Kernel for Few<'_, R> {
     #[inline(always)]
     fn run<L: DotLanes, U: Unit<L>, const MR: usize, const NR: usize, const XR: usize, const WR: usize>(
         self,
         l: L,
         unit: U,
     ) {
-        let p = self.product;
-        let per_block = block_units::<R>() * R::ELEMENTS;
-        let columns = &self.block.columns;
-        let mut group = columns.start;
-        while group < columns.end {
-            let sums = &mut self.sums[group - columns.start..];
-            let whole = group + WR <= columns.end;
-            for (index, start) in (0..p.k).step_by(BLOCK * U::ELEMENTS).enumerate() {
-                let span = Span::new(start, p.k, U::ELEMENTS);
-                // SAFETY: the rows lie in w, and x is padded to whole vectors.
-                unsafe {
-                    let x = self.block.x.add(index * self.block.x_span);
-                    let w = p.rhs.add(group * p.rhs_row + start / per_block * R::BYTES);
-                    if whole {
-                        let found = tile::<L, U, R, 1, WR>(l, unit, x, w, p.rhs_row, &span);
-                        add_sums(&found, &span, sums);
-                    } else {
-                        let found = tile::<L, U, R, 1, 1>(l, unit, x, w, p.rhs_row, &span);
-                        add_sums(&found, &span, sums);
-                    }
-                }
-            }
-            group += if whole { WR } else { 1 };
+        if self.block.rows == 1 {
+            self.rows::<L, U, 1, WR>(l, unit);
+        } else {
+            self.rows::<L, U, TOGETHER, WR>(l, unit);
         }
     }
 }
 
-/// Sets `sums` to the products of the one row of a block with its rows of w.
+impl<R: Row> Few<'_, R> {
+    /// All rows, `M` at a time.
+    #[inline(always)]
+    fn rows<L: DotLanes, U: Unit<L>, const M: usize, const WR: usize>(self, l: L, unit: U) {
+        let Few { product: p, block, sums, .. } = self;
+        let per_block = block_units::<R>() * R::ELEMENTS;
+        let mut opened = [Opened::NEW; WR];
+        for row in (0..block.rows).step_by(M) {
+            let count = M.min(block.rows - row);
+            let mut group = block.columns.start;
+            while group < block.columns.end {
+                let sums = &mut sums[row * COLUMNS + group - block.columns.start..];
+                let whole = group + WR <= block.columns.end;
+                for (index, start) in (0..p.k).step_by(BLOCK * U::ELEMENTS).enumerate() {
+                    let span = Span::new(p, start, U::ELEMENTS);
+                    // SAFETY: the rows lie in w, and x is padded to whole vectors. Rows of x past the last are whatever
+                    // follows in the packed rows, which has room for them, and their sums are dropped.
+                    unsafe {
+                        let x = block.x.add(index * block.x_span + row * SPAN);
+                        let w = p.rhs.add(group * p.rhs_row + start / per_block * R::BYTES);
+                        if whole {
+                            let found = tile::<L, U, R, M, WR>(l, unit, x, w, p.rhs_row, &span, &mut opened);
+                            add_sums(&found[..count], &span, sums);
+                        } else {
+                            let found = tile::<L, U, R, M, 1>(l, unit, x, w, p.rhs_row, &span, &mut opened);
+                            add_sums(&found[..count], &span, sums);
+                        }
+                    }
+                }
+                group += if whole { WR } else { 1 };
+            }
+        }
+    }
+}
+
+/// Sets `sums` to the products of the few rows of a block with its rows of w.
 ///
 /// # Safety
 /// The block must lie in the product.
 #[inline(never)]
-unsafe fn one_row(isa: DotIsa, product: &Product<'_>, pairs: bool, block: &Block, sums: &mut [f32]) {
+unsafe fn few_rows(isa: DotIsa, product: &Product<'_>, pairs: bool, block: &Block, sums: &mut [f32]) {
     if pairs {
-        unit::pairs(isa, OneRow::<BrainPairs> { product, block, sums, row: PhantomData });
+        unit::pairs(isa, Few::<BrainPairs> { product, block, sums, row: PhantomData });
     } else {
         with_row!(product.rhs_dtype, R => {
-            unit::singles(isa, OneRow::<R> { product, block, sums, row: PhantomData });
+            unit::singles(isa, Few::<R> { product, block, sums, row: PhantomData });
         });
     }
 }
@@ -339,7 +373,8 @@ unsafe fn one_row(isa: DotIsa, product: &Product<'_>, pairs: bool, block: &Block
 /// The sums over a span of the products of `M` packed rows of x and `W` rows of w.
 ///
 /// # Safety
-/// The rows must be readable over the span; rows of x are padded with zeros to whole vectors.
+/// The rows must be readable over the span; rows of x are padded with zeros to whole vectors. `opened` has a place for
+/// each row of w, unless they need no opening.
 #[inline(always)]
 unsafe fn tile<L: DotLanes, U: Unit<L>, R: Row, const M: usize, const W: usize>(
     l: L,
@@ -348,22 +383,37 @@ unsafe fn tile<L: DotLanes, U: Unit<L>, R: Row, const M: usize, const W: usize>(
     w: *const u8,
     w_row: usize,
     span: &Span,
+    opened: &mut [Opened],
 ) -> [[f32; W]; M] {
+    let blocks = span.vectors / R::VECTORS;
+    if R::OPEN > 0 {
+        for (c, opened) in opened[..W].iter_mut().enumerate() {
+            // SAFETY: the caller promises the rows; a span has no more blocks than are opened together.
+            unsafe {
+                let w = w.add(c * w_row);
+                R::open(l, w, blocks, span.end.addr() - w.addr(), opened);
+            }
+        }
+    }
+    // The same place in a later group of rows: at least the next, and far enough for memory to answer in time.
+    let group = W * w_row;
+    let ahead = group * (AHEAD / group.max(1)).max(1);
+    // What is opened stays in memory, from where the broadcasts shall come.
+    let opened = std::hint::black_box(opened.as_ptr());
     let mut acc = [[l.splat(0.0); W]; M];
     // SAFETY: the caller promises the rows.
     unsafe {
-        for b in 0..span.vectors / R::VECTORS {
-            for c in 0..W {
-                let block = w.add(c * w_row + b * R::BYTES);
-                if M == 1 {
-                    // The same place in the next group of rows.
-                    l.prefetch(block.wrapping_add(W * w_row));
-                }
-                let scale = R::open(l, block);
-                for period in 0..R::VECTORS / R::PERIOD {
+        for b in 0..blocks {
+            for period in 0..R::VECTORS / R::PERIOD {
+                for c in 0..W {
+                    let block = w.add(c * w_row + b * R::BYTES);
+                    if M == 1 {
+                        let at = period * R::BYTES * R::PERIOD / R::VECTORS;
+                        l.prefetch(block.wrapping_add(ahead + at));
+                    }
                     for i in 0..R::PERIOD {
                         let j = period * R::PERIOD + i;
-                        let v = R::vector(l, block, &scale, j);
+                        let v = R::vector(l, block, opened.wrapping_add(c), b, j);
                         for r in 0..M {
                             let xv = l.load_units(x.add(r * SPAN + (b * R::VECTORS + j) * 64));
                             acc[r][c] = unit.mac(l, acc[r][c], xv, v);

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use percept_graph::DType;
 
 use super::LINE;
-use super::row::{BrainPairs, Brains, Floats, Halves, Row, block_units, part, with_row};
+use super::row::{BrainPairs, Brains, Floats, Halves, Opened, Row, block_units, part, with_row};
 use super::unit::{self, DotIsa, DotLanes, Kernel, Unit};
 use crate::lanes::WIDTH;
 
@@ -126,11 +126,19 @@ pub(super) unsafe fn decode<L: DotLanes, R: Row>(l: L, from: *const u8, elements
     let blocks = elements / per_block;
     // SAFETY: the caller promises both sides.
     unsafe {
-        for b in 0..blocks {
-            let p = from.add(b * R::BYTES);
-            let scale = R::open(l, p);
-            for j in 0..R::VECTORS {
-                store_units(l, R::vector(l, p, &scale, j), to.add((b * R::VECTORS + j) * 64));
+        let mut opened = Opened::NEW;
+        let together = if R::OPEN == 0 { blocks.max(1) } else { R::OPEN };
+        for first in (0..blocks).step_by(together) {
+            let count = together.min(blocks - first);
+            let (from, to) = (from.add(first * R::BYTES), to.add(first * R::VECTORS * 64));
+            R::open(l, from, count, (blocks - first) * R::BYTES, &mut opened);
+            let opened =
+                if R::OPEN == 0 { std::ptr::null() } else { std::hint::black_box(&raw const opened) };
+            for b in 0..count {
+                let p = from.add(b * R::BYTES);
+                for j in 0..R::VECTORS {
+                    store_units(l, R::vector(l, p, opened, b, j), to.add((b * R::VECTORS + j) * 64));
+                }
             }
         }
         let rest = elements % per_block;

@@ -20,19 +20,53 @@ pub(crate) trait Row: Copy + Send + Sync + 'static {
     const STORED: DType;
     /// Bytes of a block.
     const BYTES: usize;
-    /// What a block's vectors share.
-    type Scale<L: DotLanes>: Copy;
+    /// Blocks that may be opened together; zero where blocks need no opening.
+    const OPEN: usize;
 
-    /// Reads what the vectors of the block at `p` share.
+    /// Prepares what the vectors of `blocks` neighbouring blocks from `p` on need beside their own bytes.
     ///
     /// # Safety
-    /// The block must be readable.
-    unsafe fn open<L: DotLanes>(l: L, p: *const u8) -> Self::Scale<L>;
-    /// Vector `j` of the block at `p`.
+    /// `readable` bytes at `p`, among them the blocks, must be readable, and the blocks at most [`Row::OPEN`].
+    #[inline(always)]
+    unsafe fn open<L: DotLanes>(l: L, p: *const u8, blocks: usize, readable: usize, to: &mut Opened) {
+        let _ = (l, p, blocks, readable, to);
+    }
+    /// Vector `j` of the block at `p`, number `b` of those that were opened.
     ///
     /// # Safety
-    /// The block must be readable and `j < VECTORS`.
-    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, scale: &Self::Scale<L>, j: usize) -> L::I;
+    /// The block must be readable and opened, and `j < VECTORS`.
+    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I;
+}
+
+/// What the blocks of a span of a row share, decoded ahead of their vectors: a broadcast from memory costs a load,
+/// from a register a shuffle, of which decoding has no more to spare.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct Opened {
+    /// Scales and minima.
+    floats: [f32; 64],
+    /// Four: see [`DotLanes::second_four_bits`].
+    four: i32,
+    /// Weights as signed bytes, for types whose bits lie scattered.
+    bytes: [i8; 768],
+}
+
+impl Opened {
+    pub(crate) const NEW: Opened = Opened { floats: [0.0; 64], four: 4, bytes: [0; 768] };
+}
+
+/// Blocks of 32 weights that are opened together, and where the second kind of their numbers begins.
+const BLOCKS: usize = 24;
+const SECOND: usize = 32;
+
+/// A number of an opened block in every lane.
+///
+/// # Safety
+/// `opened` must be readable and `at` below 64.
+#[inline(always)]
+unsafe fn splat<L: DotLanes>(l: L, opened: *const Opened, at: usize) -> L::F {
+    // SAFETY: the caller promises the number.
+    l.splat(unsafe { opened.cast::<f32>().add(at).read() })
 }
 
 /// Units in a block of `R`.
@@ -50,7 +84,7 @@ pub(crate) unsafe fn part<L: DotLanes, R: Row>(l: L, p: *const u8, bytes: usize)
     // SAFETY: the caller promises the bytes; a dense block is at most 64.
     unsafe {
         std::ptr::copy_nonoverlapping(p, block.as_mut_ptr(), bytes);
-        R::vector(l, block.as_ptr(), &R::open(l, block.as_ptr()), 0)
+        R::vector(l, block.as_ptr(), std::ptr::null(), 0, 0)
     }
 }
 
@@ -74,11 +108,9 @@ impl Row for Floats {
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::F32;
     const BYTES: usize = 64;
-    type Scale<L: DotLanes> = ();
+    const OPEN: usize = 0;
     #[inline(always)]
-    unsafe fn open<L: DotLanes>(_: L, _: *const u8) {}
-    #[inline(always)]
-    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, _: &(), _: usize) -> L::I {
+    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, _: *const Opened, _: usize, _: usize) -> L::I {
         // SAFETY: the caller promises 64 bytes.
         unsafe { l.load_units(p) }
     }
@@ -94,11 +126,9 @@ impl Row for Halves {
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::F16;
     const BYTES: usize = 32;
-    type Scale<L: DotLanes> = ();
+    const OPEN: usize = 0;
     #[inline(always)]
-    unsafe fn open<L: DotLanes>(_: L, _: *const u8) {}
-    #[inline(always)]
-    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, _: &(), _: usize) -> L::I {
+    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, _: *const Opened, _: usize, _: usize) -> L::I {
         // SAFETY: the caller promises 32 bytes.
         l.bits(l.load_f16(&unsafe { sixteen(p) }))
     }
@@ -114,11 +144,9 @@ impl Row for Brains {
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::BF16;
     const BYTES: usize = 32;
-    type Scale<L: DotLanes> = ();
+    const OPEN: usize = 0;
     #[inline(always)]
-    unsafe fn open<L: DotLanes>(_: L, _: *const u8) {}
-    #[inline(always)]
-    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, _: &(), _: usize) -> L::I {
+    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, _: *const Opened, _: usize, _: usize) -> L::I {
         // SAFETY: the caller promises 32 bytes.
         l.bits(l.load_bf16(&unsafe { sixteen(p) }))
     }
@@ -134,11 +162,9 @@ impl Row for BrainPairs {
     const ELEMENTS: usize = 2;
     const STORED: DType = DType::BF16;
     const BYTES: usize = 64;
-    type Scale<L: DotLanes> = ();
+    const OPEN: usize = 0;
     #[inline(always)]
-    unsafe fn open<L: DotLanes>(_: L, _: *const u8) {}
-    #[inline(always)]
-    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, _: &(), _: usize) -> L::I {
+    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, _: *const Opened, _: usize, _: usize) -> L::I {
         // SAFETY: the caller promises 64 bytes.
         unsafe { l.load_units(p) }
     }
@@ -148,16 +174,6 @@ impl Row for BrainPairs {
 #[inline(always)]
 fn iota<L: DotLanes>(l: L) -> L::F {
     l.load(&std::array::from_fn(|i| i as f32))
-}
-
-/// The f16 at `p` in every lane.
-///
-/// # Safety
-/// Two bytes at `p` must be readable.
-#[inline(always)]
-unsafe fn splat_f16<L: DotLanes>(l: L, p: *const u8) -> L::F {
-    // SAFETY: the caller promises the bytes.
-    l.splat_f16(unsafe { p.cast::<u16>().read_unaligned() })
 }
 
 /// 32 weights: f16 scale, 32 signed bytes.
@@ -170,16 +186,16 @@ impl Row for Q8_0 {
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::Q8_0;
     const BYTES: usize = Self::STORED.block_bytes();
-    type Scale<L: DotLanes> = L::F;
+    const OPEN: usize = BLOCKS;
     #[inline(always)]
-    unsafe fn open<L: DotLanes>(l: L, p: *const u8) -> L::F {
-        // SAFETY: the caller promises the block.
-        unsafe { splat_f16(l, p) }
+    unsafe fn open<L: DotLanes>(l: L, p: *const u8, blocks: usize, readable: usize, to: &mut Opened) {
+        // SAFETY: the caller promises the blocks.
+        unsafe { l.scales::<{ Self::BYTES / 2 }, 1>(p, blocks, readable, &mut to.floats) }
     }
     #[inline(always)]
-    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, &scale: &L::F, j: usize) -> L::I {
+    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I {
         // SAFETY: the caller promises the block.
-        let q = l.load_i8(&unsafe { sixteen(p.add(2 + 16 * j)) });
+        let (scale, q) = unsafe { (splat(l, opened, b), l.load_i8(&sixteen(p.add(2 + 16 * j)))) };
         l.bits(l.mul(scale, l.to_float(q)))
     }
 }
@@ -187,13 +203,13 @@ impl Row for Q8_0 {
 /// The weights of sixteen low (`high` false) or high nibbles, by a table of the block's sixteen possible weights.
 ///
 /// # Safety
-/// Sixteen bytes at `p` must be readable.
+/// Sixteen bytes at `p` and `opened` must be readable.
 #[inline(always)]
-unsafe fn nibbles<L: DotLanes>(l: L, p: *const u8, table: L::F, high: bool) -> L::I {
+unsafe fn nibbles<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, table: L::F, high: bool) -> L::I {
     // SAFETY: the caller promises the bytes.
-    let q = l.load_u8(&unsafe { sixteen(p) });
+    let (q, four) = unsafe { (l.load_u8(&sixteen(p)), (*opened).four) };
     // The look-up ignores all but the low four bits.
-    l.bits(l.lookup(table, if high { l.shift_right::<4>(q) } else { q }))
+    l.bits(l.lookup(table, if high { l.second_four_bits(q, four) } else { q }))
 }
 
 /// 32 weights: f16 scale, 32 nibbles offset by 8.
@@ -206,16 +222,19 @@ impl Row for Q4_0 {
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::Q4_0;
     const BYTES: usize = Self::STORED.block_bytes();
-    type Scale<L: DotLanes> = L::F;
+    const OPEN: usize = BLOCKS;
     #[inline(always)]
-    unsafe fn open<L: DotLanes>(l: L, p: *const u8) -> L::F {
-        // SAFETY: the caller promises the block.
-        l.mul(unsafe { splat_f16(l, p) }, l.sub(iota(l), l.splat(8.0)))
+    unsafe fn open<L: DotLanes>(l: L, p: *const u8, blocks: usize, readable: usize, to: &mut Opened) {
+        // SAFETY: the caller promises the blocks.
+        unsafe { l.scales::<{ Self::BYTES / 2 }, 1>(p, blocks, readable, &mut to.floats) }
     }
     #[inline(always)]
-    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, &table: &L::F, j: usize) -> L::I {
+    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I {
         // SAFETY: the caller promises the block.
-        unsafe { nibbles(l, p.add(2), table, j == 1) }
+        unsafe {
+            let table = l.mul(splat(l, opened, b), l.sub(iota(l), l.splat(8.0)));
+            nibbles(l, p.add(2), opened, table, j == 1)
+        }
     }
 }
 
@@ -229,17 +248,19 @@ impl Row for Q4_1 {
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::Q4_1;
     const BYTES: usize = Self::STORED.block_bytes();
-    type Scale<L: DotLanes> = L::F;
+    const OPEN: usize = BLOCKS;
     #[inline(always)]
-    unsafe fn open<L: DotLanes>(l: L, p: *const u8) -> L::F {
-        // SAFETY: the caller promises the block.
-        let [scale, min] = l.splat_f16_pair(unsafe { p.cast::<u32>().read_unaligned() });
-        l.fma(scale, iota(l), min)
+    unsafe fn open<L: DotLanes>(l: L, p: *const u8, blocks: usize, readable: usize, to: &mut Opened) {
+        // SAFETY: the caller promises the blocks.
+        unsafe { l.scales::<{ Self::BYTES / 2 }, 2>(p, blocks, readable, &mut to.floats) }
     }
     #[inline(always)]
-    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, &table: &L::F, j: usize) -> L::I {
+    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I {
         // SAFETY: the caller promises the block.
-        unsafe { nibbles(l, p.add(4), table, j == 1) }
+        unsafe {
+            let table = l.fma(splat(l, opened, b), iota(l), splat(l, opened, SECOND + b));
+            nibbles(l, p.add(4), opened, table, j == 1)
+        }
     }
 }
 
@@ -253,36 +274,40 @@ impl Row for Q4K {
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::Q4K;
     const BYTES: usize = Self::STORED.block_bytes();
-    /// Eight scales, then eight minima.
-    type Scale<L: DotLanes> = [f32; WIDTH];
+    const OPEN: usize = 3;
+    /// Eight scales, then eight minima with their signs turned, for each block.
     #[inline(always)]
-    unsafe fn open<L: DotLanes>(l: L, p: *const u8) -> [f32; WIDTH] {
-        // SAFETY: the caller promises the block.
-        let ([scale, min], [a, b, c]) =
-            unsafe { (p.cast::<[u16; 2]>().read_unaligned(), p.add(4).cast::<[u32; 3]>().read_unaligned()) };
-        // Four 6-bit numbers to a word; the last four of each kind keep their upper two bits in the first words.
-        let words = [
-            a & 0x3f3f_3f3f,
-            (c & 0x0f0f_0f0f) | ((a >> 2) & 0x3030_3030),
-            b & 0x3f3f_3f3f,
-            ((c >> 4) & 0x0f0f_0f0f) | ((b >> 2) & 0x3030_3030),
-        ];
-        let mut bytes = [0u8; WIDTH];
-        for (four, word) in bytes.chunks_exact_mut(4).zip(words) {
-            four.copy_from_slice(&word.to_le_bytes());
+    unsafe fn open<L: DotLanes>(l: L, p: *const u8, blocks: usize, _: usize, to: &mut Opened) {
+        for (at, to) in to.floats.as_chunks_mut::<WIDTH>().0[..blocks].iter_mut().enumerate() {
+            // SAFETY: the caller promises the blocks.
+            let ([scale, min], [a, b, c]) = unsafe {
+                let p = p.add(at * Self::BYTES);
+                (p.cast::<[u16; 2]>().read_unaligned(), p.add(4).cast::<[u32; 3]>().read_unaligned())
+            };
+            // Four 6-bit numbers to a word; the last four of each kind keep their upper two bits in the first words.
+            let words = [
+                a & 0x3f3f_3f3f,
+                (c & 0x0f0f_0f0f) | ((a >> 2) & 0x3030_3030),
+                b & 0x3f3f_3f3f,
+                ((c >> 4) & 0x0f0f_0f0f) | ((b >> 2) & 0x3030_3030),
+            ];
+            let mut bytes = [0u8; WIDTH];
+            for (four, word) in bytes.chunks_exact_mut(4).zip(words) {
+                four.copy_from_slice(&word.to_le_bytes());
+            }
+            let supers = std::array::from_fn(|i| if i < 8 { scale } else { min ^ 0x8000 });
+            l.store(l.mul(l.load_f16(&supers), l.to_float(l.load_u8(&bytes))), to);
         }
-        let supers = std::array::from_fn(|i| if i < 8 { scale } else { min });
-        let mut scales = [0.0; WIDTH];
-        l.store(l.mul(l.load_f16(&supers), l.to_float(l.load_u8(&bytes))), &mut scales);
-        // Kept in memory, where a broadcast costs a load and no shuffle.
-        *std::hint::black_box(&mut scales)
     }
     #[inline(always)]
-    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, scales: &[f32; WIDTH], j: usize) -> L::I {
+    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I {
         let group = j / 2;
-        let table = l.fma(l.splat(scales[group]), iota(l), l.neg(l.splat(scales[8 + group])));
         // SAFETY: the caller promises the block.
-        unsafe { nibbles(l, p.add(16 + 32 * (group / 2) + 16 * (j % 2)), table, group % 2 == 1) }
+        unsafe {
+            let (scale, min) = (WIDTH * b + group, WIDTH * b + 8 + group);
+            let table = l.fma(splat(l, opened, scale), iota(l), splat(l, opened, min));
+            nibbles(l, p.add(16 + 32 * (group / 2) + 16 * (j % 2)), opened, table, group % 2 == 1)
+        }
     }
 }
 
@@ -292,37 +317,48 @@ pub(crate) struct Q6K;
 
 impl Row for Q6K {
     const VECTORS: usize = 16;
-    const PERIOD: usize = 8;
+    const PERIOD: usize = 4;
     const ELEMENTS: usize = 1;
     const STORED: DType = DType::Q6K;
     const BYTES: usize = Self::STORED.block_bytes();
-    type Scale<L: DotLanes> = [f32; WIDTH];
+    const OPEN: usize = 3;
+    /// Sixteen scales and 256 weights for each block.
     #[inline(always)]
-    unsafe fn open<L: DotLanes>(l: L, p: *const u8) -> [f32; WIDTH] {
-        let mut scales = [0.0; WIDTH];
-        // SAFETY: the caller promises the block.
-        let (scale, each) = unsafe { (splat_f16(l, p.add(208)), l.load_i8(&sixteen(p.add(192)))) };
-        l.store(l.mul(scale, l.to_float(each)), &mut scales);
-        // Kept in memory, where a broadcast costs a load and no shuffle.
-        *std::hint::black_box(&mut scales)
+    unsafe fn open<L: DotLanes>(l: L, p: *const u8, blocks: usize, _: usize, to: &mut Opened) {
+        let (floats, bytes) = (to.floats.as_chunks_mut().0, to.bytes.as_chunks_mut::<256>().0);
+        for (at, (floats, bytes)) in floats.iter_mut().zip(bytes).take(blocks).enumerate() {
+            // SAFETY: the caller promises the blocks.
+            let (low, high, each, scale) = unsafe {
+                let p = p.add(at * Self::BYTES);
+                let scale = l.splat_f16(p.add(208).cast::<u16>().read_unaligned());
+                (
+                    &*p.cast::<[[u8; 64]; 2]>(),
+                    &*p.add(128).cast::<[[u8; 32]; 2]>(),
+                    sixteen(p.add(192)),
+                    scale,
+                )
+            };
+            l.store(l.mul(scale, l.to_float(l.load_i8(&each))), floats);
+            for (half, quarters) in bytes.as_chunks_mut::<128>().0.iter_mut().enumerate() {
+                let (low, high) = (&low[half], &high[half]);
+                for i in 0..32 {
+                    let whole = |low: u8, high: u8| (low | high & 0x30).wrapping_sub(32) as i8;
+                    quarters[i] = whole(low[i] & 15, high[i] << 4);
+                    quarters[32 + i] = whole(low[32 + i] & 15, high[i] << 2);
+                    quarters[64 + i] = whole(low[i] >> 4, high[i]);
+                    quarters[96 + i] = whole(low[32 + i] >> 4, high[i] >> 2);
+                }
+            }
+        }
     }
     #[inline(always)]
-    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, scales: &[f32; WIDTH], j: usize) -> L::I {
-        let (half, quarter, side) = (j / 8, j % 8 / 2, j % 2);
+    unsafe fn vector<L: DotLanes>(l: L, _: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I {
         // SAFETY: the caller promises the block.
-        let (low, high) = unsafe {
-            let low = l.load_u8(&sixteen(p.add(64 * half + 32 * (quarter % 2) + 16 * side)));
-            (low, l.load_u8(&sixteen(p.add(128 + 32 * half + 16 * side))))
+        let (scale, q) = unsafe {
+            let bytes = (&raw const (*opened).bytes).cast::<u8>();
+            (splat(l, opened, WIDTH * b + j), l.load_i8(&sixteen(bytes.add(256 * b + 16 * j))))
         };
-        let low = if quarter < 2 { l.and(low, l.splat_int(15)) } else { l.shift_right::<4>(low) };
-        let high = match quarter {
-            0 => l.shift_left::<4>(high),
-            1 => l.shift_left::<2>(high),
-            2 => high,
-            _ => l.shift_right::<2>(high),
-        };
-        let q = l.or(low, l.and(high, l.splat_int(0x30)));
-        l.bits(l.mul(l.splat(scales[j]), l.to_float(l.add_int(q, l.splat_int(-32)))))
+        l.bits(l.mul(scale, l.to_float(q)))
     }
 }
 

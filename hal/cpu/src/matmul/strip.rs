@@ -127,7 +127,7 @@ impl<'a, R: Row> Strip<'a, R> {
                 return l.or(even, l.shift_left::<16>(halves(l, from.add(p.rhs_row), count)));
             }
             if count == WIDTH {
-                R::vector(l, from, &R::open(l, from), 0)
+                R::vector(l, from, std::ptr::null(), 0, 0)
             } else {
                 part::<L, R>(l, from, count * size)
             }

@@ -26,15 +26,42 @@ pub(crate) trait DotLanes: Lanes {
     fn load_i8(self, x: &[u8; WIDTH]) -> Self::I;
     /// Lane i is `table[index[i] & 15]`.
     fn lookup(self, table: Self::F, index: Self::I) -> Self::F;
+    /// Bits 4 to 7 of each lane as its lowest four; the other bits are whatever they are. `four` is 4.
+    #[inline(always)]
+    fn second_four_bits(self, a: Self::I, four: i32) -> Self::I {
+        let _ = four;
+        self.shift_right::<4>(a)
+    }
     /// The value of an f16 in every lane.
     #[inline(always)]
     fn splat_f16(self, bits: u16) -> Self::F {
         self.load_f16(&[bits; WIDTH])
     }
-    /// The values of two f16, the first in the low half of `bits`, each in every lane.
+    /// The `N` f16 at the beginning of each of `blocks` blocks of `STEP` halves from `p` on: number `b` of kind `n` goes
+    /// to `to[n * 32 + b]`. `N` is 1 or 2, `STEP / N` odd, and there are at most 32 blocks. What lies past the last
+    /// block's in `to` may be overwritten.
+    ///
+    /// # Safety
+    /// `readable` bytes at `p`, among them the blocks, must be readable.
     #[inline(always)]
-    fn splat_f16_pair(self, bits: u32) -> [Self::F; 2] {
-        [self.splat_f16(bits as u16), self.splat_f16((bits >> 16) as u16)]
+    unsafe fn scales<const STEP: usize, const N: usize>(
+        self,
+        p: *const u8,
+        blocks: usize,
+        readable: usize,
+        to: &mut [f32; 64],
+    ) {
+        let _ = readable;
+        let mut halves = [0u16; 64];
+        for b in 0..blocks {
+            for n in 0..N {
+                // SAFETY: the caller promises the blocks.
+                halves[32 * n + b] = unsafe { p.cast::<u16>().add(b * STEP + n).read_unaligned() };
+            }
+        }
+        for (to, halves) in to.as_chunks_mut().0.iter_mut().zip(halves.as_chunks().0).take(2 * N) {
+            self.store(self.load_f16(halves), to);
+        }
     }
     /// [`Lanes::sum`] of four vectors.
     #[inline(always)]
@@ -134,11 +161,50 @@ impl DotLanes for Avx512 {
         unsafe { _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
     }
     #[inline(always)]
-    fn splat_f16_pair(self, bits: u32) -> [__m512; 2] {
+    fn second_four_bits(self, a: __m512i, four: i32) -> __m512i {
+        // By a count that the compiler does not know: it would move a shift by four before the widening of the bytes,
+        // and then widen twice.
         // SAFETY: the token proves the features.
-        unsafe {
-            let both = _mm_cvtph_ps(_mm_cvtsi32_si128(bits as i32));
-            [_mm512_broadcastss_ps(both), _mm512_broadcastss_ps(_mm_movehdup_ps(both))]
+        unsafe { _mm512_srlv_epi32(a, _mm512_set1_epi32(four)) }
+    }
+    #[inline(always)]
+    unsafe fn scales<const STEP: usize, const N: usize>(
+        self,
+        p: *const u8,
+        blocks: usize,
+        readable: usize,
+        to: &mut [f32; 64],
+    ) {
+        // Scales of 32 / N neighbouring blocks fall on different lanes of the vectors they lie in, because STEP / N is
+        // odd. So these vectors are laid over one another, and a permutation puts the scales in order.
+        let together = 32 / N;
+        let (order, masks) = const { (scale_lanes(STEP, N), scale_masks::<32>(STEP, N)) };
+        for first in (0..blocks).step_by(together) {
+            let skipped = 2 * first * STEP;
+            // SAFETY: the token proves the features. All vectors are read where they are readable, else only lanes of
+            // blocks.
+            unsafe {
+                let p = p.add(skipped);
+                let mut laid = _mm512_setzero_si512();
+                if readable - skipped >= 64 * (STEP / N) {
+                    for v in 0..STEP / N {
+                        laid = _mm512_mask_loadu_epi16(laid, masks[v], p.add(64 * v).cast());
+                    }
+                } else {
+                    let halves = together.min(blocks - first) * STEP;
+                    for v in 0..halves.div_ceil(32) {
+                        let left = (halves - 32 * v).min(32);
+                        let mask = masks[v] & ((1u64 << left) - 1) as u32;
+                        laid = _mm512_mask_loadu_epi16(laid, mask, p.add(64 * v).cast());
+                    }
+                }
+                let scales = _mm512_permutexvar_epi16(_mm512_loadu_si512(order.as_ptr().cast()), laid);
+                let low = _mm512_cvtph_ps(_mm512_castsi512_si256(scales));
+                let high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(scales));
+                let to = to.as_mut_ptr().add(first);
+                _mm512_storeu_ps(to, low);
+                _mm512_storeu_ps(to.add(if N == 1 { WIDTH } else { 32 }), high);
+            }
         }
     }
     #[inline(always)]
@@ -168,6 +234,32 @@ impl DotLanes for Avx512 {
         // SAFETY: a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
+}
+
+/// Lanes in which [`DotLanes::scales`] finds half `n` of block `b` of `32 / N`: first all of the first kind.
+#[cfg(target_arch = "x86_64")]
+const fn scale_lanes(step: usize, n: usize) -> [u16; 32] {
+    let mut lanes = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        let (kind, block) = (i / (32 / n), i % (32 / n));
+        lanes[i] = ((block * step + kind) % 32) as u16;
+        i += 1;
+    }
+    lanes
+}
+
+/// The lanes of each vector of halves in which a scale lies.
+#[cfg(target_arch = "x86_64")]
+const fn scale_masks<const VECTORS: usize>(step: usize, n: usize) -> [u32; VECTORS] {
+    let mut masks = [0; VECTORS];
+    let mut i = 0;
+    while i < 32 {
+        let at = i % (32 / n) * step + i / (32 / n);
+        masks[at / 32] |= 1 << (at % 32);
+        i += 1;
+    }
+    masks
 }
 
 /// How two units are multiplied and added.
