@@ -3,6 +3,7 @@
 mod adamw;
 mod attention;
 mod contraction;
+mod convolution;
 mod device;
 mod element;
 mod fused;
@@ -22,6 +23,7 @@ mod rows;
 mod scratch;
 mod softmax;
 mod sort;
+mod spatial;
 mod tile;
 mod vector_math;
 

@@ -4,7 +4,8 @@ use percept_graph::{Composite, Op, OpDesc};
 
 use crate::kernel::Kernel;
 use crate::{
-    adamw, attention, contraction, fused, indexing, movement, norm, random, reduce, rope, softmax, sort,
+    adamw, attention, contraction, convolution, fused, indexing, movement, norm, random, reduce, rope,
+    softmax, sort, spatial,
 };
 
 /// The kernel for an operation; `None` where it has to be decomposed.
@@ -43,6 +44,11 @@ fn plan_composite(desc: &OpDesc<'_>, composite: &Composite, threads: usize) -> O
             contraction::quantized_embedding(desc)
         }
         Composite::Embedding { .. } => indexing::embedding(desc),
+        Composite::Conv1d { stride, padding, dilation, bias } => {
+            convolution::conv1d(desc, [stride, padding, dilation], bias, threads)
+        }
+        Composite::Pool { kind, ref window, ref stride } => spatial::pool(desc, kind, window, stride),
+        Composite::Upsample { size, kind } => spatial::upsample(desc, size, kind),
         Composite::CumSum { axis } => reduce::cumsum(desc, axis),
         Composite::Rope { interleaved } => rope::rope(desc, interleaved),
         Composite::RandomBits { stream, .. } => random::random_bits(desc, stream),
