@@ -70,6 +70,8 @@ fn physical_memory() -> Option<u64> {
 fn info() -> DeviceInfo {
     let set = match isa() {
         Isa::Portable(_) => "portable",
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) => "neon",
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(_) => "avx2",
         #[cfg(target_arch = "x86_64")]

@@ -8,6 +8,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use std::sync::OnceLock;
@@ -16,6 +18,8 @@ use std::sync::OnceLock;
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
 /// Lanes in a vector.
@@ -24,8 +28,11 @@ pub(crate) const WIDTH: usize = 16;
 /// The instruction sets the kernels are compiled for; the token inside proves that the machine has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isa {
-    /// Plain Rust; on AArch64 the compiler turns it into NEON.
+    /// Plain Rust.
     Portable(Portable),
+    /// NEON, which every AArch64 has.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
@@ -43,6 +50,8 @@ impl Isa {
             sets.extend(Avx2::detect().map(Isa::Avx2));
             sets.extend(Avx512::detect().map(Isa::Avx512));
         }
+        #[cfg(target_arch = "aarch64")]
+        sets.extend(Neon::detect().map(Isa::Neon));
         sets
     }
 }
@@ -239,6 +248,8 @@ macro_rules! simd {
             }
             match $crate::lanes::isa() {
                 $crate::lanes::Isa::Portable(lanes) => body(lanes $(, $arg)*),
+                #[cfg(target_arch = "aarch64")]
+                $crate::lanes::Isa::Neon(lanes) => body(lanes $(, $arg)*),
                 // SAFETY: the token was made after the machine's features were detected.
                 #[cfg(target_arch = "x86_64")]
                 $crate::lanes::Isa::Avx2(lanes) => unsafe { avx2(lanes $(, $arg)*) },

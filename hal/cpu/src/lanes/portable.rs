@@ -2,7 +2,7 @@ use half::f16;
 
 use super::{Lanes, WIDTH};
 
-/// Arrays of sixteen, in plain Rust; where the compiler has vectors of its own (NEON), it uses them.
+/// Arrays of sixteen, in plain Rust; where the compiler has vectors of its own, it uses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Portable;
 

@@ -5,6 +5,8 @@
 //! threads. bf16 times bf16 runs on pairs; every other combination is widened to f32 on the way.
 
 mod inner;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod outer;
 mod pack;
 mod row;

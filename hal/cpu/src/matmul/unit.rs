@@ -358,6 +358,8 @@ pub(crate) trait Kernel {
 pub(crate) fn singles<K: Kernel>(isa: DotIsa, kernel: K) {
     match isa.lanes {
         Isa::Portable(l) => kernel.run::<_, _, 4, 1, 2, 2>(l, Single),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(l) => kernel.run::<_, _, 6, 1, 2, 2>(l, Single),
         // SAFETY: the token was made after the machine's features were detected.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(l) => unsafe { avx2(kernel, l, Single) },
@@ -371,6 +373,8 @@ pub(crate) fn singles<K: Kernel>(isa: DotIsa, kernel: K) {
 pub(crate) fn pairs<K: Kernel>(isa: DotIsa, kernel: K) {
     match isa.lanes {
         Isa::Portable(l) => kernel.run::<_, _, 4, 1, 2, 2>(l, Pair),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(l) => kernel.run::<_, _, 6, 1, 2, 2>(l, Pair),
         // SAFETY: the token was made after the machine's features were detected.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(l) => unsafe { avx2(kernel, l, Pair) },
