@@ -89,6 +89,11 @@ impl Engine {
         Sequence::new(capacity(tokens.min(context), context))
     }
 
+    /// A handle to the model that outlives a borrow of the engine.
+    pub(crate) fn shared_model(&self) -> Arc<dyn CausalModel> {
+        self.model.clone()
+    }
+
     /// The device.
     pub fn device(&self) -> &dyn Device {
         &*self.device

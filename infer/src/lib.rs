@@ -7,13 +7,16 @@
 mod chunk;
 mod engine;
 mod error;
+mod generate;
 mod memory;
 mod program;
 mod sampler;
 mod sequence;
+mod stop;
 
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Result};
+pub use generate::{Finish, GenerateOptions, Generation, Timings};
 pub use memory::peak_memory;
 pub use program::Program;
 pub use sampler::{Sampler, Sampling};

@@ -6,6 +6,7 @@ use crate::audio::Waveform;
 use crate::error::Result;
 use crate::image::Image;
 use crate::message::Message;
+use crate::text::Tokenizer;
 use crate::video::{Clip, Sampling};
 
 /// The numbers of an [`Array`].
@@ -51,6 +52,9 @@ pub trait Processor: Send + Sync {
     /// # Errors
     /// When the template refuses the messages, or they mention other media than were given.
     fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs>;
+
+    /// What prompts are written with and answers are read with.
+    fn tokenizer(&self) -> &Tokenizer;
 
     /// How frames are picked from a video file before [`Processor::chat`] sees them; `None` when the model takes no video.
     fn video_sampling(&self) -> Option<Sampling> {

@@ -7,6 +7,7 @@ use percept_modalities::{Inputs, Processor, Values};
 
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
+use crate::text;
 use crate::weights::Weights;
 
 /// A model that continues a sequence of tokens and media.
@@ -19,6 +20,14 @@ pub trait CausalModel: Send + Sync {
 
     /// What prepares prompts.
     fn processor(&self) -> &dyn Processor;
+
+    /// The tokens that end an answer.
+    ///
+    /// # Errors
+    /// When a file of the checkpoint cannot be read.
+    fn ends(&self) -> Result<Vec<i32>> {
+        text::ends(self.weights().checkpoint(), self.processor().tokenizer())
+    }
 
     /// The encoder runs that these inputs need, in the order in which their features are numbered.
     ///

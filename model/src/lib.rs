@@ -16,6 +16,7 @@ pub mod family;
 pub mod names;
 mod parameters;
 mod rope;
+pub mod text;
 mod vision_tower;
 mod weights;
 

@@ -55,6 +55,11 @@ impl Failure {
     }
 }
 
+/// Read a file of media.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|source| Failure::File { path: path.to_path_buf(), source })
+}
+
 /// Read a text file.
 pub fn read_text(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|source| Failure::File { path: path.to_path_buf(), source })

@@ -1,10 +1,12 @@
 //! Commands, one file each.
 
 mod bench;
+mod conversation;
 mod convert;
 mod devices;
 mod diff;
 mod failure;
+mod generate;
 mod inspect;
 mod kernel;
 mod kernel_bench;
@@ -41,6 +43,12 @@ enum Command {
     /// List, test, time and export WGSL kernels
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
+    /// Continue a conversation about text, pictures, video and sound
+    #[command(
+        after_help = "Examples:\n  percept generate --model SmolLM2.gguf --temperature 0 \"What is the capital of France?\"\n  \
+        percept generate --model Qwen2-VL-2B-Instruct --image photo.jpg \"What is this?\" --json"
+    )]
+    Generate(generate::Generate),
     /// Measure speed
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -77,6 +85,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Device(DeviceCommand::Diff(c)) => c.run(),
         Command::Device(DeviceCommand::Test(c)) => c.run(),
         Command::Kernel(c) => c.run(),
+        Command::Generate(c) => c.run(),
         Command::Bench(c) => c.run(),
         Command::Inspect(c) => c.run(),
         Command::Convert(c) => c.run(),

@@ -11,7 +11,7 @@ use crate::peers::{Peer, PeerKind};
 /// What to measure, and how often.
 #[derive(Args)]
 pub struct Options {
-    /// Measure PyTorch too, on the CPU, in turns with Percept, and print ratios.
+    /// Measure PyTorch and llama.cpp too, on the CPU, in turns with Percept, and print ratios.
     #[arg(long)]
     peers: bool,
     /// How many turns each side takes on a row; the medians' median counts.
@@ -20,9 +20,9 @@ pub struct Options {
     /// Only rows whose name contains this, as in the table's first two columns ("softmax", "cpu").
     #[arg(long)]
     filter: Option<String>,
-    /// A Python that has torch and numpy; without it a virtual environment is made.
-    #[arg(long)]
-    torch_python: Option<PathBuf>,
+    /// A Python that has the peers' packages; without it a virtual environment is made.
+    #[arg(long, visible_alias = "torch-python")]
+    python: Option<PathBuf>,
 }
 
 /// One setting, the device that Percept runs it on, the peer, and what to reach.
@@ -52,6 +52,19 @@ enum Setting {
     MatrixVector { n: u64, dtype: &'static str },
     /// One op, or the chain of ten, on f32.
     Op { op: &'static str, shape: &'static [u64] },
+    /// SmolLM2-135M-Instruct reads a prompt, in the file's Q4_1 or in f32.
+    Prefill { tokens: u64, dtype: Option<&'static str> },
+    /// The same writes 64 tokens after `depth`.
+    Decode { depth: u64, dtype: Option<&'static str> },
+}
+
+/// Tokens that a row of decoding writes.
+const WRITTEN: u64 = 64;
+
+/// The language model of the rows, which `cargo xtask assets` fetches.
+fn language_model() -> String {
+    let folder = crate::assets::folder().unwrap_or_default();
+    folder.join("smollm2/SmolLM2-135M-Instruct.Q4_1.gguf").display().to_string()
 }
 
 impl Setting {
@@ -61,6 +74,23 @@ impl Setting {
             Setting::Matmul { n, dtype } => format!("matmul --m {n} --n {n} --k {n} --dtype {dtype}"),
             Setting::MatrixVector { n, dtype } => format!("matmul --m 1 --n {n} --k {n} --dtype {dtype}"),
             Setting::Op { op, shape } => format!("op {op} --shape {} --dtype f32", by(shape)),
+            Setting::Prefill { tokens, dtype } => format!("prefill --tokens {tokens}{}", load(*dtype)),
+            Setting::Decode { depth, dtype } => {
+                format!("decode --depth {depth} --tokens {WRITTEN}{}", load(*dtype))
+            }
+        }
+    }
+
+    /// The model that a row runs, if it runs one.
+    fn model(&self) -> Option<String> {
+        matches!(self, Setting::Prefill { .. } | Setting::Decode { .. }).then(language_model)
+    }
+
+    /// How long Percept repeats a row: seconds for operations, runs for models.
+    fn effort(&self) -> &'static str {
+        match self {
+            Setting::Prefill { .. } | Setting::Decode { .. } => "--runs 3",
+            _ => "--seconds 0.5",
         }
     }
 
@@ -76,6 +106,13 @@ impl Setting {
             Setting::Op { op, shape } => {
                 json!({"bench": "op", "settings": {"op": op, "shape": shape, "dtype": "f32"}})
             }
+            Setting::Prefill { tokens, .. } => {
+                json!({"bench": "prefill", "settings": {"model": language_model(), "tokens": tokens}})
+            }
+            Setting::Decode { depth, .. } => {
+                let settings = json!({"model": language_model(), "depth": depth, "tokens": WRITTEN});
+                json!({"bench": "decode", "settings": settings})
+            }
         }
     }
 
@@ -84,8 +121,14 @@ impl Setting {
             Setting::Matmul { n, dtype } => format!("matmul {n} {dtype}"),
             Setting::MatrixVector { n, dtype } => format!("matrix-vector {n} {dtype}"),
             Setting::Op { op, shape } => format!("{op} {} f32", by(shape)),
+            Setting::Prefill { tokens, dtype } => format!("prefill {tokens} {}", dtype.unwrap_or("q4_1")),
+            Setting::Decode { depth, dtype } => format!("decode at {depth} {}", dtype.unwrap_or("q4_1")),
         }
     }
+}
+
+fn load(dtype: Option<&str>) -> String {
+    dtype.map_or_else(String::new, |dtype| format!(" --dtype {dtype}"))
 }
 
 fn by(shape: &[u64]) -> String {
@@ -122,6 +165,17 @@ fn rows() -> Vec<Row> {
         cpu(wide("chain10"), 4.0),
         cpu(heads("attention"), 1.0),
         cpu(heads("attention_causal"), 1.0),
+    ]);
+    let llama = |setting, bar| Row { peer: Some(PeerKind::LlamaCpp), ..cpu(setting, bar) };
+    rows.extend([
+        llama(Setting::Prefill { tokens: 512, dtype: None }, 2.0),
+        llama(Setting::Decode { depth: 0, dtype: None }, 1.5),
+        llama(Setting::Decode { depth: 512, dtype: None }, 1.5),
+    ]);
+    let language = |setting, bar| Row { peer: Some(PeerKind::TorchLanguage), ..cpu(setting, bar) };
+    rows.extend([
+        language(Setting::Prefill { tokens: 512, dtype: Some("f32") }, 1.0),
+        language(Setting::Decode { depth: 0, dtype: Some("f32") }, 2.0),
     ]);
     rows.extend([512, 1024].map(|n| gpu(Setting::Matmul { n, dtype: "f32" })));
     rows.extend([gpu(wide("softmax")), gpu(wide("layer_norm")), gpu(heads("attention"))]);
@@ -166,8 +220,10 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Error> {
     let rows: Vec<Row> = rows().into_iter().filter(wanted).collect();
     let mut peers = Vec::new();
     if options.peers {
-        if rows.iter().any(|row| row.peer == Some(PeerKind::Torch)) {
-            peers.push(Peer::start(PeerKind::Torch, root, options.torch_python.as_deref())?);
+        for kind in [PeerKind::Torch, PeerKind::LlamaCpp, PeerKind::TorchLanguage] {
+            if rows.iter().any(|row| row.peer == Some(kind)) {
+                peers.push(Peer::start(kind, root, options.python.as_deref())?);
+            }
         }
         for peer in &peers {
             println!("{}", peer.about);
@@ -264,7 +320,8 @@ fn cells(row: &Row, ours: &Turns, theirs: &Turns, bandwidth: Option<f64>) -> Vec
 fn percept(program: &Path, root: &Path, row: &Row, with_peer: bool) -> Result<Value, String> {
     let mut line = Line(vec![program.display().to_string(), "bench".to_owned()]);
     line.0.extend(Line::of(&row.setting.arguments()).0);
-    line.0.extend(Line::of(&format!("--device {} --seconds 0.5 --json", row.device)).0);
+    line.0.extend(Line::of(&format!("--device {} {} --json", row.device, row.setting.effort())).0);
+    line.0.extend(row.setting.model().into_iter().flat_map(|model| ["--model".to_owned(), model]));
     let mut command = line.command(root);
     if with_peer {
         crate::setup::pin_lavapipe(&mut command);

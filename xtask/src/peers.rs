@@ -13,50 +13,53 @@ use crate::command::{Error, Line};
 pub enum PeerKind {
     /// PyTorch on the CPU, eager.
     Torch,
+    /// A language model in llama.cpp, its quantized weights as they are.
+    LlamaCpp,
+    /// The same model in PyTorch through transformers, its weights in f32.
+    TorchLanguage,
 }
 
 impl PeerKind {
     /// The name in the table.
     pub fn name(self) -> &'static str {
         match self {
-            PeerKind::Torch => "torch",
+            PeerKind::Torch | PeerKind::TorchLanguage => "torch",
+            PeerKind::LlamaCpp => "llama.cpp",
         }
     }
 
     /// Installs the peer, and returns the line that starts it.
     fn prepare(self, folder: &Path, python: Option<&Path>) -> Result<Line, Error> {
-        match self {
-            PeerKind::Torch => {
-                let python = match python {
-                    Some(python) => python.to_path_buf(),
-                    None => torch_environment(folder)?,
-                };
-                let script = folder.join("torch_bench.py");
-                // As many as Percept's cpu device takes.
-                let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
-                let words = [
-                    &python.display().to_string(),
-                    &script.display().to_string(),
-                    "--serve",
-                    "--threads",
-                    &threads,
-                ];
-                Ok(Line(words.map(str::to_owned).into()))
+        // llama.cpp is built from source, for this machine's instructions as it does by default.
+        let (script, packages): (&[&str], &[&str]) = match self {
+            PeerKind::Torch => (&["torch_bench.py"], &["torch", "numpy"]),
+            PeerKind::LlamaCpp => (&["language_bench.py", "--peer", "llama"], &["llama-cpp-python"]),
+            PeerKind::TorchLanguage => {
+                (&["language_bench.py", "--peer", "torch"], &["torch", "transformers", "gguf", "accelerate"])
             }
-        }
+        };
+        let python = match python {
+            Some(python) => python.to_path_buf(),
+            None => environment(folder, packages)?,
+        };
+        // As many as Percept's cpu device takes.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+        let program = [python.display().to_string(), folder.join(script[0]).display().to_string()];
+        let options = script[1..].iter().copied().chain(["--serve", "--threads", &threads]);
+        Ok(Line(program.into_iter().chain(options.map(str::to_owned)).collect()))
     }
 }
 
-/// Makes a virtual environment with PyTorch, unless an earlier run has made it.
-fn torch_environment(folder: &Path) -> Result<PathBuf, Error> {
+/// Makes a virtual environment with these packages, unless an earlier run has made it.
+fn environment(folder: &Path, packages: &[&str]) -> Result<PathBuf, Error> {
     let python = folder.join(".venv/bin/python");
     if !python.exists() {
         Line::of("python3 -m venv .venv").run(folder, |_| {})?;
     }
-    let has_torch = Line(vec![python.display().to_string(), "-c".into(), "import torch, numpy".into()]);
-    let found = has_torch.command(folder).stderr(Stdio::null()).status();
+    let shown = Line::of(&format!("{} -m pip show --quiet {}", python.display(), packages.join(" ")));
+    let found = shown.command(folder).stderr(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
-        Line::of(".venv/bin/python -m pip install torch numpy").run(folder, |_| {})?;
+        Line::of(&format!(".venv/bin/python -m pip install {}", packages.join(" "))).run(folder, |_| {})?;
     }
     Ok(python)
 }

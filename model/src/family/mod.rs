@@ -14,6 +14,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
+use crate::text::TextModel;
 use crate::weights::Weights;
 
 /// A model by what it does.
@@ -26,7 +27,14 @@ pub enum Model {
 type Open = fn(&Config, Weights) -> Result<Model>;
 
 /// Every family by its `model_type`.
-const FAMILIES: &[(&str, Open)] = &[];
+const FAMILIES: &[(&str, Open)] =
+    &[("gemma3_text", text), ("llama", text), ("mistral", text), ("qwen2", text), ("qwen3", text)];
+
+/// A decoder alone.
+fn text(config: &Config, weights: Weights) -> Result<Model> {
+    let decoder = decoder(config, &Place::find(&weights, &["model.", ""], &["lm_head.weight"]))?;
+    Ok(Model::Causal(Box::new(TextModel::new(decoder, weights)?)))
+}
 
 /// Reads a decoder's configuration.
 type ReadDecoder = fn(&Config, &Place) -> Result<Decoder>;

@@ -1,0 +1,150 @@
+//! The text side of a checkpoint: its tokenizer, its chat template, the tokens that end an answer, and decoders that
+//! read text alone.
+
+use percept_modalities::text::{ChatTemplate, Tokenizer};
+use percept_modalities::{
+    Array, Content, Error as MediaError, Inputs, Media, Message, Part, Processor, Values,
+};
+use serde_json::{Map, Value};
+
+use crate::causal::CausalModel;
+use crate::checkpoint::{Checkpoint, Format};
+use crate::decoder::Decoder;
+use crate::error::{Error, Result};
+use crate::weights::Weights;
+
+/// The tokenizer of a checkpoint: `tokenizer.json`, or the vocabulary inside a GGUF file.
+///
+/// # Errors
+/// When there is none, or it is damaged.
+pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
+    if let Some(vocabulary) = checkpoint.vocabulary()? {
+        return Ok(Tokenizer::from_gguf(&vocabulary)?);
+    }
+    let found = Tokenizer::find::<Error>(|name| Ok(checkpoint.file(name)?))?;
+    found.ok_or_else(|| Error::Content {
+        file: checkpoint.path().display().to_string(),
+        why: "there is no tokenizer.json beside the weights".into(),
+    })
+}
+
+/// The chat template of a checkpoint; `None` when it was not made for conversations.
+///
+/// # Errors
+/// When it is not a template.
+pub fn template(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
+    if checkpoint.format() != Format::Gguf {
+        return ChatTemplate::find::<Error>(|name| Ok(checkpoint.file(name)?));
+    }
+    let Some(source) = checkpoint.file("chat_template.jinja")? else { return Ok(None) };
+    let tokens = tokenizer.settings().tokens.clone();
+    Ok(Some(ChatTemplate::new(&String::from_utf8_lossy(&source), tokens)?))
+}
+
+/// The tokens that end an answer: `eos_token_id` of generation_config.json, or else of config.json, or else the
+/// tokenizer's own. A GGUF file names one only, so the usual ends of a turn count there too.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn ends(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Vec<i32>> {
+    let of = |config: &Value| -> Vec<i32> {
+        let id = |v: &Value| v.as_i64().and_then(|id| i32::try_from(id).ok());
+        match config.get("eos_token_id") {
+            Some(Value::Array(all)) => all.iter().filter_map(id).collect(),
+            Some(one) => id(one).into_iter().collect(),
+            None => Vec::new(),
+        }
+    };
+    let generation = checkpoint.file("generation_config.json")?.unwrap_or_default();
+    let generation: Value = serde_json::from_slice(&generation).unwrap_or(Value::Null);
+    let config = checkpoint.config();
+    let places = [&generation, config, config.get("text_config").unwrap_or(&Value::Null)];
+    let mut ends = places.into_iter().map(of).find(|ids| !ids.is_empty()).unwrap_or_default();
+    if ends.is_empty() {
+        ends.extend(tokenizer.eos().map(|id| id as i32));
+    }
+    if checkpoint.format() == Format::Gguf {
+        let turns = ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>"];
+        ends.extend(turns.iter().filter_map(|t| tokenizer.id(t)).map(|id| id as i32));
+    }
+    Ok(ends)
+}
+
+/// A decoder that reads text alone.
+pub struct TextModel {
+    decoder: Decoder,
+    weights: Weights,
+    processor: TextProcessor,
+}
+
+impl TextModel {
+    /// The model of a decoder and its parameters.
+    ///
+    /// # Errors
+    /// When the checkpoint has no tokenizer.
+    pub fn new(decoder: Decoder, weights: Weights) -> Result<Self> {
+        let tokenizer = tokenizer(weights.checkpoint())?;
+        let template = template(weights.checkpoint(), &tokenizer)?;
+        Ok(Self { decoder, weights, processor: TextProcessor { tokenizer, template } })
+    }
+}
+
+impl CausalModel for TextModel {
+    fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    fn processor(&self) -> &dyn Processor {
+        &self.processor
+    }
+}
+
+/// Conversations in text. A model without a chat template goes on with the text of the messages as it stands.
+struct TextProcessor {
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+}
+
+impl Processor for TextProcessor {
+    fn chat(&self, messages: &[Message], media: &Media) -> percept_modalities::Result<Inputs> {
+        let given = media.images.len() + media.videos.len() + media.audios.len();
+        if given > 0 || messages.iter().any(mentions_media) {
+            return Err(MediaError::Prompt("this model reads text alone; leave the media out".into()));
+        }
+        let ids = match &self.template {
+            Some(template) => self.tokenizer.encode(&template.render(messages, true, &Map::new())?, false)?,
+            None => self.tokenizer.encode(&plain(messages), true)?,
+        };
+        let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+        let mut inputs = Inputs::default();
+        let dims = vec![1, ids.len()];
+        inputs.arrays.insert("input_ids".into(), Array { dims, values: Values::I64(ids) });
+        Ok(inputs)
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+}
+
+fn mentions_media(message: &Message) -> bool {
+    let Content::Parts(parts) = &message.content else { return false };
+    parts.iter().any(|p| !matches!(p, Part::Text { .. }))
+}
+
+/// The text of all messages, one after the other.
+fn plain(messages: &[Message]) -> String {
+    let text = |part: &Part| match part {
+        Part::Text { text } => text.clone(),
+        _ => String::new(),
+    };
+    let said = messages.iter().map(|m| match &m.content {
+        Content::Text(text) => text.clone(),
+        Content::Parts(parts) => parts.iter().map(text).collect(),
+    });
+    said.collect::<Vec<_>>().join("\n")
+}
