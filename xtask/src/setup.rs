@@ -16,6 +16,10 @@ pub enum Need {
     VulkanLoader,
     /// Any Vulkan driver; Mesa's software driver, lavapipe, where there is none.
     VulkanDriver,
+    /// `cmake`, which builds libjpeg-turbo.
+    Cmake,
+    /// `nasm`, without which libjpeg-turbo is slow on x86.
+    Nasm,
     /// `pkg-config`, which finds FFmpeg.
     PkgConfig,
     /// FFmpeg's libraries with their headers.
@@ -44,6 +48,8 @@ impl Need {
                 "a Vulkan driver, such as Mesa's software driver lavapipe (lvp_icd.*.json; Debian's \
                  package is mesa-vulkan-drivers)"
             }
+            Need::Cmake => "cmake",
+            Need::Nasm => "nasm",
             Need::PkgConfig => "pkg-config",
             Need::Ffmpeg => {
                 "FFmpeg 5.1 or newer with headers (libavcodec, libavformat, libavutil, libswscale, libswresample; \
@@ -89,6 +95,8 @@ impl Manager {
             (Need::VulkanDriver, Manager::Apt | Manager::Dnf) => Some("mesa-vulkan-drivers"),
             (Need::VulkanDriver, Manager::Pacman) => Some("vulkan-swrast"),
             (Need::VulkanDriver, Manager::Brew) => Some("mesa"),
+            (Need::Cmake, _) => Some("cmake"),
+            (Need::Nasm, _) => Some("nasm"),
             (Need::PkgConfig, Manager::Apt) => Some("pkg-config"),
             (Need::PkgConfig, Manager::Dnf) => Some("pkgconf-pkg-config"),
             (Need::PkgConfig, Manager::Pacman | Manager::Brew) => Some("pkgconf"),
@@ -158,6 +166,12 @@ impl System {
         }
         if !answers("python3", &["-m", "pip", "--version"]) {
             missing.push(Need::Pip);
+        }
+        if !on_path("cmake") {
+            missing.push(Need::Cmake);
+        }
+        if cfg!(any(target_arch = "x86", target_arch = "x86_64")) && !on_path("nasm") {
+            missing.push(Need::Nasm);
         }
         if !is_set("FFMPEG_DIR") && !is_set("VCPKG_ROOT") {
             if !answers("pkg-config", &["--version"]) {
@@ -340,20 +354,20 @@ mod tests {
     }
 
     #[test]
-    fn video_needs_the_same_of_every_package_manager() {
-        let video = [Need::PkgConfig, Need::Ffmpeg, Need::Libclang];
-        let last = |manager| lines(&video, Some(manager), true).pop().unwrap();
+    fn media_need_the_same_of_every_package_manager() {
+        let media = [Need::Cmake, Need::Nasm, Need::PkgConfig, Need::Ffmpeg, Need::Libclang];
+        let last = |manager| lines(&media, Some(manager), true).pop().unwrap();
         assert_eq!(
             last(Manager::Apt),
-            "env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends pkg-config \
+            "env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends cmake nasm pkg-config \
              libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libswresample-dev libclang-dev"
         );
         assert_eq!(
             last(Manager::Dnf),
-            "dnf install --assumeyes pkgconf-pkg-config ffmpeg-free-devel clang-devel"
+            "dnf install --assumeyes cmake nasm pkgconf-pkg-config ffmpeg-free-devel clang-devel"
         );
-        assert_eq!(last(Manager::Pacman), "pacman -Sy --needed --noconfirm pkgconf ffmpeg clang");
-        assert_eq!(last(Manager::Brew), "brew install pkgconf ffmpeg llvm");
+        assert_eq!(last(Manager::Pacman), "pacman -Sy --needed --noconfirm cmake nasm pkgconf ffmpeg clang");
+        assert_eq!(last(Manager::Brew), "brew install cmake nasm pkgconf ffmpeg llvm");
     }
 
     #[test]
