@@ -13,13 +13,12 @@ fn main() {
     let bench = arguments.next().unwrap_or("log-mel");
     let file = if bench == "log-mel" { "" } else { arguments.next().expect("a file to decode") };
     let runs: usize = arguments.next().map_or(7, |runs| runs.parse().expect("a number of runs"));
-    let (once, unit): (Box<dyn FnMut() -> f64>, _) = match bench {
+    let (mut once, unit): (Box<dyn FnMut() -> f64>, _) = match bench {
         "video" => (Box::new(|| video(Path::new(file))), "frames/s"),
         "audio" => (Box::new(|| audio(Path::new(file))), "seconds/s"),
         "log-mel" => (log_mel(), "seconds/s"),
         other => panic!("{other} is neither video, audio nor log-mel"),
     };
-    let mut once = once;
     let mut times = Vec::new();
     let mut amount = 0.0;
     once();

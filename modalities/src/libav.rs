@@ -43,10 +43,6 @@ impl Source {
         Self { what: what.to_owned(), place: Place::Memory(bytes) }
     }
 
-    pub(crate) fn what(&self) -> &str {
-        &self.what
-    }
-
     pub(crate) fn open(&self) -> Result<Box<dyn Stream>> {
         match &self.place {
             Place::File(path) => Ok(Box::new(open_file(path)?)),

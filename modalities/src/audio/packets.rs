@@ -1,6 +1,6 @@
 //! Decoded packets of sound, mixed down.
 
-use std::io::{Cursor, ErrorKind};
+use std::io::{Cursor, ErrorKind, Read};
 use std::path::Path;
 
 use ffmpeg_next::format::sample::{Sample, Type};
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::libav::{Decoding, Source, open_file};
 
 /// A sound file, decoded packet by packet.
-pub(super) trait Packets {
+pub(super) trait Packets: Send {
     /// Replaces `mono` with the next packet's samples and returns their rate; `None` at the end.
     fn next(&mut self, mono: &mut Vec<f32>) -> Result<Option<u32>>;
 
@@ -27,33 +27,32 @@ pub(super) trait Packets {
 /// Symphonia reads what it knows, and FFmpeg the rest. MPEG-4 is FFmpeg's too: symphonia passes over edit lists, which
 /// state the encoder's delay.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Packets>> {
-    let source = Source::file(path);
     let mut hint = Hint::new();
     if let Some(extension) = path.extension().and_then(|extension| extension.to_str()) {
         hint.with_extension(extension);
     }
-    if !is_mpeg4(&source)?
-        && let Some(packets) = Pure::new(&source, Box::new(open_file(path)?), &hint)?
+    let what = path.display().to_string();
+    if !is_mpeg4(&mut open_file(path)?)
+        && let Some(packets) = Pure::new(&what, Box::new(open_file(path)?), &hint)?
     {
         return Ok(Box::new(packets));
     }
-    Ok(Box::new(Libav::open(&source)?))
+    Ok(Box::new(Libav::open(&Source::file(path))?))
 }
 
 /// [`open`] for a file in memory.
 pub(super) fn open_bytes<'s>(what: &str, bytes: &'s [u8]) -> Result<Box<dyn Packets + 's>> {
-    let source = Source::memory(what, bytes.into());
-    if !is_mpeg4(&source)?
-        && let Some(packets) = Pure::new(&source, Box::new(Cursor::new(bytes)), &Hint::new())?
+    if !is_mpeg4(&mut &*bytes)
+        && let Some(packets) = Pure::new(what, Box::new(Cursor::new(bytes)), &Hint::new())?
     {
         return Ok(Box::new(packets));
     }
-    Ok(Box::new(Libav::open(&source)?))
+    Ok(Box::new(Libav::open(&Source::memory(what, bytes.into()))?))
 }
 
-fn is_mpeg4(source: &Source) -> Result<bool> {
+fn is_mpeg4(stream: &mut impl Read) -> bool {
     let mut head = [0; 8];
-    Ok(source.open()?.read_exact(&mut head).is_ok() && head.ends_with(b"ftyp"))
+    stream.read_exact(&mut head).is_ok() && head.ends_with(b"ftyp")
 }
 
 /// The mean of a frame's channels. A sample that is no number would spread over a whole block of the resampler.
@@ -64,7 +63,7 @@ fn mean(sum: f32, channels: usize) -> f32 {
 
 /// Symphonia's formats.
 struct Pure<'s> {
-    source: Source,
+    what: String,
     format: Box<dyn FormatReader + 's>,
     track: u32,
     decoder: Box<dyn AudioDecoder>,
@@ -74,18 +73,18 @@ struct Pure<'s> {
 
 impl<'s> Pure<'s> {
     /// `None` when the format is not one of symphonia's.
-    fn new(source: &Source, stream: Box<dyn MediaSource + 's>, hint: &Hint) -> Result<Option<Self>> {
+    fn new(what: &str, stream: Box<dyn MediaSource + 's>, hint: &Hint) -> Result<Option<Self>> {
         let stream = MediaSourceStream::new(stream, Default::default());
         let (format, meta) = (FormatOptions::default(), MetadataOptions::default());
         let format = match symphonia::default::get_probe().probe(hint, stream, format, meta) {
             Ok(format) => format,
             Err(Fault::IoError(error)) if error.kind() != ErrorKind::UnexpectedEof => {
-                return Err(Error::Read { what: source.what().to_owned(), why: error.to_string() });
+                return Err(Error::Read { what: what.to_owned(), why: error.to_string() });
             }
             Err(_) => return Ok(None),
         };
         Ok(open_track(&*format).map(|(track, decoder)| Self {
-            source: source.clone(),
+            what: what.to_owned(),
             format,
             track,
             decoder,
@@ -117,8 +116,10 @@ impl Packets for Pure<'_> {
                 Err(Fault::ResetRequired) => {
                     // A chained Ogg file: another stream begins.
                     let opened = open_track(&*self.format);
-                    (self.track, self.decoder) =
-                        opened.ok_or_else(|| self.source.damaged("it changes to an unknown format"))?;
+                    (self.track, self.decoder) = opened.ok_or_else(|| Error::Decode {
+                        what: self.what.clone(),
+                        why: "it changes to an unknown format".into(),
+                    })?;
                     continue;
                 }
                 // The file ends in the middle of something.
