@@ -8,6 +8,9 @@ pub enum Error {
     /// A model cannot be traced as its configuration says.
     #[error(transparent)]
     Graph(#[from] percept_graph::GraphError),
+    /// Values do not fill the tensor that they are for.
+    #[error(transparent)]
+    Tensor(#[from] percept_graph::HostTensorError),
     /// A device failed.
     #[error(transparent)]
     Device(#[from] percept_hal::Error),

@@ -10,13 +10,16 @@ mod cache;
 mod causal;
 pub mod checkpoint;
 mod config;
+pub mod connector;
 mod decoder;
 mod error;
 pub mod family;
 pub mod names;
 mod parameters;
+pub mod processor;
 mod rope;
 pub mod text;
+pub mod vision;
 mod vision_tower;
 mod weights;
 

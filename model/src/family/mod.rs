@@ -1,9 +1,19 @@
 //! The families, one file each.
 
 mod gemma3;
+mod gemma3_vision;
 mod llama;
+mod llava;
+mod llava_next;
+mod media;
+#[cfg(test)]
+mod published;
 mod qwen2;
+mod qwen2_5_vl;
+mod qwen2_vl;
 mod qwen3;
+mod qwen3_vl;
+mod smolvlm;
 
 use std::sync::Arc;
 
@@ -27,8 +37,22 @@ pub enum Model {
 type Open = fn(&Config, Weights) -> Result<Model>;
 
 /// Every family by its `model_type`.
-const FAMILIES: &[(&str, Open)] =
-    &[("gemma3_text", text), ("llama", text), ("mistral", text), ("qwen2", text), ("qwen3", text)];
+const FAMILIES: &[(&str, Open)] = &[
+    ("gemma3", gemma3_vision::open),
+    ("gemma3_text", text),
+    ("idefics3", smolvlm::open),
+    ("llama", text),
+    ("llava", llava::open),
+    ("llava_next", llava_next::open),
+    ("llava_onevision", llava_next::open_one_vision),
+    ("mistral", text),
+    ("qwen2", text),
+    ("qwen2_5_vl", qwen2_5_vl::open),
+    ("qwen2_vl", qwen2_vl::open),
+    ("qwen3", text),
+    ("qwen3_vl", qwen3_vl::open),
+    ("smolvlm", smolvlm::open),
+];
 
 /// A decoder alone.
 fn text(config: &Config, weights: Weights) -> Result<Model> {
@@ -45,7 +69,10 @@ const DECODERS: &[(&str, ReadDecoder)] = &[
     ("llama", llama::decoder),
     ("mistral", llama::mistral),
     ("qwen2", qwen2::decoder),
+    ("qwen2_5_vl_text", qwen2_vl::text),
+    ("qwen2_vl_text", qwen2_vl::text),
     ("qwen3", qwen3::decoder),
+    ("qwen3_vl_text", qwen3_vl::text),
 ];
 
 /// The model of a checkpoint.

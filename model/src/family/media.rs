@@ -1,0 +1,115 @@
+//! A decoder that reads media: what its families share.
+
+use percept_modalities::{Inputs, Processor};
+use serde_json::json;
+
+use crate::causal::{CausalModel, EncoderRun, Layout};
+use crate::config::Config;
+use crate::decoder::Decoder;
+use crate::error::{Error, Result};
+use crate::processor::{ProcessorFiles, Prompt};
+use crate::weights::Weights;
+
+/// The part of a model that turns media into features and says where they stand.
+pub trait Reader: Send + Sync {
+    /// As [`CausalModel::encoder_runs`].
+    ///
+    /// # Errors
+    /// As there.
+    fn runs(&self, weights: &Weights, inputs: &Inputs) -> Result<Vec<EncoderRun>>;
+
+    /// As [`CausalModel::layout`].
+    ///
+    /// # Errors
+    /// As there.
+    fn layout(&self, inputs: &Inputs) -> Result<Layout>;
+}
+
+/// A decoder with a reader of media.
+pub struct MediaModel<R> {
+    /// The decoder.
+    pub decoder: Decoder,
+    /// The parameters of both.
+    pub weights: Weights,
+    /// What prepares prompts.
+    pub processor: Box<dyn Processor>,
+    /// What reads media.
+    pub reader: R,
+}
+
+impl<R: Reader> CausalModel for MediaModel<R> {
+    fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    fn processor(&self) -> &dyn Processor {
+        self.processor.as_ref()
+    }
+
+    fn encoder_runs(&self, inputs: &Inputs) -> Result<Vec<EncoderRun>> {
+        self.reader.runs(&self.weights, inputs)
+    }
+
+    fn layout(&self, inputs: &Inputs) -> Result<Layout> {
+        self.reader.layout(inputs)
+    }
+}
+
+/// The text part of a configuration, of `model_type` unless it says otherwise.
+///
+/// # Errors
+/// When there is something else under its key.
+pub fn text_config(c: &Config, model_type: &str) -> Result<Config> {
+    c.section("text_config", json!({ "model_type": model_type }))
+}
+
+/// A placeholder's id, in either of its spellings.
+///
+/// # Errors
+/// When it is no number of 31 bits.
+pub fn token(c: &Config, kind: &str, default: i32) -> Result<i32> {
+    let keys = [format!("{kind}_token_id"), format!("{kind}_token_index")];
+    let Some(value) = c.any(&[&keys[0], &keys[1]]) else { return Ok(default) };
+    let id = value.as_i64().and_then(|id| i32::try_from(id).ok()).filter(|id| *id >= 0);
+    id.ok_or_else(|| c.error(&keys[0], &format!("is {value}; it must be the id of a token")))
+}
+
+/// Whether transformers 4.57 wrote a checkpoint. Some of its towers compute otherwise than those before and after it, so
+/// what it trained must be read its way.
+pub fn of_transformers_4_57(c: &Config) -> bool {
+    c.get("transformers_version").and_then(|v| v.as_str()).is_some_and(|v| v.starts_with("4.57."))
+}
+
+/// Refuses a tower whose features are not as wide as the decoder.
+///
+/// # Errors
+/// When they are not.
+pub fn check_width(features: usize, decoder: &Decoder) -> Result<()> {
+    if features == decoder.hidden {
+        return Ok(());
+    }
+    Err(Error::Content {
+        file: "config.json".into(),
+        why: format!("the tower's features have {features} numbers, the decoder's rows {}", decoder.hidden),
+    })
+}
+
+/// The processor's files of a checkpoint.
+///
+/// # Errors
+/// When one cannot be read or is no JSON object.
+pub fn processor_files(weights: &Weights) -> Result<ProcessorFiles> {
+    ProcessorFiles::read::<Error>(|name| Ok(weights.checkpoint().file(name)?))
+}
+
+/// The tokenizer and the chat template of a checkpoint.
+///
+/// # Errors
+/// When one of them is missing or damaged.
+pub fn prompt(weights: &Weights) -> Result<Prompt> {
+    Prompt::read::<Error>(|name| Ok(weights.checkpoint().file(name)?))
+}

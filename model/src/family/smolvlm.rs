@@ -1,0 +1,142 @@
+//! SmolVLM and Idefics3: a SigLIP tower whose learned positions stretch over every picture, pixel shuffle, Llama.
+
+use percept_graph::{HostTensor, Tensor};
+use percept_modalities::Inputs;
+use serde_json::json;
+
+use crate::causal::{EncoderRun, Layout};
+use crate::config::Config;
+use crate::connector::pixel_shuffle;
+use crate::error::{Error, Result};
+use crate::family::media::{
+    MediaModel, Reader, of_transformers_4_57, processor_files, prompt, text_config, token,
+};
+use crate::family::{Model, Place, decoder};
+use crate::parameters::Parameters;
+use crate::processor::SmolVlm;
+use crate::vision::{encoder_run, floats, integers, media_layout};
+use crate::vision_tower::VisionTower;
+use crate::weights::Weights;
+
+/// A SmolVLM or Idefics3 checkpoint.
+///
+/// # Errors
+/// When the configuration, the processor's files and the tensors do not fit.
+pub fn open(c: &Config, weights: Weights) -> Result<Model> {
+    let vision = c.section(
+        "vision_config",
+        json!({ "hidden_size": 1152, "num_attention_heads": 16, "patch_size": 32 }),
+    )?;
+    let decoder = decoder(
+        &text_config(c, "llama")?,
+        &Place::find(&weights, &["model.text_model."], &["lm_head.weight"]),
+    )?;
+    let tower = VisionTower::siglip(&vision, "model.vision_model.")?;
+    let factor = c.maybe_usize("scale_factor")?.unwrap_or(2);
+    if factor == 0 || !tower.side().is_multiple_of(factor) {
+        return Err(
+            c.error("scale_factor", &format!("is {factor}, which does not divide {} patches", tower.side()))
+        );
+    }
+    let side = tower.side();
+    // In transformers 4.57 all patches but the first stand one position early.
+    let places = match of_transformers_4_57(c) {
+        true => (0..side as i32).map(|i| (i - 1).max(0)).collect(),
+        false => bucketized(side, side),
+    };
+    let reader =
+        Tiles { places, tower, factor, out: decoder.hidden, image_token: token(c, "image", 128_257)? };
+    let processor = Box::new(SmolVlm::new(&processor_files(&weights)?, prompt(&weights)?)?);
+    Ok(Model::Causal(Box::new(MediaModel { decoder, weights, processor, reader })))
+}
+
+/// Tower and connector.
+struct Tiles {
+    tower: VisionTower,
+    factor: usize,
+    out: usize,
+    image_token: i32,
+    /// The learned position of each patch along an edge.
+    places: Vec<i32>,
+}
+
+impl Tiles {
+    /// Pictures f32[3,h,w] that are not empty: shorter clips and prompts of a batch end in empty ones.
+    fn pictures<'a>(&self, inputs: &'a Inputs) -> Result<Vec<&'a [f32]>> {
+        let Some(([_, _, c, h, w], values)) = floats(inputs, "pixel_values")? else { return Ok(Vec::new()) };
+        self.tower.check([1, c, h, w])?;
+        let filled = |p: &&[f32]| p.iter().any(|v| *v != 0.0);
+        if let Some((_, mask)) = integers::<4>(inputs, "pixel_attention_mask")?
+            && mask.contains(&0)
+        {
+            return Err(Error::Inputs(
+                "pixel_attention_mask has zeros: this model's pictures fill their tiles".into(),
+            ));
+        }
+        Ok(values.chunks_exact(c * h * w).filter(filled).collect())
+    }
+
+    fn rows(&self) -> usize {
+        (self.tower.side() / self.factor).pow(2)
+    }
+
+    fn trace(&self, p: &Parameters, inputs: &[Tensor]) -> Vec<(String, Tensor)> {
+        let [pixels, positions] = inputs else { return Vec::new() };
+        let (n, t) = (pixels.dim(0), positions.dim(1));
+        let x = self.tower.placed(p, pixels, &positions.broadcast_to([n, t]));
+        let x = pixel_shuffle(&x, self.tower.side(), self.factor);
+        let x = p.linear(&x, "model.connector.modality_projection.proj", self.out, false, None);
+        vec![("features".into(), x.reshape([n * self.rows(), self.out]))]
+    }
+}
+
+impl Reader for Tiles {
+    fn runs(&self, weights: &Weights, inputs: &Inputs) -> Result<Vec<EncoderRun>> {
+        let pictures = self.pictures(inputs)?;
+        let side = self.tower.side();
+        let ids: Vec<i32> =
+            self.places.iter().flat_map(|y| self.places.iter().map(move |x| y * side as i32 + x)).collect();
+        let positions = HostTensor::from_i32([1, ids.len()], &ids)?;
+        let run = |some: &[&[f32]]| {
+            let pixels =
+                HostTensor::from_f32([some.len(), 3, self.tower.image, self.tower.image], &some.concat())?;
+            let arguments = vec![("pixels", pixels), ("positions", positions.clone())];
+            encoder_run("smolvlm", weights, arguments, |p, x| self.trace(p, x))
+        };
+        pictures.chunks(self.tower.batch()).map(run).collect()
+    }
+
+    fn layout(&self, inputs: &Inputs) -> Result<Layout> {
+        media_layout(inputs, &[(self.image_token, self.pictures(inputs)?.len() * self.rows())])
+    }
+}
+
+/// The learned position of each of `patches` along an edge, of `positions` that share the edge evenly (NaViT). In single
+/// precision, like the original: a patch on a boundary may come out one position early.
+fn bucketized(patches: usize, positions: usize) -> Vec<i32> {
+    let share = 1.0 / positions as f64;
+    let boundaries: Vec<f32> = (0..)
+        .map(|i| share + i as f64 * share)
+        .take(((1.0 - share) / share).ceil() as usize)
+        .map(|b| b as f32)
+        .collect();
+    let step = 1.0 / patches as f32;
+    let place = |i: usize| (i as f32 * step).min(1.0 - 1e-6);
+    (0..patches).map(|i| boundaries.iter().filter(|b| **b <= place(i)).count() as i32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Values of Idefics3VisionEmbeddings, transformers 5.23.
+    #[test]
+    fn positions_are_those_of_the_original() {
+        for side in [4, 16, 24, 26, 27, 32] {
+            assert_eq!(bucketized(side, side), (0..side as i32).collect::<Vec<_>>());
+        }
+        assert_eq!(bucketized(3, 4), [0, 1, 2]);
+        assert_eq!(bucketized(5, 4), [0, 0, 1, 2, 3]);
+        assert_eq!(bucketized(25, 25)[4..6], [4, 4]);
+    }
+}

@@ -1,0 +1,64 @@
+//! Gemma 3: every picture at one size and a fixed number of feature rows, set apart by blank lines.
+
+use percept_modalities::image::Filter;
+use percept_modalities::{Inputs, Media, Message, Processor, Result};
+
+use super::prompt::{Placeholder, Prompt, mark_tokens, refuse};
+use super::settings::{HALF_NORMALIZE, ProcessorFiles, Size};
+use super::still::{Still, StillDefaults};
+
+/// The processor of Gemma 3.
+pub struct Gemma3 {
+    prompt: Prompt,
+    still: Still,
+    begin_token: String,
+    /// What stands for a picture.
+    picture: String,
+    image_id: i64,
+}
+
+impl Gemma3 {
+    /// Reads the processor's files; `rows` is the number of feature rows of a picture where they are silent.
+    ///
+    /// # Errors
+    /// When a setting cannot be used, or the vocabulary lacks the placeholder.
+    pub fn new(files: &ProcessorFiles, rows: usize, prompt: Prompt) -> Result<Self> {
+        let defaults = StillDefaults {
+            size: Size::square(224),
+            bare: Size::square,
+            filter: Filter::Bilinear,
+            crop: false,
+            normalize: HALF_NORMALIZE,
+        };
+        let begin_token = prompt.token("boi_token", "<start_of_image>");
+        let image_token = prompt.token("image_token", "<image_soft_token>");
+        let end_token = prompt.token("eoi_token", "<end_of_image>");
+        let rows = image_token.repeat(files.processor.count("image_seq_length", rows)?);
+        Ok(Self {
+            still: Still::read(&files.image, defaults)?,
+            picture: format!("\n\n{begin_token}{rows}{end_token}\n\n"),
+            image_id: prompt.id(&image_token)?,
+            begin_token,
+            prompt,
+        })
+    }
+}
+
+impl Processor for Gemma3 {
+    fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
+        refuse(media, "Gemma 3", true, false)?;
+        let text = self.prompt.render(messages)?;
+        let replacements = vec![self.picture.clone(); media.images.len()];
+        let placeholder = Placeholder { kind: "image", token: &self.begin_token, replacements };
+        let mut inputs = self.prompt.encode(&text, &[placeholder])?;
+        mark_tokens(&mut inputs, "token_type_ids", &[(self.image_id, 1)]);
+        if !media.images.is_empty() {
+            inputs.arrays.insert("pixel_values".into(), self.still.batch(&media.images)?);
+        }
+        Ok(inputs)
+    }
+
+    fn tokenizer(&self) -> &percept_modalities::text::Tokenizer {
+        self.prompt.tokenizer()
+    }
+}

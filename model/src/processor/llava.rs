@@ -1,0 +1,112 @@
+//! LLaVA: every picture at one size, a placeholder for each of its patches.
+
+use percept_modalities::image::Filter;
+use percept_modalities::{Inputs, Media, Message, Processor, Result};
+
+use super::prompt::{Placeholder, Prompt, refuse};
+use super::settings::{CLIP_NORMALIZE, ProcessorFiles, Size};
+use super::still::{Still, StillDefaults, mean_colour, pad_to_square};
+
+/// What the model's configuration says about its tower, for files that do not repeat it.
+#[derive(Debug, Clone)]
+pub struct Tower {
+    /// Pixels of a patch's edge.
+    pub patch: usize,
+    /// Pixels of a picture's edge.
+    pub image: usize,
+    /// Rows of features besides those of patches.
+    pub additional: usize,
+    /// `default` drops the first row of features, `full` keeps it.
+    pub strategy: String,
+}
+
+impl Tower {
+    /// Rows of features of a picture of so many pixels.
+    pub fn features(&self, height: usize, width: usize) -> usize {
+        let dropped = usize::from(self.strategy == "default");
+        ((height / self.patch) * (width / self.patch) + self.additional).saturating_sub(dropped)
+    }
+
+    /// With what the processor's file says in its place.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub fn or(self, files: &ProcessorFiles) -> Result<Self> {
+        let p = &files.processor;
+        Ok(Self {
+            patch: p.count("patch_size", self.patch)?,
+            additional: p.get("num_additional_image_tokens", self.additional)?,
+            strategy: p.get("vision_feature_select_strategy", self.strategy)?,
+            ..self
+        })
+    }
+}
+
+/// What CLIP's image processor does where its file is silent.
+pub const CLIP_STILL: StillDefaults = StillDefaults {
+    size: Size::Shortest(224),
+    bare: Size::Shortest,
+    filter: Filter::Bicubic,
+    crop: true,
+    normalize: CLIP_NORMALIZE,
+};
+
+/// The processor of LLaVA.
+pub struct Llava {
+    prompt: Prompt,
+    still: Still,
+    /// Padded to a square of this colour first.
+    square: Option<[u8; 3]>,
+    tower: Tower,
+    image_token: String,
+}
+
+impl Llava {
+    /// Reads the processor's files.
+    ///
+    /// # Errors
+    /// When a setting cannot be used, or the vocabulary lacks the placeholder.
+    pub fn new(files: &ProcessorFiles, tower: Tower, prompt: Prompt) -> Result<Self> {
+        let still = Still::read(&files.image, CLIP_STILL)?;
+        let usual: String = files.processor.get("image_token", "<image>".into())?;
+        let image_token = prompt.token("image_token", &usual);
+        prompt.id(&image_token)?;
+        Ok(Self {
+            square: files.image.get("do_pad", false)?.then(|| mean_colour(&still.normalize)),
+            tower: tower.or(files)?,
+            still,
+            image_token,
+            prompt,
+        })
+    }
+}
+
+impl Processor for Llava {
+    fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
+        refuse(media, "LLaVA", true, false)?;
+        let text = self.prompt.render(messages)?;
+        let pictures = media
+            .images
+            .iter()
+            .map(|p| match self.square {
+                Some(colour) => self.still.fit(&pad_to_square(p, colour)?),
+                None => self.still.fit(p),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let replacements = pictures
+            .iter()
+            .map(|p| self.image_token.repeat(self.tower.features(p.height, p.width)))
+            .collect();
+        let placeholder = Placeholder { kind: "image", token: &self.image_token, replacements };
+        let mut inputs = self.prompt.encode(&text, &[placeholder])?;
+        if !pictures.is_empty() {
+            let pixels = super::still::stack(&pictures, &self.still.normalize, vec![pictures.len()])?;
+            inputs.arrays.insert("pixel_values".into(), pixels);
+        }
+        Ok(inputs)
+    }
+
+    fn tokenizer(&self) -> &percept_modalities::text::Tokenizer {
+        self.prompt.tokenizer()
+    }
+}

@@ -1,0 +1,22 @@
+//! The processors of the families: prompts with a placeholder for every feature row, pictures and frames as their towers
+//! read them. Each reads its checkpoint's own processor files and makes the arrays that Hugging Face's makes.
+
+pub mod anyres;
+mod gemma3;
+mod llava;
+mod llava_anyres;
+mod prompt;
+mod qwen_vl;
+mod settings;
+mod smolvlm;
+mod still;
+mod words;
+
+pub use gemma3::Gemma3;
+pub use llava::{CLIP_STILL, Llava, Tower};
+pub use llava_anyres::LlavaAnyres;
+pub use prompt::{Placeholder, Prompt, insert_i64, mark_tokens, refuse};
+pub use qwen_vl::{QwenVersion, QwenVl};
+pub use settings::{CLIP_NORMALIZE, HALF_NORMALIZE, ProcessorFiles, Settings, Size};
+pub use smolvlm::SmolVlm;
+pub use still::{Still, StillDefaults};

@@ -1,0 +1,183 @@
+//! From a conversation to token ids: the chat template, and placeholders repeated once per feature row.
+
+use percept_modalities::text::{ChatTemplate, Tokenizer};
+use percept_modalities::{Array, Error, Inputs, Media, Message, Result, Values};
+use serde_json::Map;
+
+/// One kind of placeholder: its text in the rendered prompt and, in order, what stands for each medium.
+#[derive(Debug)]
+pub struct Placeholder<'a> {
+    /// What the media are called in errors.
+    pub kind: &'static str,
+    /// The placeholder's text.
+    pub token: &'a str,
+    /// What replaces each of its occurrences.
+    pub replacements: Vec<String>,
+}
+
+/// A tokenizer and its chat template.
+pub struct Prompt {
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+}
+
+impl Prompt {
+    /// From a checkpoint's files; `file` gives a file's bytes if there is one.
+    ///
+    /// # Errors
+    /// When the tokenizer or the template is missing or damaged, and what `file` returns.
+    pub fn read<E: From<Error>>(file: impl Fn(&str) -> Result<Option<Vec<u8>>, E>) -> Result<Self, E> {
+        let missing = |file: &str, why: &str| Error::Config { file: file.into(), why: why.into() };
+        let tokenizer = Tokenizer::find(&file)?.ok_or_else(|| {
+            missing("tokenizer.json", "the checkpoint has none, so its prompts cannot be written")
+        })?;
+        let template = ChatTemplate::find(&file)?.ok_or_else(|| {
+            missing(
+                "chat_template.jinja",
+                "the checkpoint has no chat template, in this file or in tokenizer_config.json",
+            )
+        })?;
+        Ok(Self { tokenizer, template })
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The rendered conversation with the generation prompt.
+    ///
+    /// # Errors
+    /// When the template refuses the messages.
+    pub fn render(&self, messages: &[Message]) -> Result<String> {
+        self.template.render(messages, true, &Map::new())
+    }
+
+    /// The text of a special token by its role (`image_token` ...), or its usual one.
+    pub fn token(&self, role: &str, usual: &str) -> String {
+        self.tokenizer.settings().tokens.get(role).cloned().unwrap_or_else(|| usual.to_owned())
+    }
+
+    /// `input_ids` and `attention_mask` of a rendered prompt with its placeholders expanded. Tokens that the tokenizer
+    /// adds by itself are added unless the template wrote the first of them already.
+    ///
+    /// # Errors
+    /// When there are more or fewer placeholders than media.
+    pub fn encode(&self, text: &str, placeholders: &[Placeholder<'_>]) -> Result<Inputs> {
+        let text = expand(text, placeholders)?;
+        let written = self
+            .tokenizer
+            .settings()
+            .tokens
+            .get("bos_token")
+            .is_some_and(|bos| text.starts_with(bos.as_str()));
+        let ids: Vec<i64> = self.tokenizer.encode(&text, !written)?.into_iter().map(i64::from).collect();
+        let mut inputs = Inputs::default();
+        let ones = vec![1; ids.len()];
+        insert_i64(&mut inputs, "attention_mask", vec![1, ids.len()], ones);
+        insert_i64(&mut inputs, "input_ids", vec![1, ids.len()], ids);
+        Ok(inputs)
+    }
+
+    /// The id of a token that the prompt is made of.
+    ///
+    /// # Errors
+    /// When the vocabulary lacks it.
+    pub fn id(&self, token: &str) -> Result<i64> {
+        self.tokenizer.id(token).map(i64::from).ok_or_else(|| Error::Config {
+            file: "tokenizer.json".into(),
+            why: format!("it has no token `{token}`, which stands for media in prompts of this model"),
+        })
+    }
+}
+
+/// Adds an array of integers.
+pub fn insert_i64(inputs: &mut Inputs, name: &str, dims: Vec<usize>, values: Vec<i64>) {
+    inputs.arrays.insert(name.into(), Array { dims, values: Values::I64(values) });
+}
+
+/// Adds `name` i64[1,t]: `kinds[i].1` where `input_ids` has `kinds[i].0`, else 0.
+pub fn mark_tokens(inputs: &mut Inputs, name: &str, kinds: &[(i64, i64)]) {
+    if let Some(Array { dims, values: Values::I64(ids) }) = inputs.arrays.get("input_ids") {
+        let mark = |id: &i64| kinds.iter().find(|(token, _)| token == id).map_or(0, |&(_, kind)| kind);
+        let (dims, marks) = (dims.clone(), ids.iter().map(mark).collect());
+        insert_i64(inputs, name, dims, marks);
+    }
+}
+
+/// Refuses kinds of media that a model does not take.
+///
+/// # Errors
+/// When there is one of them.
+pub fn refuse(media: &Media, model: &str, images: bool, videos: bool) -> Result<()> {
+    for (kind, takes, given) in [
+        ("images", images, media.images.len()),
+        ("videos", videos, media.videos.len()),
+        ("sound", false, media.audios.len()),
+    ] {
+        if !takes && given > 0 {
+            return Err(Error::Prompt(format!("{model} takes no {kind}, but {given} of them were given")));
+        }
+    }
+    Ok(())
+}
+
+/// `text` with every placeholder replaced, in one pass from the left: what a replacement holds is not looked at again.
+fn expand(text: &str, placeholders: &[Placeholder<'_>]) -> Result<String> {
+    for p in placeholders {
+        let (found, given) = (text.matches(p.token).count(), p.replacements.len());
+        if found != given {
+            return Err(Error::Prompt(format!(
+                "the prompt has {found} `{}` placeholder(s) for {given} {} input(s): the messages must mention each of them once",
+                p.token, p.kind
+            )));
+        }
+    }
+    let tokens: Vec<&str> = placeholders.iter().map(|p| p.token).collect();
+    let mut rest = text;
+    let mut out = String::with_capacity(text.len());
+    let mut next = vec![0; placeholders.len()];
+    while let Some((at, which)) = first(rest, &tokens) {
+        let p = &placeholders[which];
+        out.push_str(&rest[..at]);
+        out.push_str(&p.replacements[next[which]]);
+        next[which] += 1;
+        rest = &rest[at + p.token.len()..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// Where the first of several tokens stands, and which it is.
+fn first(text: &str, tokens: &[&str]) -> Option<(usize, usize)> {
+    tokens.iter().enumerate().filter_map(|(i, t)| Some((text.find(t)?, i))).min()
+}
+
+/// Which of two tokens each occurrence in a text is, in order.
+pub fn order(text: &str, tokens: [&str; 2]) -> Vec<usize> {
+    let mut rest = text;
+    let mut found = Vec::new();
+    while let Some((at, which)) = first(rest, &tokens) {
+        found.push(which);
+        rest = &rest[at + tokens[which].len()..];
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind<'a>(kind: &'static str, token: &'a str, r: &[&str]) -> Placeholder<'a> {
+        Placeholder { kind, token, replacements: r.iter().map(|s| s.to_string()).collect() }
+    }
+
+    #[test]
+    fn placeholders_are_replaced_in_order_and_only_once() {
+        let p = [kind("image", "<i>", &["[<i><i>]", "[2]"]), kind("video", "<v>", &["(<i>)"])];
+        assert_eq!(expand("a<i>b<v>c<i>d", &p).unwrap(), "a[<i><i>]b(<i>)c[2]d");
+        let e = expand("a<i>b<i>", &p[1..]).unwrap_err().to_string();
+        assert!(e.starts_with("the prompt has 0 `<v>` placeholder(s) for 1 video input(s)"), "{e}");
+        assert!(expand("<i><i><i><v>", &p).is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! Positions in time, height and width for the decoders of Qwen-VL.
+
+use percept_modalities::Inputs;
+
+use crate::causal::{Layout, input_ids};
+use crate::error::{Error, Result};
+use crate::vision::feature_rows;
+
+/// The pictures or clips that one placeholder stands for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Grids {
+    /// The placeholder's id.
+    pub token: i32,
+    /// Frames, rows and columns of features of each, in the order of the prompt.
+    pub features: Vec<[usize; 3]>,
+    /// Positions in time from one frame to the next, for each.
+    pub steps: Vec<i32>,
+}
+
+/// Text counts on all axes alike. Features start where the text before them ended, on every axis, and text goes on
+/// behind the largest position before it (`get_rope_index` of transformers 4.57 and of the original).
+///
+/// # Errors
+/// When placeholders do not match the grids.
+pub fn mrope_layout(inputs: &Inputs, kinds: &[Grids]) -> Result<Layout> {
+    let ids = input_ids(inputs)?;
+    let count = |g: &[usize; 3]| g.iter().product::<usize>();
+    let rows: Vec<(i32, usize)> =
+        kinds.iter().map(|k| (k.token, k.features.iter().map(count).sum())).collect();
+    let features = feature_rows(&ids, &rows)?;
+
+    let mut positions = vec![Vec::new(); 3];
+    let mut taken = vec![0; kinds.len()];
+    let (mut at, mut next) = (0, 0i32);
+    while at < ids.len() {
+        let Some(kind) = kinds.iter().position(|k| k.token == ids[at]) else {
+            positions.iter_mut().for_each(|axis| axis.push(next));
+            (at, next) = (at + 1, next + 1);
+            continue;
+        };
+        let which = taken[kind];
+        let grid = kinds[kind].features.get(which).copied().filter(|g| {
+            let end = at + count(g);
+            end > at && ids.get(at..end).is_some_and(|run| run.iter().all(|id| *id == kinds[kind].token))
+        });
+        let Some([frames, h, w]) = grid else {
+            return Err(Error::Inputs(format!(
+                "at token {at} the prompt has another number of placeholders than its picture or clip has rows of features"
+            )));
+        };
+        let step = kinds[kind].steps.get(which).copied().unwrap_or(1);
+        let mut largest = next;
+        for (t, y, x) in (0..frames).flat_map(|t| (0..h).flat_map(move |y| (0..w).map(move |x| (t, y, x)))) {
+            for (axis, offset) in
+                positions.iter_mut().zip([(t as i32).saturating_mul(step), y as i32, x as i32])
+            {
+                let position = next.saturating_add(offset);
+                largest = largest.max(position);
+                axis.push(position);
+            }
+        }
+        taken[kind] += 1;
+        at += frames * h * w;
+        next = largest.saturating_add(1);
+    }
+    Ok(Layout { ids, positions, next_position: next, features, blocks: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use percept_modalities::{Array, Values};
+
+    use super::*;
+
+    fn prompt(ids: &[i64]) -> Inputs {
+        let array = Array { dims: vec![1, ids.len()], values: Values::I64(ids.to_vec()) };
+        Inputs { arrays: [("input_ids".to_string(), array)].into() }
+    }
+
+    fn kind(token: i32, features: &[[usize; 3]], steps: &[i32]) -> Grids {
+        Grids { token, features: features.to_vec(), steps: steps.to_vec() }
+    }
+
+    // Worked out by hand from the rule in the docstring of get_rope_index, transformers 4.57.1.
+    #[test]
+    fn text_goes_on_behind_the_largest_position() {
+        let kinds = [kind(8, &[[1, 2, 2]], &[]), kind(9, &[[3, 1, 2]], &[5])];
+        let l = mrope_layout(&prompt(&[1, 8, 8, 8, 8, 2, 9, 9, 9, 9, 9, 9, 3]), &kinds).unwrap();
+        assert_eq!(l.positions[0], [0, 1, 1, 1, 1, 3, 4, 4, 9, 9, 14, 14, 15]);
+        assert_eq!(l.positions[1], [0, 1, 1, 2, 2, 3, 4, 4, 4, 4, 4, 4, 15]);
+        assert_eq!(l.positions[2], [0, 1, 2, 1, 2, 3, 4, 5, 4, 5, 4, 5, 15]);
+        assert_eq!((l.next_position, l.features[6], l.features[4]), (16, Some(4), Some(3)));
+    }
+
+    #[test]
+    fn places_must_be_those_of_the_grids() {
+        assert!(mrope_layout(&prompt(&[8, 1, 8]), &[kind(8, &[[1, 1, 2]], &[])]).is_err());
+        assert!(mrope_layout(&prompt(&[8, 8, 8]), &[kind(8, &[[1, 1, 2]], &[])]).is_err());
+    }
+}

@@ -1,0 +1,385 @@
+//! The image towers of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: patches in the order in which they are merged, rotary
+//! positions in two directions, frames that do not see each other.
+
+use percept_graph::{Activation, HostTensor, Tensor};
+use serde_json::json;
+
+use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Stack};
+use crate::causal::EncoderRun;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::names::{self, BlockNames};
+use crate::parameters::Parameters;
+use crate::rope::Rope;
+use crate::vision::{PATCHES, Rows, encoder_run};
+use crate::weights::Weights;
+
+/// Index into the context's segments of the windows.
+const WINDOWS: usize = 0;
+
+/// A tower. Parameters stand below `prefix`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QwenTower {
+    prefix: String,
+    hidden: usize,
+    out: usize,
+    /// Numbers of a patch.
+    numbers: usize,
+    patch_bias: bool,
+    /// Patches on the edge of the square that becomes one row of features.
+    pub merge: usize,
+    rope: Rope,
+    stack: Stack,
+    merger_norm: Norm,
+    merger: MergerNames,
+    /// Rows of features on the edge of a window.
+    window: Option<usize>,
+    /// Side of the square of learned positions, which is stretched over every picture.
+    positions: Option<usize>,
+    /// Blocks whose states are merged into features of their own.
+    deepstack: Vec<usize>,
+}
+
+/// What a merger's parts are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MergerNames {
+    norm: &'static str,
+    first: &'static str,
+    second: &'static str,
+}
+
+const QWEN2_MERGER: MergerNames = MergerNames { norm: "ln_q", first: "mlp.0", second: "mlp.2" };
+const QWEN3_MERGER: MergerNames = MergerNames { norm: "norm", first: "linear_fc1", second: "linear_fc2" };
+
+impl QwenTower {
+    /// Qwen2-VL's.
+    ///
+    /// # Errors
+    /// When a value is missing or impossible.
+    pub fn qwen2(c: &Config, prefix: &str) -> Result<Self> {
+        let c = c.over(json!({
+            "depth": 32, "embed_dim": 1280, "hidden_size": 3584, "hidden_act": "quick_gelu", "mlp_ratio": 4,
+            "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        }));
+        let hidden = c.positive("embed_dim")?;
+        let width = (hidden as f64 * c.f64("mlp_ratio")?) as usize;
+        let mlp = Mlp { width, activation: c.activation("hidden_act")?, gated: false, bias: true };
+        Self::new(
+            &c,
+            prefix,
+            (hidden, c.positive("hidden_size")?),
+            mlp,
+            Norm::layer(1e-6),
+            names::QWEN2_VISION,
+        )
+    }
+
+    /// Qwen2.5-VL's.
+    ///
+    /// # Errors
+    /// When a value is missing or impossible.
+    pub fn qwen2_5(c: &Config, prefix: &str) -> Result<Self> {
+        let c = c.over(json!({
+            "depth": 32, "hidden_size": 3584, "hidden_act": "silu", "intermediate_size": 3420, "num_heads": 16,
+            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112,
+            "out_hidden_size": 3584, "fullatt_block_indexes": [7, 15, 23, 31],
+        }));
+        let hidden = c.positive("hidden_size")?;
+        let width = c.positive("intermediate_size")?;
+        let mlp = Mlp { width, activation: c.activation("hidden_act")?, gated: true, bias: true };
+        let out = c.positive("out_hidden_size")?;
+        let mut t = Self::new(&c, prefix, (hidden, out), mlp, Norm::rms(1e-6), names::QWEN2_5_VISION)?;
+        let full = c.list("fullatt_block_indexes")?;
+        let edge = c.positive("window_size")? / t.merge / c.positive("patch_size")?;
+        if edge == 0 {
+            return Err(c.error("window_size", "is smaller than a row of features"));
+        }
+        t.window = Some(edge);
+        for (i, block) in t.stack.blocks.iter_mut().enumerate() {
+            block.attention.segments = (!full.contains(&i)).then_some(WINDOWS);
+        }
+        Ok(t)
+    }
+
+    /// Qwen3-VL's.
+    ///
+    /// # Errors
+    /// When a value is missing or impossible.
+    pub fn qwen3(c: &Config, prefix: &str) -> Result<Self> {
+        let c = c.over(json!({
+            "depth": 27, "hidden_size": 1152, "hidden_act": "gelu_pytorch_tanh", "intermediate_size": 4304,
+            "num_heads": 16, "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2,
+            "out_hidden_size": 3584, "num_position_embeddings": 2304, "deepstack_visual_indexes": [8, 16, 24],
+        }));
+        let hidden = c.positive("hidden_size")?;
+        let width = c.positive("intermediate_size")?;
+        let mlp = Mlp { width, activation: c.activation("hidden_act")?, gated: false, bias: true };
+        let out = c.positive("out_hidden_size")?;
+        let mut t = Self::new(&c, prefix, (hidden, out), mlp, Norm::layer(1e-6), names::QWEN3_VISION)?;
+        let positions = c.positive("num_position_embeddings")?;
+        if positions.isqrt().pow(2) != positions {
+            return Err(c.error("num_position_embeddings", &format!("is {positions}, which is no square")));
+        }
+        t.positions = Some(positions.isqrt());
+        t.patch_bias = true;
+        t.merger = QWEN3_MERGER;
+        t.deepstack = c.list("deepstack_visual_indexes")?;
+        if let Some(i) = t.deepstack.iter().find(|i| **i >= t.stack.blocks.len()) {
+            return Err(c.error("deepstack_visual_indexes", &format!("has {i}, beyond the last block")));
+        }
+        Ok(t)
+    }
+
+    fn new(
+        c: &Config,
+        prefix: &str,
+        (hidden, out): (usize, usize),
+        mlp: Mlp,
+        norm: Norm,
+        names: BlockNames,
+    ) -> Result<Self> {
+        let heads = c.positive("num_heads")?;
+        if !hidden.is_multiple_of(4 * heads) {
+            let why = format!("is {heads}: heads of {hidden} features cannot turn in two directions");
+            return Err(c.error("num_heads", &why));
+        }
+        let depth = c.layers("depth")?;
+        let (patch, frames) = (c.positive("patch_size")?, c.positive("temporal_patch_size")?);
+        let (channels, merge) = match c.any(&["in_channels", "in_chans"]) {
+            Some(n) => (n.as_u64().unwrap_or(0) as usize, c.positive("spatial_merge_size")?),
+            None => (3, c.positive("spatial_merge_size")?),
+        };
+        if patch > 1 << 12 || frames > 1 << 8 || merge > 1 << 8 || channels > 1 << 8 || mlp.width == 0 {
+            return Err(c.error("patch_size", "or another extent of patches is not that of a vision tower"));
+        }
+        let head_dim = hidden / heads;
+        let block = BlockSpec {
+            hidden,
+            norm,
+            sandwich: false,
+            attention: Attention {
+                fused: true,
+                bias: Biases::all(true),
+                rope: Some(0),
+                ..Attention::plain(heads, head_dim, false)
+            },
+            cross: None,
+            mlp,
+            layer_scale: false,
+            names,
+        };
+        Ok(Self {
+            prefix: prefix.to_string(),
+            hidden,
+            out,
+            numbers: channels * frames * patch * patch,
+            patch_bias: false,
+            merge,
+            rope: Rope::axial(head_dim, 10_000.0),
+            stack: Stack { prefix: format!("{prefix}blocks"), blocks: vec![block; depth] },
+            merger_norm: norm,
+            merger: QWEN2_MERGER,
+            window: None,
+            positions: None,
+            deepstack: Vec::new(),
+        })
+    }
+
+    /// Sets of extra features.
+    pub fn deepstack(&self) -> usize {
+        self.deepstack.len()
+    }
+
+    /// Width of the features.
+    pub fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Rows of features of a grid.
+    pub fn features(&self, grid: [usize; 3]) -> usize {
+        grid.iter().product::<usize>() / self.merge.pow(2)
+    }
+
+    /// The runs for pictures or clips whose patches f32[rows,numbers] follow each other, each with its grid of frames,
+    /// rows and columns. Frames of one grid run together, a few at a time.
+    ///
+    /// # Errors
+    /// When the patches do not fill the grids, or do not fit the tower.
+    pub fn runs(
+        &self,
+        weights: &Weights,
+        ([rows, numbers], patches): ([usize; 2], &[f32]),
+        grids: &[[usize; 3]],
+    ) -> Result<Vec<EncoderRun>> {
+        let wrong = |why: String| Err(Error::Inputs(format!("pixel values [{rows}, {numbers}]: {why}")));
+        if numbers != self.numbers {
+            return wrong(format!("the tower's patches have {} numbers", self.numbers));
+        }
+        let fits = |g: &[usize; 3]| {
+            let whole = |n: usize| n > 0 && n < 1 << 20 && n.is_multiple_of(self.merge);
+            g[0] > 0 && g[0] < 1 << 20 && whole(g[1]) && whole(g[2])
+        };
+        if !grids.iter().all(fits) || grids.iter().map(|g| g.iter().product::<usize>()).sum::<usize>() != rows
+        {
+            return wrong(format!("they do not fill grids {grids:?} of multiples of {}", self.merge));
+        }
+        let mut runs = Vec::new();
+        let mut rest = patches;
+        for &[frames, h, w] in grids {
+            let (n, unit) = (h * w, self.merge.pow(2));
+            let plan = self.window.map(|edge| windows((h / self.merge, w / self.merge), edge));
+            // The place of every patch: units of merged patches move together.
+            let order: Vec<usize> = match &plan {
+                Some(plan) => plan.order.iter().flat_map(|u| u * unit..(u + 1) * unit).collect(),
+                None => (0..n).collect(),
+            };
+            let shared = self.shared(h, w, &order, plan.as_ref())?;
+            let together = (PATCHES / n).clamp(1, frames);
+            for start in (0..frames).step_by(together) {
+                let b = together.min(frames - start);
+                let (now, later) = rest.split_at(b * n * numbers);
+                rest = later;
+                let moved: Vec<f32> = now
+                    .chunks_exact(n * numbers)
+                    .flat_map(|frame| order.iter().flat_map(move |&i| &frame[i * numbers..(i + 1) * numbers]))
+                    .copied()
+                    .collect();
+                let mut arguments = vec![("patches", HostTensor::from_f32([b, n, numbers], &moved)?)];
+                arguments.extend(shared.iter().cloned());
+                runs.push(encoder_run(&format!("{}tower", self.prefix), weights, arguments, |p, x| {
+                    self.trace(p, x)
+                })?);
+            }
+        }
+        Ok(runs)
+    }
+
+    /// What every frame of one grid has in common, with patches in `order`: angles, and where the tower has them learned
+    /// positions, windows and the order of features.
+    fn shared(
+        &self,
+        h: usize,
+        w: usize,
+        order: &[usize],
+        plan: Option<&Windows>,
+    ) -> Result<Vec<(&'static str, HostTensor)>> {
+        let n = h * w;
+        let places = places(h, w, self.merge);
+        let direction = |axis: usize| -> Vec<i32> { order.iter().map(|&i| places[i][axis] as i32).collect() };
+        let [cos, sin] = self.rope.angles(&[&direction(0), &direction(1)], n);
+        let pairs = self.rope.pairs();
+        let mut shared = vec![
+            ("cos", HostTensor::from_f32([1, n, pairs], &cos)?),
+            ("sin", HostTensor::from_f32([1, n, pairs], &sin)?),
+        ];
+        if let Some(plan) = plan {
+            let unit = self.merge.pow(2);
+            let segments: Vec<i32> = plan.segments.iter().flat_map(|s| vec![*s; unit]).collect();
+            let mut back = vec![0; plan.order.len()];
+            plan.order.iter().enumerate().for_each(|(at, &u)| back[u] = at as i32);
+            shared.push(("segments", HostTensor::from_i32([1, n], &segments)?));
+            shared.push(("back", HostTensor::from_i32([back.len()], &back)?));
+        }
+        if let Some(side) = self.positions {
+            let grid = Rows::bilinear((side, side), (h, w), true, |y, x| y * side + x);
+            let rows = grid.reordered(order.iter().map(|&i| places[i][0] * w + places[i][1]));
+            shared.extend(rows.arguments()?);
+        }
+        Ok(shared)
+    }
+
+    /// Features of patches f32[b,n,numbers] with the inputs of [`QwenTower::shared`].
+    fn trace(&self, p: &Parameters, inputs: &[Tensor]) -> Vec<(String, Tensor)> {
+        let [patches, cos, sin, rest @ ..] = inputs else { return Vec::new() };
+        let (b, n) = (patches.dim(0), patches.dim(1));
+        let mut x = p.linear(
+            patches,
+            &format!("{}patch_embed.proj", self.prefix),
+            self.hidden,
+            self.patch_bias,
+            None,
+        );
+        let mut cx = Context {
+            angles: vec![[cos, sin].map(|a| a.broadcast_to([b, n, self.rope.pairs()]))],
+            ..Context::default()
+        };
+        let mut back = None;
+        if self.window.is_some() {
+            cx.segments = vec![rest[0].broadcast_to([b, n])];
+            back = rest.get(1);
+        }
+        if let Some(side) = self.positions {
+            let table = p.get(&format!("{}pos_embed.weight", self.prefix), [side * side, self.hidden]);
+            x = x + Rows::of(&table, rest);
+        }
+        let mut outputs = Vec::new();
+        let x = self.stack.trace_each(p, &x, &cx, |i, x| {
+            for (k, _) in self.deepstack.iter().enumerate().filter(|(_, at)| **at == i) {
+                let name = format!("deepstack_merger_list.{k}");
+                outputs.push((format!("deepstack.{k}"), self.merge(p, &name, true, &x, None)));
+            }
+            x
+        });
+        outputs.push(("features".into(), self.merge(p, "merger", false, &x, back)));
+        outputs
+    }
+
+    /// Features f32[rows,out] of states f32[b,n,hidden]; `late` normalizes after patches are put together.
+    fn merge(&self, p: &Parameters, name: &str, late: bool, x: &Tensor, back: Option<&Tensor>) -> Tensor {
+        let path = |part: &str| format!("{}{name}.{part}", self.prefix);
+        let unit = self.merge.pow(2);
+        let (b, n, width) = (x.dim(0), x.dim(1) / unit, self.hidden * unit);
+        let normed = |x: &Tensor| self.merger_norm.trace(p, &path(self.merger.norm), x);
+        let together = |x: &Tensor| x.reshape([b, n, width]);
+        let x = if late { normed(&together(x)) } else { together(&normed(x)) };
+        let x = p.linear(&x, &path(self.merger.first), width, true, Some(Activation::GeluErf));
+        let x = p.linear(&x, &path(self.merger.second), self.out, true, None);
+        back.map_or(x.clone(), |back| x.gather(back, 1)).reshape([b * n, self.out])
+    }
+}
+
+/// Row and column of every patch, in the order in which patches are merged.
+fn places(h: usize, w: usize, m: usize) -> Vec<[usize; 2]> {
+    let mut places = Vec::with_capacity(h * w);
+    for (top, left) in (0..h).step_by(m).flat_map(|top| (0..w).step_by(m).map(move |left| (top, left))) {
+        places.extend((0..m).flat_map(|y| (0..m).map(move |x| [top + y, left + x])));
+    }
+    places
+}
+
+/// Rows of features window by window.
+struct Windows {
+    /// The row-major number of the feature at each place.
+    order: Vec<usize>,
+    /// The window of each place.
+    segments: Vec<i32>,
+}
+
+/// The windows of `edge` x `edge` features over a grid; those at the right and bottom may be smaller.
+fn windows((h, w): (usize, usize), edge: usize) -> Windows {
+    let mut found = Windows { order: Vec::with_capacity(h * w), segments: Vec::with_capacity(h * w) };
+    let corners = (0..h).step_by(edge).flat_map(|top| (0..w).step_by(edge).map(move |left| (top, left)));
+    for (number, (top, left)) in corners.enumerate() {
+        for y in top..(top + edge).min(h) {
+            for x in left..(left + edge).min(w) {
+                found.order.push(y * w + x);
+                found.segments.push(number as i32);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Values from transformers 5.23: get_vision_position_ids and get_vision_window_index.
+    #[test]
+    fn patches_stand_where_the_original_has_them() {
+        assert_eq!(places(2, 4, 2), [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3], [1, 2], [1, 3]]);
+        let found = windows((3, 5), 2);
+        assert_eq!(found.order, [0, 1, 5, 6, 2, 3, 7, 8, 4, 9, 10, 11, 12, 13, 14]);
+        assert_eq!(found.segments, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5]);
+    }
+}

@@ -1,0 +1,146 @@
+//! Rows put together from the rows of a table: picked, or mixed by bilinear interpolation.
+
+use percept_graph::{HostTensor, Tensor};
+
+use crate::error::Result;
+
+/// For each new row, the rows that it is made of and their weights.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rows {
+    /// One row as it is.
+    picked: Vec<i32>,
+    /// Four rows with their weights, in place of `picked`.
+    mixed: Vec<[(i32, f32); 4]>,
+}
+
+impl Rows {
+    /// Rows as they are.
+    pub fn pick(rows: impl IntoIterator<Item = usize>) -> Self {
+        Self { picked: rows.into_iter().map(|r| r as i32).collect(), mixed: Vec::new() }
+    }
+
+    /// A grid of `to` rows and columns sampled from a grid of `from`, whose cell (y, x) is row `at(y, x)`. Weights are
+    /// those of `torch.nn.functional.interpolate` without antialiasing.
+    pub fn bilinear(
+        from: (usize, usize),
+        to: (usize, usize),
+        align_corners: bool,
+        at: impl Fn(usize, usize) -> usize,
+    ) -> Self {
+        let (ys, xs) = (axis(from.0, to.0, align_corners), axis(from.1, to.1, align_corners));
+        let corner = |(y, wy): (usize, f32), (x, wx): (usize, f32)| (at(y, x) as i32, wy * wx);
+        let mix = |y: &[(usize, f32); 2], x: &[(usize, f32); 2]| {
+            [corner(y[0], x[0]), corner(y[0], x[1]), corner(y[1], x[0]), corner(y[1], x[1])]
+        };
+        let mixed = ys.iter().flat_map(|y| xs.iter().map(move |x| (y, x))).map(|(y, x)| mix(y, x)).collect();
+        Self { picked: Vec::new(), mixed }
+    }
+
+    /// The same rows in another order.
+    pub fn reordered(&self, order: impl Iterator<Item = usize> + Clone) -> Self {
+        let pick = |n: usize| n > 0;
+        Self {
+            picked: order.clone().filter(|_| pick(self.picked.len())).map(|i| self.picked[i]).collect(),
+            mixed: order.filter(|_| pick(self.mixed.len())).map(|i| self.mixed[i]).collect(),
+        }
+    }
+
+    /// These rows and then one of the table's as it is.
+    pub fn then(self, row: usize) -> Self {
+        self.chain(Self::pick([row]))
+    }
+
+    /// All of these rows, then all of the others.
+    pub fn chain(self, other: Self) -> Self {
+        if self.mixed.is_empty() && other.mixed.is_empty() {
+            return Self::pick([self.picked, other.picked].concat().into_iter().map(|r| r as usize));
+        }
+        let mixed = [self, other].into_iter().flat_map(|rows| rows.widened()).collect();
+        Self { picked: Vec::new(), mixed }
+    }
+
+    /// These rows with one of the table's as it is after every `every` of them.
+    pub fn with_each(&self, every: usize, row: usize) -> Self {
+        (0..self.len() / every.max(1))
+            .fold(Self::default(), |all, i| all.chain(self.reordered(i * every..(i + 1) * every).then(row)))
+    }
+
+    fn widened(self) -> Vec<[(i32, f32); 4]> {
+        self.picked.into_iter().map(|i| [(i, 1.0), (i, 0.0), (i, 0.0), (i, 0.0)]).chain(self.mixed).collect()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.picked.len() + self.mixed.len()
+    }
+
+    /// What [`Rows::of`] reads in a graph: indices i32[n], and weights f32[n,4,1] when rows are mixed.
+    ///
+    /// # Errors
+    /// When memory for them cannot be had.
+    pub fn arguments(&self) -> Result<Vec<(&'static str, HostTensor)>> {
+        if self.mixed.is_empty() {
+            return Ok(vec![("rows", HostTensor::from_i32([self.len()], &self.picked)?)]);
+        }
+        let (index, weights): (Vec<i32>, Vec<f32>) = self.mixed.iter().flatten().copied().unzip();
+        Ok(vec![
+            ("rows", HostTensor::from_i32([index.len()], &index)?),
+            ("row_weights", HostTensor::from_f32([self.len(), 4, 1], &weights)?),
+        ])
+    }
+
+    /// Rows f32[n,d] of a table f32[v,d], by the graph's inputs that [`Rows::arguments`] fills.
+    pub fn of(table: &Tensor, arguments: &[Tensor]) -> Tensor {
+        match arguments {
+            [index, weights] => {
+                let four = table.gather(index, 0).reshape([weights.dim(0), 4, table.dim(1)]);
+                (four * weights).sum([1])
+            }
+            [index, ..] => table.gather(index, 0),
+            [] => table.clone(),
+        }
+    }
+}
+
+/// The two cells and weights of each position along one direction.
+fn axis(from: usize, to: usize, align_corners: bool) -> Vec<[(usize, f32); 2]> {
+    let place = |i: usize| {
+        let at = if align_corners {
+            i as f32 * (from - 1) as f32 / (to.max(2) - 1) as f32
+        } else {
+            ((i as f32 + 0.5) * (from as f32 / to as f32) - 0.5).max(0.0)
+        };
+        let low = (at as usize).min(from - 1);
+        let share = at - low as f32;
+        [(low, 1.0 - share), ((low + 1).min(from - 1), share)]
+    };
+    (0..to).map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Values of torch.nn.functional.interpolate on [0, 1, 2, 3] and [0, 1, 2].
+    #[test]
+    fn weights_are_those_of_interpolate() {
+        let sample = |from, to, align| -> Vec<f32> {
+            axis(from, to, align).iter().map(|t| t.iter().map(|(i, w)| *i as f32 * w).sum()).collect()
+        };
+        assert_eq!(sample(4, 2, false), [0.5, 2.5]);
+        assert_eq!(sample(3, 2, false), [0.25, 1.75]);
+        assert_eq!(sample(3, 5, true), [0.0, 0.5, 1.0, 1.5, 2.0]);
+        assert_eq!(sample(3, 1, true), [0.0]);
+        assert_eq!(sample(2, 4, false), [0.0, 0.25, 0.75, 1.0]);
+    }
+
+    #[test]
+    fn picked_rows_become_mixed_ones_beside_mixed_ones() {
+        let mixed = Rows::bilinear((2, 2), (1, 1), false, |y, x| 2 * y + x);
+        assert_eq!(mixed.mixed, [[(0, 0.25), (1, 0.25), (2, 0.25), (3, 0.25)]]);
+        let all = Rows::pick([7]).chain(mixed).then(9);
+        assert_eq!((all.len(), all.mixed[0][0], all.mixed[2][0]), (3, (7, 1.0), (9, 1.0)));
+        assert_eq!(Rows::pick([4, 5]).then(6).reordered([2, 0].into_iter()), Rows::pick([6, 4]));
+        assert_eq!(Rows::pick([1, 2, 3, 4]).with_each(2, 9), Rows::pick([1, 2, 9, 3, 4, 9]));
+    }
+}
