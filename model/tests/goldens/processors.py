@@ -40,6 +40,8 @@ def tokenizer(roles):
     inner = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
+    # The same ids in every case, whatever roles it names.
+    inner.add_special_tokens(TOKENS)
     t = tr.PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", bos_token="<s>", eos_token="</s>", **roles)
     t.add_special_tokens({"additional_special_tokens": TOKENS})
     return t
