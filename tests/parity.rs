@@ -45,6 +45,8 @@ fn check(case: &Case, device: &Arc<dyn Device>, tolerance: f64) -> Result<String
     let checkpoint = Checkpoint::open(case.folder.join("model")).map_err(|e| text(&e))?;
     match percept::model::open(Arc::new(checkpoint)).map_err(|e| text(&e))? {
         Model::Causal(model) => check_causal(case, device, tolerance, model),
+        Model::Contrastive(model) => parity_case::contrastive::check(case, device, tolerance, model),
+        Model::Speech(model) => parity_case::speech::check(case, device, tolerance, model),
     }
 }
 

@@ -19,6 +19,7 @@ fn model() -> Box<dyn CausalModel> {
     let path = assets::asset("smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
     match percept::model::open(Arc::new(Checkpoint::open(path).unwrap())).unwrap() {
         Model::Causal(model) => model,
+        _ => panic!("SmolLM2 continues text"),
     }
 }
 

@@ -5,6 +5,7 @@
 //! the logits of a continuation that is known.
 
 mod chunk;
+mod embed;
 mod engine;
 mod error;
 mod generate;
@@ -13,7 +14,9 @@ mod program;
 mod sampler;
 mod sequence;
 mod stop;
+mod transcribe;
 
+pub use embed::{Placer, Pooling, TextPlacer};
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use generate::{Finish, GenerateOptions, Generation, Timings};
@@ -21,3 +24,4 @@ pub use memory::peak_memory;
 pub use program::Program;
 pub use sampler::{Sampler, Sampling};
 pub use sequence::Sequence;
+pub use transcribe::{Captions, Ear, Segment, TranscribeOptions, Transcriber, Transcript};

@@ -1,11 +1,12 @@
 //! Whisper's encoder, which hears through two convolutions: alone in Whisper, as the audio tower in Qwen2-Audio.
 
 use percept_graph::{Activation, Tensor};
+use percept_modalities::audio::LogMel;
 use serde_json::json;
 
 use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Stack};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::names;
 use crate::parameters::Parameters;
 
@@ -48,6 +49,21 @@ impl AudioTower {
                 blocks: vec![block; c.layers("encoder_layers")?],
             },
         })
+    }
+
+    /// Refuses features of another shape than it reads.
+    ///
+    /// # Errors
+    /// When the features have other bands or frames.
+    pub fn check(&self, features: &LogMel) -> Result<()> {
+        let (given, read) = ((features.bands(), features.frames()), (self.bands, self.frames()));
+        if given == read {
+            return Ok(());
+        }
+        Err(Error::Inputs(format!(
+            "the feature extractor gives {} bands of {} frames, the audio tower reads {} of {}",
+            given.0, given.1, read.0, read.1
+        )))
     }
 
     /// Frames that it reads.

@@ -11,6 +11,7 @@ mod causal;
 pub mod checkpoint;
 mod config;
 pub mod connector;
+mod contrastive;
 mod decoder;
 mod error;
 pub mod family;
@@ -28,6 +29,7 @@ pub use block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, NormKind, QkNo
 pub use cache::Cache;
 pub use causal::{CausalModel, EncoderRun, Layout, input_ids};
 pub use config::Config;
+pub use contrastive::{Contrastive, TextPool, TextTower, VisionPool};
 pub use decoder::{Decoder, StepShape};
 pub use error::{Error, Result};
 pub use family::{Model, open, open_weights};

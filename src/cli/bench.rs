@@ -33,6 +33,16 @@ pub enum Bench {
         after_help = "Example:\n  percept bench decode --model SmolLM2.gguf --depth 512 --device cpu --json"
     )]
     Decode(super::model_bench::Decode),
+    /// A model writes down speech
+    #[command(
+        after_help = "Example:\n  percept bench transcribe --model whisper-tiny.en --file talk.wav --json"
+    )]
+    Transcribe(super::media_bench::Transcribe),
+    /// A model of two towers places pictures
+    #[command(
+        after_help = "Example:\n  percept bench embed --model siglip-base-patch16-224 --batch 8 --json"
+    )]
+    Embed(super::media_bench::Embed),
     /// Decoding, resizing and normalizing pictures
     #[command(after_help = "Examples:\n  percept bench preprocess --image photo.jpg\n  \
         percept bench preprocess --image photo.jpg --size 384 --json")]
@@ -108,6 +118,8 @@ impl Bench {
             Bench::Op(b) => b.run(),
             Bench::Prefill(b) => b.run(),
             Bench::Decode(b) => b.run(),
+            Bench::Transcribe(b) => b.run(),
+            Bench::Embed(b) => b.run(),
             Bench::Preprocess(b) => b.run(),
         }
     }

@@ -50,6 +50,12 @@ impl Loading {
     pub fn causal(&self) -> Result<Box<dyn CausalModel>, Failure> {
         match self.open()? {
             Model::Causal(model) => Ok(model),
+            Model::Contrastive(_) => Err(Failure::Usage(
+                "this model places pictures and texts and continues nothing; try `percept embed`".into(),
+            )),
+            Model::Speech(_) => Err(Failure::Usage(
+                "this model writes down speech and continues nothing; try `percept transcribe`".into(),
+            )),
         }
     }
 

@@ -5,6 +5,7 @@ mod conversation;
 mod convert;
 mod devices;
 mod diff;
+mod embed;
 mod failure;
 mod generate;
 mod inspect;
@@ -12,11 +13,13 @@ mod kernel;
 mod kernel_bench;
 mod ladder;
 mod loading;
+mod media_bench;
 mod model_bench;
 mod model_ops;
 mod preprocess;
 mod subject;
 mod table;
+mod transcribe;
 mod values;
 mod walk;
 
@@ -49,6 +52,13 @@ enum Command {
         percept generate --model Qwen2-VL-2B-Instruct --image photo.jpg \"What is this?\" --json"
     )]
     Generate(generate::Generate),
+    /// Write down what is said in sound files
+    #[command(after_help = "Examples:\n  percept transcribe --model whisper-tiny.en talk.mp3\n  \
+        percept transcribe --model whisper-small --format srt --out captions *.m4a")]
+    Transcribe(transcribe::Transcribe),
+    /// Pictures and texts as vectors, near one another where they are alike
+    #[command(after_help = "Examples:\n  percept embed --model siglip --image cat.jpg --text 'a cat' --json")]
+    Embed(embed::Embed),
     /// Measure speed
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -87,6 +97,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Kernel(c) => c.run(),
         Command::Generate(c) => c.run(),
         Command::Bench(c) => c.run(),
+        Command::Embed(c) => c.run(),
+        Command::Transcribe(c) => c.run(),
         Command::Inspect(c) => c.run(),
         Command::Convert(c) => c.run(),
     }

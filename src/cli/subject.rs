@@ -45,7 +45,12 @@ impl Subject {
 
     fn of_model(path: &Path, device: &dyn Device) -> Result<Self, Failure> {
         let checkpoint = Checkpoint::open(path).map_err(percept::model::Error::from)?;
-        let Model::Causal(model) = percept::model::open(Arc::new(checkpoint))?;
+        let Model::Causal(model) = percept::model::open(Arc::new(checkpoint))? else {
+            return Err(Failure::Usage(format!(
+                "{}: only models that continue text are taken apart; give one, or a text graph",
+                path.display()
+            )));
+        };
         let (decoder, weights) = (model.decoder(), model.weights());
         let shape = StepShape {
             rows: ROWS,

@@ -1,5 +1,8 @@
 //! A parity case on disk, and how its arrays are compared.
 
+pub mod contrastive;
+pub mod speech;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

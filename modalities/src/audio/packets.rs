@@ -22,6 +22,9 @@ pub(super) trait Packets: Send {
 
     /// What went wrong first, if anything did.
     fn fault(&self) -> Option<String>;
+
+    /// How long the file says it is, in seconds.
+    fn seconds(&self) -> Option<f64>;
 }
 
 /// Symphonia reads what it knows, and FFmpeg the rest. MPEG-4 is FFmpeg's too: symphonia passes over edit lists, which
@@ -158,6 +161,11 @@ impl Packets for Pure<'_> {
     fn fault(&self) -> Option<String> {
         self.fault.clone()
     }
+
+    fn seconds(&self) -> Option<f64> {
+        let track = self.format.default_track(TrackType::Audio)?;
+        Some(track.time_base?.calc_duration(track.duration?)?.as_secs_f64())
+    }
 }
 
 /// FFmpeg's formats.
@@ -204,6 +212,10 @@ impl Packets for Libav {
 
     fn fault(&self) -> Option<String> {
         self.decoding.fault().map(|fault| fault.to_string())
+    }
+
+    fn seconds(&self) -> Option<f64> {
+        Some(self.decoding.input.duration() as f64 / f64::from(ffmpeg_next::ffi::AV_TIME_BASE))
     }
 }
 

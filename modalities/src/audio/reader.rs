@@ -64,6 +64,11 @@ impl<'s> Reader<'s> {
         self.rate
     }
 
+    /// How long the sound is in seconds, by what its file says. It may say nothing, or be wrong.
+    pub fn seconds(&self) -> Option<f64> {
+        self.packets.seconds().filter(|seconds| seconds.is_finite() && *seconds > 0.0)
+    }
+
     /// The same sound in windows of `seconds`, the last one as short as what is left.
     pub fn windows(self, seconds: u32) -> Windows<'s> {
         let samples = (u64::from(self.rate) * u64::from(seconds)).max(1) as usize;

@@ -1,5 +1,6 @@
 //! The families, one file each.
 
+mod clip;
 mod gemma3;
 mod gemma3_vision;
 mod llama;
@@ -10,10 +11,13 @@ mod media;
 mod published;
 mod qwen2;
 mod qwen2_5_vl;
+mod qwen2_audio;
 mod qwen2_vl;
 mod qwen3;
 mod qwen3_vl;
+mod siglip;
 mod smolvlm;
+mod whisper;
 
 use std::sync::Arc;
 
@@ -22,15 +26,22 @@ use serde_json::Value;
 use crate::causal::CausalModel;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
+use crate::contrastive::Contrastive;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::text::TextModel;
 use crate::weights::Weights;
 
+pub use whisper::Whisper;
+
 /// A model by what it does.
 pub enum Model {
     /// Continues a sequence.
     Causal(Box<dyn CausalModel>),
+    /// Places pictures and texts in one space.
+    Contrastive(Box<Contrastive>),
+    /// Writes down speech.
+    Speech(Box<Whisper>),
 }
 
 /// Opens a checkpoint of a family.
@@ -38,6 +49,7 @@ type Open = fn(&Config, Weights) -> Result<Model>;
 
 /// Every family by its `model_type`.
 const FAMILIES: &[(&str, Open)] = &[
+    ("clip", clip::open),
     ("gemma3", gemma3_vision::open),
     ("gemma3_text", text),
     ("idefics3", smolvlm::open),
@@ -48,10 +60,13 @@ const FAMILIES: &[(&str, Open)] = &[
     ("mistral", text),
     ("qwen2", text),
     ("qwen2_5_vl", qwen2_5_vl::open),
+    ("qwen2_audio", qwen2_audio::open),
     ("qwen2_vl", qwen2_vl::open),
     ("qwen3", text),
     ("qwen3_vl", qwen3_vl::open),
+    ("siglip", siglip::open),
     ("smolvlm", smolvlm::open),
+    ("whisper", whisper::open),
 ];
 
 /// A decoder alone.

@@ -46,7 +46,7 @@ impl Gemma3 {
 
 impl Processor for Gemma3 {
     fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
-        refuse(media, "Gemma 3", true, false)?;
+        refuse(media, "Gemma 3", true, false, false)?;
         let text = self.prompt.render(messages)?;
         let replacements = vec![self.picture.clone(); media.images.len()];
         let placeholder = Placeholder { kind: "image", token: &self.begin_token, replacements };

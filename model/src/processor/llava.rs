@@ -83,7 +83,7 @@ impl Llava {
 
 impl Processor for Llava {
     fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
-        refuse(media, "LLaVA", true, false)?;
+        refuse(media, "LLaVA", true, false, false)?;
         let text = self.prompt.render(messages)?;
         let pictures = media
             .images

@@ -235,7 +235,7 @@ impl QwenVl {
 
 impl Processor for QwenVl {
     fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
-        refuse(media, "Qwen-VL", true, true)?;
+        refuse(media, "Qwen-VL", true, true, false)?;
         let mut text = self.prompt.render(messages)?;
         if !self.outer {
             // What transformers 4 does, and what Qwen3-VL was trained with; transformers 5, which writes nested files,

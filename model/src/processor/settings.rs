@@ -24,6 +24,17 @@ impl Settings {
         Self { file: file.into(), values }
     }
 
+    /// Where they stand, for messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// All of them over a family's defaults.
+    pub fn json(&self, defaults: Map<String, Value>) -> Value {
+        let given = self.values.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone()));
+        Value::Object(defaults.into_iter().chain(given).collect())
+    }
+
     /// The value of a key, unless it is absent or null.
     pub fn value(&self, key: &str) -> Option<&Value> {
         self.values.get(key).filter(|v| !v.is_null())

@@ -259,7 +259,7 @@ fn in_parts(messages: &[Message]) -> Vec<Message> {
 
 impl Processor for SmolVlm {
     fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
-        refuse(media, "SmolVLM", true, true)?;
+        refuse(media, "SmolVLM", true, true, false)?;
         let text = if media.videos.is_empty() {
             self.prompt.render(messages)?
         } else {

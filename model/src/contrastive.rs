@@ -1,0 +1,229 @@
+//! Two towers that place pictures and texts in one space, where near means alike: CLIP and SigLIP.
+
+use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace};
+use percept_modalities::image::Image;
+use percept_modalities::text::Tokenizer;
+use percept_modalities::{Array, Values};
+
+use crate::block::{Attention, BlockSpec, Context, Mlp, Norm, Stack};
+use crate::error::{Error, Result};
+use crate::parameters::{Parameters, product};
+use crate::processor::Still;
+use crate::vision_tower::VisionTower;
+use crate::weights::Weights;
+
+/// A model that places pictures and texts in one space.
+pub struct Contrastive {
+    /// The parameters.
+    pub weights: Weights,
+    /// The tower for pictures.
+    pub vision: VisionTower,
+    /// How its rows become one.
+    pub vision_pool: VisionPool,
+    /// The tower for texts.
+    pub text: TextTower,
+    /// How pictures are prepared.
+    pub still: Still,
+    /// How texts are cut.
+    pub tokenizer: Tokenizer,
+    /// Similarities have `logit_bias` added.
+    pub logit_bias: bool,
+}
+
+/// How the rows of a picture become one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum VisionPool {
+    /// CLIP: the class row, normalized, times `visual_projection` [width,hidden].
+    ClassRow {
+        /// Width of the common space.
+        width: usize,
+    },
+    /// SigLIP: a learned query attends to all normalized rows, and an MLP follows.
+    Attention {
+        /// Query heads.
+        attention: Attention,
+        /// The MLP.
+        mlp: Mlp,
+    },
+}
+
+/// The tower for texts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextTower {
+    /// Rows of the table.
+    pub vocab: usize,
+    /// Tokens of a text; shorter ones are filled up.
+    pub length: usize,
+    /// The blocks.
+    pub stack: Stack,
+    /// The last norm.
+    pub norm: Norm,
+    /// Which row stands for the text.
+    pub pool: TextPool,
+    /// Width of the common space.
+    pub width: usize,
+}
+
+/// Which row stands for a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextPool {
+    /// CLIP: the first end token, times `text_projection`.
+    End(i32),
+    /// CLIP with the configuration of its first releases: the first of the greatest ids, as their end token was.
+    Greatest,
+    /// SigLIP: the last row, through `text_model.head`.
+    Last,
+}
+
+impl Contrastive {
+    /// Width of the common space.
+    pub fn width(&self) -> usize {
+        self.text.width
+    }
+
+    /// Pictures as the tower reads them: f32[n,channels,image,image].
+    ///
+    /// # Errors
+    /// When the processor does not bring them to the tower's size.
+    pub fn pixels(&self, pictures: &[Image]) -> Result<Array> {
+        let pixels = self.still.batch(pictures)?;
+        let expected = self.vision.pixels(pictures.len());
+        if pixels.dims != expected.dims {
+            return Err(Error::Inputs(format!(
+                "the image processor gives {:?}, the vision tower reads {:?}",
+                pixels.dims, expected.dims
+            )));
+        }
+        Ok(pixels)
+    }
+
+    /// Texts as the tower reads them: i64[n,length]. What is longer is cut, and what is shorter filled up.
+    ///
+    /// # Errors
+    /// When a text cannot be cut into tokens, or the tokenizer names no padding.
+    pub fn tokens(&self, texts: &[String]) -> Result<Array> {
+        let mut values = Vec::new();
+        for text in texts {
+            let padded = self.tokenizer.encode_to_length(text, self.text.length)?;
+            values.extend(padded.ids.into_iter().map(i64::from));
+        }
+        Ok(Array { dims: vec![texts.len(), self.text.length], values: Values::I64(values) })
+    }
+
+    /// For each text of [`Contrastive::tokens`], the row that stands for it, counted through all texts.
+    pub fn ends(&self, ids: &[i64]) -> Vec<i32> {
+        let length = self.text.length;
+        let row = |ids: &[i64]| match self.text.pool {
+            TextPool::End(end) => ids.iter().position(|&id| id == i64::from(end)).unwrap_or(0),
+            TextPool::Greatest => {
+                let greatest = ids.iter().max();
+                ids.iter().position(|id| Some(id) == greatest).unwrap_or(0)
+            }
+            TextPool::Last => length - 1,
+        };
+        ids.chunks_exact(length).enumerate().map(|(i, ids)| (i * length + row(ids)) as i32).collect()
+    }
+
+    /// Places `batch` pictures: from `pixel_values` f32[batch,channels,image,image] to `embedding` f32[batch,width] of
+    /// length one.
+    ///
+    /// # Errors
+    /// When the checkpoint's tensors do not fit the configuration.
+    pub fn see(&self, batch: usize) -> Result<Graph> {
+        let t = Trace::new(format!("see.{batch}"));
+        let p = Parameters::new(&t, &self.weights);
+        let pixels = t.input("pixel_values", Role::Data, self.vision.pixels(batch));
+        let x = self.vision.trace(&p, &pixels);
+        let hidden = self.vision.hidden;
+        let pooled = match &self.vision_pool {
+            VisionPool::ClassRow { width } => {
+                let class = x.narrow(1, 0, 1).reshape([batch, hidden]);
+                let class = self.vision.normalize(&p, &class);
+                p.linear(&class, "visual_projection", *width, false, None)
+            }
+            VisionPool::Attention { attention, mlp } => {
+                let rows = self.vision.normalize(&p, &x);
+                let pooled = self.attend(&p, attention, &rows);
+                let path = format!("{}head", self.vision.prefix);
+                let inner = self.vision.norm.trace(&p, &format!("{path}.layernorm"), &pooled);
+                let inner =
+                    p.linear(&inner, &format!("{path}.mlp.fc1"), mlp.width, true, Some(mlp.activation));
+                pooled + p.linear(&inner, &format!("{path}.mlp.fc2"), hidden, true, None)
+            }
+        };
+        t.output("embedding", &unit(&pooled));
+        Ok(t.finish()?)
+    }
+
+    /// The learned query's attention to rows f32[b,n,hidden]: f32[b,hidden]. Projections of query, key and value stand
+    /// in one matrix.
+    fn attend(&self, p: &Parameters, attention: &Attention, rows: &Tensor) -> Tensor {
+        let (batch, hidden) = (rows.dim(0), self.vision.hidden);
+        let path = format!("{}head", self.vision.prefix);
+        let w = p.matrix(&format!("{path}.attention.in_proj_weight"), [3 * hidden, hidden]);
+        let b = p.get(&format!("{path}.attention.in_proj_bias"), [3 * hidden]);
+        let part = |x: &Tensor, from: usize, to: usize| {
+            let (from, to) = (from * hidden, to * hidden);
+            product(x, &w.narrow(0, from, to), Some(&b.narrow(0, from, to)), None)
+        };
+        let heads = |x: Tensor| {
+            let dims = [x.dim(0), x.dim(1), attention.heads, attention.head_dim];
+            x.reshape(dims).transpose([0, 2, 1, 3])
+        };
+        let query = part(&p.get(&format!("{path}.probe"), [1, 1, hidden]), 0, 1);
+        let query = heads(query).broadcast_to([batch, attention.heads, 1, attention.head_dim]);
+        let both = part(rows, 1, 3);
+        let [keys, values] =
+            [(0, hidden), (hidden, 2 * hidden)].map(|(from, to)| heads(both.narrow(2, from, to)));
+        let out = query.attention(&keys, &values, &[], percept_graph::AttentionSpec::full(attention.scale));
+        let out = out.reshape([batch, hidden]);
+        p.linear(&out, &format!("{path}.attention.out_proj"), hidden, true, None)
+    }
+
+    /// Places `batch` texts: from `input_ids` i32[batch,length] and `ends` i32[batch] to `embedding` f32[batch,width] of
+    /// length one.
+    ///
+    /// # Errors
+    /// When the checkpoint's tensors do not fit the configuration.
+    pub fn read(&self, batch: usize) -> Result<Graph> {
+        let t = Trace::new(format!("read.{batch}"));
+        let p = Parameters::new(&t, &self.weights);
+        let text = &self.text;
+        let ids = t.data("input_ids", DType::I32, [batch, text.length]);
+        let hidden = text.stack.blocks.first().map_or(text.width, |b: &BlockSpec| b.hidden);
+        let at = |name: &str| format!("text_model.embeddings.{name}.weight");
+        let x = p.embedding(&ids, &at("token_embedding"), [text.vocab, hidden]);
+        let x = x + p.get(&at("position_embedding"), [text.length, hidden]);
+        let x = text.stack.trace(&p, &x, &Context::default());
+        let ends = t.input("ends", Role::Data, TensorType::new(DType::I32, [batch]));
+        let x = x.reshape([batch * text.length, hidden]).gather(&ends, 0);
+        let x = text.norm.trace(&p, "text_model.final_layer_norm", &x);
+        let placed = match text.pool {
+            TextPool::Last => p.linear(&x, "text_model.head", text.width, true, None),
+            TextPool::End(_) | TextPool::Greatest => p.linear(&x, "text_projection", text.width, false, None),
+        };
+        t.output("embedding", &unit(&placed));
+        Ok(t.finish()?)
+    }
+
+    /// How alike pictures and texts are: from `images` f32[n,width] and `texts` f32[m,width] to `logits` f32[n,m].
+    ///
+    /// # Errors
+    /// When the checkpoint's tensors do not fit the configuration.
+    pub fn compare(&self, images: usize, texts: usize) -> Result<Graph> {
+        let t = Trace::new("compare");
+        let p = Parameters::new(&t, &self.weights);
+        let images = t.data("images", DType::F32, [images, self.width()]);
+        let texts = t.data("texts", DType::F32, [texts, self.width()]);
+        let logits = images.linear(&texts, None, None) * p.get("logit_scale", [1]).exp();
+        let logits = if self.logit_bias { logits + p.get("logit_bias", [1]) } else { logits };
+        t.output("logits", &logits);
+        Ok(t.finish()?)
+    }
+}
+
+/// Rows f32[n,d] scaled to length one.
+fn unit(x: &Tensor) -> Tensor {
+    let length = (x * x).sum([1]).sqrt();
+    x / length.unsqueeze(1)
+}

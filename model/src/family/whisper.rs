@@ -1,0 +1,172 @@
+//! Whisper: an encoder of 30 seconds of sound, and a decoder that attends to what it heard.
+
+use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace};
+use percept_modalities::audio::LogMel;
+use percept_modalities::text::Tokenizer;
+use serde_json::{Map, json};
+
+use crate::audio_tower::{AudioTower, block};
+use crate::block::{Context, Stack};
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::decoder::Decoder;
+use crate::error::{Error, Result};
+use crate::family::media::processor_files;
+use crate::family::{Model, Place};
+use crate::parameters::Parameters;
+use crate::text::tokenizer;
+use crate::weights::Weights;
+
+/// A Whisper checkpoint.
+pub struct Whisper {
+    encoder: AudioTower,
+    decoder: Decoder,
+    weights: Weights,
+    features: LogMel,
+    tokenizer: Tokenizer,
+    /// `generation_config.json` over `config.json`.
+    generation: Config,
+}
+
+/// Opens a checkpoint.
+///
+/// # Errors
+/// When a file is missing or does not fit the others.
+pub fn open(c: &Config, weights: Weights) -> Result<Model> {
+    Ok(Model::Speech(Box::new(Whisper::open(c, weights)?)))
+}
+
+impl Whisper {
+    fn open(c: &Config, weights: Weights) -> Result<Self> {
+        let prefix = weights.prefix(&["model.", ""], "encoder.conv1.weight");
+        let encoder = AudioTower::read(c, &format!("{prefix}encoder."))?;
+        let place = Place::find(&weights, &[&format!("{prefix}decoder.")], &["proj_out.weight"]);
+        let decoder = decoder(c, &place)?;
+        let files = processor_files(&weights)?;
+        let defaults = Map::from_iter([("feature_size".to_string(), json!(encoder.bands))]);
+        let features = LogMel::from_json(files.audio.file(), &files.audio.json(defaults))?;
+        encoder.check(&features)?;
+        let tokenizer = tokenizer(weights.checkpoint())?;
+        let checkpoint = weights.checkpoint();
+        let own = match checkpoint.file("generation_config.json")? {
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| Error::Content { file: "generation_config.json".into(), why: e.to_string() })?,
+            None => json!({}),
+        };
+        let generation = Config::new("generation_config.json", &own, checkpoint.config().clone())?;
+        Ok(Self { encoder, decoder, weights, features, tokenizer, generation })
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &AudioTower {
+        &self.encoder
+    }
+
+    /// The decoder.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// The parameters.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// What makes features of sound.
+    pub fn features(&self) -> &LogMel {
+        &self.features
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Settings of generation, such as the tokens never to be said.
+    pub fn generation(&self) -> &Config {
+        &self.generation
+    }
+
+    /// What one window of sound is heard as. The input `input_features` is f32[1,bands,frames]; the outputs are `hidden`
+    /// f32[1,rows,d_model] and, for every layer of the decoder, `cross.{layer}.k` and `.v` f32[1,heads,rows,head_dim].
+    ///
+    /// # Errors
+    /// When the checkpoint's tensors do not fit the configuration.
+    pub fn hear(&self) -> Result<Graph> {
+        let t = Trace::new("hear");
+        let p = Parameters::new(&t, &self.weights);
+        let features = t.data("input_features", DType::F32, [1, self.encoder.bands, self.encoder.frames()]);
+        let hidden = self.encoder.normalize(&p, &self.encoder.trace(&p, &features, &Context::default()));
+        t.output("hidden", &hidden);
+        let stack = &self.decoder.stack;
+        for (i, block) in stack.blocks.iter().enumerate() {
+            if let Some([k, v]) = block.cross_keys(&p, &format!("{}.{i}", stack.prefix), &hidden) {
+                t.output(format!("cross.{i}.k"), &k);
+                t.output(format!("cross.{i}.v"), &v);
+            }
+        }
+        Ok(t.finish()?)
+    }
+
+    /// A step of the decoder: `rows` tokens from position `pos` on, of which those before `kv_len` are real.
+    ///
+    /// Inputs besides parameters: `ids` i32[1,rows], `out` i32[logits], the rows whose logits are wanted, those of
+    /// [`Cache`], which holds as many rows as the decoder has positions, and [`Whisper::hear`]'s `cross.{layer}.k` and
+    /// `.v`. The output `logits` is f32[logits,vocab].
+    ///
+    /// # Errors
+    /// When the checkpoint's tensors do not fit the configuration.
+    pub fn say(&self, rows: usize, logits: usize) -> Result<Graph> {
+        let d = &self.decoder;
+        let t = Trace::new(format!("say.{rows}"));
+        let p = Parameters::new(&t, &self.weights);
+        let ids = t.data("ids", DType::I32, [1, rows]);
+        let cache = Cache::new(&t, 1, d.context, DType::F32);
+        let cross = |(i, attention): (usize, &crate::block::Attention)| {
+            let dims = attention.cache_dims(1, self.encoder.rows);
+            ["k", "v"].map(|which| {
+                t.input(format!("cross.{i}.{which}"), Role::State, TensorType::new(DType::F32, dims))
+            })
+        };
+        let attentions = d.stack.blocks.iter().filter_map(|b| b.cross.as_ref());
+        let cx = Context {
+            cross: attentions.enumerate().map(cross).collect(),
+            cache: Some(&cache),
+            ..Context::default()
+        };
+        let at: Tensor = t.iota(DType::I32, [1, rows], 1) + cache.position().unsqueeze(1);
+        let table = d.table.replace("embed_tokens", "embed_positions");
+        let x = d.embed(&p, &ids) + p.embedding(&at, &table, [d.context, d.hidden]);
+        let x = d.hidden(&p, &x, &cx, &[]).reshape([rows, d.hidden]);
+        let x = x.gather(&t.data("out", DType::I32, [logits]), 0);
+        t.output("logits", &d.logits(&p, &x));
+        cache.finish();
+        Ok(t.finish()?)
+    }
+}
+
+fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
+    let c = c.over(json!({
+        "vocab_size": 51865, "decoder_layers": 4, "decoder_attention_heads": 6, "decoder_ffn_dim": 1536,
+        "d_model": 384, "max_target_positions": 448, "activation_function": "gelu",
+    }));
+    let block = block(&c, "decoder", true)?;
+    let hidden = block.hidden;
+    Ok(Decoder {
+        vocab: c.positive("vocab_size")?,
+        hidden,
+        context: c.positive("max_target_positions")?,
+        table: format!("{}embed_tokens.weight", place.model),
+        embedding_scale: c.flag("scale_embedding")?.then_some((hidden as f32).sqrt()),
+        ropes: Vec::new(),
+        norm: block.norm,
+        norm_name: format!("{}layer_norm", place.model),
+        stack: Stack {
+            prefix: format!("{}layers", place.model),
+            blocks: vec![block; c.layers("decoder_layers")?],
+        },
+        head: place.head.clone(),
+        logit_cap: None,
+        deepstack: 0,
+    })
+}

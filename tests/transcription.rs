@@ -1,0 +1,127 @@
+//! Whisper tiny.en on recordings of read English: what it hears is what transformers hears with the same weights.
+
+#[path = "assets/mod.rs"]
+mod assets;
+#[path = "speech/normalizer.rs"]
+mod normalizer;
+#[path = "speech/numbers.rs"]
+mod numbers;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use normalizer::{English, word_errors};
+use percept::hal::{CompileOptions, Device};
+use percept::infer::{Segment, TranscribeOptions, Transcriber, Transcript};
+use percept::modalities::audio::{Limits, Reader, decode};
+use percept::model::Model;
+use percept::model::checkpoint::Checkpoint;
+use serde_json::Value;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/speech")
+}
+
+fn clips() -> Vec<Value> {
+    serde_json::from_slice(&std::fs::read(folder().join("clips.json")).unwrap()).unwrap()
+}
+
+fn transcriber(device: Arc<dyn Device>) -> Transcriber {
+    let checkpoint = Checkpoint::open(assets::asset("whisper-tiny.en")).unwrap();
+    let Model::Speech(model) = percept::model::open(Arc::new(checkpoint)).unwrap() else {
+        panic!("tiny.en is a Whisper checkpoint")
+    };
+    let options = CompileOptions { strict: true, ..CompileOptions::default() };
+    Transcriber::new(model, device, options, TranscribeOptions::default()).unwrap()
+}
+
+fn cpu() -> Arc<dyn Device> {
+    percept::registry().open("cpu").unwrap()
+}
+
+#[test]
+fn texts_are_normalized_as_transformers_normalizes_them() {
+    let english = English::new();
+    let golden = std::fs::read_to_string(folder().join("normalized.tsv")).unwrap();
+    let mut lines = 0;
+    for (text, expected) in golden.lines().map(|line| line.split_once('\t').unwrap()) {
+        assert_eq!(english.apply(text), expected, "{text}");
+        lines += 1;
+    }
+    assert!(lines > 25);
+    assert_eq!(word_errors("a b c d", "a x c"), 2);
+    assert_eq!(word_errors("", "a b"), 2);
+    assert_eq!(word_errors("a b", "b a"), 2);
+}
+
+#[test]
+fn clips_are_heard_no_worse_than_transformers_hears_them() {
+    let (english, mut whisper) = (English::new(), transcriber(cpu()));
+    let (mut ours, mut theirs, mut words) = (0, 0, 0);
+    for clip in clips() {
+        let file = folder().join(clip["file"].as_str().unwrap());
+        let reference = clip["normalized_reference"].as_str().unwrap();
+        let mut found: Vec<Segment> = Vec::new();
+        let sound = Reader::open(&file, whisper.rate()).unwrap();
+        let transcript = whisper.transcribe(sound, |s| found.push(s.clone()), |_| ()).unwrap();
+        println!("{}: {:?}", file.display(), transcript.segments);
+        assert_eq!(transcript.segments, found);
+        check_times(&transcript);
+        ours += word_errors(reference, &english.apply(&transcript.text));
+        // Both decode with timestamps; without them transformers writes "cold-hearted" as two words.
+        theirs += word_errors(reference, &english.apply(clip["timed"]["text"].as_str().unwrap()));
+        words += reference.split_whitespace().count();
+    }
+    println!("{ours} errors, transformers {theirs}, of {words} words");
+    assert!(words == 71 && ours <= theirs, "{ours} errors of {words} words, transformers makes {theirs}");
+}
+
+/// Segments follow one another within the sound.
+fn check_times(transcript: &Transcript) {
+    let mut last = 0.0;
+    for s in &transcript.segments {
+        assert!(s.start >= last && s.end > s.start && !s.text.is_empty(), "{s:?} after {last}");
+        last = s.end;
+    }
+    assert!(last <= transcript.seconds + 1.0, "{last} of {}", transcript.seconds);
+}
+
+#[test]
+fn a_long_sound_is_heard_in_the_memory_of_a_short_one() {
+    let (english, mut whisper) = (English::new(), transcriber(cpu()));
+    let rate = whisper.rate();
+    let mut reference = String::new();
+    let mut once = Vec::new();
+    for clip in clips() {
+        once.extend(
+            decode(&folder().join(clip["file"].as_str().unwrap()), rate, &Limits::default()).unwrap().samples,
+        );
+        once.extend(vec![0.0; rate as usize / 2]);
+        reference += clip["normalized_reference"].as_str().unwrap();
+        reference.push(' ');
+    }
+    // Two minutes and more, in pieces of a length that divides nothing.
+    let times = 5;
+    let pieces = (0..times).flat_map(|_| once.chunks(4_567)).map(|piece| Ok(piece.to_vec()));
+    let mut memory = Vec::new();
+    let transcript =
+        whisper.transcribe(pieces, |_| (), |seconds| memory.push((seconds, resident()))).unwrap();
+    check_times(&transcript);
+    let seconds = (times * once.len()) as f64 / f64::from(rate);
+    assert!((transcript.seconds - seconds).abs() < 1e-6 && memory.len() >= 4, "{memory:?}");
+    if let (Some(&(_, Some(first))), Some(&(_, Some(last)))) = (memory.get(1), memory.last()) {
+        assert!(last < first + (16 << 20), "{memory:?}");
+    }
+    let reference = reference.repeat(times);
+    let errors = word_errors(&reference, &english.apply(&transcript.text));
+    let words = reference.split_whitespace().count();
+    println!("{errors} errors of {words} words in {seconds:.0} s; {}", transcript.text);
+    assert!(errors * 10 < words, "{errors} errors of {words} words: {}", transcript.text);
+}
+
+/// Bytes of this process in memory, where the system says.
+fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kb| kb << 10)
+}
