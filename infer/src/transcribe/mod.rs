@@ -403,9 +403,11 @@ mod tests {
 
     #[test]
     fn a_text_that_repeats_itself_is_found() {
-        // Python's zlib.compress makes 0.771 and 13.08 of these.
+        // Python's zlib.compress makes 0.77 and 13.1 of these; encoders differ by a few bytes.
+        let most = TranscribeOptions::default().compression_ratio;
         assert!((compression_ratio("He was not an ill disposed ") - 0.771).abs() < 0.05);
-        assert!((compression_ratio(&"and so on and on ".repeat(20)) - 13.08).abs() < 1.0);
+        let repeats = compression_ratio(&"and so on and on ".repeat(20));
+        assert!(repeats > 2.0 * most, "{repeats}");
         assert_eq!(compression_ratio(""), 0.0);
     }
 }
