@@ -26,6 +26,7 @@ pub struct Lowered {
 
 /// Bring a graph into a form that `supports` calls native node by node.
 ///
+/// Elementwise operations are fused into regions within `fusion`, unless the options say no.
 /// Reshape, bitcast, barrier and constants are never asked about: an adapter renames memory for them, or copies bytes.
 ///
 /// # Errors
@@ -34,6 +35,7 @@ pub fn lower(
     device: &str,
     graph: &Graph,
     options: &CompileOptions,
+    fusion: &FuseOptions,
     supports: &dyn Fn(&OpDesc<'_>) -> Support,
 ) -> Result<Lowered> {
     let graph = eliminate_dead_code(&eliminate_common_subexpressions(graph)?)?;
@@ -44,7 +46,7 @@ pub fn lower(
     let expanded = expansion.rewrite.finish()?;
     let mut graph = own_outputs(&pipeline(&expanded, &PassOptions { fuse: None })?)?;
     if options.fuse {
-        graph = split_unsupported(&fuse(&graph, &FuseOptions::default())?, supports)?;
+        graph = split_unsupported(&fuse(&graph, fusion)?, supports)?;
     }
     let mut host = graph
         .nodes()
@@ -249,7 +251,9 @@ mod tests {
     #[test]
     fn what_is_not_native_is_named_and_refused_without_a_host() {
         let options = CompileOptions::default();
-        let Err(e) = lower("toy", &gelu(), &options, &supports_primitives) else { panic!("erf has no home") };
+        let Err(e) = lower("toy", &gelu(), &options, &FuseOptions::default(), &supports_primitives) else {
+            panic!("erf has no home")
+        };
         let text = e.to_string();
         for part in ["mlp", "erf", "f32[4]", "toy", "no erf"] {
             assert!(text.contains(part), "{text}");
@@ -263,7 +267,7 @@ mod tests {
             Op::Composite(_) => Support::Decompose,
             _ => Support::Native,
         };
-        let lowered = lower("toy", &gelu(), &options, &all).unwrap();
+        let lowered = lower("toy", &gelu(), &options, &FuseOptions::default(), &all).unwrap();
         let composite = |n: &Node| matches!(n.op, Op::Composite(Composite::Softmax | Composite::Activate(_)));
         assert!(!lowered.graph.nodes().iter().any(composite));
         assert!(lowered.graph.nodes().iter().any(|n| matches!(n.op, Op::Fused(_))));
@@ -280,8 +284,9 @@ mod tests {
         t.output("x", &x);
         t.output("y", &y);
         t.output("z", &y);
-        let lowered =
-            lower("toy", &t.finish().unwrap(), &CompileOptions::default(), &|_| Support::Native).unwrap();
+        let (graph, options, fusion) =
+            (t.finish().unwrap(), CompileOptions::default(), FuseOptions::default());
+        let lowered = lower("toy", &graph, &options, &fusion, &|_| Support::Native).unwrap();
         let mut values: Vec<_> = lowered.graph.outputs().iter().map(|o| o.value).collect();
         values.push(lowered.graph.inputs()[0].value);
         values.sort_unstable();

@@ -1,8 +1,8 @@
 //! The kernels by name, each with the cases that between them reach every variant of its source.
 
 use percept_graph::{
-    Activation, ArgKind, AttentionSpec, Binary, Compare, Composite, DType, DotSpec, Literal, Op, OpDesc,
-    PoolKind, ReduceKind, ScatterKind, TensorType, Unary, infer,
+    Activation, ArgKind, AttentionSpec, Binary, Compare, Composite, DType, DotSpec, Interpolation, Literal,
+    Op, OpDesc, PoolKind, ReduceKind, ScatterKind, TensorType, Unary, infer,
 };
 
 use crate::caps::Caps;
@@ -90,6 +90,8 @@ pub fn catalog() -> Vec<Entry> {
         cumsum(),
         pool(),
         conv1d(),
+        patchify(),
+        upsample(),
     ]
 }
 
@@ -261,6 +263,14 @@ fn matmul() -> Entry {
                 }
             }
             dot(&[2, 5, 8], &[2, 8, 12], 1, 2, 1);
+            // Long sums of few rows, and what cooperative matrices divide.
+            for n in [6, 8] {
+                dot(&[3, 1024], &[1024, n], 0, 1, 0);
+                dot(&[3, 1024], &[n, 1024], 0, 1, 1);
+            }
+            dot(&[32, 32], &[32, 32], 0, 1, 0);
+            dot(&[32, 32], &[32, 32], 0, 1, 1);
+            dot(&[32, 32], &[32, 32], 0, 0, 0);
             dot(&[2, 5, 0], &[2, 0, 12], 1, 2, 1);
             let spec = DotSpec {
                 lhs_batch: vec![],
@@ -274,7 +284,9 @@ fn matmul() -> Entry {
         }
     }
     for d in FLOATS {
-        for (m, n, k) in [(1, 8, 8), (5, 8, 8), (20, 80, 8), (5, 7, 8), (5, 8, 7)] {
+        for (m, n, k) in
+            [(1, 8, 8), (1, 6, 8), (5, 8, 8), (20, 80, 8), (5, 7, 8), (5, 8, 7), (2, 8, 1024), (32, 32, 16)]
+        {
             for act in std::iter::once(None).chain(Activation::ALL.map(Some)) {
                 for bias in [false, true] {
                     let operands = [ty(d, &[m, k]), ty(d, &[n, k]), ty(d, &[n])];
@@ -467,6 +479,31 @@ fn pool() -> Entry {
             let two = Composite::Pool { kind, window: vec![2, 3], stride: vec![2, 1] };
             e.case(Op::Composite(one), &[ty(d, &[2, 3, 9])]);
             e.case(Op::Composite(two), &[ty(d, &[2, 3, 6, 7])]);
+        }
+    }
+    e
+}
+
+fn patchify() -> Entry {
+    let mut e = Entry::new("patchify");
+    for d in DENSE {
+        for (dims, patch) in [(vec![2, 3, 8, 8], vec![4, 4]), (vec![1, 3, 4, 6, 6], vec![2, 3, 2])] {
+            e.case(Op::Composite(Composite::Patchify { patch }), &[ty(d, &dims)]);
+        }
+    }
+    e
+}
+
+fn upsample() -> Entry {
+    let mut e = Entry::new("upsample");
+    for d in FLOATS {
+        for kind in [
+            Interpolation::Nearest,
+            Interpolation::Bilinear { align_corners: false },
+            Interpolation::Bilinear { align_corners: true },
+        ] {
+            let resize = Composite::Upsample { size: [7, 5], kind };
+            e.case(Op::Composite(resize), &[ty(d, &[2, 3, 4, 6])]);
         }
     }
     e

@@ -1,5 +1,6 @@
 //! Launch geometry and strided views: how linear ids become groups, and how an index becomes an element of a tensor.
 
+use crate::caps::Caps;
 use crate::program::Unsupported;
 
 /// Indices are 32-bit in the kernels; tensors of this many elements or more have no kernel.
@@ -25,6 +26,31 @@ pub(crate) fn count(dims: &[usize]) -> Result<usize, Unsupported> {
         return Err(Unsupported::new(format!("a tensor of shape {dims:?} is past 32-bit indices")));
     }
     Ok(n)
+}
+
+/// A matrix of `rows` rows of `row_bytes` as the fewest ranges of rows that bindings can show, each the first row and
+/// how many; one range when it fits. Every range starts where a window and a vector of rows may.
+pub(crate) fn row_ranges(
+    rows: usize,
+    row_bytes: u64,
+    caps: &Caps,
+) -> Result<Vec<(usize, usize)>, Unsupported> {
+    if row_bytes.saturating_mul(rows as u64) <= caps.max_window {
+        return Ok(vec![(0, rows)]);
+    }
+    // Four rows at a time, so that vectors across rows stay whole.
+    let unit = (caps.alignment / gcd(caps.alignment, row_bytes.max(1))).max(4);
+    let step = caps.max_window / row_bytes / unit * unit;
+    if step == 0 {
+        return Err(Unsupported::new(format!(
+            "{unit} rows of {row_bytes} bytes are more than a binding shows"
+        )));
+    }
+    Ok((0..rows).step_by(step as usize).map(|at| (at, (rows - at).min(step as usize))).collect())
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Row-major strides of a shape.
@@ -139,6 +165,24 @@ mod tests {
         assert_eq!((t.dims, t.strides), (vec![4, 5], vec![vec![1, 4]]));
         assert!(Views::new(&[3, 3], &[vec![0, 0]]).is_scalar(0));
         assert_eq!(broadcast_strides(&[3, 1], &[0, 2], &[3, 5, 4]), [1, 0, 0]);
+    }
+
+    #[test]
+    fn ranges_of_rows_are_aligned_and_cover_a_table_once() {
+        for (rows, row_bytes) in [(1000, 3584), (151_936, 896 * 4), (9, 4), (1001, 210 * 7)] {
+            let caps = Caps { max_window: 1 << 20, ..Caps::default() };
+            let ranges = row_ranges(rows, row_bytes, &caps).unwrap();
+            let mut next = 0;
+            for &(first, count) in &ranges {
+                assert_eq!(first, next);
+                assert!((first as u64 * row_bytes).is_multiple_of(256) && first % 4 == 0);
+                assert!(count as u64 * row_bytes <= 1 << 20 && count > 0);
+                next += count;
+            }
+            assert_eq!(next, rows);
+            assert_eq!(ranges.len() == 1, rows as u64 * row_bytes <= 1 << 20);
+        }
+        assert!(row_ranges(100, 1 << 20, &Caps { max_window: 1 << 20, ..Caps::default() }).is_err());
     }
 
     #[test]

@@ -105,6 +105,31 @@ impl Kernel {
         Ok(self.tag(dtype.name()))
     }
 
+    /// The text uses subgroup built-ins.
+    pub fn uses_subgroups(&mut self) -> &mut Self {
+        self.needs.subgroups = true;
+        self
+    }
+
+    /// The text uses the type f16.
+    pub fn uses_f16(&mut self) -> &mut Self {
+        self.needs.f16 = true;
+        self
+    }
+
+    /// The text uses cooperative matrices.
+    pub fn uses_cooperative_matrices(&mut self) -> &mut Self {
+        self.needs.cooperative_matrix = true;
+        self
+    }
+
+    /// Bind an f16 tensor whose element count is a multiple of four as vectors of f16: `load4_NAME(quad)`.
+    pub fn half_vectors(&mut self, name: &str, slot: Slot) -> &mut Self {
+        self.array(name, slot, "vec4<f16>");
+        self.declarations += &format!("fn load4_{name}(quad: u32) -> vec4<f16> {{ return {name}[quad]; }}\n");
+        self
+    }
+
     /// Add generated text after the kernel's own.
     pub fn append(&mut self, text: &str) -> &mut Self {
         self.body += text;
@@ -193,6 +218,9 @@ impl Kernel {
         let mut source = String::with_capacity(rest.len() + 4096);
         if self.needs.f16 {
             source += "enable f16;\n";
+        }
+        if self.needs.cooperative_matrix {
+            source += "enable wgpu_cooperative_matrix;\n";
         }
         source += "struct Params {\n";
         source += fields;

@@ -34,9 +34,10 @@ mod scatter;
 mod softmax;
 mod sort;
 mod storage;
+mod upsample;
 mod validate;
 
-pub use caps::Caps;
+pub use caps::{Caps, Cooperative};
 pub use catalog::{Case, Entry, catalog, entry};
 pub use export::{ExportError, Target, export};
 pub use lower::{lower, variants};

@@ -7,7 +7,7 @@ use crate::norm::Norm;
 use crate::program::{Program, Unsupported};
 use crate::{
     adamw, attention, conv1d, cross_entropy, cumsum, elementwise, embedding, gather, kv_append, matmul,
-    movement, norm, pool, quant, random, reduce, rope, scatter, softmax, sort,
+    movement, norm, pool, quant, random, reduce, rope, scatter, softmax, sort, upsample,
 };
 
 /// The launches that compute `desc`, or why there are none.
@@ -87,7 +87,8 @@ fn lower_composite(composite: &Composite, desc: &OpDesc<'_>, caps: &Caps) -> Res
         Composite::Conv1d { stride, padding, dilation, bias } => {
             conv1d::lower(desc, [*stride, *padding, *dilation], *bias, caps)
         }
-        _ => Err(Unsupported::new(format!("no kernel for {}", desc.op.name()))),
+        Composite::Patchify { patch } => movement::patchify(desc, patch, caps),
+        Composite::Upsample { kind, .. } => upsample::lower(desc, *kind, caps),
     }
 }
 

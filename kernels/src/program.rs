@@ -34,6 +34,15 @@ pub struct Module {
 pub enum Slot {
     /// The operand at this position.
     Input(usize),
+    /// A part of the operand at this position, which is longer than a binding can show: `bytes` from `offset` on.
+    InputPart {
+        /// The operand.
+        input: usize,
+        /// A multiple of [`crate::Caps::alignment`].
+        offset: u64,
+        /// At most [`crate::Caps::max_window`].
+        bytes: u64,
+    },
     /// The result at this position.
     Output(usize),
     /// Scratch memory at this position of [`Program::scratch`].

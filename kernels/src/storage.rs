@@ -3,9 +3,9 @@
 //! f32, i32 and u32 take a word each; bool and u8 one u32 word each; f16 and bf16 share a word in pairs, the even
 //! element in the low half; quantized rows are ggml's blocks as words. Arithmetic is in f32, i32 or u32.
 
-use percept_graph::DType;
+use percept_graph::{DType, TensorType};
 
-use crate::program::Unsupported;
+use crate::program::{Slot, Unsupported};
 
 /// The WGSL type that elements of a dense dtype are computed in.
 pub(crate) fn scalar(dtype: DType) -> Result<&'static str, Unsupported> {
@@ -42,6 +42,24 @@ pub fn storage_bytes(dtype: DType, elements: usize) -> u64 {
         }
         _ => elements.saturating_mul(4),
     }
+}
+
+/// Bytes of a row of a matrix, which rows of 16-bit floats share words with their neighbours to fill.
+pub(crate) fn row_bytes(ty: &TensorType) -> u64 {
+    let width = ty.dims.last().copied().unwrap_or(1);
+    match ty.dtype {
+        q if q.is_quantized() => (width / q.block_len()) as u64 * q.block_bytes() as u64,
+        d => width as u64 * 4 / per_word(d) as u64,
+    }
+}
+
+/// The operand at `input`, or these rows of it (the first and how many) where they are not all.
+pub(crate) fn rows_slot(input: usize, ty: &TensorType, (first, held): (usize, usize)) -> Slot {
+    if held == ty.dims[0] {
+        return Slot::Input(input);
+    }
+    let bytes = (held as u64 * row_bytes(ty)).next_multiple_of(4);
+    Slot::InputPart { input, offset: first as u64 * row_bytes(ty), bytes }
 }
 
 /// The declaration of a binding.

@@ -4,13 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use naga::{AddressSpace, TypeInner};
-use percept_kernels::{Caps, Launch, MAX_PARAM_WORDS, Program, Slot, catalog, validate, variants};
+use percept_graph::DType;
+use percept_kernels::{
+    Caps, Cooperative, Launch, MAX_PARAM_WORDS, Program, Slot, catalog, validate, variants,
+};
 
 /// Adapters that between them reach every branch of lowering.
 fn adapters() -> Vec<Caps> {
     let gpu = Caps { f16: true, subgroup_size: Some(32), max_workgroup_storage: 32768, ..Caps::default() };
     let software = Caps { software: true, max_bindings: 16, ..Caps::default() };
-    let mut all = vec![Caps::default(), gpu, software];
+    let lavapipe = Caps { subgroup_size: Some(8), f16: true, ..software.clone() };
+    let matrices = [(16, DType::F16), (8, DType::F32)].map(|(size, operand)| Caps {
+        cooperative_matrix: Some(Cooperative { size, operand }),
+        ..gpu.clone()
+    });
+    let mut all = vec![Caps::default(), gpu, software, lavapipe];
+    all.extend(matrices);
     all.extend(all.clone().into_iter().map(|c| Caps { batch_invariant: true, ..c }));
     all
 }

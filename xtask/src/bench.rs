@@ -11,7 +11,7 @@ use crate::peers::{Peer, PeerKind};
 /// What to measure, and how often.
 #[derive(Args)]
 pub struct Options {
-    /// Measure PyTorch and llama.cpp too, on the CPU, in turns with Percept, and print ratios.
+    /// Measure PyTorch and llama.cpp on the CPU and Burn on the GPU too, in turns with Percept, and print ratios.
     #[arg(long)]
     peers: bool,
     /// How many turns each side takes on a row; the medians' median counts.
@@ -140,7 +140,8 @@ fn by(shape: &[u64]) -> String {
 fn rows() -> Vec<Row> {
     let cpu =
         |setting, bar| Row { device: "cpu", peer: Some(PeerKind::Torch), bar: Bar::Ratio(bar), setting };
-    let gpu = |setting| Row { device: "wgpu:0", peer: None, bar: Bar::None, setting };
+    let gpu =
+        |setting, bar| Row { device: "wgpu:0", peer: Some(PeerKind::Burn), bar: Bar::Ratio(bar), setting };
     let wide = |op| Setting::Op { op, shape: &[4096, 1024] };
     let heads = |op| Setting::Op { op, shape: &[1, 8, 512, 64] };
     let sum = Setting::Op { op: "sum", shape: &[8192, 8192] };
@@ -177,8 +178,8 @@ fn rows() -> Vec<Row> {
         language(Setting::Prefill { tokens: 512, dtype: Some("f32") }, 1.0),
         language(Setting::Decode { depth: 0, dtype: Some("f32") }, 2.0),
     ]);
-    rows.extend([512, 1024].map(|n| gpu(Setting::Matmul { n, dtype: "f32" })));
-    rows.extend([gpu(wide("softmax")), gpu(wide("layer_norm")), gpu(heads("attention"))]);
+    rows.extend([512, 1024].map(|n| gpu(Setting::Matmul { n, dtype: "f32" }, 1.8)));
+    rows.extend([gpu(wide("softmax"), 2.5), gpu(wide("layer_norm"), 2.5), gpu(heads("attention"), 2.0)]);
     rows
 }
 
@@ -220,7 +221,7 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Error> {
     let rows: Vec<Row> = rows().into_iter().filter(wanted).collect();
     let mut peers = Vec::new();
     if options.peers {
-        for kind in [PeerKind::Torch, PeerKind::LlamaCpp, PeerKind::TorchLanguage] {
+        for kind in [PeerKind::Torch, PeerKind::LlamaCpp, PeerKind::TorchLanguage, PeerKind::Burn] {
             if rows.iter().any(|row| row.peer == Some(kind)) {
                 peers.push(Peer::start(kind, root, options.python.as_deref())?);
             }

@@ -17,6 +17,8 @@ pub enum PeerKind {
     LlamaCpp,
     /// The same model in PyTorch through transformers, its weights in f32.
     TorchLanguage,
+    /// Burn on its wgpu backend, from WGSL.
+    Burn,
 }
 
 impl PeerKind {
@@ -25,6 +27,7 @@ impl PeerKind {
         match self {
             PeerKind::Torch | PeerKind::TorchLanguage => "torch",
             PeerKind::LlamaCpp => "llama.cpp",
+            PeerKind::Burn => "burn",
         }
     }
 
@@ -36,6 +39,13 @@ impl PeerKind {
             PeerKind::LlamaCpp => (&["language_bench.py", "--peer", "llama"], &["llama-cpp-python"]),
             PeerKind::TorchLanguage => {
                 (&["language_bench.py", "--peer", "torch"], &["torch", "transformers", "gguf", "accelerate"])
+            }
+            PeerKind::Burn => {
+                let folder = folder.join("burn");
+                Line::of("cargo build --release --locked").run(&folder, |_| {})?;
+                let program =
+                    folder.join("target/release/burn-bench").with_extension(std::env::consts::EXE_EXTENSION);
+                return Ok(Line(vec![program.display().to_string()]));
             }
         };
         let python = match python {

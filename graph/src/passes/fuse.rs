@@ -21,17 +21,19 @@ use crate::tensor_type::{Literal, LiteralData, TensorType};
 /// Limits of a fused region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FuseOptions {
-    /// Distinct operands; GPUs bind few buffers.
+    /// Distinct operands.
     pub max_operands: usize,
     /// Results.
     pub max_results: usize,
+    /// Both together; GPUs bind few buffers.
+    pub max_buffers: usize,
     /// Elementwise operations.
     pub max_ops: usize,
 }
 
 impl Default for FuseOptions {
     fn default() -> Self {
-        Self { max_operands: 8, max_results: 8, max_ops: 256 }
+        Self { max_operands: 8, max_results: 8, max_buffers: 16, max_ops: 256 }
     }
 }
 
@@ -189,7 +191,8 @@ impl<'g> Fusion<'g> {
                     break;
                 }
                 open.insert(node.outputs[0], self.uses[node.outputs[0].index()]);
-                if open.values().filter(|&&left| left > 0).count() <= options.max_results {
+                let results = open.values().filter(|&&left| left > 0).count();
+                if results <= options.max_results && operands.len() + results <= options.max_buffers {
                     best = i + 1;
                 }
             }
@@ -444,7 +447,7 @@ mod tests {
         let g = t.finish().unwrap();
         let fused = fuse(&g, &FuseOptions { max_operands: 12, ..FuseOptions::default() }).unwrap();
         assert_eq!(fused.nodes().len(), 1);
-        let narrow = FuseOptions { max_operands: 4, max_results: 2, max_ops: 40 };
+        let narrow = FuseOptions { max_operands: 4, max_results: 2, max_ops: 40, ..FuseOptions::default() };
         for n in fuse(&g, &narrow).unwrap().nodes() {
             let Op::Fused(body) = &n.op else { panic!("{} stayed out", n.op.name()) };
             assert!(n.inputs.len() <= 4 && n.outputs.len() <= 2 && body.nodes().len() <= 40);
@@ -467,13 +470,14 @@ mod tests {
     fn random_graphs_keep_their_order_and_limits() {
         for seed in 0..300 {
             let g = random_graph(seed);
-            let options = FuseOptions { max_operands: 3, max_results: 2, max_ops: 6 };
+            let options = FuseOptions { max_operands: 3, max_results: 2, max_buffers: 4, max_ops: 6 };
             // Construction checks types and that operands come first.
             let fused = fuse(&g, &options).unwrap();
             for n in fused.nodes() {
                 if let Op::Fused(body) = &n.op {
                     let ops = body.nodes().iter().filter(|n| n.op.is_elementwise()).count();
                     assert!(n.inputs.len() <= 3 && n.outputs.len() <= 2 && ops <= 6, "{fused}");
+                    assert!(n.inputs.len() + n.outputs.len() <= 4, "{fused}");
                 }
             }
             assert_eq!(fused.inputs(), g.inputs());

@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn every_pass_keeps_the_values_of_random_graphs() {
-        let narrow = FuseOptions { max_operands: 3, max_results: 2, max_ops: 5 };
+        let narrow = FuseOptions { max_operands: 3, max_results: 2, max_ops: 5, ..FuseOptions::default() };
         for seed in 0..400 {
             let g = random_graph(seed);
             assert_same_values(&g, &fold(&g).unwrap(), seed);

@@ -6,7 +6,7 @@ use std::mem::{Discriminant, discriminant};
 use std::rc::Rc;
 
 use percept_graph::{DType, Op, OpDesc, TensorType};
-use percept_kernels::{Caps, Program, Unsupported};
+use percept_kernels::{Caps, Program, Slot, Unsupported};
 
 use super::device::{KernelLimits, Window};
 use super::layout::device_bytes;
@@ -57,7 +57,8 @@ impl Part {
 
 impl<'a> Lowering<'a> {
     pub fn new(limits: &'a KernelLimits, batch_invariant: bool, tune: Tune<'a>) -> Self {
-        let caps = Caps { batch_invariant, ..limits.caps.clone() };
+        let (max_window, alignment) = (limits.max_window, limits.alignment);
+        let caps = Caps { batch_invariant, max_window, alignment, ..limits.caps.clone() };
         Self { limits, caps, tune, known: RefCell::default() }
     }
 
@@ -76,7 +77,9 @@ impl<'a> Lowering<'a> {
 
     fn parts(&self, op: &OpDesc<'_>) -> Result<Lowered, Unsupported> {
         let whole = |ty: &TensorType| (0, device_bytes(ty));
-        let Some(long) = self.too_long(op) else {
+        // Where only an operand is too long, its kernel may read it part by part.
+        let pieces = if self.too_long(op).is_some() { split(op, self.limits) } else { None };
+        let Some(pieces) = pieces else {
             let program = self.program(op)?;
             return Ok(Lowered {
                 in_place: program.in_place.clone(),
@@ -87,7 +90,6 @@ impl<'a> Lowering<'a> {
                 }],
             });
         };
-        let pieces = split(op, self.limits).ok_or_else(|| Unsupported::new(long))?;
         let ranges = |offsets: &[u64], types: &[TensorType]| {
             offsets.iter().zip(types).map(|(&at, ty)| (at, device_bytes(ty))).collect()
         };
@@ -122,6 +124,14 @@ impl<'a> Lowering<'a> {
     fn program(&self, op: &OpDesc<'_>) -> Result<Program, Unsupported> {
         let variant = (self.tune)(op, &self.caps);
         let program = percept_kernels::lower(op, &Caps { variant, ..self.caps.clone() })?;
+        let bound = |slot: Slot| program.launches.iter().any(|l| l.bindings.contains(&slot));
+        let whole = |slot: fn(usize) -> Slot, types: &[TensorType]| {
+            let long = |i: &usize| device_bytes(&types[*i]) > self.limits.max_window && bound(slot(*i));
+            (0..types.len()).any(|i| long(&i))
+        };
+        if whole(Slot::Input, op.inputs) || whole(Slot::Output, op.outputs) {
+            return Err(Unsupported::new(self.too_long(op).unwrap_or_default()));
+        }
         if let Some(bytes) = program.scratch.iter().find(|&&b| b > self.limits.max_window) {
             return Err(Unsupported::new(format!("its kernel needs {bytes} bytes of scratch in one piece")));
         }

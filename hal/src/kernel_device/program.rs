@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use percept_graph::passes::{Memory, MemoryOptions, Slot, plan_memory};
+use percept_graph::passes::{FuseOptions, Memory, MemoryOptions, Slot, plan_memory};
 use percept_graph::{Graph, Op, OpDesc, Output, TensorType, ValueId};
 use percept_kernels::{Caps, Program, Unsupported};
 
@@ -63,7 +63,8 @@ impl<K: KernelDevice> Compiled<K> {
         let limits = shared.device.limits();
         let tune = |op: &OpDesc<'_>, caps: &Caps| tune::choose(&shared, op, caps);
         let lowering = Lowering::new(limits, options.batch_invariant, &tune);
-        let lowered = lower(shared.id(), graph, options, &|op| lowering.support(op))?;
+        let fusion = FuseOptions { max_buffers: limits.caps.max_bindings as usize, ..FuseOptions::default() };
+        let lowered = lower(shared.id(), graph, options, &fusion, &|op| lowering.support(op))?;
         let graph = lowered.graph;
         let in_place = |op: &OpDesc<'_>| lowering.lower(op).map(|p| p.in_place.clone()).unwrap_or_default();
         let memory = plan_memory(
@@ -365,6 +366,7 @@ impl Pending {
         for launch in &program.launches {
             let window = |slot: &Bound| match *slot {
                 Bound::Input(i) => inputs[i],
+                Bound::InputPart { input, offset, bytes } => Part::within(&inputs[input], (offset, bytes)),
                 Bound::Output(i) => outputs[i],
                 Bound::Scratch(i) => scratch[i],
             };

@@ -4,7 +4,6 @@ use percept_graph::{Composite, Op, OpDesc, TensorType, infer};
 use percept_kernels::storage_bytes;
 
 use super::device::KernelLimits;
-use super::layout::device_bytes;
 
 /// An operation on a range of rows: its types, and where its operands and results start in the whole ones, in bytes.
 pub(super) struct Piece {
@@ -15,15 +14,12 @@ pub(super) struct Piece {
     pub output_offsets: Vec<u64>,
 }
 
-/// The pieces of an operation, each small enough for the device; `None` when it cannot be cut.
+/// The pieces of an operation, in which what is cut is small enough for the device; `None` when it cannot be cut. Operands
+/// that every piece needs whole are the kernels' affair.
 pub(super) fn split(desc: &OpDesc<'_>, limits: &KernelLimits) -> Option<Vec<Piece>> {
     let (op, inputs, outputs) = flattened(desc)?;
     let cut = cut_operands(&op, &inputs)?;
     let rows = *outputs.first()?.dims.first()?;
-    let whole = |(ty, _): &(&TensorType, &bool)| device_bytes(ty) <= limits.max_window;
-    if !inputs.iter().zip(&cut).filter(|(_, c)| !**c).all(|p| whole(&p)) {
-        return None;
-    }
     let moving = inputs.iter().zip(&cut).filter(|(_, c)| **c).map(|(ty, _)| ty).chain(&outputs);
     let row_bytes: Vec<u64> = moving.map(|ty| row_bytes(ty, rows)).collect::<Option<_>>()?;
     // Every piece starts at an offset that windows may have.
@@ -146,6 +142,7 @@ fn lcm(a: u64, b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::device_bytes;
     use super::*;
     use percept_graph::{DType, Unary};
     use percept_kernels::Caps;
@@ -192,10 +189,6 @@ mod tests {
     fn what_mixes_rows_or_does_not_fit_is_not_cut() {
         let sum = Op::Reduce { kind: percept_graph::ReduceKind::Sum, axes: vec![0], accum: DType::F32 };
         assert!(pieces(sum, &["f32[999,7]"], 2048).is_none());
-        assert!(
-            pieces(Op::Gather { axis: 0 }, &["f32[1000,3]", "i32[7]"], 2048).is_none(),
-            "the table is too long"
-        );
         assert!(
             pieces(Op::Composite(Composite::Softmax), &["f32[3,1001]"], 2048).is_none(),
             "a row is too long"

@@ -33,6 +33,9 @@ pub(super) fn choose<K: KernelDevice>(shared: &Shared<K>, op: &OpDesc<'_>, caps:
             candidates.push((v, program));
         }
     }
+    if let [(only, _)] = candidates[..] {
+        return Some(only);
+    }
     // What the kernels would choose is measured first, so that a short budget never makes things worse.
     candidates.sort_by_key(|(_, p)| *p != base);
     let key = key(&op, &candidates);
@@ -163,6 +166,7 @@ impl<K: KernelDevice> Trial<K> {
         let window = |slot: &Slot| {
             let memory = match *slot {
                 Slot::Input(i) => i,
+                Slot::InputPart { input, offset, bytes } => return Window { memory: input, offset, bytes },
                 Slot::Output(i) => op.inputs.len() + i,
                 Slot::Scratch(i) => op.inputs.len() + op.outputs.len() + i,
             };

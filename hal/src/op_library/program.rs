@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use percept_graph::passes::{MemoryOptions, Slot, plan_memory};
+use percept_graph::passes::{FuseOptions, MemoryOptions, Slot, plan_memory};
 use percept_graph::{Graph, Op, OpDesc, TensorType, ValueId};
 
 use super::{OpLibrary, Region, Shared, Step, check_args, support, vanished, whole};
@@ -63,7 +63,8 @@ impl<L: OpLibrary> Program<L> {
     pub(super) fn compile(shared: Arc<Shared<L>>, graph: &Graph, options: &CompileOptions) -> Result<Self> {
         let start = Instant::now();
         let library = &shared.library;
-        let lowered = lower(shared.id(), graph, options, &|op| support(library, op))?;
+        let fusion = FuseOptions::default();
+        let lowered = lower(shared.id(), graph, options, &fusion, &|op| support(library, op))?;
         let graph = lowered.graph;
         let in_place = |op: &OpDesc<'_>| library.in_place(op);
         let memory = plan_memory(

@@ -5,13 +5,14 @@ use std::sync::OnceLock;
 use percept_hal::{Error, Result};
 
 /// Features asked of every adapter that has them.
-const WANTED: [(wgpu::Features, &str); 6] = [
+const WANTED: [(wgpu::Features, &str); 7] = [
     (wgpu::Features::SHADER_F16, "f16"),
     (wgpu::Features::SUBGROUP, "subgroup"),
     (wgpu::Features::PIPELINE_CACHE, "pipeline-cache"),
     (wgpu::Features::MAPPABLE_PRIMARY_BUFFERS, "mappable-primary-buffers"),
     (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
     (wgpu::Features::SUBGROUP_BARRIER, "subgroup-barrier"),
+    (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative-matrix"),
 ];
 
 /// What enumeration knows about an adapter without opening it.

@@ -41,11 +41,18 @@ impl Connection {
     pub fn open(id: &str, adapter: &wgpu::Adapter) -> Result<Arc<Self>> {
         let features = adapter::wanted_features(adapter);
         let limits = adapter.limits();
+        let experimental_features = if features.intersects(wgpu::Features::all_experimental_mask()) {
+            // SAFETY: the one experimental feature asked for is cooperative matrices, which only kernels of ours use,
+            // within the bounds of their buffers, and only after a product has come out right (see `verify`).
+            unsafe { wgpu::ExperimentalFeatures::enabled() }
+        } else {
+            wgpu::ExperimentalFeatures::disabled()
+        };
         let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some(id),
             required_features: features,
             required_limits: limits.clone(),
-            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            experimental_features,
             memory_hints: wgpu::MemoryHints::Performance,
             trace: wgpu::Trace::Off,
         }));

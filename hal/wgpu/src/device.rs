@@ -63,6 +63,12 @@ impl WgpuDevice {
         })
     }
 
+    /// Choose kernels as for hardware, for tests of those kernels on a software adapter.
+    pub fn as_hardware(mut self) -> Self {
+        self.limits.caps.software = false;
+        self
+    }
+
     /// Close the connection to the driver, as a driver reset would: all memory on the device is gone, and the next
     /// allocation opens it again.
     pub fn close(&self) {
@@ -167,10 +173,10 @@ impl KernelDevice for WgpuDevice {
 /// What lowering may use on this adapter.
 fn caps(connection: &Arc<Connection>, adapter: &wgpu::Adapter, description: &AdapterDescription) -> Caps {
     let limits = &description.limits;
-    Caps {
+    let caps = Caps {
         f16: verify::f16(connection),
         subgroup_size: verify::subgroup_size(connection, &adapter.get_info()),
-        cooperative_matrix: false,
+        cooperative_matrix: None,
         software: description.software,
         max_workgroup_storage: limits.max_compute_workgroup_storage_size,
         max_invocations: limits
@@ -179,7 +185,8 @@ fn caps(connection: &Arc<Connection>, adapter: &wgpu::Adapter, description: &Ada
         max_groups: limits.max_compute_workgroups_per_dimension,
         max_bindings: limits.max_storage_buffers_per_shader_stage,
         ..Caps::default()
-    }
+    };
+    Caps { cooperative_matrix: verify::cooperative_matrix(connection, adapter, &caps), ..caps }
 }
 
 pub(crate) fn device_info(description: &AdapterDescription, caps: &Caps) -> DeviceInfo {
@@ -189,6 +196,7 @@ pub(crate) fn device_info(description: &AdapterDescription, caps: &Caps) -> Devi
         .filter(|f| match **f {
             "f16" => caps.f16,
             "subgroup" => caps.subgroup_size.is_some(),
+            "cooperative-matrix" => caps.cooperative_matrix.is_some(),
             _ => true,
         })
         .map(|f| f.to_string())

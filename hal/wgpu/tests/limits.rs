@@ -74,15 +74,15 @@ impl KernelDevice for Narrow {
     fn remember(&self, _measured: &[(String, u32)]) {}
 }
 
-fn narrow() -> Option<KernelAdapter<Narrow>> {
+fn narrow(max_window: u64) -> Option<KernelAdapter<Narrow>> {
     let device = adapter::open()?;
-    let limits = KernelLimits { max_window: 4096, ..device.limits().clone() };
+    let limits = KernelLimits { max_window, ..device.limits().clone() };
     Some(KernelAdapter::new(Narrow { device, limits }))
 }
 
 #[test]
 fn tensors_past_the_binding_limit_are_worked_on_in_pieces() {
-    let Some(device) = narrow() else { return };
+    let Some(device) = narrow(4096) else { return };
     for dtype in [DType::F32, DType::BF16] {
         let g = graph(|t| {
             let x = t.data("x", dtype, [301, 16]);
@@ -99,8 +99,48 @@ fn tensors_past_the_binding_limit_are_worked_on_in_pieces() {
 }
 
 #[test]
+fn a_table_and_a_head_past_the_binding_limit_are_read_in_ranges() {
+    let Some(device) = narrow(32768) else { return };
+    for dtype in [DType::F32, DType::BF16, DType::Q8_0] {
+        let float = if dtype.is_quantized() { DType::F32 } else { dtype };
+        let g = graph(|t| {
+            let ids = t.data("ids", DType::I32, [19]);
+            let table = t.data("table", dtype, [301, 256]);
+            t.output("rows", &table.embedding(&ids, float));
+            for rows in [1, 3] {
+                let x = t.data(format!("x{rows}"), float, [rows, 256]);
+                t.output(format!("y{rows}"), &x.linear(&table, None, None));
+            }
+        });
+        let mut inputs = inputs_of(&g);
+        let ids: Vec<f64> = (0..19).map(|i| (i * 61 % 320) as f64 - 9.0).collect();
+        inputs[0] = HostTensor::from_f64(inputs[0].ty().clone(), &ids).unwrap();
+        let executable = device.compile(&g, &CompileOptions::default()).unwrap();
+        assert!(executable.report().launches > 6, "{} launches for {dtype}", executable.report().launches);
+        check_with(&device, &g, &inputs, if float == DType::F32 { 2e-5 } else { 5e-2 });
+    }
+}
+
+#[test]
+fn regions_are_as_wide_as_the_adapter_binds() {
+    let Some(device) = adapter::open() else { return };
+    let mut limits = device.limits().clone();
+    limits.caps.max_bindings = 4;
+    let device = KernelAdapter::new(Narrow { device, limits });
+    let g = graph(|t| {
+        let x: Vec<_> = (0..9).map(|i| t.data(format!("x{i}"), DType::F32, [33])).collect();
+        let sum = x.iter().skip(1).fold(x[0].clone(), |sum, x| sum.tanh() + x * 0.5);
+        t.output("sum", &sum);
+    });
+    check_with(&device, &g, &inputs_of(&g), 4e-6);
+    let executable = device.compile(&g, &CompileOptions::default()).unwrap();
+    // Two new operands a region, beside the sum so far and the sum after it.
+    assert_eq!(executable.report().launches, 4, "not one launch for each operation");
+}
+
+#[test]
 fn what_does_not_run_is_named() {
-    let Some(device) = narrow() else { return };
+    let Some(device) = narrow(4096) else { return };
     let g = graph(|t| {
         let _scope = t.scope("model.norm");
         let x = t.data("x", DType::F32, [1025]);
@@ -169,7 +209,7 @@ impl Executable for ReferenceProgram {
 
 #[test]
 fn the_host_takes_what_has_no_kernel_and_the_report_says_so() {
-    let Some(device) = narrow() else { return };
+    let Some(device) = narrow(4096) else { return };
     let info = DeviceInfo { id: "reference".into(), ..device.info().clone() };
     let host: Arc<dyn Device> = Arc::new(ReferenceHost { key: DeviceKey::fresh(), info });
     let g = graph(|t| {

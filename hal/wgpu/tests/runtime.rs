@@ -174,22 +174,40 @@ fn threads_share_a_device() {
     });
 }
 
+/// The least time of a dispatch in microseconds, from recording to the end of its batch.
+fn cost(device: &percept_wgpu::WgpuDevice, dispatch: Dispatch, x: &percept_wgpu::Memory) -> (f64, u32) {
+    const RUNS: u32 = 40;
+    let batch = device.record(vec![dispatch; 500]).unwrap();
+    let run = || {
+        let start = Instant::now();
+        device.submit(&batch, &[x]).unwrap();
+        device.synchronize().unwrap();
+        start.elapsed().as_secs_f64() * 1e6 / 500.0
+    };
+    ((0..RUNS).map(|_| run()).fold(f64::INFINITY, f64::min), 500 * RUNS)
+}
+
+/// What a driver does for a group of a dispatch, waking the threads of a software one included, is not ours; a dispatch
+/// of no groups goes through everything else: encoding, bind groups, barriers and submission.
 #[test]
-fn a_dispatch_in_a_pass_costs_microseconds_and_timed_runs_report_each() {
+fn a_dispatch_in_a_pass_costs_microseconds() {
+    let Some(device) = adapter::open() else { return };
+    let x = device.zeros(256, "x").unwrap();
+    let one = affine(Window { memory: 0, offset: 0, bytes: 256 }, 1, 1);
+    let (ours, _) = cost(&device, Dispatch { groups: [0, 1, 1], ..one.clone() }, &x);
+    let (all, times) = cost(&device, one, &x);
+    println!("{all:.2} us a dispatch on {}, {ours:.2} without the driver's own", device.info().name);
+    assert_eq!(words_of(&device.read(&x, 0, 4).unwrap().wait().unwrap()), [times]);
+    assert!(ours < 12.0, "{ours:.2} us a dispatch before the driver computes");
+}
+
+#[test]
+fn timed_runs_report_each_dispatch() {
     let Some(device) = adapter::open() else { return };
     let x = device.zeros(256, "x").unwrap();
     let batch = device.record(vec![affine(Window { memory: 0, offset: 0, bytes: 256 }, 1, 1); 500]).unwrap();
-    let mut best = f64::INFINITY;
-    for _ in 0..5 {
-        let start = Instant::now();
-        device.submit(&batch, &[&x]).unwrap();
-        device.synchronize().unwrap();
-        best = best.min(start.elapsed().as_secs_f64() * 1e6 / 500.0);
-    }
-    println!("{best:.2} us a dispatch on {}", device.info().name);
-    assert_eq!(words_of(&device.read(&x, 0, 4).unwrap().wait().unwrap()), [2500]);
     let times = device.submit_timed(&batch, &[&x]).unwrap();
     assert_eq!(times.len(), 500);
     assert!(times.windows(2).all(|w| w[0].0 <= w[1].0) && times.iter().all(|t| t.1 >= 0.0 && t.1 < 1e6));
-    assert_eq!(words_of(&device.read(&x, 0, 4).unwrap().wait().unwrap()), [3000]);
+    assert_eq!(words_of(&device.read(&x, 0, 4).unwrap().wait().unwrap()), [500]);
 }

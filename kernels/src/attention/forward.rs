@@ -22,6 +22,10 @@ pub(super) fn program(
     let out = &desc.outputs[0];
     let elements = out.numel();
     let sums = if out.dtype == DType::F32 { Slot::Output(0) } else { program.scratch(elements as u64 * 4) };
+    let lanes = lanes(caps);
+    // On a CPU a load costs as much for one address as for one per lane. So the lanes of a vector share a head, each
+    // loads its part of the keys, and all get it by broadcast. Shorter queries would leave lanes idle.
+    let shared = caps.software && caps.subgroup_size == Some(lanes as u32) && shape.t >= 8 * lanes;
     let rows = match (shape.t, caps.software) {
         (t, true) if t >= 8 => 8,
         (t, true) if t >= 2 => 2,
@@ -29,16 +33,21 @@ pub(super) fn program(
         (t, false) if t >= 64 => 2,
         (_, false) => 1,
     };
+    let tiles = if shared { shape.t.div_ceil(rows).next_multiple_of(lanes) } else { shape.t.div_ceil(rows) };
     let mut k = Kernel::new("attention", include_str!("forward.wgsl"));
     k.tag(&format!("{rows}"));
+    if shared {
+        k.tag("shared").uses_subgroups();
+    }
     k.declare(&mask::function(spec));
     bind(&mut k, desc, spec)?;
     k.array("sums", sums, "vec4<f32>").array("lse", Slot::Output(1), "f32");
     shape.params(&mut k, spec);
-    k.set("LANES", &lanes(caps).to_string());
-    fill(&mut k, spec, rows);
-    let owners = shape.b * shape.h * shape.t.div_ceil(rows);
-    program.launches.push(k.launch(owners.div_ceil(lanes(caps)), caps)?);
+    k.param("tiles", tiles);
+    k.set("LANES", &lanes.to_string());
+    fill(&mut k, spec, rows, shared.then_some(lanes));
+    let owners = shape.b * shape.h * tiles;
+    program.launches.push(k.launch(owners.div_ceil(lanes), caps)?);
     if sums != Slot::Output(0) {
         program.launches.extend(movement::cast(
             sums,
@@ -52,8 +61,8 @@ pub(super) fn program(
     Ok(program)
 }
 
-/// Put the unrolled parts into the text.
-fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize) {
+/// Put the unrolled parts into the text. `shared` is the number of lanes that share keys.
+fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, shared: Option<usize>) {
     let mut query_setup = String::new();
     let mut clear = String::new();
     for i in 0..rows {
@@ -66,7 +75,7 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize) {
             query_setup,
             "    var top{i} = -3.0e38;\n    var total{i} = 0.0;\n    var poisoned{i} = false;"
         );
-        let _ = writeln!(clear, "        sums[sum_at{i} + x] = vec4<f32>(0.0);");
+        let _ = writeln!(clear, "        if first + {i}u < p.t {{ sums[sum_at{i} + x] = vec4<f32>(0.0); }}");
     }
     let mut range = String::new();
     if spec.causal && !spec.blocks {
@@ -75,31 +84,61 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize) {
     if spec.window.is_some() {
         range += "    start = u32(max(position0 - p.window + 1, 0));\n";
     }
+    if shared.is_some() {
+        // Every lane takes part in every broadcast; keys that a row does not see add exact zeros to it.
+        range += "    start = subgroupMin(start);\n    end = subgroupMax(end);\n";
+    }
+    let row_of = |at: &str| {
+        if spec.paged {
+            format!(
+                "(u32(clamp(load_page_table(batch * p.pages + {at} / p.page), 0, i32(p.pool) - 1)) * p.hk + kv_head) * p.page + {at} % p.page"
+            )
+        } else {
+            format!("(batch * p.hk + kv_head) * p.s + {at}")
+        }
+    };
     let (mut key_setup, mut score_clear) = (String::new(), String::new());
     for j in 0..KEYS {
         let _ = writeln!(key_setup, "        let at{j} = min(block + {j}u, live - 1u);");
         key_setup += &mask::key_locals(spec, j, &format!("block + {j}u"), &format!("at{j}"));
-        let row = if spec.paged {
-            format!(
-                "(u32(clamp(load_page_table(batch * p.pages + at{j} / p.page), 0, i32(p.pool) - 1)) * p.hk + kv_head) * p.page + at{j} % p.page"
-            )
-        } else {
-            format!("(batch * p.hk + kv_head) * p.s + at{j}")
-        };
-        let _ = writeln!(key_setup, "        let row_k{j} = {row};");
+        if shared.is_none() {
+            let _ = writeln!(key_setup, "        let row_k{j} = {};", row_of(&format!("at{j}")));
+        }
         for i in 0..rows {
             let _ = writeln!(score_clear, "        var s{i}_{j} = 0.0;");
         }
     }
-    let mut score = String::new();
+    for part in 0..shared.map_or(0, |lanes| KEYS / lanes) {
+        let first = part * shared.unwrap_or(1);
+        let _ = writeln!(key_setup, "        let own_at{part} = min(block + {first}u + lane, live - 1u);");
+        let _ = writeln!(key_setup, "        let own{part} = {};", row_of(&format!("own_at{part}")));
+    }
+    // Vectors `{name}{j}` of every key of the block, `width` vectors a row.
+    let load = |name: &str, width: &str| {
+        let mut text = String::new();
+        for part in 0..shared.map_or(0, |lanes| KEYS / lanes) {
+            let _ =
+                writeln!(text, "            let {name}_own{part} = load4_{name}(own{part} * p.{width} + x);");
+        }
+        for j in 0..KEYS {
+            let _ = match shared {
+                Some(lanes) => writeln!(
+                    text,
+                    "            let {name}{j} = subgroupBroadcast({name}_own{}, {}u);",
+                    j / lanes,
+                    j % lanes
+                ),
+                None => writeln!(text, "            let {name}{j} = load4_{name}(row_k{j} * p.{width} + x);"),
+            };
+        }
+        text
+    };
+    let mut score = load("k", "d");
     for i in 0..rows {
         let _ = writeln!(score, "            let q{i} = load4_q(q_at{i} + x);");
     }
-    for j in 0..KEYS {
-        let _ = writeln!(score, "            let k{j} = load4_k(row_k{j} * p.d + x);");
-        for i in 0..rows {
-            let _ = writeln!(score, "            s{i}_{j} += dot(q{i}, k{j});");
-        }
+    for (j, i) in (0..KEYS).flat_map(|j| (0..rows).map(move |i| (j, i))) {
+        let _ = writeln!(score, "            s{i}_{j} += dot(q{i}, k{j});");
     }
     let mut softmax = String::new();
     for i in 0..rows {
@@ -123,10 +162,7 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize) {
             );
         }
     }
-    let mut accumulate = String::new();
-    for j in 0..KEYS {
-        let _ = writeln!(accumulate, "            let v{j} = load4_v(row_k{j} * p.e + x);");
-    }
+    let mut accumulate = load("v", "e");
     for i in 0..rows {
         let mut sum = format!("sums[sum_at{i} + x] * shrink{i}");
         for j in 0..KEYS {

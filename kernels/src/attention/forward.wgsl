@@ -1,8 +1,8 @@
 // attention forward: out = softmax(mask(scale q k^T)) v and lse = log sum exp of the masked scores, flash style.
 // Bindings: q [b, h, t, d], k, v [b, hk, s, ..] or pools of pages, the optional operands, sums (f32 [b, h, t, e],
 // unnormalized while running), lse (f32 [b, h, t]). Parameters: see attention/mod.rs.
-// An invocation owns $ROWS queries of one head and passes over the keys in blocks of 16, block by block with an online
-// softmax. Contract: a row's order depends on its keys' indices alone, never on other rows, chunks or pages; f32; keys
+// An invocation owns $ROWS queries of one head (p.tiles invocations a head, so that vectors of lanes need not straddle
+// heads) and passes over the keys in blocks of 16, block by block with an online softmax. Contract: a row's order depends on its keys' indices alone, never on other rows, chunks or pages; f32; keys
 // at and past kv_len are not read. A row without keys gives zeros and -inf; a NaN or +inf score gives NaN.
 @compute @workgroup_size($LANES)
 fn main(
@@ -11,14 +11,13 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let owner = linear_group(group, groups) * $LANESu + lane;
-    let tiles = (p.t + $ROWSu - 1u) / $ROWSu;
-    let head = owner / tiles;
+    let head = owner / p.tiles;
     if head >= p.b * p.h {
         return;
     }
     let batch = head / p.h;
     let kv_head = (head % p.h) / p.group;
-    let first = (owner % tiles) * $ROWSu;
+    let first = (owner % p.tiles) * $ROWSu;
     let offset = $OFFSET;
     let live = $LIVE;
 $QUERY_SETUP

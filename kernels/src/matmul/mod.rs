@@ -1,44 +1,69 @@
-//! Matrix products: dot_general, linear layers with bias and activation, and quantized weights, by one family of
-//! register-tiled kernels over strided operands.
+//! Matrix products: dot_general, linear layers with bias and activation, and quantized weights, over strided operands.
 //!
-//! Every tile sums over k in order with one accumulator, so the tile shape never changes a bit of the result and may
-//! be tuned freely, under `batch_invariant` too.
+//! Tiles, in registers alone or through workgroup memory, sum over k in order with one accumulator, so their shape never
+//! changes a bit of the result and is tuned freely. Rows, split sums and cooperative matrices add in orders of their
+//! own. They are chosen by shape, never by time, so that the same product has the same bits in every run; and not under
+//! `batch_invariant`, where a row's order may not depend on how many others there are.
 
+mod cooperative;
+mod finish;
 mod operand;
+mod product;
+mod row;
+mod shared;
 mod tile;
 
 use percept_graph::{Activation, DType, DotSpec, Literal, OpDesc, TensorType};
 
 use crate::caps::Caps;
 use crate::elementwise::{Operand, Region};
-use crate::geometry::{Views, count, strides};
+use crate::geometry::{Views, count, row_ranges, strides};
 use crate::movement;
-use crate::program::{Program, Slot, Unsupported};
-use crate::storage::{per_word, storage_bytes};
+use crate::program::{Launch, Program, Slot, Unsupported};
+use crate::storage::{per_word, row_bytes, rows_slot, storage_bytes};
 
 use operand::Matrix;
-use tile::Product;
-
-/// A tile: rows, vectors of columns, tiles across and down a workgroup.
-type Tile = [usize; 4];
+use product::Product;
+use tile::Tile;
 
 /// The tiles worth timing for a product of `m` rows, the likeliest first. Few, because each costs a compilation.
-fn tiles(m: usize, software: bool) -> &'static [Tile] {
-    match (m, software) {
-        (0..=1, _) => &[[1, 1, 32, 1]],
-        (2..=3, _) => &[[2, 1, 16, 4]],
-        (4..=7, _) => &[[4, 1, 8, 8]],
-        (_, true) => &[[8, 4, 8, 4], [8, 2, 8, 4], [4, 2, 8, 8]],
-        (_, false) => &[[4, 1, 8, 8], [4, 2, 8, 8], [8, 2, 8, 8]],
+fn tiles(m: usize, caps: &Caps) -> &'static [Tile] {
+    const ONE: [Tile; 1] = [Tile::new([1, 1, 32, 1])];
+    const TWO: [Tile; 1] = [Tile::new([2, 1, 16, 4])];
+    const FOUR: [Tile; 1] = [Tile::new([4, 1, 8, 8])];
+    const SOFTWARE: [Tile; 2] = [Tile::new([8, 4, 8, 4]), Tile::new([8, 2, 8, 4])];
+    const SPREADING: [Tile; 3] =
+        [Tile::spread([32, 1, 8, 1]), Tile::spread([16, 2, 8, 2]), Tile::new([8, 4, 8, 4])];
+    const HARDWARE: [Tile; 3] = [Tile::new([4, 1, 8, 8]), Tile::new([4, 2, 8, 8]), Tile::new([8, 2, 8, 8])];
+    match m {
+        0..=1 => &ONE,
+        2..=3 => &TWO,
+        4..=7 => &FOUR,
+        _ if caps.software && caps.subgroup_size == Some(8) => &SPREADING,
+        _ if caps.software => &SOFTWARE,
+        _ => &HARDWARE,
     }
 }
 
-/// The most tiles there are to choose from.
-pub(crate) const VARIANTS: u32 = 3;
+/// The tiles that pass through workgroup memory, timed after the others.
+fn shared_tiles(m: usize, caps: &Caps) -> &'static [Tile] {
+    const SHARED: [Tile; 2] = [Tile::new([4, 1, 16, 16]), Tile::new([8, 2, 16, 8])];
+    if m < 16 || caps.software { &[] } else { &SHARED }
+}
 
-fn tile(m: usize, caps: &Caps) -> Tile {
-    let tiles = tiles(m, caps.software);
-    tiles[(caps.variant.unwrap_or(0) as usize).min(tiles.len() - 1)]
+/// The most tiles there are to choose from.
+pub(crate) const VARIANTS: u32 = 5;
+
+/// The launch of a product by the tile that tuning chose.
+fn tiled(product: &Product<'_>, caps: &Caps) -> Result<Launch, Unsupported> {
+    let [m, _, k, _] = product.extents();
+    let tiles = tiles(m, caps);
+    let shared = if k % 4 == 0 { shared_tiles(m, caps) } else { &[] };
+    let chosen = caps.variant.unwrap_or(0) as usize;
+    match shared.get(chosen.wrapping_sub(tiles.len())) {
+        Some(&tile) => product.shared(tile, caps),
+        None => product.tiled(tiles[chosen.min(tiles.len() - 1)], caps),
+    }
 }
 
 /// dot_general.
@@ -54,7 +79,7 @@ pub(crate) fn dot(desc: &OpDesc<'_>, spec: &DotSpec, caps: &Caps) -> Result<Prog
     }
     let a = side(&mut program, 0, &desc.inputs[0], &spec.lhs_batch, &spec.lhs_contract, caps)?;
     let b = side(&mut program, 1, &desc.inputs[1], &spec.rhs_batch, &spec.rhs_contract, caps)?;
-    product(&mut program, a, b, None, None, y, caps)?;
+    product(&mut program, a, vec![(0, b)], None, None, y, caps)?;
     Ok(program)
 }
 
@@ -120,9 +145,12 @@ pub(crate) fn linear(
     count(&w.dims)?;
     count(&x.dims)?;
     let a = Matrix::dense(Slot::Input(0), x.dtype, 1, m, k);
-    let b = Matrix::dense(Slot::Input(1), w.dtype, 1, n, k);
+    // A weight longer than a binding shows makes columns of y range by range.
+    let ranges = row_ranges(n, row_bytes(w), caps)?;
+    let part =
+        |&range: &(usize, usize)| (range.0, Matrix::dense(rows_slot(1, w, range), w.dtype, 1, range.1, k));
     let bias = bias.then(|| (Slot::Input(2), desc.inputs[2].dtype));
-    product(&mut program, a, b, bias, act, y, caps)?;
+    product(&mut program, a, ranges.iter().map(part).collect(), bias, act, y, caps)?;
     Ok(program)
 }
 
@@ -144,36 +172,40 @@ pub(crate) fn quantized(desc: &OpDesc<'_>, transposed: bool, caps: &Caps) -> Res
     count(&w.dims)?;
     let a = Matrix::dense(Slot::Input(0), g.dtype, 1, m, n);
     let b = Matrix { slot: Slot::Input(1), dtype: w.dtype, batch: (1, 0), rows: (k, 1), k: (n, k) };
-    product(&mut program, a, b, None, None, y, caps)?;
+    product(&mut program, a, vec![(0, b)], None, None, y, caps)?;
     Ok(program)
 }
 
-/// The launches of one product; 16-bit results whose rows do not split into vectors go through f32.
+/// The launches of one product, given b in ranges of columns of y, each with its first; 16-bit results whose rows do not
+/// split into vectors go through f32.
 fn product(
     program: &mut Program,
     a: Matrix,
-    b: Matrix,
+    ranges: Vec<(usize, Matrix)>,
     bias: Option<(Slot, DType)>,
     act: Option<Activation>,
     y: &TensorType,
     caps: &Caps,
 ) -> Result<(), Unsupported> {
-    let (m, n) = (a.rows.0, b.rows.0);
-    let narrow = per_word(y.dtype) == 2 && n % 4 != 0;
+    let columns: usize = ranges.iter().map(|(_, b)| b.rows.0).sum();
+    let narrow = per_word(y.dtype) == 2 && !columns.is_multiple_of(4);
     let elements = count(&y.dims)?;
     let (to, dtype) =
         if narrow { (program.scratch(elements as u64 * 4), DType::F32) } else { (Slot::Output(0), y.dtype) };
-    let product = Product { a: &a, b: &b, bias, act, to, dtype };
-    program.launches.push(product.launch(tile(m, caps), caps)?);
+    for (first, b) in &ranges {
+        let product = Product { a: &a, b, bias, act, to, dtype, columns: (*first, columns) };
+        let own_order = !caps.batch_invariant && !caps.software && product.element()? == "f32";
+        match product.cooperative_kind(caps).filter(|_| own_order) {
+            Some(kind) => product.cooperative(program, kind, caps)?,
+            None if own_order && product.is_row() => program.launches.push(product.row(caps)?),
+            None if own_order && product.is_narrow() => {
+                product.split(program, |part| tiled(part, caps), caps)?
+            }
+            None => program.launches.push(tiled(&product, caps)?),
+        }
+    }
     if narrow {
-        program.launches.extend(crate::movement::cast(
-            to,
-            DType::F32,
-            Slot::Output(0),
-            y.dtype,
-            elements,
-            caps,
-        )?);
+        program.launches.extend(movement::cast(to, DType::F32, Slot::Output(0), y.dtype, elements, caps)?);
     }
     Ok(())
 }

@@ -113,6 +113,23 @@ pub(super) fn rows(
     (setup, load)
 }
 
+/// The same as [`rows`] for `count` rows of a along k that a subgroup of `lanes` shares: each lane loads every `lanes`-th.
+pub(super) fn spread_rows(count: usize, lanes: usize) -> (String, String) {
+    let (mut setup, mut load) = (String::new(), String::new());
+    for part in 0..count.div_ceil(lanes) {
+        let _ = writeln!(
+            setup,
+            "    let a_at{part} = batch * p.a_batch + min(row + {}u + lane % {lanes}u, p.m - 1u) * p.a_row;",
+            part * lanes
+        );
+        let _ = writeln!(load, "        let a_own{part} = load4_a(a_at{part} + k);");
+    }
+    for r in 0..count {
+        let _ = writeln!(load, "        let a{r} = subgroupBroadcast(a_own{}, {}u);", r / lanes, r % lanes);
+    }
+    (setup, load)
+}
+
 /// Columns of b as vectors across columns, `b_{q}_{v}` for step q of k: loaded so where they lie so, otherwise turned.
 pub(super) fn columns(count: usize, loader: Loader, step: usize) -> (String, String) {
     if loader == Loader::AlongRows {

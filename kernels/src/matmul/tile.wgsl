@@ -1,6 +1,6 @@
 // matmul, register tiles: y[b, i, j] = finish(sum over k of a[b, i, k] * b[b, j, k]) with any strides.
-// Bindings: a, b, bias (when there is one), y [batch, m, n]. Parameters: m, n, k, batch, groups_m, groups_n, and per
-// operand the strides of batch, row and k in the loader's unit (elements, or vectors of four).
+// Bindings: a, b, bias (when there is one), y [batch, m, n]. Parameters: m, n, k, batch, first and
+// pitch (the column of y that is the first, and columns of y), groups_m, groups_n, and per operand the strides of batch, row and k in the loader's unit (elements, or vectors of four).
 // An invocation owns $TM rows by $TN vectors of four columns; a workgroup is $WX tiles across and $WY down.
 // Contract: products are added with fma in the order of k, one accumulator per element, in f32 (i32 wraps); so every
 // tile shape and loader gives the same bits. y is rounded once.
@@ -17,7 +17,7 @@ fn main(
     let batch = linear / p.groups_m / p.groups_n;
     let row = (group_m * $WYu + lane / $WXu) * $TMu;
     let column = (group_n * $WXu + lane % $WXu) * $TN4u;
-    if batch >= p.batch || row >= p.m || column >= p.n {
+    if batch >= p.batch || $OUTSIDE {
         return;
     }
 $SETUP

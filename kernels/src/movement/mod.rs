@@ -78,6 +78,21 @@ pub(crate) fn barrier(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsuppo
     Ok(program)
 }
 
+/// (x[b,c,s1..sn]) -> [b, prod(si/pi), c prod(pi)]: patches in row-major order, channel first within a patch.
+pub(crate) fn patchify(desc: &OpDesc<'_>, patch: &[usize], caps: &Caps) -> Result<Program, Unsupported> {
+    let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
+    count(&x.dims)?;
+    let dense = strides(&x.dims);
+    let space = || patch.iter().enumerate().map(|(i, &p)| (x.dims[i + 2], p, dense[i + 2]));
+    let counts = space().map(|(extent, p, stride)| (extent / p, stride * p as i64));
+    let within = space().map(|(_, p, stride)| (p, stride));
+    let batch = std::iter::once((x.dims[0], dense[0]));
+    let (dims, strides): (Vec<_>, Vec<_>) =
+        batch.chain(counts).chain([(x.dims[1], dense[1])]).chain(within).unzip();
+    let patches = Operand { slot: Some(Slot::Input(0)), dtype: x.dtype, strides, offset: 0 };
+    copy(patches, &TensorType::new(y.dtype, dims), caps)
+}
+
 /// Result dimension i is operand dimension `perm[i]`.
 pub(crate) fn transpose(desc: &OpDesc<'_>, perm: &[usize], caps: &Caps) -> Result<Program, Unsupported> {
     let x = &desc.inputs[0];

@@ -47,6 +47,10 @@ pub fn values(n: usize, seed: u64) -> Vec<f64> {
 pub fn tensor(dtype: DType, dims: &[usize], seed: u64) -> HostTensor {
     let ty = TensorType::new(dtype, dims);
     let v = values(ty.numel(), seed);
+    if dtype.is_quantized() {
+        let v: Vec<f32> = v.iter().map(|&x| x as f32).collect();
+        return HostTensor::new(ty, percept_graph::quantize(dtype, &v).unwrap()).unwrap();
+    }
     let v = match dtype {
         DType::Bool => v.iter().map(|x| (*x > 0.0) as u8 as f64).collect(),
         DType::I32 => v.iter().map(|x| (x * 64.0).trunc()).collect(),
