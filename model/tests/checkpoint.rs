@@ -315,3 +315,18 @@ fn whisper_goes_to_a_folder() {
     let refused = convert(&from, &tmp.path().join("w.gguf"), None).unwrap_err().to_string();
     assert!(refused.contains("whisper") && refused.contains("llama"), "{refused}");
 }
+
+#[test]
+fn a_vocabulary_goes_to_tokenizer_json_and_back() {
+    let tmp = tempfile::tempdir().unwrap();
+    let from = Checkpoint::open(fixture("llama.gguf")).unwrap();
+    let (folder, file) = (tmp.path().join("folder"), tmp.path().join("m.gguf"));
+    assert_eq!(convert(&from, &folder, None).unwrap().notes, Vec::<String>::new());
+    let done = convert(&Checkpoint::open(&folder).unwrap(), &file, None).unwrap();
+    assert_eq!(done.notes, Vec::<String>::new());
+    let back = Checkpoint::open(&file).unwrap();
+    let (a, b) = (from.vocabulary().unwrap().unwrap(), back.vocabulary().unwrap().unwrap());
+    assert_eq!((&a.model, &a.tokens, a.bos, a.eos), (&b.model, &b.tokens, b.bos, b.eos));
+    assert_eq!((b.add_bos, b.add_space_prefix), (Some(true), Some(false)));
+    assert_eq!(back.file("chat_template.jinja").unwrap(), from.file("chat_template.jinja").unwrap());
+}

@@ -28,6 +28,12 @@ fn wrong(key: &str, why: impl std::fmt::Display) -> Error {
 }
 
 impl GgufVocabulary {
+    /// A name for the way to split text that consists of these regular expressions, applied in turn; `None` where
+    /// `tokenizer.ggml.pre` has none.
+    pub fn split_name(patterns: &[String]) -> Option<&'static str> {
+        pre::name_of(patterns)
+    }
+
     /// The tokenizer and its named tokens.
     pub(super) fn build(&self) -> Result<(Inner, TokenizerSettings)> {
         if self.tokens.is_empty() {

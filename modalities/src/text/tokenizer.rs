@@ -1,5 +1,6 @@
 //! Text to token ids and back.
 
+use serde_json::json;
 use tokenizers::Tokenizer as Inner;
 
 use super::settings::TokenizerSettings;
@@ -64,6 +65,46 @@ impl Tokenizer {
     pub fn from_gguf(vocabulary: &GgufVocabulary) -> Result<Tokenizer> {
         let (inner, settings) = vocabulary.build()?;
         Ok(Tokenizer { inner, settings, around: vocabulary.around() })
+    }
+
+    /// The tokenizer as files that transformers loads: `tokenizer.json` and `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// When a part of it cannot be written as JSON.
+    pub fn to_files(&self) -> Result<[(&'static str, Vec<u8>); 2]> {
+        let wrong = |why: String| Error::Config { file: "tokenizer.json".into(), why };
+        let mut json = serde_json::to_value(&self.inner).map_err(|error| wrong(error.to_string()))?;
+        let around: Vec<(u32, String)> = self
+            .around
+            .0
+            .iter()
+            .chain(&self.around.1)
+            .filter_map(|&id| Some((id, self.token(id)?)))
+            .collect();
+        if !around.is_empty() {
+            let named = |id: &str| json!({ "SpecialToken": { "id": id, "type_id": 0 } });
+            let (before, after) = around.split_at(self.around.0.len().min(around.len()));
+            let one = |sequence: &str, type_id: u32| {
+                let text = json!({ "Sequence": { "id": sequence, "type_id": type_id } });
+                let before = before.iter().map(|token| named(&token.1));
+                before.chain([text]).chain(after.iter().map(|token| named(&token.1))).collect::<Vec<_>>()
+            };
+            let tokens = around
+                .iter()
+                .map(|(id, token)| (token.clone(), json!({ "id": token, "ids": [id], "tokens": [token] })));
+            let pair = [one("A", 0), one("B", 1)].concat();
+            json["post_processor"] = json!({
+                "type": "TemplateProcessing",
+                "single": one("A", 0),
+                "pair": pair,
+                "special_tokens": tokens.collect::<serde_json::Map<_, _>>(),
+            });
+        }
+        let mut config =
+            json!({ "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false });
+        self.settings.tokens.iter().for_each(|(name, token)| config[name] = json!(token));
+        Ok([("tokenizer.json", json), ("tokenizer_config.json", config)]
+            .map(|(name, value)| (name, format!("{value:#}\n").into_bytes())))
     }
 
     /// Ids of a text in which special tokens may be written out. `add_special_tokens` adds those that the tokenizer puts

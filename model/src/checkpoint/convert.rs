@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use percept_graph::{DType, TensorType};
+use percept_modalities::text::Tokenizer;
 use serde_json::{Value as Json, json};
 
 use super::draft::Draft;
@@ -84,6 +85,12 @@ fn to_folder(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Resul
     done.tensors = jobs.len();
     done.bytes = jobs.iter().map(|j| j.ty.bytes() as u64).sum();
     let mut files = checkpoint.carried()?;
+    if let Some(vocabulary) = checkpoint.vocabulary()? {
+        match Tokenizer::from_gguf(&vocabulary).and_then(|t| t.to_files()) {
+            Ok(made) => files.extend(made.map(|(name, bytes)| (name.to_string(), bytes))),
+            Err(e) => done.notes.push(format!("there is no tokenizer.json: {e}")),
+        }
+    }
     if let Some(config) = config_in(checkpoint.config(), &jobs) {
         files.insert("config.json".into(), pretty(&config));
     }

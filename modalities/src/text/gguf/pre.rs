@@ -106,6 +106,11 @@ pub(super) fn rule(name: &str) -> Result<Rule> {
     Ok(Rule { patterns, whole_words_first: *whole_words_first })
 }
 
+/// The first name for a way to split that has these patterns.
+pub(crate) fn name_of(patterns: &[String]) -> Option<&'static str> {
+    RULES.iter().find(|(.., own)| *own == patterns).and_then(|(names, ..)| names.first()).copied()
+}
+
 /// Whether texts begin with the first token although the file does not say so.
 pub(super) fn begins_with_bos(name: &str) -> bool {
     matches!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use percept_modalities::text::TokenKind;
+use percept_modalities::text::{GgufVocabulary, TokenKind};
 use serde_json::Value as Json;
 
 use super::super::Checkpoint;
@@ -12,7 +12,8 @@ use super::write::Given;
 /// How GPT-2 splits text, which tokenizer.json leaves unsaid.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// llama.cpp's names for ways to split text, by the patterns of tokenizer.json.
+/// llama.cpp's names for ways to split text, by the patterns of published tokenizer.json files; the spellings that
+/// llama.cpp itself uses are [`GgufVocabulary::split_name`]'s.
 const SPLITS: [(&str, &[&str]); 4] = [
     ("gpt-2", &[GPT2]),
     ("smollm", &[r"\p{N}", GPT2]),
@@ -60,6 +61,7 @@ pub(crate) fn tokenizer_keys(
         set("ggml.model", Given::Text("gpt2".into()));
         let patterns = patterns(&tokenizer["pre_tokenizer"]);
         let known = SPLITS.iter().find(|(_, p)| *p == patterns).map(|(name, _)| *name);
+        let known = known.or_else(|| GgufVocabulary::split_name(&patterns));
         if known.is_none() {
             notes.push(format!(
                 "tokenizer.json splits text in a way that GGUF has no known name for ({}); llama.cpp's default stands in, \
