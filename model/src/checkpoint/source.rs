@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use super::error::{Error, Result, damaged, unreadable};
 
@@ -57,6 +59,21 @@ impl Source {
         }
     }
 
+    /// Lets the system take back the memory of a part; it is read from the file again when someone looks.
+    fn forget(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &self.bytes {
+            // SAFETY: nothing ever writes to the map, so its pages come back from the file with the same bytes. Spans are
+            // made within it.
+            let told =
+                unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+            // A system that refuses keeps the pages, which costs memory and nothing else.
+            drop(told);
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
     /// A part of it; an error naming `what` when the file ends before.
     pub fn span(self: &Arc<Self>, range: Range<usize>, what: &str) -> Result<Span> {
         if self.bytes().get(range.clone()).is_none() {
@@ -101,6 +118,21 @@ impl AsRef<[u8]> for Span {
     fn as_ref(&self) -> &[u8] {
         // Ranges are checked where spans are made; a source's bytes never change.
         self.source.bytes().get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+/// A span that someone reads once: a device copies a weight, and the file's pages then need no memory beside the copy.
+pub(crate) struct Lent(pub Span);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.source.forget(self.0.range.clone());
     }
 }
 

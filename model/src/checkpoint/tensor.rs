@@ -8,7 +8,7 @@ use percept_graph::{DType, TensorType, dequantize, quantize};
 use percept_hal::Weight;
 
 use super::error::{Error, Result, damaged};
-use super::source::Span;
+use super::source::{Lent, Span};
 
 /// The elements of a tensor as the file has them.
 #[derive(Clone)]
@@ -121,14 +121,15 @@ impl Stored {
     /// The tensor as a weight of its type, borrowed from the file where that is possible.
     pub fn load(&self, name: &str) -> Result<Weight> {
         let dtype = self.ty.dtype;
-        let bytes = self.span.as_ref();
+        let lent = Lent(self.span.clone());
+        let bytes = lent.as_ref();
         let same = matches!(self.form, Form::Graph(own) if own == dtype);
         if same && dtype == DType::Bool && bytes.iter().any(|&b| b > 1) {
             return Err(self.bad(name, "a bool is neither 0 nor 1".into()));
         }
         let alignment = if dtype.is_quantized() { 2 } else { dtype.block_bytes() };
         if same && self.change == Change::None && (bytes.as_ptr() as usize).is_multiple_of(alignment) {
-            return self.weight(name, Arc::new(self.span.clone()));
+            return self.weight(name, Arc::new(lent));
         }
         // Words rather than bytes, so that the copy is aligned for every dtype.
         let mut out = Aligned::with_capacity(self.ty.bytes());
