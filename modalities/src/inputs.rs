@@ -45,13 +45,31 @@ pub struct Inputs {
     pub arrays: BTreeMap<String, Array>,
 }
 
+/// What a conversation is prepared for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim {
+    /// The model is to say the next turn: the generation prompt is added.
+    Answer,
+    /// The model is to learn the assistant's turns: the conversation is whole, and `answers` i64[1,t] has a 1 for every
+    /// token of them.
+    Learn,
+}
+
 /// Turns messages and media into a model's inputs.
 pub trait Processor: Send + Sync {
-    /// Inputs of a conversation, rendered with the model's chat template and the generation prompt added.
+    /// Inputs of a conversation, rendered with the model's chat template.
     ///
     /// # Errors
     /// When the template refuses the messages, or they mention other media than were given.
-    fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs>;
+    fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs>;
+
+    /// Inputs of a conversation that the model is to continue.
+    ///
+    /// # Errors
+    /// As [`Processor::prepare`].
+    fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
+        self.prepare(messages, media, Aim::Answer)
+    }
 
     /// What prompts are written with and answers are read with.
     fn tokenizer(&self) -> &Tokenizer;

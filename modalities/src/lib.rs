@@ -13,5 +13,5 @@ mod libav;
 mod message;
 
 pub use error::{Error, Result};
-pub use inputs::{Array, Inputs, Media, Processor, Values};
+pub use inputs::{Aim, Array, Inputs, Media, Processor, Values};
 pub use message::{Content, Message, Part};

@@ -3,7 +3,7 @@
 
 use percept_modalities::text::{ChatTemplate, Tokenizer};
 use percept_modalities::{
-    Array, Content, Error as MediaError, Inputs, Media, Message, Part, Processor, Values,
+    Aim, Array, Content, Error as MediaError, Inputs, Media, Message, Part, Processor, Values,
 };
 use serde_json::{Map, Value};
 
@@ -11,6 +11,7 @@ use crate::causal::CausalModel;
 use crate::checkpoint::{Checkpoint, Format};
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
+use crate::processor::Transcript;
 use crate::weights::Weights;
 
 /// The tokenizer of a checkpoint: `tokenizer.json`, or the vocabulary inside a GGUF file.
@@ -110,18 +111,34 @@ struct TextProcessor {
 }
 
 impl Processor for TextProcessor {
-    fn chat(&self, messages: &[Message], media: &Media) -> percept_modalities::Result<Inputs> {
+    fn prepare(
+        &self,
+        messages: &[Message],
+        media: &Media,
+        aim: Aim,
+    ) -> percept_modalities::Result<Inputs> {
         let given = media.images.len() + media.videos.len() + media.audios.len();
         if given > 0 || messages.iter().any(mentions_media) {
             return Err(MediaError::Prompt("this model reads text alone; leave the media out".into()));
         }
-        let ids = match &self.template {
-            Some(template) => self.tokenizer.encode(&template.render(messages, true, &Map::new())?, false)?,
-            None => self.tokenizer.encode(&plain(messages), true)?,
-        };
-        let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+        let transcript = Transcript::render(messages, aim, |m, prompt| match &self.template {
+            Some(template) => template.render(m, prompt, &Map::new()),
+            None => Ok(plain(m)),
+        })?;
+        let mut tokens = self.tokenizer.encode_spans(&transcript.text, self.template.is_none())?;
+        let mut learnt: Vec<i64> = tokens.iter().map(|(_, span)| transcript.learns(span) as i64).collect();
+        // Without a template nothing else tells the model to stop.
+        if let (None, Aim::Learn, Some(end)) = (&self.template, aim, self.tokenizer.eos()) {
+            tokens.push((end, 0..0));
+            learnt.push(messages.last().is_some_and(|m| m.role == "assistant") as i64);
+        }
         let mut inputs = Inputs::default();
-        let dims = vec![1, ids.len()];
+        let dims = vec![1, tokens.len()];
+        if aim == Aim::Learn {
+            let answers = Array { dims: dims.clone(), values: Values::I64(learnt) };
+            inputs.arrays.insert("answers".into(), answers);
+        }
+        let ids = tokens.into_iter().map(|(id, _)| id.into()).collect();
         inputs.arrays.insert("input_ids".into(), Array { dims, values: Values::I64(ids) });
         Ok(inputs)
     }

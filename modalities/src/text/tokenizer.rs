@@ -1,5 +1,7 @@
 //! Text to token ids and back.
 
+use std::ops::Range;
+
 use serde_json::json;
 use tokenizers::Tokenizer as Inner;
 
@@ -119,6 +121,23 @@ impl Tokenizer {
         }
         let (before, after) = &self.around;
         Ok([before, encoding.get_ids(), after].concat())
+    }
+
+    /// As [`Tokenizer::encode`], each id with the bytes of the text that it stands for; none for tokens that are put
+    /// around it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encode_spans(&self, text: &str, add_special_tokens: bool) -> Result<Vec<(u32, Range<usize>)>> {
+        let encoding = self.inner.encode(text, add_special_tokens).map_err(refused)?;
+        let spans = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        let body = encoding.get_ids().iter().copied().zip(spans);
+        if !add_special_tokens {
+            return Ok(body.collect());
+        }
+        let outer = |ids: &[u32]| ids.iter().map(|&id| (id, 0..0)).collect::<Vec<_>>();
+        let (before, after) = &self.around;
+        Ok(outer(before).into_iter().chain(body).chain(outer(after)).collect())
     }
 
     /// Ids with special tokens, cut or filled up with the padding token to `length`. The text is cut, not the special

@@ -2,7 +2,7 @@
 
 use percept_graph::{HostTensor, PoolKind};
 use percept_modalities::audio::LogMel;
-use percept_modalities::{Array, Inputs, Media, Message, Processor, Values};
+use percept_modalities::{Aim, Array, Inputs, Media, Message, Processor, Values};
 use serde_json::{Map, json};
 
 use crate::audio_tower::AudioTower;
@@ -131,7 +131,12 @@ impl Hearing {
 }
 
 impl Processor for Hearing {
-    fn chat(&self, messages: &[Message], media: &Media) -> percept_modalities::Result<Inputs> {
+    fn prepare(
+        &self,
+        messages: &[Message],
+        media: &Media,
+        aim: Aim,
+    ) -> percept_modalities::Result<Inputs> {
         refuse(media, "Qwen2-Audio", false, false, true)?;
         let (n, bands, frames) = (media.audios.len(), self.features.bands(), self.features.frames());
         let (mut features, mut mask, mut replacements) = (Vec::new(), Vec::new(), Vec::new());
@@ -145,7 +150,7 @@ impl Processor for Hearing {
                 mask.extend(values);
             }
         }
-        let text = self.prompt.render(messages)?;
+        let text = self.prompt.render(messages, aim)?;
         let placeholder = Placeholder { kind: "audio", token: &self.token, replacements };
         let mut inputs = self.prompt.encode(&text, &[placeholder])?;
         if n > 0 {

@@ -1,7 +1,7 @@
 //! Gemma 3: every picture at one size and a fixed number of feature rows, set apart by blank lines.
 
 use percept_modalities::image::Filter;
-use percept_modalities::{Inputs, Media, Message, Processor, Result};
+use percept_modalities::{Aim, Inputs, Media, Message, Processor, Result};
 
 use super::prompt::{Placeholder, Prompt, mark_tokens, refuse};
 use super::settings::{HALF_NORMALIZE, ProcessorFiles, Size};
@@ -45,9 +45,9 @@ impl Gemma3 {
 }
 
 impl Processor for Gemma3 {
-    fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
+    fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "Gemma 3", true, false, false)?;
-        let text = self.prompt.render(messages)?;
+        let text = self.prompt.render(messages, aim)?;
         let replacements = vec![self.picture.clone(); media.images.len()];
         let placeholder = Placeholder { kind: "image", token: &self.begin_token, replacements };
         let mut inputs = self.prompt.encode(&text, &[placeholder])?;

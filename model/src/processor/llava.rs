@@ -1,7 +1,7 @@
 //! LLaVA: every picture at one size, a placeholder for each of its patches.
 
 use percept_modalities::image::Filter;
-use percept_modalities::{Inputs, Media, Message, Processor, Result};
+use percept_modalities::{Aim, Inputs, Media, Message, Processor, Result};
 
 use super::prompt::{Placeholder, Prompt, refuse};
 use super::settings::{CLIP_NORMALIZE, ProcessorFiles, Size};
@@ -82,9 +82,9 @@ impl Llava {
 }
 
 impl Processor for Llava {
-    fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
+    fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "LLaVA", true, false, false)?;
-        let text = self.prompt.render(messages)?;
+        let text = self.prompt.render(messages, aim)?;
         let pictures = media
             .images
             .iter()

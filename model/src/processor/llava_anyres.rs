@@ -2,7 +2,7 @@
 
 use percept_modalities::image::{self, Filter, Image};
 use percept_modalities::video::{Quota, Sampling};
-use percept_modalities::{Array, Error, Inputs, Media, Message, Processor, Result, Values};
+use percept_modalities::{Aim, Array, Error, Inputs, Media, Message, Processor, Result, Values};
 
 use super::anyres::{Extent, Plan, best_resolution, fitted, most_squares};
 use super::llava::{CLIP_STILL, Tower};
@@ -141,9 +141,9 @@ fn resolutions_of(s: &Settings, default: Vec<Extent>, square: usize) -> Result<V
 }
 
 impl Processor for LlavaAnyres {
-    fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
+    fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "LLaVA-NeXT", true, self.one_vision.is_some(), false)?;
-        let text = self.prompt.render(messages)?;
+        let text = self.prompt.render(messages, aim)?;
         // OneVision does not cut pictures that share a prompt.
         let whole_only = self.one_vision.is_some() && media.images.len() > 1;
 

@@ -1,8 +1,10 @@
 //! From a conversation to token ids: the chat template, and placeholders repeated once per feature row.
 
 use percept_modalities::text::{ChatTemplate, Tokenizer};
-use percept_modalities::{Array, Error, Inputs, Media, Message, Result, Values};
+use percept_modalities::{Aim, Array, Error, Inputs, Media, Message, Result, Values};
 use serde_json::Map;
+
+use super::transcript::Transcript;
 
 /// One kind of placeholder: its text in the rendered prompt and, in order, what stands for each medium.
 #[derive(Debug)]
@@ -45,12 +47,12 @@ impl Prompt {
         &self.tokenizer
     }
 
-    /// The rendered conversation with the generation prompt.
+    /// The rendered conversation.
     ///
     /// # Errors
-    /// When the template refuses the messages.
-    pub fn render(&self, messages: &[Message]) -> Result<String> {
-        self.template.render(messages, true, &Map::new())
+    /// As [`Transcript::render`].
+    pub fn render(&self, messages: &[Message], aim: Aim) -> Result<Transcript> {
+        Transcript::render(messages, aim, |m, prompt| self.template.render(m, prompt, &Map::new()))
     }
 
     /// The text of a special token by its role (`image_token` ...), or its usual one.
@@ -58,21 +60,30 @@ impl Prompt {
         self.tokenizer.settings().tokens.get(role).cloned().unwrap_or_else(|| usual.to_owned())
     }
 
-    /// `input_ids` and `attention_mask` of a rendered prompt with its placeholders expanded. Tokens that the tokenizer
+    /// `input_ids` and `attention_mask` of a rendered prompt with its placeholders expanded, and `answers` of one that is
+    /// to be learnt. Tokens that the tokenizer
     /// adds by itself are added unless the template wrote the first of them already.
     ///
     /// # Errors
     /// When there are more or fewer placeholders than media.
-    pub fn encode(&self, text: &str, placeholders: &[Placeholder<'_>]) -> Result<Inputs> {
-        let text = expand(text, placeholders)?;
+    pub fn encode(&self, transcript: &Transcript, placeholders: &[Placeholder<'_>]) -> Result<Inputs> {
+        let transcript = expand(transcript.clone(), placeholders)?;
+        let text = &transcript.text;
         let written = self
             .tokenizer
             .settings()
             .tokens
             .get("bos_token")
             .is_some_and(|bos| text.starts_with(bos.as_str()));
-        let ids: Vec<i64> = self.tokenizer.encode(&text, !written)?.into_iter().map(i64::from).collect();
         let mut inputs = Inputs::default();
+        let ids: Vec<i64> = if transcript.answers.is_some() {
+            let tokens = self.tokenizer.encode_spans(text, !written)?;
+            let learnt = tokens.iter().map(|(_, span)| transcript.learns(span) as i64).collect();
+            insert_i64(&mut inputs, "answers", vec![1, tokens.len()], learnt);
+            tokens.into_iter().map(|(id, _)| id.into()).collect()
+        } else {
+            self.tokenizer.encode(text, !written)?.into_iter().map(i64::from).collect()
+        };
         let ones = vec![1; ids.len()];
         insert_i64(&mut inputs, "attention_mask", vec![1, ids.len()], ones);
         insert_i64(&mut inputs, "input_ids", vec![1, ids.len()], ids);
@@ -122,10 +133,10 @@ pub fn refuse(media: &Media, model: &str, images: bool, videos: bool, sound: boo
     Ok(())
 }
 
-/// `text` with every placeholder replaced, in one pass from the left: what a replacement holds is not looked at again.
-fn expand(text: &str, placeholders: &[Placeholder<'_>]) -> Result<String> {
+/// A text with every placeholder replaced, in one pass from the left: what a replacement holds is not looked at again.
+fn expand(mut transcript: Transcript, placeholders: &[Placeholder<'_>]) -> Result<Transcript> {
     for p in placeholders {
-        let (found, given) = (text.matches(p.token).count(), p.replacements.len());
+        let (found, given) = (transcript.text.matches(p.token).count(), p.replacements.len());
         if found != given {
             return Err(Error::Prompt(format!(
                 "the prompt has {found} `{}` placeholder(s) for {given} {} input(s): the messages must mention each of them once",
@@ -134,18 +145,16 @@ fn expand(text: &str, placeholders: &[Placeholder<'_>]) -> Result<String> {
         }
     }
     let tokens: Vec<&str> = placeholders.iter().map(|p| p.token).collect();
-    let mut rest = text;
-    let mut out = String::with_capacity(text.len());
     let mut next = vec![0; placeholders.len()];
-    while let Some((at, which)) = first(rest, &tokens) {
+    let mut done = 0;
+    while let Some((at, which)) = first(&transcript.text[done..], &tokens) {
         let p = &placeholders[which];
-        out.push_str(&rest[..at]);
-        out.push_str(&p.replacements[next[which]]);
+        let with = &p.replacements[next[which]];
+        transcript.splice(done + at..done + at + p.token.len(), with);
         next[which] += 1;
-        rest = &rest[at + p.token.len()..];
+        done += at + with.len();
     }
-    out.push_str(rest);
-    Ok(out)
+    Ok(transcript)
 }
 
 /// Where the first of several tokens stands, and which it is.
@@ -174,10 +183,14 @@ mod tests {
 
     #[test]
     fn placeholders_are_replaced_in_order_and_only_once() {
+        let text = |text: &str| Transcript { text: text.into(), answers: Some(vec![6..7]) };
         let p = [kind("image", "<i>", &["[<i><i>]", "[2]"]), kind("video", "<v>", &["(<i>)"])];
-        assert_eq!(expand("a<i>b<v>c<i>d", &p).unwrap(), "a[<i><i>]b(<i>)c[2]d");
-        let e = expand("a<i>b<i>", &p[1..]).unwrap_err().to_string();
+        let expanded = expand(text("a<i>b<v>c<i>d"), &p);
+        assert_eq!(expanded.unwrap().text, "a[<i><i>]b(<i>)c[2]d");
+        let expanded = expand(text("a<i>bxyz"), &[kind("image", "<i>", &["[<i><i>]"])]).unwrap();
+        assert_eq!(&expanded.text[expanded.answers.unwrap()[0].clone()], "y");
+        let e = expand(text("a<i>b<i>"), &p[1..]).unwrap_err().to_string();
         assert!(e.starts_with("the prompt has 0 `<v>` placeholder(s) for 1 video input(s)"), "{e}");
-        assert!(expand("<i><i><i><v>", &p).is_err());
+        assert!(expand(text("<i><i><i><v>"), &p).is_err());
     }
 }

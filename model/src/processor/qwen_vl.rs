@@ -3,7 +3,7 @@
 
 use percept_modalities::image::{self, Filter, Image, Normalize};
 use percept_modalities::video::{Clip, Quota, Sampling};
-use percept_modalities::{Array, Error, Inputs, Media, Message, Processor, Result, Values};
+use percept_modalities::{Aim, Array, Error, Inputs, Media, Message, Processor, Result, Values};
 
 use super::prompt::{Placeholder, Prompt, insert_i64, mark_tokens, refuse};
 use super::settings::{CLIP_NORMALIZE, HALF_NORMALIZE, ProcessorFiles, Settings, Size};
@@ -234,14 +234,14 @@ impl QwenVl {
 }
 
 impl Processor for QwenVl {
-    fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
+    fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "Qwen-VL", true, true, false)?;
-        let mut text = self.prompt.render(messages)?;
+        let mut text = self.prompt.render(messages, aim)?;
         if !self.outer {
             // What transformers 4 does, and what Qwen3-VL was trained with; transformers 5, which writes nested files,
             // leaves the outer pair in place.
             let video = &self.video_token;
-            text = text.replace(&format!("{}{video}{}", self.start_token, self.end_token), video);
+            text.replace(&format!("{}{video}{}", self.start_token, self.end_token), video);
         }
 
         let (mut pixels, mut grids, mut images) = (Vec::new(), Vec::new(), Vec::new());

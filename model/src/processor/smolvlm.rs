@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use percept_modalities::image::{self, Filter, Image, Normalize};
 use percept_modalities::text::ChatTemplate;
 use percept_modalities::video::{Clip, Sampling};
-use percept_modalities::{Array, Content, Error, Inputs, Media, Message, Part, Processor, Result, Values};
+use percept_modalities::{Aim, Array, Content, Error, Inputs, Media, Message, Part, Processor, Result, Values};
 use serde_json::Map;
 
 use super::prompt::{Placeholder, Prompt, insert_i64, order, refuse};
 use super::settings::{HALF_NORMALIZE, ProcessorFiles, Settings, Size};
+use super::transcript::Transcript;
 use super::words::in_words;
 
 /// Longest edge that any resize may give.
@@ -258,12 +259,14 @@ fn in_parts(messages: &[Message]) -> Vec<Message> {
 }
 
 impl Processor for SmolVlm {
-    fn chat(&self, messages: &[Message], media: &Media) -> Result<Inputs> {
+    fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "SmolVLM", true, true, false)?;
         let text = if media.videos.is_empty() {
-            self.prompt.render(messages)?
+            self.prompt.render(messages, aim)?
         } else {
-            self.video_template.render(&in_parts(messages), true, &Map::new())?
+            Transcript::render(messages, aim, |m, prompt| {
+                self.video_template.render(&in_parts(m), prompt, &Map::new())
+            })?
         };
 
         let (mut images, mut pictures) = (Vec::new(), Vec::new());
@@ -298,7 +301,7 @@ impl Processor for SmolVlm {
             (lead, clips.concat())
         } else {
             let (mut pictures, mut clips) = (pictures.into_iter(), clips.into_iter());
-            let kinds = order(&text, [&self.image_token, &self.video_token]);
+            let kinds = order(&text.text, [&self.image_token, &self.video_token]);
             let in_order =
                 kinds.into_iter().filter_map(|kind| if kind == 0 { pictures.next() } else { clips.next() });
             let values: Vec<f32> = in_order.flatten().collect();
