@@ -146,7 +146,7 @@ impl Trace {
         }
     }
 
-    /// Record another graph's nodes on `inputs`, in place of its inputs; gives its outputs.
+    /// Record another graph's nodes on `inputs`, in place of its inputs, under their own module paths; gives its outputs.
     pub fn inline(&self, graph: &Graph, inputs: &[&Tensor]) -> Vec<Tensor> {
         if inputs.len() != graph.inputs().len() {
             let why =
@@ -165,6 +165,7 @@ impl Trace {
                 .iter()
                 .map(|v| map[v.index()].clone().unwrap_or_else(|| poison.clone()))
                 .collect();
+            let _scope = (!node.path.is_empty()).then(|| self.scope(node.path.as_ref()));
             let results = self.ops(node.op.clone(), &operands.iter().collect::<Vec<_>>());
             for (v, t) in node.outputs.iter().zip(results) {
                 map[v.index()] = Some(t);

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use percept_graph::{Activation, DType, Tensor, Trace};
+use percept_graph::{Activation, DType, Tensor, TensorType, Trace};
 
 use crate::error::Error;
 
@@ -96,6 +96,11 @@ impl<'a> Parameters<'a> {
         let table = self.matrix(name, dims);
         let out = if table.dtype().is_quantized() { DType::F32 } else { table.dtype() };
         table.embedding(ids, out).cast(DType::F32)
+    }
+
+    /// The parameter `name` of another graph that is recorded on this trace too, in the type that it has there.
+    pub fn shared(&self, name: &str, ty: &TensorType) -> Tensor {
+        self.declare(name, ty.dtype, ty.dims.clone())
     }
 
     fn declare(&self, name: &str, dtype: DType, dims: Vec<usize>) -> Tensor {

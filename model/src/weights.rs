@@ -17,6 +17,16 @@ use crate::parameters::{Adapter, Stored};
 pub struct Weights {
     checkpoint: Arc<Checkpoint>,
     adapter: Option<LowRank>,
+    trained: Option<Arc<dyn Trained>>,
+}
+
+/// What training asks of parameters, over what their file says.
+pub trait Trained: Send + Sync {
+    /// Whether this parameter of the file is trained, and so is f32.
+    fn is_master(&self, name: &str) -> bool;
+
+    /// What is trained beside the linear layer `name`, if anything is.
+    fn adapter(&self, name: &str) -> Option<Adapter>;
 }
 
 /// An adapter in the layout of the PEFT library: a folder with adapter_config.json and adapter_model.safetensors.
@@ -33,7 +43,7 @@ const ADAPTED: &str = "base_model.model.";
 impl Weights {
     /// Parameters of `checkpoint`.
     pub fn new(checkpoint: Arc<Checkpoint>) -> Self {
-        Self { checkpoint, adapter: None }
+        Self { checkpoint, adapter: None, trained: None }
     }
 
     /// With a low-rank adapter beside its linear layers.
@@ -61,6 +71,13 @@ impl Weights {
         let (alpha, over_root) = (config.f64("lora_alpha")?, config.flag("use_rslora")?);
         self.adapter = Some(LowRank { checkpoint, alpha, over_root });
         Ok(self)
+    }
+
+    /// As graphs that train them declare them. Weights of a new adapter are not in any file, and [`Weights::fetch`] does not
+    /// give them.
+    pub fn for_training(mut self, trained: Arc<dyn Trained>) -> Self {
+        self.trained = Some(trained);
+        self
     }
 
     /// The file behind them.
@@ -110,6 +127,17 @@ impl Weights {
 
 impl Stored for Weights {
     fn dtype(&self, name: &str, dims: &[usize]) -> Result<DType> {
+        if let Some(trained) = &self.trained {
+            let layer =
+                name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"));
+            if layer.is_some_and(|l| trained.adapter(l).is_some()) {
+                return Ok(DType::F32);
+            }
+            if let Some(ty) = self.checkpoint.ty(name).filter(|_| trained.is_master(name)) {
+                check_extent(name, ty, dims)?;
+                return Ok(DType::F32);
+            }
+        }
         let adapted = self.adapter.as_ref().and_then(|a| a.checkpoint.ty(&format!("{ADAPTED}{name}")));
         let Some(ty) = self.checkpoint.ty(name).or(adapted) else {
             // Asking for it gives the error that names what is near.
@@ -120,6 +148,9 @@ impl Stored for Weights {
     }
 
     fn adapter(&self, name: &str) -> Option<Adapter> {
+        if let Some(new) = self.trained.as_ref().and_then(|t| t.adapter(name)) {
+            return Some(new);
+        }
         let adapter = self.adapter.as_ref()?;
         let down = adapter.checkpoint.ty(&format!("{ADAPTED}{name}.lora_A.weight"))?;
         let rank = *down.dims.first()?;

@@ -13,6 +13,7 @@ mod gguf;
 mod safetensors;
 mod source;
 mod tensor;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,7 @@ use serde_json::{Value as Json, json};
 
 pub use convert::{Converted, convert};
 pub use error::{Error, Result};
+pub use write::write;
 
 use error::{damaged, unsupported};
 use folder::{Weights, is_plain_name, read_capped};
@@ -175,6 +177,25 @@ impl Checkpoint {
             return Err(unsupported(&self.path, why));
         }
         self.tensors.values_mut().for_each(|t| t.cast(options.dtype, options.dequantize));
+        Ok(self)
+    }
+
+    /// The same checkpoint with some tensors replaced or added, f32 or any other dtype of the graph, under the name that
+    /// errors give their source.
+    ///
+    /// # Errors
+    /// When the bytes of one are not those of its type.
+    pub fn with_tensors(
+        mut self,
+        source: &str,
+        tensors: impl IntoIterator<Item = (String, TensorType, Vec<u8>)>,
+    ) -> Result<Checkpoint> {
+        for (name, ty, bytes) in tensors {
+            let source = Source::memory(source, bytes);
+            let span = source.span(0..source.bytes().len(), &name)?;
+            let stored = Stored::new(&name, tensor::Form::Graph(ty.dtype), ty.dims, span)?;
+            self.tensors.insert(name, stored);
+        }
         Ok(self)
     }
 
