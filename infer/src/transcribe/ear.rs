@@ -67,6 +67,11 @@ impl Ear {
         self.held.get("hidden").map_or_else(|| Ok(Vec::new()), |rows| Ok(floats(&self.device.read(rows)?)))
     }
 
+    /// The extent of the run that says this many tokens.
+    pub fn width(&self, tokens: usize) -> usize {
+        WIDTHS.into_iter().find(|&w| w >= tokens).unwrap_or(self.model.decoder().context)
+    }
+
     /// Say `ids` at position `at`; gives the logits [rows.len(), vocab] of what follows those of them that `rows` names.
     ///
     /// # Errors
@@ -80,7 +85,7 @@ impl Ear {
                 context,
             });
         }
-        let width = WIDTHS.into_iter().find(|&w| w >= ids.len()).unwrap_or(context);
+        let width = self.width(ids.len());
         // Rows that only fill up must have places in the cache too.
         let width = if at + width > context { ids.len() } else { width };
         let key = (width, rows.len());

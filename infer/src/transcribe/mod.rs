@@ -1,13 +1,15 @@
 //! Transcription of sound of any length with Whisper.
 //!
 //! Sound is heard in windows of 30 seconds. What is said about a window has timestamps, and the next window starts where
-//! the last whole segment ended. A transcript that repeats itself or that the model itself finds unlikely is said again
+//! the last whole segment ended. Sound that fits one window is said without timestamps, which costs the model fewer
+//! words, and the times are found for its words afterwards. A transcript that repeats itself or that the model itself finds unlikely is said again
 //! with some chance, and a window that is silence is skipped: the rules of the Whisper paper (Radford et al. 2022,
 //! section 4.5) with its thresholds. Memory does not grow with the sound: its samples are read as they are needed, and
 //! every window uses the same buffers.
 
 mod captions;
 mod ear;
+mod place;
 mod rules;
 mod segments;
 
@@ -242,10 +244,18 @@ impl Transcriber {
                 language = Some(self.language()?);
             }
             let content_frames = content.div_ceil(hop).min(frames);
-            let said = self.say_well(language.as_deref(), &before, round)?;
+            // The next piece, if there is one, shows that the sound goes on after this window.
+            if round == 0 && samples.len() == window {
+                samples.extend(pieces.next().transpose()?.unwrap_or_default());
+            }
+            let timed = round > 0 || samples.len() > window;
+            let said = self.say_well(language.as_deref(), &before, timed, round)?;
             round += 1;
             let (spans, advance) = match said {
-                Some(said) => {
+                Some(mut said) => {
+                    if !timed {
+                        said.tokens = self.place(language.as_deref(), &said.tokens)?;
+                    }
                     let (spans, advance) = split(&self.rules, &said.tokens, content_frames);
                     before = self.carried(before, &said);
                     (spans, advance)
@@ -281,12 +291,18 @@ impl Transcriber {
     }
 
     /// What is said about the window that was heard: the first good transcript, or the last; `None` for silence.
-    fn say_well(&mut self, language: Option<&str>, before: &[i32], round: u64) -> Result<Option<Said>> {
+    fn say_well(
+        &mut self,
+        language: Option<&str>,
+        before: &[i32],
+        timed: bool,
+        round: u64,
+    ) -> Result<Option<Said>> {
         let temperatures = self.options.temperatures.clone();
         let mut last = None;
         for (i, &temperature) in temperatures.iter().enumerate() {
             let stream = round * temperatures.len() as u64 + i as u64;
-            let said = self.say(language, before, temperature, stream)?;
+            let said = self.say(language, before, timed, temperature, stream)?;
             let unlikely = said.log_probability < self.options.log_probability;
             let silent = unlikely && said.no_speech > self.options.no_speech;
             let repeats = compression_ratio(&said.text) > self.options.compression_ratio;
@@ -301,10 +317,9 @@ impl Transcriber {
         Ok(last)
     }
 
-    /// Say what was heard at one temperature.
-    fn say(&mut self, language: Option<&str>, before: &[i32], temperature: f32, stream: u64) -> Result<Said> {
+    /// What the decoder begins with: what was said before, and what it is to do. Also the place of its first own token.
+    fn prompt(&self, language: Option<&str>, before: &[i32], timed: bool) -> (Vec<i32>, usize) {
         let context = self.ear.model().decoder().context;
-        let vocab = self.ear.model().decoder().vocab;
         let mut prompt = Vec::new();
         if let (Some(previous), false) = (self.previous, before.is_empty()) {
             prompt.push(previous);
@@ -314,6 +329,24 @@ impl Transcriber {
         prompt.push(self.start);
         prompt.extend(self.languages.iter().find(|l| Some(&l.0[..]) == language).map(|l| l.1));
         prompt.extend(self.task);
+        if !timed {
+            prompt.push(self.rules.no_timestamps as i32);
+        }
+        (prompt, start)
+    }
+
+    /// Say what was heard at one temperature.
+    fn say(
+        &mut self,
+        language: Option<&str>,
+        before: &[i32],
+        timed: bool,
+        temperature: f32,
+        stream: u64,
+    ) -> Result<Said> {
+        let context = self.ear.model().decoder().context;
+        let vocab = self.ear.model().decoder().vocab;
+        let (prompt, start) = self.prompt(language, before, timed);
 
         let settings = Sampling { temperature, seed: self.options.seed, stream, ..Sampling::default() };
         let mut sampler = Sampler::new(settings, &[], vocab)?;
@@ -326,7 +359,11 @@ impl Transcriber {
         let longest = (context / 2).min(context - prompt.len());
         let mut scores = 0;
         while scores < longest {
-            self.rules.apply(&tokens, &mut logits);
+            if timed {
+                self.rules.apply(&tokens, &mut logits);
+            } else {
+                self.rules.suppress(&tokens, &mut logits);
+            }
             let total = log_sum_exp(&logits);
             let unchosen = logits.clone();
             let token = sampler.choose(&mut logits);

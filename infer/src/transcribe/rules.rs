@@ -30,18 +30,24 @@ impl Rules {
         usize::try_from(token).is_ok_and(|t| t >= self.timestamps())
     }
 
-    /// Gives negative infinity to the logits of tokens that cannot follow `said`, what was said after the prompt.
-    pub fn apply(&self, said: &[i32], logits: &mut [f32]) {
-        let begin = self.timestamps().min(logits.len());
-        let mut never = |token: usize| {
+    /// Gives negative infinity to the logits of tokens that are never said, or not first.
+    pub fn suppress(&self, said: &[i32], logits: &mut [f32]) {
+        let at_begin: &[usize] = if said.is_empty() { &self.suppress_at_begin } else { &[] };
+        for &token in self.suppress.iter().chain(at_begin) {
             if let Some(logit) = logits.get_mut(token) {
                 *logit = f32::NEG_INFINITY;
             }
-        };
-        self.suppress.iter().copied().for_each(&mut never);
-        never(self.no_timestamps);
+        }
+    }
+
+    /// Gives negative infinity to the logits of tokens that cannot follow `said`, what was said after the prompt.
+    pub fn apply(&self, said: &[i32], logits: &mut [f32]) {
+        let begin = self.timestamps().min(logits.len());
+        self.suppress(said, logits);
+        if let Some(logit) = logits.get_mut(self.no_timestamps) {
+            *logit = f32::NEG_INFINITY;
+        }
         if said.is_empty() {
-            self.suppress_at_begin.iter().copied().for_each(&mut never);
             // The first token is a timestamp.
             logits[..begin].fill(f32::NEG_INFINITY);
             if let Some(late) = self.max_initial.and_then(|m| logits.get_mut(begin + m + 1..)) {
