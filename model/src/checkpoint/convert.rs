@@ -67,7 +67,7 @@ fn to_folder(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Resul
         })
         .collect();
     draft.write(Some("model.safetensors"), |file| {
-        file.write_all(&safetensors_head(&jobs))?;
+        file.write_all(&safetensors_head(jobs.iter().map(|j| (j.name, &j.ty))))?;
         for job in &jobs {
             let mut broken = None;
             let converted = checkpoint.encode(job.name, job.ty.dtype, &mut |bytes| {
@@ -102,19 +102,19 @@ fn to_folder(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Resul
 }
 
 /// The length and the JSON at the start of a safetensors file, for tensors one after another.
-fn safetensors_head(jobs: &[Job]) -> Vec<u8> {
+pub(crate) fn safetensors_head<'a>(tensors: impl Iterator<Item = (&'a str, &'a TensorType)>) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".into(), json!({ "format": "pt" }));
     let mut at = 0;
-    for job in jobs {
-        let dtype = match job.ty.dtype {
+    for (name, ty) in tensors {
+        let dtype = match ty.dtype {
             DType::Bool => "BOOL".to_string(),
             other => other.name().to_uppercase(),
         };
-        let end = at + job.ty.bytes();
+        let end = at + ty.bytes();
         header.insert(
-            job.name.to_string(),
-            json!({ "dtype": dtype, "shape": job.ty.dims, "data_offsets": [at, end] }),
+            name.to_string(),
+            json!({ "dtype": dtype, "shape": ty.dims, "data_offsets": [at, end] }),
         );
         at = end;
     }

@@ -26,7 +26,7 @@ use serde_json::{Value as Json, json};
 
 pub use convert::{Converted, convert};
 pub use error::{Error, Result};
-pub use write::write;
+pub use write::{write, write_as};
 
 use error::{damaged, unsupported};
 use folder::{Weights, is_plain_name, read_capped};
@@ -197,6 +197,12 @@ impl Checkpoint {
             self.tensors.insert(name, stored);
         }
         Ok(self)
+    }
+
+    /// The same tensors under other names.
+    pub fn renamed(mut self, name: impl Fn(&str) -> String) -> Checkpoint {
+        self.tensors = self.tensors.into_iter().map(|(n, t)| (name(&n), t)).collect();
+        self
     }
 
     /// What was opened.

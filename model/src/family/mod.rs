@@ -7,6 +7,7 @@ mod llama;
 mod llava;
 mod llava_next;
 mod media;
+pub mod percept;
 #[cfg(test)]
 mod published;
 mod qwen2;
@@ -58,6 +59,7 @@ const FAMILIES: &[(&str, Open)] = &[
     ("llava_next", llava_next::open),
     ("llava_onevision", llava_next::open_one_vision),
     ("mistral", text),
+    ("percept", percept::open),
     ("qwen2", text),
     ("qwen2_5_vl", qwen2_5_vl::open),
     ("qwen2_audio", qwen2_audio::open),
