@@ -234,6 +234,11 @@ impl Graph {
         Ok(())
     }
 
+    /// Keep only the outputs whose names `keep` holds for; what nothing reads any more is dead code.
+    pub fn retain_outputs(&mut self, keep: impl Fn(&str) -> bool) {
+        self.outputs.retain(|o| keep(&o.name));
+    }
+
     /// How many times each value is used, outputs included.
     pub fn use_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.values.len()];

@@ -26,6 +26,12 @@ pub enum Failure {
     /// Generation failed.
     #[error(transparent)]
     Infer(#[from] percept::infer::Error),
+    /// Data could not be pulled.
+    #[error(transparent)]
+    Pull(#[from] percept::data::pull::Error),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] percept::train::Error),
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     File {
@@ -50,6 +56,8 @@ impl Failure {
         match self {
             Failure::Usage(_) | Failure::Device(percept::hal::Error::UnknownDevice { .. }) => 2,
             Failure::Infer(percept::infer::Error::Setting(_)) => 2,
+            Failure::Train(percept::train::Error::Config { .. }) => 2,
+            Failure::Pull(percept::data::pull::Error::Usage(_)) => 2,
             _ => 1,
         }
     }

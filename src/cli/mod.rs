@@ -3,6 +3,8 @@
 mod bench;
 mod conversation;
 mod convert;
+mod data;
+mod data_pull;
 mod devices;
 mod diff;
 mod embed;
@@ -19,6 +21,7 @@ mod model_ops;
 mod preprocess;
 mod subject;
 mod table;
+mod train;
 mod transcribe;
 mod values;
 mod walk;
@@ -59,6 +62,15 @@ enum Command {
     /// Pictures and texts as vectors, near one another where they are alike
     #[command(after_help = "Examples:\n  percept embed --model siglip --image cat.jpg --text 'a cat' --json")]
     Embed(embed::Embed),
+    /// Acquire, prepare and look at data
+    #[command(subcommand)]
+    Data(data::Data),
+    /// Train or fine-tune a model as a TOML file says
+    #[command(
+        after_help = "Examples:\n  percept train flags.toml\n  percept train flags.toml --resume --device cpu\n  \
+        percept train flags.toml --set optimizer.rate=3e-4 --set steps=100"
+    )]
+    Train(train::Train),
     /// Measure speed
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -97,7 +109,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Kernel(c) => c.run(),
         Command::Generate(c) => c.run(),
         Command::Bench(c) => c.run(),
+        Command::Data(c) => c.run(),
         Command::Embed(c) => c.run(),
+        Command::Train(c) => c.run(),
         Command::Transcribe(c) => c.run(),
         Command::Inspect(c) => c.run(),
         Command::Convert(c) => c.run(),

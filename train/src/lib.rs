@@ -1,1 +1,38 @@
 //! Training: one TOML file is a run.
+//!
+//! [`run`] follows a [`Config`]: packed batches from the data's shards, a forward pass traced over the model's own
+//! decoder and encoders, gradients, an optimizer recorded into the same graph, checkpoints and logs. A step is one
+//! program where nothing stands between gradients and their use, else one that adds gradients up and one that uses them.
+
+mod adapter;
+pub mod batch;
+mod checkpoints;
+mod communicator;
+mod config;
+mod diagnose;
+pub mod encode;
+mod error;
+mod evaluate;
+mod feed;
+pub mod forward;
+mod initial;
+mod log;
+mod optimizer;
+mod patterns;
+mod plan;
+mod program;
+mod run;
+mod schedule;
+mod steps;
+mod trainer;
+mod watch;
+
+pub use communicator::{Communicator, Single};
+pub use config::{
+    CheckpointConfig, Config, Curve, DataConfig, EvaluateConfig, GroupConfig, LoraConfig, ModelConfig,
+    OptimizerConfig, OptimizerKind, PrecisionConfig, Schedule, SourceConfig,
+};
+pub use error::{Error, Result};
+pub use run::{Place, Summary, run};
+pub use trainer::{LossScale, Measured, StepReport, Trainer};
+pub use watch::{Evaluation, Event, Said, StepEvent, Watch};

@@ -1,0 +1,152 @@
+//! `percept train`: a run from its TOML file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use percept::hal::CompileOptions;
+use percept::train::{Config, Event, Place, Single, Summary, Watch, run};
+use serde_json::json;
+
+use super::Failure;
+
+#[derive(Args)]
+pub struct Train {
+    /// The run's file
+    run: PathBuf,
+    /// Where to train: auto, cpu, wgpu:0
+    #[arg(long, default_value = "auto", value_name = "ID")]
+    device: String,
+    /// Go on from the last checkpoint of the run's folder
+    #[arg(long)]
+    resume: bool,
+    /// Put a value over what the file says, such as optimizer.rate=3e-4; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Running anything on the host is an error
+    #[arg(long)]
+    strict: bool,
+    /// Print one JSON document when the run is done
+    #[arg(long)]
+    json: bool,
+}
+
+impl Train {
+    pub fn run(self) -> Result<(), Failure> {
+        let config = Config::read(&self.run, &self.set)?;
+        let summaries = train(&config, &self.device, self.resume, self.strict, &mut Lines::new())?;
+        if self.json {
+            println!("{}", json!(summaries));
+        } else if let Some(last) = summaries.last() {
+            print!("{}", told(last));
+        }
+        Ok(())
+    }
+}
+
+/// Train on a device by its id, as `percept train` does.
+pub fn train(
+    config: &Config,
+    device: &str,
+    resume: bool,
+    strict: bool,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Summary>, Failure> {
+    let registry = percept::registry();
+    let device = registry.open(device)?;
+    let host = if device.info().id == "cpu" { None } else { Some(registry.open("cpu")?) };
+    let compile = CompileOptions { strict, host, ..CompileOptions::default() };
+    Ok(run(config, &Place { device, compile, peers: &Single }, resume, watch)?)
+}
+
+fn told(summary: &Summary) -> String {
+    let mut text = format!(
+        "{} steps in {}, loss {:.4}, {} parameters trained; the model is {}\n",
+        summary.steps,
+        HumanDuration(Duration::from_secs_f64(summary.seconds)),
+        summary.loss,
+        summary.trained_parameters,
+        summary.model.display()
+    );
+    for e in &summary.evaluations {
+        text += &format!(
+            "{}: loss {:.4}, {:.1} % of answer tokens and {:.1} % of {} answers right\n",
+            e.corpus,
+            e.loss,
+            100.0 * e.token_accuracy,
+            100.0 * e.accuracy,
+            e.samples
+        );
+    }
+    text
+}
+
+/// A progress line and what happens beside it, on standard error.
+pub struct Lines {
+    bar: ProgressBar,
+}
+
+impl Lines {
+    pub fn new() -> Self {
+        let bar = ProgressBar::no_length();
+        bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(4));
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
+            bar.set_style(style);
+        }
+        Self { bar }
+    }
+
+    fn say(&self, text: &str) {
+        // Where standard error is no terminal there is no bar, and its own lines would be lost.
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+}
+
+impl Watch for Lines {
+    fn event(&mut self, event: &Event) -> percept::train::Result<()> {
+        match event {
+            Event::Begin { step, steps, device, processes } => {
+                self.bar.set_length(*steps);
+                self.bar.set_position(*step);
+                let others = if *processes > 1 { format!(" in {processes} processes") } else { String::new() };
+                let from = if *step > 0 { format!(" from step {step} on") } else { String::new() };
+                self.say(&format!("training on {device}{others}{from}, {steps} steps"));
+            }
+            Event::Step(s) => {
+                self.bar.set_position(s.step);
+                let text = format!(
+                    "loss {:.4} rate {:.2e} {:.0} tokens/s {:.1} samples/s {} left {}",
+                    s.loss,
+                    s.rate,
+                    s.tokens_per_s,
+                    s.samples_per_s,
+                    HumanDuration(Duration::from_secs_f64(s.seconds_left)),
+                    HumanBytes(s.memory)
+                );
+                let round = s.step == 1 || s.step.is_multiple_of((s.steps / 20).max(1));
+                if self.bar.is_hidden() && round {
+                    eprintln!("step {}/{} {text}", s.step, s.steps);
+                }
+                self.bar.set_message(text);
+            }
+            Event::Evaluate(e) => {
+                self.say(&format!(
+                    "step {}: {} loss {:.4}, {:.1} % of tokens and {:.1} % of answers right",
+                    e.step,
+                    e.corpus,
+                    e.loss,
+                    100.0 * e.token_accuracy,
+                    100.0 * e.accuracy
+                ));
+                for s in &e.said {
+                    let right = if s.expected.trim() == s.answer.trim() { "right" } else { "wrong" };
+                    self.say(&format!("  {}: {:?} ({right}, expected {:?})", s.key, s.answer, s.expected));
+                }
+            }
+            Event::Save { path, .. } => self.say(&format!("wrote {}", path.display())),
+            Event::Note { text, .. } => self.say(text),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,68 @@
+//! Errors of training.
+
+use std::path::{Path, PathBuf};
+
+/// What went wrong. Every message says what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A run's file is wrong.
+    #[error("{}: {why}", file.display())]
+    Config {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// A setting and the model or the data do not fit each other.
+    #[error("{0}")]
+    Setting(String),
+    /// A trained parameter has no gradient.
+    #[error("{0}")]
+    NoGradient(String),
+    /// A loss or gradient is no number any more.
+    #[error("{0}")]
+    NotFinite(String),
+    /// Another process of the same run failed.
+    #[error("{0}")]
+    Peer(String),
+    /// The model or its checkpoint.
+    #[error(transparent)]
+    Model(#[from] percept_model::Error),
+    /// A checkpoint could not be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] percept_model::checkpoint::Error),
+    /// A device.
+    #[error(transparent)]
+    Device(#[from] percept_hal::Error),
+    /// A graph.
+    #[error(transparent)]
+    Graph(#[from] percept_graph::GraphError),
+    /// Values do not fill a tensor.
+    #[error(transparent)]
+    Tensor(#[from] percept_graph::HostTensorError),
+    /// A sample's text or media.
+    #[error(transparent)]
+    Media(#[from] percept_modalities::Error),
+    /// Data.
+    #[error(transparent)]
+    Data(#[from] percept_data::Error),
+    /// What the model says could not be asked.
+    #[error(transparent)]
+    Infer(#[from] percept_infer::Error),
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+}
+
+/// Result of this crate's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error for a file that the system would not read or write.
+pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    |source| Error::File { path: path.to_path_buf(), source }
+}

@@ -1,0 +1,113 @@
+//! Measuring on held-out data.
+
+use percept_data::Sample;
+use percept_infer::{Engine, EngineOptions, GenerateOptions};
+use percept_model::CausalModel;
+
+use crate::batch::Batch;
+use crate::checkpoints::write_model;
+use crate::config::Config;
+use crate::error::{Result, file};
+use crate::feed::{Corpus, Rows, decode, held_out, question};
+use crate::run::borrowed;
+use crate::trainer::Trainer;
+use crate::watch::{Evaluation, Said};
+
+/// Tokens of a shown answer at most.
+const SHOWN_TOKENS: usize = 48;
+
+/// Held-out corpora, ready to be measured on.
+pub struct Evaluator {
+    corpora: Vec<HeldOut>,
+}
+
+struct HeldOut {
+    name: String,
+    steps: Vec<Rows>,
+    shown: Vec<Sample>,
+}
+
+impl Evaluator {
+    /// Read the held-out corpora of a run.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn new(model: &dyn CausalModel, config: &Config) -> Result<Self> {
+        let read = |source| {
+            let corpus = Corpus::open(source)?;
+            let (steps, samples) = held_out(model, &corpus, &config.data, config.evaluate.limit)?;
+            let every = samples.len().div_ceil(config.evaluate.show.max(1)).max(1);
+            let shown = samples.into_iter().step_by(every).take(config.evaluate.show).collect();
+            Ok(HeldOut { name: corpus.name, steps, shown })
+        };
+        Ok(Self { corpora: config.data.held_out.iter().map(read).collect::<Result<_>>()? })
+    }
+
+    /// Measure every corpus.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn measure(&self, trainer: &mut Trainer, step: u64, config: &Config) -> Result<Vec<Evaluation>> {
+        let mut found = Vec::new();
+        for corpus in &self.corpora {
+            let (mut loss, mut right): (f64, Vec<Vec<bool>>) = (0.0, Vec::new());
+            for rows in &corpus.steps {
+                let model = trainer.shared_model();
+                let batch = Batch::new(&*model, &borrowed(rows), config.data.length)?;
+                let measured = trainer.measure(&batch)?;
+                loss += measured.loss;
+                right.extend(measured.right);
+            }
+            let tokens: usize = right.iter().map(Vec::len).sum();
+            let good = right.iter().flatten().filter(|r| **r).count();
+            let whole = right.iter().filter(|r| r.iter().all(|r| *r)).count();
+            found.push(Evaluation {
+                step,
+                corpus: corpus.name.clone(),
+                samples: right.len(),
+                loss: loss / tokens.max(1) as f64,
+                token_accuracy: good as f64 / tokens.max(1) as f64,
+                accuracy: whole as f64 / right.len().max(1) as f64,
+                said: Vec::new(),
+            });
+        }
+        if self.corpora.iter().any(|c| !c.shown.is_empty()) {
+            self.ask(trainer, config, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// What the model says to some samples, through the same engine and files that a user's question goes through.
+    fn ask(&self, trainer: &Trainer, config: &Config, found: &mut [Evaluation]) -> Result<()> {
+        let folder = config.out.join("asked.tmp");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(file(&folder))?;
+        }
+        write_model(trainer, config, &trainer.parameters()?, &folder)?;
+        let said = self.ask_at(trainer, &folder, found);
+        std::fs::remove_dir_all(&folder).map_err(file(&folder))?;
+        said
+    }
+
+    fn ask_at(
+        &self,
+        trainer: &Trainer,
+        folder: &std::path::Path,
+        found: &mut [Evaluation],
+    ) -> Result<()> {
+        let model = trainer.finished(folder)?;
+        let options = EngineOptions { host: trainer.host(), ..EngineOptions::default() };
+        let mut engine = Engine::new(trainer.shared_device(), model, options)?;
+        let options = GenerateOptions { max_tokens: Some(SHOWN_TOKENS), ..GenerateOptions::default() };
+        for (corpus, evaluation) in self.corpora.iter().zip(found) {
+            for sample in &corpus.shown {
+                let Some((messages, expected)) = question(sample) else { continue };
+                let media = decode(engine.model(), sample)?;
+                let inputs = engine.model().processor().chat(&messages, &media)?;
+                let answer = engine.generate(&inputs, &options, &mut |_| {})?.text;
+                evaluation.said.push(Said { key: sample.key.clone(), expected, answer });
+            }
+        }
+        Ok(())
+    }
+}

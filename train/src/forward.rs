@@ -1,0 +1,121 @@
+//! The loss of a batch as a graph.
+
+use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace};
+use percept_model::{CausalModel, Context, Decoder, EncoderRun, Parameters};
+
+use crate::batch::Shape;
+use crate::encode::IGNORE;
+use crate::error::Result;
+
+/// What is computed beside the loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Purpose {
+    /// The loss alone, to be differentiated.
+    Train {
+        /// Share of the target spread over all tokens.
+        smoothing: f32,
+        /// The loss is multiplied by the input `scale` before it is differentiated.
+        scaled: bool,
+    },
+    /// The loss, and which tokens were the most likely ones.
+    Evaluate,
+}
+
+/// The graph of a batch's loss.
+///
+/// Inputs are the arrays of [`crate::batch::Batch`] and `count` f32[], the answer tokens of the whole step over all
+/// processes. The output `loss` f32[] is the sum of the cross-entropies over `count`. To train there is also
+/// `objective`, which is `loss` times `scale` where that is asked for; to evaluate there are `losses` f32[out] and
+/// `right` i32[out], 1 where the label is the most likely token.
+///
+/// # Errors
+/// When the model's tensors do not fit its configuration.
+pub fn forward(model: &dyn CausalModel, shape: &Shape, runs: &[EncoderRun], purpose: Purpose) -> Result<Graph> {
+    let t = Trace::new("train");
+    let p = Parameters::new(&t, model.weights());
+    let (b, length) = (shape.rows, shape.length);
+    let rows = b * length;
+    let decoder = segmented(model.decoder(), shape.packed);
+    let per_token = |name: &str| t.data(name, DType::I32, [b, length]);
+    let angles = |(i, rope): (usize, &percept_model::Rope)| {
+        ["cos", "sin"].map(|f| t.data(format!("rope.{i}.{f}"), DType::F32, [b, length, rope.pairs()]))
+    };
+    let cx = Context {
+        angles: decoder.ropes.iter().enumerate().map(angles).collect(),
+        segments: shape.packed.then(|| per_token("segments")).into_iter().collect(),
+        blocks: shape.blocks.then(|| {
+            let blocks = per_token("blocks");
+            [blocks.clone(), blocks]
+        }),
+        ..Context::default()
+    };
+    let mut x = decoder.embed(&p, &per_token("ids"));
+    let mut deepstack = Vec::new();
+    if !runs.is_empty() {
+        let [features, extra @ ..] = &encode(&t, &p, runs, decoder.deepstack)[..] else {
+            return Ok(t.finish()?);
+        };
+        let place = t.data("feature_rows", DType::I32, [rows]);
+        let is_feature = t.data("is_feature", DType::Bool, [b, length, 1]);
+        let placed = |f: &Tensor| f.gather(&place, 0).reshape([b, length, decoder.hidden]);
+        x = is_feature.select(&placed(features), &x);
+        deepstack = extra.iter().map(|f| is_feature.select(&placed(f), &x.like(0.0))).collect();
+    }
+    let mut x = decoder.hidden(&p, &x, &cx, &deepstack).reshape([rows, decoder.hidden]);
+    if shape.out < rows {
+        x = x.gather(&t.data("out", DType::I32, [shape.out]), 0);
+    }
+    let labels = t.data("labels", DType::I32, [shape.out]);
+    let scalar = |name: &str| t.input(name, Role::Scalar, TensorType::new(DType::F32, []));
+    let count = scalar("count");
+    let _head = t.scope("head");
+    let logits = decoder.logits(&p, &x);
+    let _loss = t.scope("loss");
+    let smoothing = if let Purpose::Train { smoothing, .. } = purpose { smoothing } else { 0.0 };
+    let losses = logits.cross_entropy(&labels, IGNORE, smoothing);
+    let loss = losses.sum([0]) / &count;
+    t.output("loss", &loss);
+    match purpose {
+        Purpose::Train { scaled, .. } => {
+            let objective = if scaled { &loss * scalar("scale") } else { &loss * 1.0 };
+            t.output("objective", &objective);
+        }
+        Purpose::Evaluate => {
+            t.output("losses", &losses);
+            t.output("right", &logits.argmax(1).eq(&labels).cast(DType::I32));
+        }
+    }
+    drop((_loss, _head));
+    drop(p);
+    Ok(t.finish()?)
+}
+
+/// The decoder with attention inside segments where several samples share a row.
+fn segmented(decoder: &Decoder, packed: bool) -> Decoder {
+    let mut decoder = decoder.clone();
+    if packed {
+        decoder.stack.blocks.iter_mut().for_each(|b| b.attention.segments = Some(0));
+    }
+    decoder
+}
+
+/// The features f32[n,hidden] of all runs, then each set of extra ones. Parameters are shared with the decoder by name.
+fn encode(t: &Trace, p: &Parameters, runs: &[EncoderRun], deepstack: usize) -> Vec<Tensor> {
+    let mut sets: Vec<Vec<Tensor>> = vec![Vec::new(); 1 + deepstack];
+    for (r, run) in runs.iter().enumerate() {
+        let g = &run.graph;
+        let input = |i: &percept_graph::Input| match i.role {
+            Role::Parameter => p.shared(&i.name, g.ty(i.value)),
+            role => t.input(format!("media.{r}.{}", i.name), role, g.ty(i.value).clone()),
+        };
+        let inputs: Vec<Tensor> = g.inputs().iter().map(input).collect();
+        let outputs = t.inline(g, &inputs.iter().collect::<Vec<_>>());
+        for (output, value) in g.outputs().iter().zip(outputs) {
+            let set = output.name.strip_prefix("deepstack.").and_then(|k| k.parse::<usize>().ok());
+            if let Some(set) = sets.get_mut(set.map_or(0, |k| k + 1)) {
+                set.push(value);
+            }
+        }
+    }
+    sets.iter().filter_map(|set| Tensor::concat(&set.iter().collect::<Vec<_>>(), 0)).collect()
+}

@@ -1,0 +1,160 @@
+//! Which parameters are trained, and how.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use percept_graph::TensorType;
+use percept_model::checkpoint::Checkpoint;
+use percept_model::{Adapter, Trained};
+
+use crate::config::{Config, OptimizerKind};
+use crate::error::{Error, Result};
+use crate::patterns::Patterns;
+
+/// Which parameters of a checkpoint are trained: all but the frozen ones, or low-rank adapters and what goes with them.
+pub struct Plan {
+    masters: Masters,
+    adapters: BTreeMap<String, Adapter>,
+    groups: Vec<(Patterns, Group)>,
+    usual: Group,
+    /// Tables and heads, which Muon leaves to AdamW.
+    outer: Vec<String>,
+}
+
+enum Masters {
+    AllBut(Patterns),
+    Only(Patterns),
+}
+
+/// How a parameter's steps are taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Group {
+    /// The optimizer.
+    pub kind: OptimizerKind,
+    /// The learning rate at the schedule's height.
+    pub rate: f64,
+    /// Weight decay.
+    pub decay: f64,
+    /// Vectors decay too.
+    decay_vectors: bool,
+}
+
+impl Plan {
+    /// The plan of a run over a checkpoint.
+    ///
+    /// # Errors
+    /// When a pattern matches no parameter, or nothing is left to train.
+    pub fn new(config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
+        let floats = || checkpoint.names().filter(|n| checkpoint.ty(n).is_some_and(|t| t.dtype.is_float()));
+        let layers = || {
+            let linear = |n: &&str| checkpoint.ty(n).is_some_and(|t| t.rank() == 2);
+            checkpoint.names().filter(linear).filter_map(|n| n.strip_suffix(".weight"))
+        };
+        let freeze = Patterns::new(&config.model.freeze);
+        freeze.check("model.freeze", checkpoint.names())?;
+        let mut adapters = BTreeMap::new();
+        let masters = match &config.lora {
+            None => Masters::AllBut(freeze),
+            Some(lora) => {
+                let (on, also) = (Patterns::new(&lora.layers), Patterns::new(&lora.also));
+                on.check("lora.layers", layers())?;
+                also.check("lora.also", floats())?;
+                let alpha = lora.alpha.unwrap_or(2.0 * lora.rank as f64);
+                let adapter = Adapter { rank: lora.rank, scale: (alpha / lora.rank as f64) as f32 };
+                let adapted = layers().filter(|l| on.matches(l) && !freeze.matches(&format!("{l}.weight")));
+                adapters.extend(adapted.map(|l| (l.to_string(), adapter)));
+                Masters::Only(also)
+            }
+        };
+        let usual = Group {
+            kind: config.optimizer.kind,
+            rate: config.optimizer.rate,
+            decay: config.optimizer.decay,
+            decay_vectors: false,
+        };
+        let group = |g: &crate::config::GroupConfig| {
+            let patterns = Patterns::new(&g.names);
+            let group = Group {
+                kind: g.kind.unwrap_or(usual.kind),
+                rate: g.rate.unwrap_or(usual.rate),
+                decay: g.decay.unwrap_or(usual.decay),
+                decay_vectors: g.decay.is_some(),
+            };
+            (patterns, group)
+        };
+        let groups: Vec<_> = config.optimizer.groups.iter().map(group).collect();
+        let plan = Self { masters, adapters, groups, usual, outer: Vec::new() };
+        let trained: Vec<String> = plan.candidates(checkpoint).collect();
+        if trained.is_empty() {
+            let why = match checkpoint.names().any(|n| checkpoint.ty(n).is_some_and(|t| t.dtype.is_quantized())) {
+                true => "; quantized weights are trained through adapters: add a [lora] table",
+                false => "; model.freeze matches all of them",
+            };
+            return Err(Error::Setting(format!("there are no parameters to train{why}")));
+        }
+        for (patterns, _) in &plan.groups {
+            patterns.check("optimizer.group.match", trained.iter().map(String::as_str))?;
+        }
+        Ok(plan)
+    }
+
+    /// Tell which parameters are tables or heads.
+    pub fn with_outer(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.outer.extend(names);
+        self
+    }
+
+    /// Whether a graph's parameter is trained.
+    pub fn trains(&self, name: &str) -> bool {
+        self.is_master(name) || self.adapted(name).is_some()
+    }
+
+    /// The names of everything that may be trained, those of adapters included.
+    pub fn candidates<'a>(&'a self, checkpoint: &'a Checkpoint) -> impl Iterator<Item = String> + 'a {
+        let floats = |n: &&str| checkpoint.ty(n).is_some_and(|t| t.dtype.is_float());
+        let masters = checkpoint.names().filter(floats).filter(|n| self.is_master(n)).map(str::to_string);
+        let adapters =
+            self.adapters.keys().flat_map(|l| ["A", "B"].map(|m| format!("{l}.lora_{m}.weight")));
+        masters.chain(adapters)
+    }
+
+    /// Low-rank adapters by the layers that they stand beside.
+    pub fn adapters(&self) -> &BTreeMap<String, Adapter> {
+        &self.adapters
+    }
+
+    /// The adapter that a parameter belongs to.
+    pub fn adapted(&self, name: &str) -> Option<Adapter> {
+        let layer = name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"))?;
+        self.adapters.get(layer).copied()
+    }
+
+    /// How a parameter's steps are taken.
+    pub fn group(&self, name: &str, ty: &TensorType) -> Group {
+        let own = self.groups.iter().find(|(p, _)| p.matches(name)).map(|(_, g)| *g);
+        let mut group = own.unwrap_or(self.usual);
+        if ty.rank() < 2 && !group.decay_vectors {
+            group.decay = 0.0;
+        }
+        if ty.rank() != 2 || self.outer.iter().any(|o| o == name) {
+            group.kind = OptimizerKind::AdamW;
+        }
+        group
+    }
+}
+
+impl Trained for Plan {
+    fn is_master(&self, name: &str) -> bool {
+        match &self.masters {
+            Masters::AllBut(frozen) => !frozen.matches(name),
+            Masters::Only(also) => also.matches(name),
+        }
+    }
+
+    fn adapter(&self, name: &str) -> Option<Adapter> {
+        self.adapters.get(name).copied()
+    }
+}
+
+/// A plan that graphs can ask.
+pub type SharedPlan = Arc<Plan>;

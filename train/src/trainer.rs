@@ -1,0 +1,549 @@
+//! A model being trained on a device.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use percept_graph::{DType, Graph, HostTensor, Role, TensorType};
+use percept_hal::{Buffer, CompileOptions, CompileReport, Device, Uses};
+use percept_model::checkpoint::{Checkpoint, LoadOptions};
+use percept_model::{CausalModel, Model, Weights, open_weights, uses};
+
+use crate::batch::{Batch, Shape};
+use crate::communicator::Communicator;
+use crate::config::Config;
+use crate::diagnose;
+use crate::error::{Error, Result};
+use crate::forward::{Purpose, forward};
+use crate::initial;
+use crate::optimizer::{mean_name, moments};
+use crate::plan::{Plan, SharedPlan};
+use crate::program::{Program, State};
+use crate::steps::{Differentiated, Trained, scaled, sum_name, update_graph};
+
+/// A model, its optimizer and the programs of its steps on one device.
+pub struct Trainer {
+    device: Arc<dyn Device>,
+    options: CompileOptions,
+    config: Config,
+    model: Arc<dyn CausalModel>,
+    plan: SharedPlan,
+    state: State,
+    trained: Trained,
+    programs: HashMap<Key, Program>,
+    /// Updates that changed something.
+    updates: u64,
+    scale: LossScale,
+}
+
+/// Which program.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Accumulate(Shape),
+    /// With the number of trained parameters that it updates.
+    Fused(Shape, usize),
+    Update(usize),
+    Evaluate(Shape),
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Mean loss of the answer tokens.
+    pub loss: f64,
+    /// Norm of the gradients before they were clipped.
+    pub norm: f64,
+    /// The gradients overflowed in f16: nothing was changed and the loss scale was halved.
+    pub skipped: bool,
+}
+
+/// What the loss is multiplied by in f16: halved when gradients overflow, doubled when they have not for long.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossScale {
+    /// The factor.
+    pub value: f64,
+    /// Steps since it changed.
+    pub steady: u64,
+}
+
+/// What a batch of held-out data gave.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measured {
+    /// Sum of the losses of all answer tokens.
+    pub loss: f64,
+    /// For each sample, whether each of its answer tokens was the most likely one.
+    pub right: Vec<Vec<bool>>,
+}
+
+impl Trainer {
+    /// Open the model of a run on a device.
+    ///
+    /// # Errors
+    /// When the checkpoint cannot be opened or continues no text, or a pattern of the run matches no parameter.
+    pub fn new(config: &Config, device: Arc<dyn Device>, options: CompileOptions) -> Result<Self> {
+        let checkpoint = Arc::new(initial::open(config)?);
+        let plan = Plan::new(config, &checkpoint)?;
+        let outer = {
+            let model = causal(Weights::new(checkpoint.clone()))?;
+            [model.decoder().table.clone(), model.decoder().head.clone()]
+        };
+        let plan = Arc::new(plan.with_outer(outer));
+        let model = causal(Weights::new(checkpoint).for_training(plan.clone()))?.into();
+        let scale = LossScale { value: config.precision.loss_scale, steady: 0 };
+        Ok(Self {
+            device,
+            options,
+            config: config.clone(),
+            model,
+            plan,
+            state: State::default(),
+            trained: Trained::new(),
+            programs: HashMap::new(),
+            updates: 0,
+            scale,
+        })
+    }
+
+    /// The model; its weights are those that it began with.
+    pub fn model(&self) -> &dyn CausalModel {
+        &*self.model
+    }
+
+    /// A handle to the model that outlives a borrow of the trainer.
+    pub fn shared_model(&self) -> Arc<dyn CausalModel> {
+        self.model.clone()
+    }
+
+    /// A handle to the device.
+    pub fn shared_device(&self) -> Arc<dyn Device> {
+        self.device.clone()
+    }
+
+    /// What runs what the device cannot.
+    pub fn host(&self) -> Option<Arc<dyn Device>> {
+        self.options.host.clone()
+    }
+
+    /// The model with what [`crate::run`] wrote to a folder, as a user opens it.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn finished(&self, folder: &Path) -> Result<Box<dyn CausalModel>> {
+        if self.config.lora.is_none() {
+            return causal(Weights::new(Arc::new(Checkpoint::open(folder)?)));
+        }
+        let options = LoadOptions { dtype: self.config.model.dtype, dequantize: false };
+        let base = Checkpoint::open_with(self.checkpoint().path(), options)?;
+        causal(Weights::new(Arc::new(base)).with_adapter(folder)?)
+    }
+
+    /// Which parameters are trained.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The checkpoint that training began with.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        self.model.weights().checkpoint()
+    }
+
+    /// The device.
+    pub fn device(&self) -> &dyn Device {
+        &*self.device
+    }
+
+    /// The parameters trained so far; those of encoders appear with their first media.
+    pub fn trained(&self) -> &Trained {
+        &self.trained
+    }
+
+    /// Updates that changed something, and the loss scale.
+    pub fn progress(&self) -> (u64, LossScale) {
+        (self.updates, self.scale)
+    }
+
+    /// What every compilation decided.
+    pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
+        self.programs.values().map(Program::report)
+    }
+
+    /// One step over this process's batches: their gradients, summed with those of the other processes, and an update at
+    /// `factor` times the learning rates. `count` is the number of answer tokens of the whole step.
+    ///
+    /// # Errors
+    /// When a trained parameter has no gradient, the device fails, or another process does.
+    pub fn step(
+        &mut self,
+        batches: &[Batch],
+        count: usize,
+        factor: f64,
+        peers: &dyn Communicator,
+    ) -> Result<StepReport> {
+        let scalars = self.scalars(count, factor)?;
+        let report = match batches {
+            [batch] if peers.size() == 1 => {
+                let key = self.prepare_fused(batch)?;
+                let mut arguments = self.upload(&batch.arrays)?;
+                arguments.extend(scalars);
+                let outputs = self.programs[&key].run(&mut self.state, &arguments)?;
+                StepReport {
+                    loss: self.scalar(&outputs, "loss")?,
+                    norm: self.scalar(&outputs, "norm")?,
+                    skipped: false,
+                }
+            }
+            _ => self.step_in_parts(batches, scalars, peers)?,
+        };
+        self.settle(report)
+    }
+
+    fn scalars(&self, count: usize, factor: f64) -> Result<HashMap<String, Buffer>> {
+        let scalar = |value: f64| HostTensor::from_f32([], &[value as f32]);
+        let mut scalars = BTreeMap::from([
+            ("count".to_string(), scalar(count.max(1) as f64)?),
+            ("rate".to_string(), scalar(factor)?),
+            ("step".to_string(), scalar((self.updates + 1) as f64)?),
+        ]);
+        if scaled(&self.config) {
+            scalars.insert("scale".into(), scalar(self.scale.value)?);
+        }
+        self.upload(&scalars)
+    }
+
+    /// Where the first value that is no finite number appears when these batches are differentiated, as the path of a
+    /// module.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn first_not_finite(&mut self, batches: &[Batch]) -> Result<String> {
+        for name in self.trained.keys() {
+            let Some(buffer) = self.state.0.get(name) else { continue };
+            if floats(&self.device.read(buffer)?).iter().any(|v| !v.is_finite()) {
+                return Ok(format!("the parameter '{name}'"));
+            }
+        }
+        let answers = batches.iter().map(|b| b.answers).sum();
+        let scalars = self.scalars(answers, 0.0)?;
+        for batch in batches {
+            let (graph, places) = diagnose::graph(self.differentiated(batch)?.graph())?;
+            let program = Program::compile(&*self.device, graph, &self.options)?;
+            let mut arguments = self.upload(&batch.arrays)?;
+            arguments.extend(scalars.iter().map(|(n, b)| (n.clone(), b.clone())));
+            let outputs = program.run(&mut self.state, &arguments)?;
+            if let Some(place) = diagnose::first(&places, |name| self.scalar(&outputs, name))? {
+                return Ok(place);
+            }
+        }
+        Ok("the update".into())
+    }
+
+    /// Gradients batch by batch, their sum over all processes, one update.
+    fn step_in_parts(
+        &mut self,
+        batches: &[Batch],
+        scalars: HashMap<String, Buffer>,
+        peers: &dyn Communicator,
+    ) -> Result<StepReport> {
+        let mut loss = 0.0;
+        for batch in batches {
+            let key = Key::Accumulate(batch.shape.clone());
+            if !self.programs.contains_key(&key) {
+                let graph = self.differentiated(batch)?.accumulate()?;
+                self.compile(key.clone(), graph)?;
+            }
+            self.begin_sums()?;
+            let mut arguments = self.upload(&batch.arrays)?;
+            arguments.extend(scalars.iter().map(|(n, b)| (n.clone(), b.clone())));
+            let outputs = self.programs[&key].run(&mut self.state, &arguments)?;
+            loss += self.scalar(&outputs, "loss")?;
+        }
+        if peers.size() > 1 {
+            let mut total = [loss as f32];
+            peers.sum(&mut total)?;
+            loss = total[0] as f64;
+            self.agree_on_trained(peers)?;
+            for name in self.trained.keys().map(|n| sum_name(n)).collect::<Vec<_>>() {
+                let Some(buffer) = self.state.0.remove(&name) else { continue };
+                let mut values = floats(&self.device.read(&buffer)?);
+                peers.sum(&mut values)?;
+                let summed = self.device.upload(buffer.ty(), bytemuck::cast_slice(&values))?;
+                self.state.0.insert(name, summed);
+            }
+        }
+        let key = Key::Update(self.trained.len());
+        if !self.programs.contains_key(&key) {
+            let graph = update_graph(&self.trained, &self.plan, &self.config)?;
+            self.compile(key.clone(), graph)?;
+        }
+        let outputs = self.programs[&key].run(&mut self.state, &scalars)?;
+        Ok(StepReport { loss, norm: self.scalar(&outputs, "norm")?, skipped: false })
+    }
+
+    /// Count an update, or take the loss scale back after an overflow.
+    fn settle(&mut self, mut report: StepReport) -> Result<StepReport> {
+        if report.norm.is_finite() {
+            self.updates += 1;
+            self.scale.steady += 1;
+            if scaled(&self.config) && self.scale.steady >= self.config.precision.loss_scale_steps {
+                self.scale = LossScale { value: self.scale.value * 2.0, steady: 0 };
+            }
+        } else if scaled(&self.config) && report.loss.is_finite() && self.scale.value > 1.0 {
+            report.skipped = true;
+            self.scale = LossScale { value: self.scale.value / 2.0, steady: 0 };
+        }
+        Ok(report)
+    }
+
+    /// Measure a held-out batch.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn measure(&mut self, batch: &Batch) -> Result<Measured> {
+        let key = Key::Evaluate(batch.shape.clone());
+        if !self.programs.contains_key(&key) {
+            let graph = forward(&*self.model, &batch.shape, &batch.runs, Purpose::Evaluate)?;
+            self.take_parameters(&graph)?;
+            let graph = match self.config.precision.compute {
+                DType::F32 => graph,
+                half => percept_graph::passes::mixed_precision(&graph, half)?,
+            };
+            self.compile(key.clone(), graph)?;
+        }
+        let mut arguments = self.upload(&batch.arrays)?;
+        let one = HostTensor::from_f32([], &[1.0])?;
+        arguments.insert("count".into(), self.device.upload(one.ty(), one.bytes())?);
+        if self.config.optimizer.ema > 0.0 {
+            let means = self.trained.keys().filter_map(|n| Some((n.clone(), self.state.0.get(&mean_name(n))?)));
+            arguments.extend(means.map(|(n, b)| (n, b.clone())).collect::<Vec<_>>());
+        }
+        let outputs = self.programs[&key].run(&mut self.state, &arguments)?;
+        let losses = floats(&self.device.read(&outputs["losses"])?);
+        let right = self.device.read(&outputs["right"])?;
+        let right: Vec<bool> = right.chunks_exact(4).map(|b| b != [0; 4]).collect();
+        Ok(Measured {
+            loss: losses.iter().map(|&l| l as f64).sum(),
+            right: batch.places.iter().map(|places| places.iter().map(|&p| right[p]).collect()).collect(),
+        })
+    }
+
+    /// The trained parameters whose first update found nothing but zeros as their gradients.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn without_gradient(&self) -> Result<Vec<String>> {
+        let mut without = Vec::new();
+        for name in self.trained.keys() {
+            // B of an adapter is 0 at first, so the gradient of A is too.
+            if name.ends_with(".lora_A.weight") {
+                continue;
+            }
+            let Some(moment) = self.state.0.get(&format!("m.{name}")) else { continue };
+            if floats(&self.device.read(moment)?).iter().all(|&v| v == 0.0) {
+                without.push(name.clone());
+            }
+        }
+        Ok(without)
+    }
+
+    /// What training changes, by the names of [`Trainer::restore`]: parameters, moments, means.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn saved(&self) -> Result<BTreeMap<String, HostTensor>> {
+        let mut saved = BTreeMap::new();
+        for name in self.kept_names() {
+            if let Some(buffer) = self.state.0.get(&name) {
+                saved.insert(name, HostTensor::new(buffer.ty().clone(), self.device.read(buffer)?)?);
+            }
+        }
+        Ok(saved)
+    }
+
+    /// The trained parameters as evaluation and the finished model use them: their means where those are kept.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn parameters(&self) -> Result<BTreeMap<String, HostTensor>> {
+        let mut found = BTreeMap::new();
+        for name in self.trained.keys() {
+            let buffer = self.state.0.get(&mean_name(name)).or_else(|| self.state.0.get(name));
+            if let Some(buffer) = buffer {
+                found.insert(name.clone(), HostTensor::new(buffer.ty().clone(), self.device.read(buffer)?)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Go on with what an earlier run saved.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape than the model.
+    pub fn restore(
+        &mut self,
+        masters: &Checkpoint,
+        kept: &Checkpoint,
+        updates: u64,
+        scale: LossScale,
+    ) -> Result<()> {
+        let trained: Vec<&str> = kept.names().filter_map(|n| n.strip_prefix("m.")).collect();
+        for name in trained {
+            let weight = masters.weight(name)?;
+            if let Some(ty) = self.model.weights().checkpoint().ty(name)
+                && ty.dims != weight.ty.dims
+            {
+                return Err(Error::Setting(format!(
+                    "'{name}' is {} in {}, the model's is {ty}; start anew in another folder",
+                    weight.ty,
+                    masters.path().display()
+                )));
+            }
+            self.trained.insert(name.to_string(), weight.ty.clone());
+        }
+        for name in self.kept_names() {
+            let saved = if self.trained.contains_key(&name) { masters } else { kept };
+            let weight = saved.weight(&name)?;
+            self.state.0.insert(name, self.device.upload(&weight.ty, weight.bytes())?);
+        }
+        (self.updates, self.scale) = (updates, scale);
+        Ok(())
+    }
+
+    fn kept_names(&self) -> Vec<String> {
+        let of = |(name, ty): (&String, &TensorType)| {
+            let kind = self.plan.group(name, ty).kind;
+            let mut names = vec![name.clone()];
+            names.extend(moments(kind).iter().map(|p| format!("{p}.{name}")));
+            names.extend((self.config.optimizer.ema > 0.0).then(|| mean_name(name)));
+            names
+        };
+        self.trained.iter().flat_map(of).collect()
+    }
+
+    fn prepare_fused(&mut self, batch: &Batch) -> Result<Key> {
+        let key = Key::Fused(batch.shape.clone(), self.trained.len());
+        if self.programs.contains_key(&key) {
+            return Ok(key);
+        }
+        let differentiated = self.differentiated(batch)?;
+        let key = Key::Fused(batch.shape.clone(), self.trained.len());
+        let graph = differentiated.fused(&self.trained, &self.plan, &self.config)?;
+        self.compile(key.clone(), graph)?;
+        Ok(key)
+    }
+
+    /// A batch's loss with gradients, with its parameters on the device.
+    fn differentiated(&mut self, batch: &Batch) -> Result<Differentiated> {
+        let purpose =
+            Purpose::Train { smoothing: self.config.optimizer.smoothing, scaled: scaled(&self.config) };
+        let graph = forward(&*self.model, &batch.shape, &batch.runs, purpose)?;
+        self.take_parameters(&graph)?;
+        Differentiated::new(&graph, &self.plan, &self.config.precision)
+    }
+
+    /// Bring parameters to the device that are not there yet, with moments for those that are trained.
+    fn take_parameters(&mut self, graph: &Graph) -> Result<()> {
+        let uses = uses(graph);
+        let parameters = graph.inputs().iter().zip(uses).filter(|(i, _)| i.role == Role::Parameter);
+        for (input, uses) in parameters {
+            let (name, ty) = (&input.name, graph.ty(input.value));
+            if self.plan.trains(name) {
+                self.take_trained(name, ty)?;
+            } else if !self.state.0.contains_key(name) {
+                // Gradients read floats as they are.
+                let uses = Uses { other: uses.other || ty.dtype.is_float(), ..uses };
+                let weights = self.model.weights();
+                let buffer = weights.load(&*self.device, name, ty, uses)?;
+                self.state.0.insert(name.clone(), buffer);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_trained(&mut self, name: &str, ty: &TensorType) -> Result<()> {
+        if let Some(known) = self.trained.get(name) {
+            if known == ty {
+                return Ok(());
+            }
+            return Err(Error::Setting(format!("'{name}' is {known} where training left off, now {ty}")));
+        }
+        let device = &*self.device;
+        let first = match self.plan.adapted(name) {
+            Some(_) => HostTensor::from_f32(ty.dims.clone(), &initial::adapter(name, ty, self.config.seed))?,
+            None => HostTensor::new(ty.clone(), self.model.weights().fetch(name, ty)?.bytes())?,
+        };
+        self.state.0.insert(name.to_string(), device.upload(ty, first.bytes())?);
+        for prefix in moments(self.plan.group(name, ty).kind) {
+            self.state.0.insert(format!("{prefix}.{name}"), device.zeros(ty)?);
+        }
+        if self.config.optimizer.ema > 0.0 {
+            self.state.0.insert(mean_name(name), device.upload(ty, first.bytes())?);
+        }
+        self.trained.insert(name.to_string(), ty.clone());
+        Ok(())
+    }
+
+    /// Processes may see media of other kinds: all of them update the same parameters.
+    fn agree_on_trained(&mut self, peers: &dyn Communicator) -> Result<()> {
+        let candidates: Vec<String> = self.plan.candidates(self.checkpoint()).collect();
+        let mut seen: Vec<f32> =
+            candidates.iter().map(|c| self.trained.contains_key(c) as u8 as f32).collect();
+        peers.sum(&mut seen)?;
+        for (name, _) in candidates.iter().zip(seen).filter(|(_, s)| *s > 0.0) {
+            if !self.trained.contains_key(name) {
+                let dims = match self.plan.adapted(name) {
+                    Some(adapter) => self.adapter_dims(name, adapter.rank),
+                    None => self.checkpoint().ty(name).map(|t| t.dims.clone()),
+                };
+                let dims = dims.unwrap_or_default();
+                self.take_trained(name, &TensorType::new(DType::F32, dims))?;
+            }
+        }
+        self.begin_sums()
+    }
+
+    /// The extents of an adapter's matrix.
+    fn adapter_dims(&self, name: &str, rank: usize) -> Option<Vec<usize>> {
+        let layer = name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"))?;
+        let dims = &self.checkpoint().ty(&format!("{layer}.weight"))?.dims;
+        Some(if name.ends_with(".lora_A.weight") { vec![rank, dims[1]] } else { vec![dims[0], rank] })
+    }
+
+    fn begin_sums(&mut self) -> Result<()> {
+        for (name, ty) in &self.trained {
+            if !self.state.0.contains_key(&sum_name(name)) {
+                self.state.0.insert(sum_name(name), self.device.zeros(ty)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn compile(&mut self, key: Key, graph: Graph) -> Result<()> {
+        let program = Program::compile(&*self.device, graph, &self.options)?;
+        self.programs.insert(key, program);
+        Ok(())
+    }
+
+    fn upload(&self, arrays: &BTreeMap<String, HostTensor>) -> Result<HashMap<String, Buffer>> {
+        arrays.iter().map(|(n, t)| Ok((n.clone(), self.device.upload(t.ty(), t.bytes())?))).collect()
+    }
+
+    fn scalar(&self, outputs: &BTreeMap<String, Buffer>, name: &str) -> Result<f64> {
+        let missing = || Error::Setting(format!("the step has no output '{name}'"));
+        let bytes = self.device.read(outputs.get(name).ok_or_else(missing)?)?;
+        Ok(floats(&bytes).first().map_or(f64::NAN, |&v| v as f64))
+    }
+}
+
+/// The model of weights, if it continues text.
+fn causal(weights: Weights) -> Result<Box<dyn CausalModel>> {
+    match open_weights(weights)? {
+        Model::Causal(model) => Ok(model),
+        _ => Err(Error::Setting(
+            "only models that continue a sequence are trained; this one places or transcribes".into(),
+        )),
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
