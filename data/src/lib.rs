@@ -3,6 +3,26 @@
 //! Everything is made of [`Sample`]s. Formats read and write them, stages change and reject them, the loader hands them
 //! to training.
 
+pub mod augment;
+pub mod build;
+pub mod chance;
+pub mod emoji_world;
+mod error;
+pub mod format;
+pub mod hash;
+mod item;
+pub mod loader;
+pub mod pull;
+mod recipe;
+mod reject;
 mod sample;
+pub mod stage;
+pub mod tokenizer;
+pub mod video;
 
+pub use build::{BuildOptions, Built, Corpus, Manifest, build};
+pub use error::{Error, Result};
+pub use item::{Item, Picture};
+pub use recipe::Recipe;
+pub use reject::Reject;
 pub use sample::{Blob, Kind, Sample};

@@ -65,6 +65,37 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     Ok(upright(picture, orientation(bytes)))
 }
 
+/// A picture that may have been decoded at a fraction of its size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reduced {
+    /// What was decoded, upright.
+    pub image: Image,
+    /// Pixels in a row of the whole picture, upright.
+    pub width: usize,
+    /// Rows of the whole picture, upright.
+    pub height: usize,
+}
+
+/// [`decode`], at a fraction of the size where the format can: a JPEG at the smallest of an eighth, a quarter and a half
+/// that leaves its shorter side `side` pixels or more. Damage is found as in the whole picture.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_reduced(bytes: &[u8], limits: &Limits, side: usize) -> Result<Reduced> {
+    if format(bytes)? != ImageFormat::Jpeg {
+        let image = decode(bytes, limits)?;
+        return Ok(Reduced { width: image.width, height: image.height, image });
+    }
+    let (image, (width, height)) = jpeg::scaled(bytes, limits, side)?;
+    let orientation = orientation(bytes);
+    let turned = Orientation::from_exif(orientation).is_some_and(|turn| {
+        use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+        matches!(turn, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
+    });
+    let (width, height) = if turned { (height, width) } else { (width, height) };
+    Ok(Reduced { image: upright(image, orientation), width, height })
+}
+
 /// Which format the first bytes announce. TGA announces none, so its header is checked for sense.
 fn format(bytes: &[u8]) -> Result<ImageFormat> {
     if let Ok(format) = image::guess_format(bytes) {

@@ -6,7 +6,7 @@ mod normalize;
 mod resize;
 
 pub use crop::{center_crop, crop, pad};
-pub use decode::{Limits, decode};
+pub use decode::{Limits, Reduced, decode, decode_reduced};
 pub use normalize::{Normalize, normalize};
 pub use resize::{Filter, resize, resize_tensor};
 

@@ -1,7 +1,7 @@
 //! JPEG through libjpeg-turbo, which PIL uses: other decoders differ from it in up to several steps where colour is
 //! subsampled, for they interpolate and round otherwise.
 
-use turbojpeg::{Colorspace, Decompressor, PixelFormat};
+use turbojpeg::{Colorspace, Decompressor, PixelFormat, ScalingFactor};
 
 use super::Limits;
 use super::pixels::cmyk;
@@ -12,13 +12,25 @@ use crate::image::Image;
 const MAX_SCANS: u32 = 100;
 
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
+    scaled(bytes, limits, usize::MAX).map(|(image, _)| image)
+}
+
+/// The picture at an eighth, a quarter, half or all of its size, the smallest whose shorter side has `side` pixels, and
+/// its whole width and height. All of its coefficients are read whatever the scale, so damage shows alike; what is saved
+/// is the arithmetic behind them.
+pub(super) fn scaled(bytes: &[u8], limits: &Limits, side: usize) -> Result<(Image, (usize, usize))> {
     let what = "JPEG image";
     let fault = |error: turbojpeg::Error| Error::Decode { what: what.into(), why: error.to_string() };
     let mut decoder = Decompressor::new().map_err(fault)?;
     decoder.set_scan_limit(MAX_SCANS).map_err(fault)?;
     let header = decoder.read_header(bytes).map_err(fault)?;
-    let (width, height) = (header.width, header.height);
-    limits.check(what, width, height)?;
+    let whole = (header.width, header.height);
+    limits.check(what, whole.0, whole.1)?;
+    let scales = [ScalingFactor::ONE_EIGHTH, ScalingFactor::ONE_QUARTER, ScalingFactor::ONE_HALF];
+    let enough = |scale: &ScalingFactor| scale.scale(whole.0.min(whole.1)) >= side;
+    let scale = scales.into_iter().find(enough).filter(|_| !header.is_lossless).unwrap_or(ScalingFactor::ONE);
+    decoder.set_scaling_factor(scale).map_err(fault)?;
+    let (width, height) = (scale.scale(whole.0), scale.scale(whole.1));
     let format = match header.colorspace {
         Colorspace::CMYK | Colorspace::YCCK => PixelFormat::CMYK,
         _ => PixelFormat::RGB,
@@ -35,7 +47,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
         PixelFormat::CMYK => cmyk(&pixels, |ink| 255 - ink),
         _ => pixels,
     };
-    Ok(Image { width, height, rgb })
+    Ok((Image { width, height, rgb }, whole))
 }
 
 /// Whether libjpeg finished the picture and only warns, as of bytes between its parts. PIL ignores these. A file that is

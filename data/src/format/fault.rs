@@ -1,0 +1,46 @@
+//! What can be wrong with one sample of a file.
+
+/// Why a sample was refused. The samples after it are not affected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Text that is not UTF-8.
+    #[error("{file} is not UTF-8 at byte {at}; save it as UTF-8")]
+    NotUtf8 {
+        /// Its file.
+        file: String,
+        /// Where the first bad byte is.
+        at: usize,
+    },
+    /// A file's name that leads out of its folder, or is empty.
+    #[error("the name '{name}' {why}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// JSON that does not parse or has another shape.
+    #[error("{file} is not the JSON of a sample: {why}")]
+    Json {
+        /// Its file.
+        file: String,
+        /// What is wrong and where.
+        why: String,
+    },
+    /// A file that is larger than its cap; nothing was allocated for it.
+    #[error("{file} has {size} bytes, and {cap} are allowed")]
+    TooLarge {
+        /// The file.
+        file: String,
+        /// Its size.
+        size: u64,
+        /// What is allowed.
+        cap: u64,
+    },
+    /// Two files of a sample that would have one place.
+    #[error("{file} occurs twice")]
+    Twice {
+        /// The file.
+        file: String,
+    },
+}

@@ -1,0 +1,55 @@
+//! Files whose bytes are hashed while they are written.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::Draft;
+use super::webdataset::Written;
+use crate::error::Result;
+
+/// A draft that knows the size and hash of what it holds.
+pub(crate) struct Hashed {
+    draft: Draft,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Hashed {
+    /// Begin a file at `path`.
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self { draft: Draft::create(path)?, hash: Sha256::new(), bytes: 0 })
+    }
+
+    /// Where the file will be.
+    pub fn place(&self) -> &Path {
+        self.draft.place()
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Put it in its place.
+    pub fn finish(self, samples: u64) -> Result<Written> {
+        let path = self.draft.place().to_path_buf();
+        self.draft.finish()?;
+        let sha256 = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Written { path, samples, bytes: self.bytes, sha256 })
+    }
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.draft.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.draft.flush()
+    }
+}

@@ -1,0 +1,106 @@
+//! The leaves of a table's schema, read some records at a time.
+
+use parquet::basic::{ConvertedType, LogicalType};
+use parquet::column::reader::ColumnReader;
+use parquet::data_type::ByteArray;
+use parquet::errors::Result;
+use parquet::schema::types::ColumnDescPtr;
+use serde_json::{Number, Value};
+
+use crate::format::rows::Cell;
+
+/// What a leaf holds for some records: for each entry how deep it is defined, where it repeats, and the values that are
+/// not null.
+pub(super) struct Leaf {
+    pub definitions: Vec<i16>,
+    pub repetitions: Vec<i16>,
+    pub most_defined: i16,
+    /// The place among the values of each entry that has one.
+    places: Vec<usize>,
+    values: Values,
+    is_text: bool,
+    is_unsigned: bool,
+}
+
+enum Values {
+    Bools(Vec<bool>),
+    Small(Vec<i32>),
+    Large(Vec<i64>),
+    Singles(Vec<f32>),
+    Doubles(Vec<f64>),
+    Bytes(Vec<ByteArray>),
+    /// Types that no data set of media holds.
+    Others,
+}
+
+impl Leaf {
+    /// Read up to `records` records of a column.
+    pub fn read(reader: &mut ColumnReader, column: &ColumnDescPtr, records: usize) -> Result<Self> {
+        let (mut definitions, mut repetitions) = (Vec::new(), Vec::new());
+        macro_rules! values {
+            ($reader:expr, $wrap:expr) => {{
+                let mut values = Vec::new();
+                $reader.read_records(records, Some(&mut definitions), Some(&mut repetitions), &mut values)?;
+                let count = values.len();
+                ($wrap(values), count)
+            }};
+        }
+        let (values, count) = match reader {
+            ColumnReader::BoolColumnReader(reader) => values!(reader, Values::Bools),
+            ColumnReader::Int32ColumnReader(reader) => values!(reader, Values::Small),
+            ColumnReader::Int64ColumnReader(reader) => values!(reader, Values::Large),
+            ColumnReader::FloatColumnReader(reader) => values!(reader, Values::Singles),
+            ColumnReader::DoubleColumnReader(reader) => values!(reader, Values::Doubles),
+            ColumnReader::ByteArrayColumnReader(reader) => values!(reader, Values::Bytes),
+            ColumnReader::Int96ColumnReader(reader) => values!(reader, |_| Values::Others),
+            ColumnReader::FixedLenByteArrayColumnReader(reader) => values!(reader, |_| Values::Others),
+        };
+        let most_defined = column.max_def_level();
+        // Columns without levels leave them out.
+        if most_defined == 0 {
+            definitions = vec![0; count];
+        }
+        if column.max_rep_level() == 0 {
+            repetitions = vec![0; definitions.len()];
+        }
+        let mut next = 0;
+        let place = |definition: &i16| {
+            let place = next;
+            next += usize::from(*definition == most_defined);
+            place
+        };
+        let places = definitions.iter().map(place).collect();
+        let is_text = matches!(
+            column.converted_type(),
+            ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON
+        ) || matches!(column.logical_type_ref(), Some(LogicalType::String | LogicalType::Json));
+        let is_unsigned = matches!(
+            column.converted_type(),
+            ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64
+        );
+        Ok(Self { definitions, repetitions, most_defined, places, values, is_text, is_unsigned })
+    }
+
+    /// What an entry holds; a text that is not UTF-8 comes as bytes.
+    pub fn cell(&self, entry: usize) -> Cell {
+        if self.definitions[entry] < self.most_defined {
+            return Cell::Value(Value::Null);
+        }
+        let at = self.places[entry];
+        let number = |number: f64| Number::from_f64(number).map_or(Value::Null, Value::Number);
+        Cell::Value(match &self.values {
+            Values::Bools(values) => values[at].into(),
+            Values::Small(values) if self.is_unsigned => (values[at] as u32).into(),
+            Values::Small(values) => values[at].into(),
+            Values::Large(values) if self.is_unsigned => (values[at] as u64).into(),
+            Values::Large(values) => values[at].into(),
+            Values::Singles(values) => number(f64::from(values[at])),
+            Values::Doubles(values) => number(values[at]),
+            Values::Bytes(values) => match std::str::from_utf8(values[at].data()) {
+                Ok(text) if self.is_text => text.into(),
+                _ => return Cell::Bytes(None, values[at].data().to_vec()),
+            },
+            Values::Others => Value::Null,
+        })
+    }
+}

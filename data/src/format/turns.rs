@@ -1,0 +1,143 @@
+//! Conversations in the shapes that data sets have them.
+
+use percept_modalities::{Content, Message, Part};
+use serde_json::Value;
+
+use crate::reject::Reject;
+use crate::sample::Kind;
+
+/// Turns from a column: `[{role, content}]`, LLaVA's `[{from, value}]`, Cauldron's `[{user, assistant}]`, or the JSON
+/// text of one of them. `<image>`, `<video>` and `<audio>` in a text stand for media.
+pub(super) fn turns(value: Value) -> Result<Vec<Message>, Reject> {
+    let malformed = |why: String| Reject::new("malformed", format!("its turns {why}"));
+    let value = match value {
+        Value::String(text) => {
+            serde_json::from_str(&text).map_err(|e| malformed(format!("are a text that is no JSON: {e}")))?
+        }
+        value => value,
+    };
+    let Value::Array(turns) = value else { return Err(malformed("are not a list".into())) };
+    let mut messages = Vec::with_capacity(turns.len());
+    for mut turn in turns {
+        let mut take = |name: &str| turn.get_mut(name).map(Value::take);
+        if let (Some(role), Some(content)) = (take("role"), take("content")) {
+            let role = role.as_str().ok_or_else(|| malformed("have a role that is no text".into()))?;
+            messages.push(Message { role: role.to_owned(), content: content_of(content)? });
+        } else if let (Some(from), Some(Value::String(value))) = (take("from"), take("value")) {
+            let role = match from.as_str() {
+                Some("human" | "user") => "user",
+                Some("gpt" | "assistant" | "model") => "assistant",
+                Some("system") => "system",
+                _ => return Err(malformed(format!("are from {from}; human, gpt and system are known"))),
+            };
+            messages.push(Message { role: role.into(), content: with_media(value) });
+        } else if let (Some(Value::String(user)), Some(Value::String(assistant))) =
+            (take("user"), take("assistant"))
+        {
+            messages.push(Message { role: "user".into(), content: with_media(user) });
+            messages.push(Message { role: "assistant".into(), content: Content::Text(assistant) });
+        } else {
+            return Err(malformed(
+                "have neither role and content, from and value, nor user and assistant".into(),
+            ));
+        }
+    }
+    Ok(messages)
+}
+
+fn content_of(content: Value) -> Result<Content, Reject> {
+    match content {
+        Value::String(text) => Ok(with_media(text)),
+        Value::Array(mut parts) => {
+            // Writers of tables fill the fields that other parts have with nulls.
+            for part in &mut parts {
+                if let Value::Object(fields) = part {
+                    fields.retain(|_, value| !value.is_null());
+                }
+            }
+            let parts = serde_json::from_value(Value::Array(parts));
+            let malformed =
+                |e| Reject::new("malformed", format!("its turns have parts of another shape: {e}"));
+            parts.map(Content::Parts).map_err(malformed)
+        }
+        other => Err(Reject::new("malformed", format!("its turns have a content that is {other}"))),
+    }
+}
+
+/// A text taken apart at its placeholders.
+pub(crate) fn with_media(text: String) -> Content {
+    const MARKS: [(&str, Kind); 3] =
+        [("<image>", Kind::Image), ("<video>", Kind::Video), ("<audio>", Kind::Audio)];
+    let mut parts = Vec::new();
+    let mut rest = text.as_str();
+    loop {
+        let next = MARKS
+            .iter()
+            .filter_map(|(mark, kind)| Some((rest.find(mark)?, *mark, *kind)))
+            .min_by_key(|n| n.0);
+        let Some((at, mark, kind)) = next else { break };
+        // The line break beside a placeholder belongs to it.
+        let before = rest[..at].strip_suffix('\n').unwrap_or(&rest[..at]);
+        if !before.is_empty() {
+            parts.push(Part::Text { text: before.to_owned() });
+        }
+        parts.push(placeholder(kind));
+        let after = &rest[at + mark.len()..];
+        rest = after.strip_prefix('\n').unwrap_or(after);
+    }
+    if parts.is_empty() {
+        return Content::Text(text);
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Text { text: rest.to_owned() });
+    }
+    Content::Parts(parts)
+}
+
+/// The part that stands for a medium of a kind.
+fn placeholder(kind: Kind) -> Part {
+    match kind {
+        Kind::Image => Part::Image { path: None },
+        Kind::Video => Part::Video { path: None },
+        Kind::Audio => Part::Audio { path: None },
+    }
+}
+
+/// Puts placeholders of all media before the first turn of the user, for turns that mention none.
+pub(crate) fn mention(messages: &mut [Message], kinds: impl Iterator<Item = Kind>) {
+    let mentions = |message: &Message| match &message.content {
+        Content::Text(_) => false,
+        Content::Parts(parts) => parts.iter().any(|part| !matches!(part, Part::Text { .. })),
+    };
+    if messages.iter().any(mentions) {
+        return;
+    }
+    let Some(first) = messages.iter_mut().find(|message| message.role == "user") else { return };
+    let mut parts: Vec<Part> = kinds.map(placeholder).collect();
+    if parts.is_empty() {
+        return;
+    }
+    match std::mem::replace(&mut first.content, Content::Parts(Vec::new())) {
+        Content::Text(text) => parts.push(Part::Text { text }),
+        Content::Parts(old) => parts.extend(old),
+    }
+    first.content = Content::Parts(parts);
+}
+
+/// The files that turns name themselves, in order; the turns then mention them without their names.
+pub(super) fn named_media(messages: &mut [Message]) -> Vec<(String, Kind)> {
+    let mut named = Vec::new();
+    for message in messages {
+        let Content::Parts(parts) = &mut message.content else { continue };
+        for part in parts {
+            let (path, kind) = match part {
+                Part::Text { .. } => continue,
+                Part::Image { path } => (path, Kind::Image),
+                Part::Video { path } => (path, Kind::Video),
+                Part::Audio { path } => (path, Kind::Audio),
+            };
+            named.extend(path.take().map(|path| (path, kind)));
+        }
+    }
+    named
+}

@@ -1,0 +1,134 @@
+//! `validate`: every medium is decoded, and conversations mention as many media as there are.
+
+use std::sync::Arc;
+
+use percept_modalities::audio::Reader;
+use percept_modalities::video::{self, Sampling};
+use percept_modalities::{Content, Part};
+use serde::Deserialize;
+use serde_json::{Number, Value};
+
+use super::{Pictures, Settings, Site, Stage, Verdict};
+use crate::error::Result;
+use crate::item::Item;
+use crate::reject::Reject;
+use crate::sample::{Kind, Sample};
+
+/// Rejects what does not decode, is larger than its caps, or says nothing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Validate {
+    /// Seconds that a sound or video may have.
+    max_seconds: f64,
+    /// Decoded samples per second of sound, at which it is checked.
+    rate: u32,
+    /// Kinds of media that a sample must have.
+    require: Vec<Kind>,
+    /// Write width, height and seconds of the first medium into `meta`.
+    measure: bool,
+}
+
+impl Default for Validate {
+    fn default() -> Self {
+        Self { max_seconds: 6.0 * 3600.0, rate: 16_000, require: Vec::new(), measure: false }
+    }
+}
+
+impl Settings for Validate {
+    fn build(&self, site: &Site<'_>) -> Result<Stage> {
+        let Self { max_seconds, rate, measure, .. } = *self;
+        let (require, max_pixels) = (self.require.clone(), site.max_pixels);
+        Ok(Stage::each(Pictures::Reduced, move |item: &mut Item| {
+            let missing = require.iter().find(|kind| item.sample.media.iter().all(|m| m.kind != **kind));
+            if let Some(kind) = missing {
+                return Err(Reject::new("missing-medium", format!("it has no {kind:?}").to_lowercase()));
+            }
+            if item.sample.media.is_empty() && item.sample.text.is_none() && item.sample.messages.is_empty() {
+                return Err(Reject::new("empty", "it has neither media nor text nor turns"));
+            }
+            check_mentions(&item.sample)?;
+            for at in 0..item.sample.media.len() {
+                match item.sample.media[at].kind {
+                    Kind::Image => {
+                        let picture = item.picture(at)?;
+                        let size = (picture.width, picture.height);
+                        if measure && at == 0 {
+                            let meta = &mut item.sample.meta;
+                            meta.insert("width".into(), size.0.into());
+                            meta.insert("height".into(), size.1.into());
+                        }
+                    }
+                    kind => {
+                        let seconds = match kind {
+                            Kind::Audio => sound_seconds(item, at, rate, max_seconds)?,
+                            _ => video_seconds(item, at, max_pixels, max_seconds)?,
+                        };
+                        if measure && let Some(seconds) = Number::from_f64(seconds) {
+                            item.sample.meta.insert("seconds".into(), Value::Number(seconds));
+                        }
+                    }
+                }
+            }
+            Ok(())
+        }))
+    }
+}
+
+/// A conversation's placeholders of each kind are as many as the media of that kind.
+fn check_mentions(sample: &Sample) -> Verdict {
+    if sample.messages.is_empty() {
+        return Ok(());
+    }
+    let parts = |message: &percept_modalities::Message| match &message.content {
+        Content::Text(_) => Vec::new(),
+        Content::Parts(parts) => parts.clone(),
+    };
+    let parts: Vec<Part> = sample.messages.iter().flat_map(parts).collect();
+    for kind in [Kind::Image, Kind::Video, Kind::Audio] {
+        let is_kind = |part: &&Part| match part {
+            Part::Text { .. } => false,
+            Part::Image { .. } => kind == Kind::Image,
+            Part::Video { .. } => kind == Kind::Video,
+            Part::Audio { .. } => kind == Kind::Audio,
+        };
+        let (said, there) =
+            (parts.iter().filter(is_kind).count(), sample.media.iter().filter(|m| m.kind == kind).count());
+        if said != there {
+            let why = format!("its turns mention {said} of kind {kind:?}, and it has {there}").to_lowercase();
+            return Err(Reject::new("placeholders", why));
+        }
+    }
+    Ok(())
+}
+
+/// Decode a whole sound, packet by packet; its length in seconds.
+pub(super) fn sound_seconds(item: &Item, at: usize, rate: u32, max_seconds: f64) -> Result<f64, Reject> {
+    let reader = Reader::from_bytes("sound", &item.sample.media[at].bytes, rate);
+    let mut samples = 0;
+    for chunk in reader.map_err(|e| Reject::medium(at, &e))? {
+        samples += chunk.map_err(|e| Reject::medium(at, &e))?.len();
+        if samples as f64 > max_seconds * f64::from(rate) {
+            return Err(Reject::new("too-long", format!("medium {at} has more than {max_seconds} seconds")));
+        }
+    }
+    if samples == 0 {
+        return Err(Reject::new("damaged", format!("medium {at}: not one sample of it decodes")));
+    }
+    Ok(samples as f64 / f64::from(rate))
+}
+
+/// Decode all frames of a video, and convert the first; its length in seconds.
+pub(super) fn video_seconds(item: &Item, at: usize, pixels: usize, max_seconds: f64) -> Result<f64, Reject> {
+    let bytes = Arc::clone(&item.sample.media[at].bytes);
+    let limits = video::Limits { pixels, ..video::Limits::default() };
+    let clip = video::sample_bytes("video", bytes, &Sampling::Indices(vec![0]), &limits)
+        .map_err(|e| Reject::medium(at, &e))?;
+    let seconds = clip.total_frames as f64 / clip.fps;
+    if seconds > max_seconds {
+        return Err(Reject::new(
+            "too-long",
+            format!("medium {at} has {seconds:.1} seconds, over {max_seconds}"),
+        ));
+    }
+    Ok(seconds)
+}
