@@ -69,8 +69,7 @@ fn find(place: Place<'_>) -> Result<Vec<u64>, String> {
     let mut entries = Entries::new(place, false);
     let mut ends = Vec::new();
     let mut current: Option<String> = None;
-    loop {
-        let Some(entry) = entries.next()? else { break };
+    while let Some(entry) = entries.next()? {
         if entry.begins(current.as_deref()) {
             ends.push(entries.at);
             current = None;

@@ -1,0 +1,208 @@
+//! Clips of frames encoded as files.
+
+use std::io::{self, Cursor, Seek, SeekFrom, Write};
+use std::sync::{Arc, Mutex, Once, PoisonError};
+
+use ffmpeg_next::codec::{self, threading};
+use ffmpeg_next::format::context::StreamIo;
+use ffmpeg_next::{Dictionary, Packet, Rational, color, encoder, format, frame, log};
+use percept_modalities::image::Image;
+
+use crate::augment::to_byte;
+
+/// Why a clip could not be encoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// Frames that make no clip.
+    #[error("a clip needs frames of one even size, and {0}")]
+    Frames(String),
+    /// FFmpeg's words.
+    #[error("FFmpeg cannot encode the clip: {0}; a build of it needs libx264 or its own mpeg4")]
+    Encoder(String),
+}
+
+/// The encoder that [`encode`] uses: libx264 (H.264) where FFmpeg has it, its own MPEG-4 otherwise.
+pub fn encoder_name() -> &'static str {
+    silence();
+    if encoder::find_by_name("libx264").is_some() { "libx264" } else { "mpeg4" }
+}
+
+/// Encode frames of one even size as mp4, `rate` of them a second. One thread and FFmpeg's bit-exact flags: for one
+/// build of FFmpeg the same frames give the same bytes.
+///
+/// # Errors
+/// When there are no frames, their sizes differ or are odd, or FFmpeg fails.
+pub fn encode(frames: &[Image], rate: u32) -> Result<Vec<u8>, EncodeError> {
+    let Some(Image { width, height, .. }) = frames.first() else {
+        return Err(EncodeError::Frames("there are none".to_string()));
+    };
+    let odd = |image: &&Image| (image.width, image.height) != (*width, *height) || width % 2 + height % 2 > 0;
+    if let Some(image) = frames.iter().find(odd) {
+        return Err(EncodeError::Frames(format!("one has {}x{} pixels", image.width, image.height)));
+    }
+    silence();
+    write(frames, (*width as u32, *height as u32), rate.max(1))
+        .map_err(|e| EncodeError::Encoder(e.to_string()))
+}
+
+fn write(frames: &[Image], size: (u32, u32), rate: u32) -> Result<Vec<u8>, ffmpeg_next::Error> {
+    let sink = Sink::default();
+    let mut file = format::output_to_stream(StreamIo::from_write_seek(sink.clone())?, None, Some("mp4"))?;
+    let name = encoder_name();
+    let codec = encoder::find_by_name(name).ok_or(ffmpeg_next::Error::EncoderNotFound)?;
+    let time = Rational(1, rate as i32);
+
+    let mut video = codec::context::Context::new_with_codec(codec).encoder().video()?;
+    video.set_width(size.0);
+    video.set_height(size.1);
+    video.set_format(format::Pixel::YUV420P);
+    video.set_time_base(time);
+    video.set_frame_rate(Some(Rational(rate as i32, 1)));
+    video.set_max_b_frames(0);
+    video.set_colorspace(color::Space::SMPTE170M);
+    video.set_color_range(color::Range::MPEG);
+    video.set_flags(codec::Flags::BITEXACT | codec::Flags::GLOBAL_HEADER);
+    video.set_threading(threading::Config::count(1));
+    let mut options = Dictionary::new();
+    if name == "libx264" {
+        options.set("preset", "medium");
+        options.set("crf", "18");
+    } else {
+        options.set("qscale", "3");
+    }
+    let mut video = video.open_with(options)?;
+    file.add_stream(codec)?.set_parameters(&video);
+
+    let mut flags = Dictionary::new();
+    flags.set("fflags", "bitexact");
+    file.write_header_with(flags)?;
+    let stream_time = file.stream(0).map_or(time, |stream| stream.time_base());
+    let mut packet = Packet::empty();
+    let mut drain = |video: &mut encoder::Video, file: &mut format::context::Output| {
+        while video.receive_packet(&mut packet).is_ok() {
+            packet.set_stream(0);
+            packet.set_duration(1);
+            packet.rescale_ts(time, stream_time);
+            packet.write_interleaved(file)?;
+        }
+        Ok::<_, ffmpeg_next::Error>(())
+    };
+    for (at, image) in frames.iter().enumerate() {
+        let mut picture = to_yuv(image);
+        picture.set_pts(Some(at as i64));
+        video.send_frame(&picture)?;
+        drain(&mut video, &mut file)?;
+    }
+    video.send_eof()?;
+    drain(&mut video, &mut file)?;
+    file.write_trailer()?;
+    drop(file);
+    Ok(std::mem::take(sink.lock().get_mut()))
+}
+
+/// A file in memory, which the muxer owns a handle of.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Cursor<Vec<u8>>>>);
+
+impl Sink {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cursor<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Sink {
+    fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
+        self.lock().seek(place)
+    }
+}
+
+/// BT.601 in studio range, with the mean colour of every two by two pixels.
+fn to_yuv(image: &Image) -> frame::Video {
+    let (width, height) = (image.width, image.height);
+    let mut out = frame::Video::new(format::Pixel::YUV420P, width as u32, height as u32);
+    let pixel = |x: usize, y: usize| -> [f64; 3] {
+        std::array::from_fn(|channel| f64::from(image.rgb[3 * (y * width + x) + channel]))
+    };
+    let stride = out.stride(0);
+    for y in 0..height {
+        for x in 0..width {
+            let [r, g, b] = pixel(x, y);
+            out.data_mut(0)[y * stride + x] = to_byte(16.0 + (65.481 * r + 128.553 * g + 24.966 * b) / 255.0);
+        }
+    }
+    for plane in [1, 2] {
+        let weights = [[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]][plane - 1];
+        let stride = out.stride(plane);
+        for y in 0..height / 2 {
+            for x in 0..width / 2 {
+                let four = [(0, 0), (1, 0), (0, 1), (1, 1)].map(|(dx, dy)| pixel(2 * x + dx, 2 * y + dy));
+                let sum: f64 = four
+                    .iter()
+                    .flat_map(|p| p.iter().zip(weights).map(|(value, weight)| value * weight))
+                    .sum();
+                out.data_mut(plane)[y * stride + x] = to_byte(128.0 + sum / (4.0 * 255.0));
+            }
+        }
+    }
+    out
+}
+
+/// Errors come back as values, so FFmpeg's log stays silent.
+fn silence() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| log::set_level(log::Level::Quiet));
+}
+
+#[cfg(test)]
+mod tests {
+    use percept_modalities::video::{Limits, Sampling, sample_bytes};
+
+    use super::*;
+
+    fn frames(n: usize) -> Vec<Image> {
+        let frame = |at: usize| {
+            let mut image = Image::filled(32, 48, [200, 60, 30]).unwrap();
+            for y in 10..26 {
+                for x in 2 * at..2 * at + 12 {
+                    image.rgb[3 * (y * 32 + x)..][..3].copy_from_slice(&[20, 90, 220]);
+                }
+            }
+            image
+        };
+        (0..n).map(frame).collect()
+    }
+
+    #[test]
+    fn a_clip_decodes_to_nearly_its_frames_and_has_the_same_bytes_twice() {
+        let frames = frames(6);
+        let bytes = encode(&frames, 6).unwrap();
+        assert_eq!(bytes, encode(&frames, 6).unwrap());
+        let clip = sample_bytes("clip.mp4", bytes.into(), &Sampling::All, &Limits::default()).unwrap();
+        assert_eq!(clip.frames.len(), 6);
+        for (decoded, frame) in clip.frames.iter().zip(&frames) {
+            assert_eq!((decoded.width, decoded.height), (32, 48));
+            let errors = decoded.rgb.iter().zip(&frame.rgb).map(|(a, b)| f64::from(a.abs_diff(*b)));
+            let mean = errors.sum::<f64>() / frame.rgb.len() as f64;
+            assert!(mean < 6.0, "a mean error of {mean}");
+        }
+    }
+
+    #[test]
+    fn frames_that_make_no_clip_are_refused() {
+        assert!(matches!(encode(&[], 6), Err(EncodeError::Frames(_))));
+        let mut different = frames(2);
+        different[1] = Image::filled(30, 48, [0; 3]).unwrap();
+        assert!(encode(&different, 6).unwrap_err().to_string().contains("30x48"));
+        assert!(encode(&[Image::filled(31, 48, [0; 3]).unwrap()], 6).is_err());
+    }
+}
