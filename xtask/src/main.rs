@@ -1,8 +1,9 @@
-//! Setup, test, bench: what the commands in the README call.
+//! Setup, test, demo, bench: what the commands in the README call.
 
 mod assets;
 mod bench;
 mod command;
+mod demo;
 mod layering;
 mod links;
 mod peers;
@@ -35,6 +36,8 @@ enum Chore {
     Assets,
     /// Install what is missing and fetch weights, then check format, lints and every test of the workspace.
     Test,
+    /// Install what is missing, build, and run `percept demo`: a small model's whole life in minutes.
+    Demo(demo::Options),
     /// Time Percept on fixed settings and print one table; with --peers, beside other frameworks.
     Bench(bench::Options),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Setup { dry_run } => setup::run(dry_run),
         Chore::Assets => assets::run(),
         Chore::Test => test::run(&root()),
+        Chore::Demo(options) => demo::run(&root(), &options),
         Chore::Bench(options) => bench::run(&root(), &options),
     };
     match outcome {

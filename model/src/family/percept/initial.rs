@@ -106,6 +106,8 @@ fn configuration(settings: &Value, tokenizer: &Tokenizer) -> Result<Value> {
             (Some(Value::Object(section)), Value::Object(given)) => section.extend(given.clone()),
             (Some(known), value) => *known = value.clone(),
             (None, value) if EXTRA.contains(&&key[..]) => config[key] = value.clone(),
+            // These follow from the tokenizer.
+            (None, _) if key == "vocab_size" || key.ends_with("_token_id") => {}
             (None, _) => {
                 let known: Vec<&str> =
                     config.as_object().into_iter().flat_map(|c| c.keys()).map(String::as_str).collect();
@@ -131,7 +133,7 @@ fn configuration(settings: &Value, tokenizer: &Tokenizer) -> Result<Value> {
 }
 
 /// Keys without a default.
-const EXTRA: [&str; 3] = ["num_key_value_heads", "head_dim", "rope_parameters"];
+const EXTRA: [&str; 4] = ["num_key_value_heads", "head_dim", "rope_parameters", "dtype"];
 
 /// Every parameter, by tracing all that the model computes.
 fn parameters(decoder: &Decoder, senses: &Senses) -> Result<BTreeMap<String, TensorType>> {

@@ -1,0 +1,109 @@
+//! Questions about held-out files, through `percept generate`.
+
+use std::path::{Path, PathBuf};
+
+use percept::data::{Kind, Sample};
+use percept::modalities::{Content, Part};
+use percept::train::question;
+
+use super::super::Failure;
+use super::super::eval::shards;
+use super::super::failure::write_file;
+use super::command::Shell;
+use super::runs::{FLAGS, GENERAL, Work};
+
+/// Questions of each task.
+const EACH: usize = 3;
+
+/// A question about a file, and what came back.
+pub struct Asked {
+    /// The task.
+    pub task: &'static str,
+    /// The file.
+    pub file: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// What was asked.
+    pub question: String,
+    /// What the corpus answers.
+    pub expected: String,
+    /// What the model answered.
+    pub said: String,
+}
+
+/// Write some held-out files of every task beside the report and ask the adapted model about each.
+///
+/// # Errors
+/// When a file cannot be read or written, or a command fails.
+pub fn ask(shell: &mut Shell, work: &Work) -> Result<Vec<Asked>, Failure> {
+    let mut all = Vec::new();
+    for task in GENERAL.into_iter().chain([FLAGS]) {
+        for sample in some(Path::new(&work.data(task, "held-out")))? {
+            let (Some((messages, expected)), [blob, ..]) = (question(&sample), &sample.media[..]) else {
+                continue;
+            };
+            let words: Vec<&str> = messages.iter().flat_map(|m| spoken(&m.content)).collect();
+            let name = format!("asked/{task}-{}.{}", plain(&sample.key), blob.extension);
+            let file = work.file(&name);
+            write(&file, &blob.bytes)?;
+            let flag = match blob.kind {
+                Kind::Image => "--image",
+                Kind::Video => "--video",
+                Kind::Audio => "--audio",
+            };
+            let mut command = vec!["generate".to_string()];
+            command.extend(work.after());
+            command.extend([flag.to_string(), file.display().to_string()]);
+            command.extend(["--temperature", "0", "--max-tokens", "16"].map(String::from));
+            command.push(words.join(" "));
+            let said = shell.output(&command)?;
+            println!("{said}  ({expected})");
+            all.push(Asked {
+                task,
+                file: name.into(),
+                kind: blob.kind,
+                question: words.join(" "),
+                expected: expected.trim().into(),
+                said,
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Samples spread over the shards of a folder.
+fn some(folder: &Path) -> Result<Vec<Sample>, Failure> {
+    let failed = |e: percept::data::Error| Failure::Content { path: folder.into(), why: e.to_string() };
+    let shards = shards(folder)?;
+    let places: Vec<(usize, usize)> =
+        shards.iter().enumerate().flat_map(|(s, shard)| (0..shard.len()).map(move |i| (s, i))).collect();
+    let chosen = (0..EACH.min(places.len())).map(|k| places[(2 * k + 1) * places.len() / (2 * EACH)]);
+    chosen.map(|(s, i)| shards[s].read(i).map_err(failed)).collect()
+}
+
+/// The words of a turn.
+fn spoken(content: &Content) -> Vec<&str> {
+    match content {
+        Content::Text(text) => vec![text.trim()],
+        Content::Parts(parts) => parts
+            .iter()
+            .filter_map(|p| match p {
+                Part::Text { text } => Some(text.trim()),
+                _ => None,
+            })
+            .collect(),
+    }
+}
+
+/// A key as part of a file's name.
+fn plain(key: &str) -> String {
+    key.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '-' }).collect()
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |source| Failure::File { path: path.to_path_buf(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    write_file(path, bytes)
+}

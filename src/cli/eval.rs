@@ -1,0 +1,261 @@
+//! `percept eval`: how often a model's answers are those of a corpus.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use percept::data::Sample;
+use percept::data::format::webdataset::Shard;
+use percept::infer::{Engine, GenerateOptions};
+use percept::train::{decode, question};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Failure;
+use super::failure::write_file;
+use super::loading::{Loading, report_fallbacks};
+use super::table::table;
+
+#[derive(Args)]
+pub struct Eval {
+    #[command(flatten)]
+    loading: Loading,
+    /// Corpora of questions with their answers: folders of shards, or .tar files
+    #[arg(long, value_name = "DIR", value_delimiter = ',', required = true)]
+    tasks: Vec<PathBuf>,
+    /// Questions of each corpus at most
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Write scores.json with every answer to this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a model scored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Scores {
+    /// The checkpoint.
+    pub model: String,
+    /// Where it ran.
+    pub device: String,
+    /// One entry a corpus.
+    pub tasks: Vec<Task>,
+}
+
+/// What a model scored on one corpus.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Task {
+    /// The corpus.
+    pub name: String,
+    /// Share of the questions that were answered word for word.
+    pub accuracy: f64,
+    /// Share of the most frequent answer, which asks for no model.
+    pub baseline: f64,
+    /// Questions.
+    pub n: usize,
+    /// Every answer.
+    pub answers: Vec<Answer>,
+}
+
+/// One question and what became of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Answer {
+    /// The sample.
+    pub key: String,
+    /// What was asked.
+    pub question: String,
+    /// What the corpus answers.
+    pub expected: String,
+    /// What the model answered.
+    pub said: String,
+}
+
+impl Answer {
+    /// Whether the model answered as the corpus does.
+    pub fn is_right(&self) -> bool {
+        self.said == self.expected
+    }
+}
+
+impl Task {
+    fn new(name: String, answers: Vec<Answer>) -> Self {
+        let n = answers.len();
+        let share = |k: usize| if n == 0 { 0.0 } else { k as f64 / n as f64 };
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        answers.iter().for_each(|a| *counts.entry(&a.expected).or_default() += 1);
+        let most = counts.values().max().copied().unwrap_or(0);
+        let right = answers.iter().filter(|a| a.is_right()).count();
+        Self { name, accuracy: share(right), baseline: share(most), n, answers }
+    }
+}
+
+impl Eval {
+    pub fn run(self) -> Result<(), Failure> {
+        let corpora = self.tasks.iter().map(|t| samples(t, self.limit)).collect::<Result<Vec<_>, _>>()?;
+        let mut engine = self.loading.engine(self.loading.causal()?)?;
+        let total: usize = corpora.iter().map(|(_, s)| s.iter().map(|(_, n)| n.len()).sum::<usize>()).sum();
+        let bar = progress(total as u64);
+        let mut tasks: Vec<(String, Vec<Answer>)> = Vec::new();
+        for (corpus, shards) in corpora {
+            for (shard, places) in shards {
+                for at in places {
+                    bar.inc(1);
+                    let sample = shard.read(at).map_err(|e| content(shard.path(), e))?;
+                    let Some(answer) = ask(&mut engine, &sample)? else { continue };
+                    // A corpus may hold several tasks, which its samples then name.
+                    let name = sample.meta.get("task").and_then(|t| t.as_str()).unwrap_or(&corpus);
+                    match tasks.iter_mut().find(|t| t.0 == name) {
+                        Some(task) => task.1.push(answer),
+                        None => tasks.push((name.to_string(), vec![answer])),
+                    }
+                }
+            }
+        }
+        let tasks = tasks.into_iter().map(|(name, answers)| Task::new(name, answers)).collect();
+        bar.finish_and_clear();
+        report_fallbacks(engine.reports());
+        let scores = Scores {
+            model: self.loading.model.display().to_string(),
+            device: engine.device().info().id.clone(),
+            tasks,
+        };
+        if let Some(folder) = &self.out {
+            let source = |source| Failure::File { path: folder.clone(), source };
+            std::fs::create_dir_all(folder).map_err(source)?;
+            write_file(&folder.join("scores.json"), format!("{:#}\n", json!(scores)).as_bytes())?;
+        }
+        if self.json {
+            println!("{}", json!(scores));
+            return Ok(());
+        }
+        let mut t = table(&["task", "accuracy", "most frequent answer", "questions"], &[1, 2, 3]);
+        let percent = |v: f64| format!("{:.1} %", 100.0 * v);
+        for task in &scores.tasks {
+            t.add_row([
+                task.name.clone(),
+                percent(task.accuracy),
+                percent(task.baseline),
+                task.n.to_string(),
+            ]);
+        }
+        println!("{t}");
+        Ok(())
+    }
+}
+
+/// A task's name, its shards, and which of their samples are asked.
+type Corpus = (String, Vec<(Shard, std::ops::Range<usize>)>);
+
+fn samples(path: &Path, limit: Option<usize>) -> Result<Corpus, Failure> {
+    let mut left = limit.unwrap_or(usize::MAX);
+    let mut places = Vec::new();
+    for shard in shards(path)? {
+        let n = shard.len().min(left);
+        left -= n;
+        places.push((shard, 0..n));
+    }
+    let name =
+        path.file_stem().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+    Ok((name, places))
+}
+
+/// The shards of a corpus: those of a folder, or one.
+///
+/// # Errors
+/// When one cannot be read, or there are no samples in them.
+pub fn shards(path: &Path) -> Result<Vec<Shard>, Failure> {
+    let mut files = Vec::new();
+    if path.is_dir() {
+        let source = |source| Failure::File { path: path.to_path_buf(), source };
+        for entry in std::fs::read_dir(path).map_err(source)? {
+            files.push(entry.map_err(source)?.path());
+        }
+        files.retain(|f| f.extension().is_some_and(|e| e == "tar"));
+        files.sort();
+    } else {
+        files.push(path.to_path_buf());
+    }
+    let shards = files
+        .iter()
+        .map(|file| Shard::open(file).map_err(|e| content(file, e)))
+        .collect::<Result<Vec<_>, _>>()?;
+    if shards.iter().all(Shard::is_empty) {
+        let why = "there are no samples in it; give a folder of .tar shards, or one of them".to_string();
+        return Err(Failure::Content { path: path.to_path_buf(), why });
+    }
+    Ok(shards)
+}
+
+fn content(path: &Path, e: impl std::fmt::Display) -> Failure {
+    Failure::Content { path: path.to_path_buf(), why: e.to_string() }
+}
+
+/// Ask for a sample's last answer; `None` when it has none.
+fn ask(engine: &mut Engine, sample: &Sample) -> Result<Option<Answer>, Failure> {
+    let Some((messages, expected)) = question(sample) else { return Ok(None) };
+    let infer = |e: percept::modalities::Error| Failure::from(percept::infer::Error::from(e));
+    let media = decode(engine.model(), sample)
+        .map_err(|e| Failure::Content { path: sample.key.clone().into(), why: e.to_string() })?;
+    let inputs = engine.model().processor().chat(&messages, &media).map_err(infer)?;
+    // One token more than the answer has tells one that goes on.
+    let tokens = engine.model().processor().tokenizer().encode(&expected, false).map_err(infer)?.len();
+    let options = GenerateOptions { max_tokens: Some(tokens + 4), ..GenerateOptions::default() };
+    let said = engine.generate(&inputs, &options, &mut |_| {})?.text;
+    let question = messages.iter().map(said_by).collect::<Vec<_>>().join(" ");
+    Ok(Some(Answer {
+        key: sample.key.clone(),
+        question,
+        expected: expected.trim().to_string(),
+        said: said.trim().to_string(),
+    }))
+}
+
+/// The words of a turn.
+fn said_by(message: &percept::modalities::Message) -> String {
+    use percept::modalities::{Content, Part};
+    match &message.content {
+        Content::Text(text) => text.clone(),
+        Content::Parts(parts) => parts
+            .iter()
+            .filter_map(|p| match p {
+                Part::Text { text } => Some(text.trim()),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+            .join(" "),
+    }
+}
+
+fn progress(total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} questions, {per_sec}, {eta} left");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_baseline_is_the_most_frequent_answer() {
+        let answer = |expected: &str, said: &str| Answer {
+            key: String::new(),
+            question: String::new(),
+            expected: expected.into(),
+            said: said.into(),
+        };
+        let answers = vec![answer("a", "a"), answer("a", "b"), answer("b", "b"), answer("a", "aa")];
+        let task = Task::new("x".into(), answers);
+        assert_eq!((task.accuracy, task.baseline, task.n), (0.5, 0.75, 4));
+        assert_eq!(Task::new("x".into(), Vec::new()).accuracy, 0.0);
+    }
+}

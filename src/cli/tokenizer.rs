@@ -1,0 +1,51 @@
+//! `percept data tokenizer`: a vocabulary from what a corpus says.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use percept::data::tokenizer;
+use percept::model::family::percept::SPECIAL_TOKENS;
+
+use super::Failure;
+use super::eval::shards;
+use super::failure::write_file;
+
+#[derive(Args)]
+pub struct Learn {
+    /// Corpora: folders of shards, or .tar files
+    #[arg(required = true, value_name = "DIR")]
+    corpora: Vec<PathBuf>,
+    /// Tokens at most, those of the 256 bytes and the special ones included
+    #[arg(long, default_value_t = 8192, value_name = "N")]
+    vocab: usize,
+    /// The file to write
+    #[arg(long, default_value = "tokenizer.json", value_name = "FILE")]
+    out: PathBuf,
+}
+
+impl Learn {
+    pub fn run(self) -> Result<(), Failure> {
+        let mut texts = Vec::new();
+        for corpus in &self.corpora {
+            for shard in shards(corpus)? {
+                for at in 0..shard.len() {
+                    // One bad sample does not cost the rest.
+                    match shard.read(at) {
+                        Ok(sample) => texts.extend(tokenizer::texts(&sample)),
+                        Err(e) => eprintln!("left out: {e}"),
+                    }
+                }
+            }
+        }
+        let count = texts.len();
+        let wrong = |e: percept::data::Error| Failure::Usage(e.to_string());
+        let json = tokenizer::train(texts.into_iter(), self.vocab, &SPECIAL_TOKENS).map_err(wrong)?;
+        if let Some(folder) = self.out.parent() {
+            let source = |source| Failure::File { path: folder.to_path_buf(), source };
+            std::fs::create_dir_all(folder).map_err(source)?;
+        }
+        write_file(&self.out, &json)?;
+        println!("{} learnt from {count} texts", self.out.display());
+        Ok(())
+    }
+}
