@@ -70,6 +70,7 @@ impl Decoder {
             Some(extra) => x + extra,
             None => x,
         });
+        let _scope = p.trace().scope(self.norm_name.clone());
         self.norm.trace(p, &self.norm_name, &x)
     }
 

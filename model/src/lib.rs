@@ -36,4 +36,4 @@ pub use family::{Model, open, open_weights};
 pub use parameters::{Adapter, Masters, Parameters, Stored, product};
 pub use rope::Rope;
 pub use vision_tower::VisionTower;
-pub use weights::{Weights, uses};
+pub use weights::{Trained, Weights, uses};

@@ -61,11 +61,14 @@ impl Weights {
             return Err(wrong("only plain LoRA adapters are read".into()));
         }
         for name in checkpoint.names() {
-            let base = name
-                .strip_prefix(ADAPTED)
-                .and_then(|n| n.strip_suffix(".lora_A.weight").or_else(|| n.strip_suffix(".lora_B.weight")));
-            if !base.is_some_and(|b| self.has(&format!("{b}.weight"))) {
-                return Err(wrong(format!("its tensor '{name}' adapts no linear layer of the model")));
+            let own = name.strip_prefix(ADAPTED).unwrap_or(name);
+            let base = own.strip_suffix(".lora_A.weight").or_else(|| own.strip_suffix(".lora_B.weight"));
+            // Tensors that were trained whole have the names of those that they replace.
+            let known = base.map_or(self.has(own), |b| self.has(&format!("{b}.weight")));
+            if !known || own == name {
+                return Err(wrong(format!(
+                    "its tensor '{name}' adapts no linear layer and replaces no tensor of the model"
+                )));
             }
         }
         let (alpha, over_root) = (config.f64("lora_alpha")?, config.flag("use_rslora")?);
@@ -78,6 +81,56 @@ impl Weights {
     pub fn for_training(mut self, trained: Arc<dyn Trained>) -> Self {
         self.trained = Some(trained);
         self
+    }
+
+    /// The checkpoint with its adapter merged into it: W + scale B A, in f32 where the adapter changes something.
+    /// Quantized weights are decoded for it.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read or its shape is not the adapter's.
+    pub fn merged(self) -> Result<Checkpoint> {
+        let mut changed = Vec::new();
+        if let Some(adapter) = &self.adapter {
+            for tensor in adapter.checkpoint.names() {
+                let name = tensor.strip_prefix(ADAPTED).unwrap_or(tensor);
+                let layer = name.strip_suffix(".lora_A.weight");
+                if layer.is_none() && name.ends_with(".lora_B.weight") {
+                    continue;
+                }
+                let (target, values) = match layer {
+                    Some(layer) => (format!("{layer}.weight"), self.merged_layer(layer)?),
+                    None => (name.to_string(), widened(&adapter.checkpoint.weight(tensor)?)),
+                };
+                let dims = self.checkpoint.weight(&target)?.ty.dims;
+                changed.push((target, TensorType::new(DType::F32, dims), values));
+            }
+        }
+        let checkpoint = Arc::try_unwrap(self.checkpoint).or_else(|shared| shared.reopened())?;
+        Ok(checkpoint.with_tensors("the merged adapter", changed)?)
+    }
+
+    /// The bytes of a linear layer's matrix f32[n,k] with what its adapter adds.
+    fn merged_layer(&self, layer: &str) -> Result<Vec<u8>> {
+        let base = self.checkpoint.weight(&format!("{layer}.weight"))?;
+        let down = self.find(&format!("{layer}.lora_A.weight"))?;
+        let up = self.find(&format!("{layer}.lora_B.weight"))?;
+        let scale = self.adapter(layer).map_or(0.0, |a| a.scale);
+        let floats = |w: &Weight| -> Vec<f32> {
+            let wide = widened(w);
+            wide.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        };
+        let ([n, rank], [rank_too, k]) = (matrix(&up.ty), matrix(&down.ty));
+        if rank != rank_too || base.ty.dims != [n, k] {
+            let name = format!("{layer}.weight");
+            return Err(Error::TensorShape { name, found: base.ty.clone(), expected: vec![n, k] });
+        }
+        let (mut values, down, up) = (floats(&base), floats(&down), floats(&up));
+        for (row, up) in values.chunks_exact_mut(k.max(1)).zip(up.chunks_exact(rank.max(1))) {
+            for (u, down) in up.iter().zip(down.chunks_exact(k.max(1))) {
+                row.iter_mut().zip(down).for_each(|(w, d)| *w += scale * u * d);
+            }
+        }
+        Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
     /// The file behind them.
@@ -139,7 +192,7 @@ impl Stored for Weights {
             }
         }
         let adapted = self.adapter.as_ref().and_then(|a| a.checkpoint.ty(&format!("{ADAPTED}{name}")));
-        let Some(ty) = self.checkpoint.ty(name).or(adapted) else {
+        let Some(ty) = adapted.or(self.checkpoint.ty(name)) else {
             // Asking for it gives the error that names what is near.
             return Ok(self.checkpoint.weight(name)?.ty.dtype);
         };
@@ -176,6 +229,11 @@ fn check_extent(name: &str, found: &TensorType, expected: &[usize]) -> Result<()
         return Ok(());
     }
     Err(Error::TensorShape { name: name.to_string(), found: found.clone(), expected: expected.to_vec() })
+}
+
+/// Rows and columns; zeros for what is no matrix.
+fn matrix(ty: &TensorType) -> [usize; 2] {
+    ty.dims[..].try_into().unwrap_or_default()
 }
 
 /// The elements as f32: what small parameters become.

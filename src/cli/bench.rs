@@ -33,6 +33,12 @@ pub enum Bench {
         after_help = "Example:\n  percept bench decode --model SmolLM2.gguf --depth 512 --device cpu --json"
     )]
     Decode(super::model_bench::Decode),
+    /// A decoder takes a step of training
+    #[command(
+        after_help = "Examples:\n  percept bench train-step --device cpu\n  \
+        percept bench train-step --layers 12 --hidden 768 --heads 12 --dtype bf16 --rematerialize --json"
+    )]
+    TrainStep(super::train_bench::TrainStep),
     /// A model writes down speech
     #[command(
         after_help = "Example:\n  percept bench transcribe --model whisper-tiny.en --file talk.wav --json"
@@ -118,6 +124,7 @@ impl Bench {
             Bench::Op(b) => b.run(),
             Bench::Prefill(b) => b.run(),
             Bench::Decode(b) => b.run(),
+            Bench::TrainStep(b) => b.run(),
             Bench::Transcribe(b) => b.run(),
             Bench::Embed(b) => b.run(),
             Bench::Preprocess(b) => b.run(),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use percept::graph::DType;
+use percept::model::Weights;
 use percept::model::checkpoint::{Checkpoint, convert};
 
 use super::Failure;
@@ -18,11 +20,19 @@ pub struct Convert {
     /// f32, f16, bf16, and for GGUF also q8_0, q4_0, q4_1, q4_k, q6_k; what the file has when left out
     #[arg(long)]
     dtype: Option<DType>,
+    /// A folder with a low-rank adapter in PEFT's layout, to be merged into the weights
+    #[arg(long, value_name = "PATH")]
+    adapter: Option<PathBuf>,
 }
 
 impl Convert {
     pub fn run(self) -> Result<(), Failure> {
-        let converted = convert(&Checkpoint::open(&self.path)?, &self.out, self.dtype)?;
+        let checkpoint = Checkpoint::open(&self.path)?;
+        let checkpoint = match &self.adapter {
+            Some(adapter) => Weights::new(Arc::new(checkpoint)).with_adapter(adapter)?.merged()?,
+            None => checkpoint,
+        };
+        let converted = convert(&checkpoint, &self.out, self.dtype)?;
         let megabytes = converted.bytes as f64 / 1e6;
         println!("{} tensors, {megabytes:.1} MB, written to {}", converted.tensors, self.out.display());
         if let Some(dtype) = self.dtype.filter(|_| !converted.kept.is_empty()) {

@@ -26,6 +26,9 @@ pub enum Failure {
     /// Generation failed.
     #[error(transparent)]
     Infer(#[from] percept::infer::Error),
+    /// Data could not be read, prepared or written.
+    #[error(transparent)]
+    Data(#[from] percept::data::Error),
     /// Data could not be pulled.
     #[error(transparent)]
     Pull(#[from] percept::data::pull::Error),
@@ -56,6 +59,7 @@ impl Failure {
         match self {
             Failure::Usage(_) | Failure::Device(percept::hal::Error::UnknownDevice { .. }) => 2,
             Failure::Infer(percept::infer::Error::Setting(_)) => 2,
+            Failure::Data(percept::data::Error::Config(_)) => 2,
             Failure::Train(percept::train::Error::Config { .. }) => 2,
             Failure::Pull(percept::data::pull::Error::Usage(_)) => 2,
             _ => 1,

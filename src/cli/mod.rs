@@ -4,10 +4,15 @@ mod bench;
 mod conversation;
 mod convert;
 mod data;
+mod data_build;
+mod data_inspect;
 mod data_pull;
+mod data_score;
+mod demo;
 mod devices;
 mod diff;
 mod embed;
+mod eval;
 mod failure;
 mod generate;
 mod inspect;
@@ -21,7 +26,9 @@ mod model_ops;
 mod preprocess;
 mod subject;
 mod table;
+mod tokenizer;
 mod train;
+mod train_bench;
 mod transcribe;
 mod values;
 mod walk;
@@ -71,6 +78,13 @@ enum Command {
         percept train flags.toml --set optimizer.rate=3e-4 --set steps=100"
     )]
     Train(train::Train),
+    /// Ask a model what corpora answer, and count how often it says the same
+    #[command(after_help = "Examples:\n  percept eval --model runs/a/model --tasks world/category/held-out,world/sound/held-out\n  \
+        percept eval --model base --adapter runs/flags/model --tasks world/flags/held-out --limit 100 --json")]
+    Eval(eval::Eval),
+    /// A small model's whole life in minutes: data, training, fine-tuning, scores, answers and a report
+    #[command(after_help = "Examples:\n  percept demo\n  percept demo --device wgpu:0 --scale tiny --out demo-gpu --seed 1")]
+    Demo(demo::Demo),
     /// Measure speed
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -82,7 +96,8 @@ enum Command {
     /// Cast, quantize, and change the format of a checkpoint
     #[command(
         after_help = "Examples:\n  percept convert SmolLM2-135M-Instruct smollm2.gguf --dtype q4_1\n  \
-        percept convert model.gguf folder --dtype bf16"
+        percept convert model.gguf folder --dtype bf16\n  \
+        percept convert SmolLM2-135M-Instruct merged --adapter runs/flags/model"
     )]
     Convert(convert::Convert),
 }
@@ -110,7 +125,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Generate(c) => c.run(),
         Command::Bench(c) => c.run(),
         Command::Data(c) => c.run(),
+        Command::Demo(c) => c.run(),
         Command::Embed(c) => c.run(),
+        Command::Eval(c) => c.run(),
         Command::Train(c) => c.run(),
         Command::Transcribe(c) => c.run(),
         Command::Inspect(c) => c.run(),

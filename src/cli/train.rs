@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use percept::hal::CompileOptions;
+#[cfg(feature = "mpi")]
+use percept::train::Communicator as _;
 use percept::train::{Config, Event, Place, Single, Summary, Watch, run};
 use serde_json::json;
 
@@ -57,7 +59,26 @@ pub fn train(
     let device = registry.open(device)?;
     let host = if device.info().id == "cpu" { None } else { Some(registry.open("cpu")?) };
     let compile = CompileOptions { strict, host, ..CompileOptions::default() };
+    #[cfg(feature = "mpi")]
+    if started_by_mpi() {
+        let peers = percept::train::Mpi::start()?;
+        return match run(config, &Place { device, compile, peers: &peers }, resume, watch) {
+            Ok(summaries) => Ok(summaries),
+            Err(e) if peers.size() > 1 => peers.abort(&e),
+            Err(e) => Err(e.into()),
+        };
+    }
+    if started_by_mpi() {
+        let why = "mpirun started several processes, but this percept was built without MPI; build it with --features mpi";
+        return Err(Failure::Usage(why.into()));
+    }
     Ok(run(config, &Place { device, compile, peers: &Single }, resume, watch)?)
+}
+
+/// Whether this is one of several processes of Open MPI, MPICH or Slurm.
+fn started_by_mpi() -> bool {
+    let several = |name: &str| std::env::var(name).is_ok_and(|n| n.parse::<usize>().is_ok_and(|n| n > 1));
+    ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"].into_iter().any(several)
 }
 
 fn told(summary: &Summary) -> String {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use percept_graph::HostTensor;
-use percept_model::{CausalModel, EncoderRun};
 use percept_modalities::{Array, Inputs, Values};
+use percept_model::{CausalModel, EncoderRun};
 
 use crate::encode::{Encoded, IGNORE};
 use crate::error::{Error, Result};

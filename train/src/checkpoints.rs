@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use percept_data::loader::Position;
 use percept_graph::HostTensor;
 use percept_model::checkpoint::{self, Checkpoint};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use crate::adapter;
 use crate::config::Config;
 use crate::error::{Error, Result, file};
-use crate::feed::Position;
 use crate::trainer::{LossScale, Trainer};
 
 /// What a run needs to go on, beside tensors.
@@ -24,7 +24,7 @@ pub struct Progress {
     /// The loss scale and how long it has been so.
     pub loss_scale: (f64, u64),
     /// Where the feed stands.
-    pub position: Position,
+    pub position: Option<Position>,
     /// Seeds what is drawn; a run goes on with its own alone.
     pub seed: u64,
     /// Mean loss on held-out data, when it was measured at this step.
@@ -38,11 +38,16 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The checkpoints in a run's folder. What an interrupted run left half written is removed.
+    /// The checkpoints in a run's folder.
+    pub fn open(config: &Config) -> Self {
+        Self { folder: config.out.join("checkpoints"), keep: config.checkpoint.keep.max(1) }
+    }
+
+    /// Make the folder, and remove what an interrupted run left half written.
     ///
     /// # Errors
     /// When the folder cannot be made or read.
-    pub fn open(config: &Config) -> Result<Self> {
+    pub fn clean(config: &Config) -> Result<()> {
         let folder = config.out.join("checkpoints");
         fs::create_dir_all(&folder).map_err(file(&folder))?;
         for entry in fs::read_dir(&folder).map_err(file(&folder))? {
@@ -51,7 +56,7 @@ impl Checkpoints {
                 fs::remove_dir_all(&path).map_err(file(&path))?;
             }
         }
-        Ok(Self { folder, keep: config.checkpoint.keep.max(1) })
+        Ok(())
     }
 
     /// Steps that have a checkpoint, in order.
@@ -172,7 +177,8 @@ pub fn write_model(
     }
     let options = checkpoint::LoadOptions { dtype: config.model.dtype, dequantize: false };
     let tensors = trained.iter().map(|(n, t)| (n.clone(), t.ty().clone(), t.bytes().to_vec()));
-    let whole = Checkpoint::open_with(trainer.checkpoint().path(), options)?.with_tensors("training", tensors)?;
+    let whole =
+        Checkpoint::open_with(trainer.checkpoint().path(), options)?.with_tensors("training", tensors)?;
     checkpoint::convert(&whole, folder, None)?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use percept_data::augment::Augmentation;
 use percept_graph::DType;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -74,6 +75,10 @@ pub struct DataConfig {
     pub length: usize,
     /// Rows of a step over all processes.
     pub rows: usize,
+    /// Samples of a step; as many as fit when left out. A multiple of the sum of the weights gives every step the same
+    /// make-up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
     /// Pieces that a process cuts its rows of a step into, one after the other.
     pub accumulate: usize,
 }
@@ -83,19 +88,19 @@ pub struct DataConfig {
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
     /// What it is called in reports; the last part of its path when left out.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub name: String,
-    /// A folder of shards, or a file of samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A folder of WebDataset shards (`*.tar`), or one shard.
     pub path: PathBuf,
-    /// Samples of it in every step. Corpora without a quota fill what is left of a step's rows, in turn by `weight`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quota: Option<usize>,
-    /// Share among the corpora without a quota.
+    /// The folder in it to take, as `train`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// Its samples in a round of the mixture: with weights that add to `w`, any `w` samples in a row hold this many of it.
     #[serde(default = "one")]
-    pub weight: f64,
-    /// How its pictures, clips and sounds are changed each time they are read.
-    #[serde(default, skip_serializing_if = "Table::is_empty")]
-    pub augment: Table,
+    pub weight: u32,
+    /// How its pictures are changed each time they are read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augmentation>,
 }
 
 /// Which optimizer a parameter has.
@@ -213,6 +218,9 @@ pub struct LoraConfig {
     /// Over the rank it multiplies what adapters add; twice the rank when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
+    /// An adapter of the same rank and layers to go on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
     /// Names of linear layers, without `.weight`; `*` stands for any characters.
     pub layers: Vec<String>,
     /// Names of parameters that are trained whole beside them.
@@ -275,8 +283,8 @@ impl Default for CheckpointConfig {
     }
 }
 
-fn one() -> f64 {
-    1.0
+fn one() -> u32 {
+    1
 }
 
 impl Config {
@@ -329,7 +337,8 @@ impl Config {
             if !stage.contains_key("out") {
                 run.out = self.out.join(format!("stage-{}", i + 1));
             }
-            let own_model = stage.get("model").and_then(Value::as_table).is_some_and(|m| m.contains_key("path"));
+            let own_model =
+                stage.get("model").and_then(Value::as_table).is_some_and(|m| m.contains_key("path"));
             if let (Some(before), false) = (runs.last(), own_model) {
                 run.model.path = before.out.join("model");
                 run.model.init = false;
@@ -377,7 +386,10 @@ impl Config {
             positive("lora.alpha", lora.alpha.unwrap_or(1.0))?;
         }
         if !self.precision.compute.is_float() {
-            return Err(format!("precision.compute is {}; it can be f32, bf16 or f16", self.precision.compute));
+            return Err(format!(
+                "precision.compute is {}; it can be f32, bf16 or f16",
+                self.precision.compute
+            ));
         }
         positive("precision.loss_scale", self.precision.loss_scale)
     }
@@ -411,7 +423,8 @@ fn apply(table: &mut Table, setting: &str) -> Result<(), String> {
     let last = parts.pop().unwrap_or_default();
     for part in parts {
         let next = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
-        at = next.as_table_mut().ok_or_else(|| format!("--set {setting}: `{part}` holds a value, no keys"))?;
+        at =
+            next.as_table_mut().ok_or_else(|| format!("--set {setting}: `{part}` holds a value, no keys"))?;
     }
     at.insert(last.to_string(), value);
     Ok(())
@@ -483,7 +496,10 @@ mod tests {
     fn a_misspelt_key_is_named_with_the_nearest() {
         let text = format!("{RUN}[optimizer]\nlearning_rat = 1.0\nrate = 1.0\nmomentun = 0.5\n");
         let e = parse(&text.replace("learning_rat = 1.0\n", ""), &[]).unwrap_err().to_string();
-        assert!(e.contains("momentun") && e.contains("did you mean `momentum`?") && e.contains("line 10"), "{e}");
+        assert!(
+            e.contains("momentun") && e.contains("did you mean `momentum`?") && e.contains("line 10"),
+            "{e}"
+        );
         let e = parse(&text, &[]).unwrap_err().to_string();
         assert!(e.contains("learning_rat") && e.contains("`rate`"), "{e}");
         let e = parse(RUN, &["schedul.warmup=3"]).unwrap_err().to_string();
@@ -509,7 +525,8 @@ mod tests {
 
     #[test]
     fn stages_go_on_from_one_another() {
-        let text = format!("{RUN}[[stage]]\nsteps = 3\n[stage.model]\nfreeze = ['a*']\n[[stage]]\nseed = 2\n");
+        let text =
+            format!("{RUN}[[stage]]\nsteps = 3\n[stage.model]\nfreeze = ['a*']\n[[stage]]\nseed = 2\n");
         let runs = parse(&text, &[]).unwrap().runs().unwrap();
         assert_eq!((runs[0].steps, runs[1].steps, runs[1].seed), (3, 10, 2));
         assert_eq!(runs[0].model.freeze, ["a*"]);

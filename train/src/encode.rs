@@ -1,7 +1,7 @@
 //! Samples as a model learns them: tokens, positions, and which of them are answers.
 
-use percept_model::CausalModel;
 use percept_modalities::{Aim, Inputs, Media, Message, Values};
+use percept_model::CausalModel;
 
 use crate::error::{Error, Result};
 
@@ -33,8 +33,39 @@ impl Encoded {
     ///
     /// # Errors
     /// When the model's processor refuses it.
-    pub fn conversation(model: &dyn CausalModel, key: &str, messages: &[Message], media: &Media) -> Result<Self> {
-        Self::new(model, key, model.processor().prepare(messages, media, Aim::Learn)?)
+    pub fn conversation(
+        model: &dyn CausalModel,
+        key: &str,
+        messages: &[Message],
+        media: &Media,
+    ) -> Result<Self> {
+        Self::of_inputs(model, key, model.processor().prepare(messages, media, Aim::Learn)?)
+    }
+
+    /// What a processor prepared for learning.
+    ///
+    /// # Errors
+    /// When the inputs do not fit the model, or do not say which tokens are answers.
+    pub fn of_inputs(model: &dyn CausalModel, key: &str, mut inputs: Inputs) -> Result<Self> {
+        let ids = percept_model::input_ids(&inputs)?;
+        let layout = model.layout(&inputs)?;
+        let learnt: Vec<bool> = match inputs.arrays.get("answers").map(|a| &a.values) {
+            Some(Values::I64(flags)) if flags.len() == ids.len() => flags.iter().map(|&f| f != 0).collect(),
+            _ => {
+                let why = "the model's processor does not say which tokens are answers";
+                return Err(Error::Setting(why.into()));
+            }
+        };
+        let labels = labels(&ids, &learnt);
+        inputs.arrays.retain(|name, _| !BY_TOKEN.contains(&&name[..]));
+        Ok(Self {
+            key: key.into(),
+            ids,
+            positions: layout.positions,
+            blocks: layout.blocks,
+            labels,
+            media: inputs,
+        })
     }
 
     /// A document, of which every token is learnt, and that it ends.
@@ -48,26 +79,14 @@ impl Encoded {
         if ids.last().copied() != end {
             ids.extend(end);
         }
-        let learnt = vec![true; ids.len()];
-        let positions = vec![(0..ids.len() as i32).collect()];
-        let labels = labels(&ids, &learnt);
-        Ok(Self { key: key.into(), ids, positions, blocks: None, labels, media: Inputs::default() })
+        Ok(Self::of_ids(key, ids))
     }
 
-    fn new(model: &dyn CausalModel, key: &str, mut inputs: Inputs) -> Result<Self> {
-        let ids = percept_model::input_ids(&inputs)?;
-        let layout = model.layout(&inputs)?;
-        let learnt = match inputs.arrays.get("answers").map(|a| &a.values) {
-            Some(Values::I64(flags)) if flags.len() == ids.len() => flags.iter().map(|&f| f != 0).collect(),
-            _ => {
-                let why = "the model's processor does not say which tokens are answers";
-                return Err(Error::Setting(why.into()));
-            }
-        };
-        let learnt: Vec<bool> = learnt;
-        let labels = labels(&ids, &learnt);
-        inputs.arrays.retain(|name, _| !BY_TOKEN.contains(&&name[..]));
-        Ok(Self { key: key.into(), ids, positions: layout.positions, blocks: layout.blocks, labels, media: inputs })
+    /// Tokens alone, of which every one is learnt.
+    pub fn of_ids(key: &str, ids: Vec<i32>) -> Self {
+        let positions = vec![(0..ids.len() as i32).collect()];
+        let labels = labels(&ids, &vec![true; ids.len()]);
+        Self { key: key.into(), ids, positions, blocks: None, labels, media: Inputs::default() }
     }
 
     /// How many tokens it has.

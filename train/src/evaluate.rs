@@ -6,9 +6,9 @@ use percept_model::CausalModel;
 
 use crate::batch::Batch;
 use crate::checkpoints::write_model;
-use crate::config::Config;
+use crate::config::{Config, SourceConfig};
 use crate::error::{Result, file};
-use crate::feed::{Corpus, Rows, decode, held_out, question};
+use crate::feed::{Rows, decode, held_out, question};
 use crate::run::borrowed;
 use crate::trainer::Trainer;
 use crate::watch::{Evaluation, Said};
@@ -33,21 +33,26 @@ impl Evaluator {
     /// # Errors
     /// When one cannot be read.
     pub fn new(model: &dyn CausalModel, config: &Config) -> Result<Self> {
-        let read = |source| {
-            let corpus = Corpus::open(source)?;
-            let (steps, samples) = held_out(model, &corpus, &config.data, config.evaluate.limit)?;
+        let read = |source: &SourceConfig| {
+            let (steps, samples) = held_out(model, source, &config.data, config.evaluate.limit)?;
             let every = samples.len().div_ceil(config.evaluate.show.max(1)).max(1);
             let shown = samples.into_iter().step_by(every).take(config.evaluate.show).collect();
-            Ok(HeldOut { name: corpus.name, steps, shown })
+            Ok(HeldOut { name: source.title(), steps, shown })
         };
         Ok(Self { corpora: config.data.held_out.iter().map(read).collect::<Result<_>>()? })
     }
 
-    /// Measure every corpus.
+    /// Measure every corpus, and with `asks` let the model answer some of its samples.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn measure(&self, trainer: &mut Trainer, step: u64, config: &Config) -> Result<Vec<Evaluation>> {
+    pub fn measure(
+        &self,
+        trainer: &mut Trainer,
+        step: u64,
+        config: &Config,
+        asks: bool,
+    ) -> Result<Vec<Evaluation>> {
         let mut found = Vec::new();
         for corpus in &self.corpora {
             let (mut loss, mut right): (f64, Vec<Vec<bool>>) = (0.0, Vec::new());
@@ -71,7 +76,7 @@ impl Evaluator {
                 said: Vec::new(),
             });
         }
-        if self.corpora.iter().any(|c| !c.shown.is_empty()) {
+        if asks && self.corpora.iter().any(|c| !c.shown.is_empty()) {
             self.ask(trainer, config, &mut found)?;
         }
         Ok(found)
@@ -89,12 +94,7 @@ impl Evaluator {
         said
     }
 
-    fn ask_at(
-        &self,
-        trainer: &Trainer,
-        folder: &std::path::Path,
-        found: &mut [Evaluation],
-    ) -> Result<()> {
+    fn ask_at(&self, trainer: &Trainer, folder: &std::path::Path, found: &mut [Evaluation]) -> Result<()> {
         let model = trainer.finished(folder)?;
         let options = EngineOptions { host: trainer.host(), ..EngineOptions::default() };
         let mut engine = Engine::new(trainer.shared_device(), model, options)?;

@@ -30,7 +30,12 @@ pub enum Purpose {
 ///
 /// # Errors
 /// When the model's tensors do not fit its configuration.
-pub fn forward(model: &dyn CausalModel, shape: &Shape, runs: &[EncoderRun], purpose: Purpose) -> Result<Graph> {
+pub fn forward(
+    model: &dyn CausalModel,
+    shape: &Shape,
+    runs: &[EncoderRun],
+    purpose: Purpose,
+) -> Result<Graph> {
     let t = Trace::new("train");
     let p = Parameters::new(&t, model.weights());
     let (b, length) = (shape.rows, shape.length);

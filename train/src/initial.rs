@@ -26,7 +26,8 @@ pub fn text_model(from: &Path, seed: u64, out: &Path) -> Result<()> {
     let text = std::fs::read(&path).map_err(file(&path))?;
     let json: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
     let config = Config::new(&path.display().to_string(), &json, Value::Null)?;
-    let head = if config.flag("tie_word_embeddings")? { "model.embed_tokens.weight" } else { "lm_head.weight" };
+    let head =
+        if config.flag("tie_word_embeddings")? { "model.embed_tokens.weight" } else { "lm_head.weight" };
     let decoder = decoder(&config, &Place { model: "model.".into(), head: head.into() })?;
     let deviation = config.maybe_f64("initializer_range")?.unwrap_or(0.02);
     let shape = StepShape { rows: 1, capacity: 1, logits: 1, cache: DType::F32, media: false, blocks: false };

@@ -17,6 +17,8 @@ mod feed;
 pub mod forward;
 mod initial;
 mod log;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod optimizer;
 mod patterns;
 mod plan;
@@ -33,6 +35,9 @@ pub use config::{
     OptimizerConfig, OptimizerKind, PrecisionConfig, Schedule, SourceConfig,
 };
 pub use error::{Error, Result};
+#[cfg(feature = "mpi")]
+pub use mpi::Mpi;
+pub use feed::{decode, question};
 pub use run::{Place, Summary, run};
 pub use trainer::{LossScale, Measured, StepReport, Trainer};
 pub use watch::{Evaluation, Event, Said, StepEvent, Watch};

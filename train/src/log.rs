@@ -34,7 +34,8 @@ impl Log {
         });
         let lines = (path.clone(), BufWriter::new(written.map_err(file(&path))?));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let path = folder.join(format!("events.out.tfevents.{:010}.percept.{}", now.as_secs(), std::process::id()));
+        let path =
+            folder.join(format!("events.out.tfevents.{:010}.percept.{}", now.as_secs(), std::process::id()));
         let events = BufWriter::new(File::create(&path).map_err(file(&path))?);
         let mut log = Self { lines, events: (path, events) };
         log.record(&message(&[(3, Field::Bytes(b"brain.Event:2"))]))?;
@@ -151,7 +152,10 @@ mod tests {
         let value = message(&[(1, Field::Bytes(b"a")), (2, Field::F32(1.5))]);
         let summary = message(&[(1, Field::Bytes(&value))]);
         let event = message(&[(2, Field::Varint(300)), (5, Field::Bytes(&summary))]);
-        assert_eq!(event, [0x10, 0xac, 0x02, 0x2a, 0x0a, 0x0a, 0x08, 0x0a, 0x01, 0x61, 0x15, 0, 0, 0xc0, 0x3f]);
+        assert_eq!(
+            event,
+            [0x10, 0xac, 0x02, 0x2a, 0x0a, 0x0a, 0x08, 0x0a, 0x01, 0x61, 0x15, 0, 0, 0xc0, 0x3f]
+        );
         let framed = framed(&event);
         assert_eq!(framed[..8], 15u64.to_le_bytes());
         assert_eq!(framed.len(), 15 + 16);

@@ -53,6 +53,9 @@ mod tests {
         assert!(!p.matches("norm.weight") && !p.matches("model.layers.0.k_proj"));
         let e = p.check("lora.layers", ["a.norm.weight", "model.layers.0.k_proj"].into_iter()).unwrap_err();
         let e = e.to_string();
-        assert!(e.contains("'model.layers.*.q_proj' matches nothing") && e.contains("layers.0.k_proj"), "{e}");
+        assert!(
+            e.contains("'model.layers.*.q_proj' matches nothing") && e.contains("layers.0.k_proj"),
+            "{e}"
+        );
     }
 }

@@ -86,10 +86,11 @@ impl Plan {
         let plan = Self { masters, adapters, groups, usual, outer: Vec::new() };
         let trained: Vec<String> = plan.candidates(checkpoint).collect();
         if trained.is_empty() {
-            let why = match checkpoint.names().any(|n| checkpoint.ty(n).is_some_and(|t| t.dtype.is_quantized())) {
-                true => "; quantized weights are trained through adapters: add a [lora] table",
-                false => "; model.freeze matches all of them",
-            };
+            let why =
+                match checkpoint.names().any(|n| checkpoint.ty(n).is_some_and(|t| t.dtype.is_quantized())) {
+                    true => "; quantized weights are trained through adapters: add a [lora] table",
+                    false => "; model.freeze matches all of them",
+                };
             return Err(Error::Setting(format!("there are no parameters to train{why}")));
         }
         for (patterns, _) in &plan.groups {
@@ -113,8 +114,7 @@ impl Plan {
     pub fn candidates<'a>(&'a self, checkpoint: &'a Checkpoint) -> impl Iterator<Item = String> + 'a {
         let floats = |n: &&str| checkpoint.ty(n).is_some_and(|t| t.dtype.is_float());
         let masters = checkpoint.names().filter(floats).filter(|n| self.is_master(n)).map(str::to_string);
-        let adapters =
-            self.adapters.keys().flat_map(|l| ["A", "B"].map(|m| format!("{l}.lora_{m}.weight")));
+        let adapters = self.adapters.keys().flat_map(|l| ["A", "B"].map(|m| format!("{l}.lora_{m}.weight")));
         masters.chain(adapters)
     }
 

@@ -15,7 +15,8 @@ use crate::config::Config;
 use crate::encode::Encoded;
 use crate::error::{Error, Result, file};
 use crate::evaluate::Evaluator;
-use crate::feed::{Feed, Position, Rows};
+use crate::feed::{Feed, Rows};
+use crate::initial;
 use crate::log::Log;
 use crate::trainer::{StepReport, Trainer};
 use crate::watch::{Evaluation, Event, StepEvent, Watch};
@@ -61,7 +62,14 @@ pub fn run(config: &Config, place: &Place, resume: bool, watch: &mut dyn Watch) 
 
 fn run_stage(config: &Config, place: &Place, resume: bool, watch: &mut dyn Watch) -> Result<Summary> {
     std::fs::create_dir_all(&config.out).map_err(file(&config.out))?;
-    let checkpoints = Checkpoints::open(config)?;
+    let is_first = place.peers.rank() == 0;
+    if is_first {
+        // What the other processes read is made before they look.
+        Checkpoints::clean(config)?;
+        initial::open(config)?;
+    }
+    place.peers.meet()?;
+    let checkpoints = Checkpoints::open(config);
     let last = checkpoints.steps()?.last().copied();
     if !resume && (last.is_some() || config.out.join("model").exists()) {
         return Err(Error::Setting(format!(
@@ -76,8 +84,7 @@ fn run_stage(config: &Config, place: &Place, resume: bool, watch: &mut dyn Watch
     };
     let model = trainer.shared_model();
     let evaluator = Evaluator::new(&*model, config)?;
-    let feed = Feed::new(model, &config.data, config.seed, progress.position.clone())?;
-    let is_first = place.peers.rank() == 0;
+    let feed = Feed::new(model, &config.data, config.seed, progress.position)?;
     let log = if is_first { Some(Log::open(&config.out, progress.step)?) } else { None };
     let mut watches = Watches { log, other: watch };
     if is_first {
@@ -110,30 +117,27 @@ impl Stage<'_> {
         let began = Instant::now();
         let first = self.progress.step;
         let mut recent: Vec<f64> = Vec::new();
-        let mut refused = 0;
         let mut evaluations = Vec::new();
         while self.progress.step < steps {
             let at = Instant::now();
             let drawn = feed.next_step()?;
             let step = self.progress.step + 1;
-            if drawn.refused.0 > refused {
-                refused = drawn.refused.0;
-                let text = format!("{refused} samples were left out so far, the last because {}", drawn.refused.1);
+            if let Some((n, why)) = &drawn.refused {
+                let text = format!("{n} samples were left out so far, the last because {why}");
                 self.watch.event(&Event::Note { step: step - 1, text })?;
             }
             let factor = self.config.schedule.factor(step, steps);
             let (report, batches) = self.step(&drawn.rows, factor)?;
             self.check(step, &report, &batches)?;
             self.progress.step = step;
-            self.progress.position = drawn.position;
+            self.progress.position = Some(drawn.position);
             self.progress.held_out_loss = None;
             recent.push(report.loss);
             recent.drain(..recent.len().saturating_sub(10));
             let seconds = at.elapsed().as_secs_f64();
             let pace = began.elapsed().as_secs_f64() / (step - first) as f64;
-            let count = |of: fn(&Encoded) -> usize| {
-                drawn.rows.iter().flatten().map(|s| of(s)).sum::<usize>() as f64
-            };
+            let count =
+                |of: fn(&Encoded) -> usize| drawn.rows.iter().flatten().map(|s| of(s)).sum::<usize>() as f64;
             self.watch.event(&Event::Step(StepEvent {
                 step,
                 steps,
@@ -212,7 +216,7 @@ impl Stage<'_> {
     }
 
     fn evaluate(&mut self, step: u64) -> Result<Vec<Evaluation>> {
-        let evaluations = self.evaluator.measure(&mut self.trainer, step, self.config)?;
+        let evaluations = self.evaluator.measure(&mut self.trainer, step, self.config, self.place.peers.rank() == 0)?;
         if !evaluations.is_empty() {
             let loss = evaluations.iter().map(|e| e.loss).sum::<f64>() / evaluations.len() as f64;
             self.progress.held_out_loss = Some(loss);
@@ -251,8 +255,7 @@ impl Stage<'_> {
 
 impl Progress {
     fn first(seed: u64) -> Self {
-        let position = Position::default();
-        Self { step: 0, updates: 0, loss_scale: (0.0, 0), position, seed, held_out_loss: None }
+        Self { step: 0, updates: 0, loss_scale: (0.0, 0), position: None, seed, held_out_loss: None }
     }
 }
 

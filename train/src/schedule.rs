@@ -38,7 +38,9 @@ mod tests {
         let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
         assert!(near(at(Curve::Cosine, 14), 0.55) && near(at(Curve::Linear, 14), 0.55));
         assert!(near(at(Curve::Cosine, 9), 0.1 + 0.9 * 0.5 * (1.0 + (PI / 4.0).cos())));
-        assert!(near(at(Curve::Wsd, 14), 1.0) && near(at(Curve::Wsd, 19), 0.55) && near(at(Curve::Wsd, 24), 0.1));
+        assert!(
+            near(at(Curve::Wsd, 14), 1.0) && near(at(Curve::Wsd, 19), 0.55) && near(at(Curve::Wsd, 24), 0.1)
+        );
         assert_eq!(at(Curve::Constant, 24), 1.0);
         assert!(near(at(Curve::Cosine, 24), 0.1) && near(at(Curve::Linear, 99), 0.1));
         let bare = Schedule { kind: Curve::Linear, warmup: 0, decay: 0, end: 0.0 };

@@ -29,11 +29,15 @@ impl Differentiated {
     ///
     /// # Errors
     /// When one of them has no gradient, naming it.
-    pub fn new(forward: &Graph, plan: &Plan, precision: &PrecisionConfig) -> Result<Self> {
+    pub fn new(
+        forward: &Graph,
+        trains: impl Fn(&str) -> bool,
+        precision: &PrecisionConfig,
+    ) -> Result<Self> {
         let names: Vec<&str> = forward
             .inputs()
             .iter()
-            .filter(|i| i.role == Role::Parameter && plan.trains(&i.name))
+            .filter(|i| i.role == Role::Parameter && trains(&i.name))
             .map(|i| &i.name[..])
             .collect();
         let mut graph = grad_graph(forward, "objective", &names).map_err(|e| match e.op.as_str() {
@@ -144,4 +148,43 @@ fn blocks(graph: &Graph) -> Vec<String> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A loss in which one parameter has a part only through an operation without a derivative.
+    fn cut() -> Graph {
+        let t = Trace::new("cut");
+        let x = t.data("x", DType::F32, [3]);
+        let [w, lost] = ["w", "layers.4.lost"].map(|n| t.parameter(n, DType::F32, [3]));
+        let h = {
+            let _scope = t.scope("layers.4");
+            &x * &w + lost.argmax(0).cast(DType::F32)
+        };
+        let loss = (&h * &h).sum([0]);
+        t.output("loss", &loss);
+        t.output("objective", &(&loss * 1.0));
+        t.finish().unwrap()
+    }
+
+    #[test]
+    fn a_parameter_without_a_gradient_is_named() {
+        let precision = PrecisionConfig::default();
+        let e = Differentiated::new(&cut(), |_| true, &precision).err().unwrap().to_string();
+        assert!(e.contains("layers.4.lost") && e.contains("model.freeze"), "{e}");
+        let good = Differentiated::new(&cut(), |n| n == "w", &precision).unwrap();
+        assert_eq!(good.gradients.keys().collect::<Vec<_>>(), ["w"]);
+        assert_eq!(good.graph().outputs().len(), 1);
+    }
+
+    #[test]
+    fn blocks_are_the_paths_up_to_a_number() {
+        let precision = PrecisionConfig { rematerialize: true, ..PrecisionConfig::default() };
+        let graph = Differentiated::new(&cut(), |n| n == "w", &precision).unwrap();
+        assert_eq!(blocks(&cut()), ["layers.4"]);
+        let barriers = graph.graph().nodes().iter().filter(|n| matches!(n.op, percept_graph::Op::Barrier));
+        assert_eq!(barriers.count(), 1);
+    }
 }

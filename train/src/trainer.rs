@@ -9,6 +9,7 @@ use percept_hal::{Buffer, CompileOptions, CompileReport, Device, Uses};
 use percept_model::checkpoint::{Checkpoint, LoadOptions};
 use percept_model::{CausalModel, Model, Weights, open_weights, uses};
 
+use crate::adapter;
 use crate::batch::{Batch, Shape};
 use crate::communicator::Communicator;
 use crate::config::Config;
@@ -31,6 +32,8 @@ pub struct Trainer {
     state: State,
     trained: Trained,
     programs: HashMap<Key, Program>,
+    /// The adapter that training goes on with.
+    begun: Option<Checkpoint>,
     /// Updates that changed something.
     updates: u64,
     scale: LossScale,
@@ -99,6 +102,7 @@ impl Trainer {
             state: State::default(),
             trained: Trained::new(),
             programs: HashMap::new(),
+            begun: config.lora.as_ref().and_then(|l| l.path.as_deref()).map(adapter::read).transpose()?,
             updates: 0,
             scale,
         })
@@ -313,7 +317,8 @@ impl Trainer {
         let one = HostTensor::from_f32([], &[1.0])?;
         arguments.insert("count".into(), self.device.upload(one.ty(), one.bytes())?);
         if self.config.optimizer.ema > 0.0 {
-            let means = self.trained.keys().filter_map(|n| Some((n.clone(), self.state.0.get(&mean_name(n))?)));
+            let means =
+                self.trained.keys().filter_map(|n| Some((n.clone(), self.state.0.get(&mean_name(n))?)));
             arguments.extend(means.map(|(n, b)| (n, b.clone())).collect::<Vec<_>>());
         }
         let outputs = self.programs[&key].run(&mut self.state, &arguments)?;
@@ -437,7 +442,7 @@ impl Trainer {
             Purpose::Train { smoothing: self.config.optimizer.smoothing, scaled: scaled(&self.config) };
         let graph = forward(&*self.model, &batch.shape, &batch.runs, purpose)?;
         self.take_parameters(&graph)?;
-        Differentiated::new(&graph, &self.plan, &self.config.precision)
+        Differentiated::new(&graph, |name| self.plan.trains(name), &self.config.precision)
     }
 
     /// Bring parameters to the device that are not there yet, with moments for those that are trained.
@@ -467,7 +472,9 @@ impl Trainer {
             return Err(Error::Setting(format!("'{name}' is {known} where training left off, now {ty}")));
         }
         let device = &*self.device;
+        let begun = self.begun.as_ref().filter(|b| b.ty(name).is_some());
         let first = match self.plan.adapted(name) {
+            _ if begun.is_some() => self.begun_value(name, ty)?,
             Some(_) => HostTensor::from_f32(ty.dims.clone(), &initial::adapter(name, ty, self.config.seed))?,
             None => HostTensor::new(ty.clone(), self.model.weights().fetch(name, ty)?.bytes())?,
         };
@@ -480,6 +487,17 @@ impl Trainer {
         }
         self.trained.insert(name.to_string(), ty.clone());
         Ok(())
+    }
+
+    /// A parameter of the adapter that training goes on with.
+    fn begun_value(&self, name: &str, ty: &TensorType) -> Result<HostTensor> {
+        let Some(begun) = &self.begun else { return Err(Error::Setting(format!("there is no '{name}'"))) };
+        let weight = begun.weight(name)?;
+        if weight.ty != *ty {
+            let path = begun.path().display();
+            return Err(Error::Setting(format!("'{name}' is {} in {path}, this run's is {ty}", weight.ty)));
+        }
+        Ok(HostTensor::new(weight.ty.clone(), weight.bytes())?)
     }
 
     /// Processes may see media of other kinds: all of them update the same parameters.

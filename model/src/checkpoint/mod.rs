@@ -199,6 +199,20 @@ impl Checkpoint {
         Ok(self)
     }
 
+    /// Another handle to the same files, with tensors cast alike.
+    ///
+    /// # Errors
+    /// When they cannot be opened any more.
+    pub fn reopened(&self) -> Result<Checkpoint> {
+        let mut again = Checkpoint::open(&self.path)?;
+        for (name, tensor) in &mut again.tensors {
+            if let Some(own) = self.tensors.get(name) {
+                tensor.ty.dtype = own.ty.dtype;
+            }
+        }
+        Ok(again)
+    }
+
     /// The same tensors under other names.
     pub fn renamed(mut self, name: impl Fn(&str) -> String) -> Checkpoint {
         self.tensors = self.tensors.into_iter().map(|(n, t)| (name(&n), t)).collect();

@@ -39,3 +39,40 @@ fn orthogonal(x: &Tensor) -> Tensor {
     }
     if tall { x.transpose([1, 0]) } else { x }
 }
+
+#[cfg(test)]
+mod tests {
+    use percept_graph::{DType, HostTensor, Role, TensorType, Trace, reference};
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Values that tests/training/make_golden.py makes too.
+    fn formula(n: usize, seed: u64) -> Vec<f64> {
+        let hash = |i: usize| (i as u64 + (seed << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        (0..n).map(|i| (hash(i) as f64 / 2f64.powi(23) - 1.0) as f32 as f64).collect()
+    }
+
+    #[test]
+    fn two_steps_are_pytorchs() {
+        let golden: Value = serde_json::from_str(include_str!("../../../tests/training/golden.json")).unwrap();
+        let ty = TensorType::new(DType::F32, [6, 10]);
+        let t = Trace::new("muon");
+        let [p, g, m] = ["p", "g", "m"].map(|n| t.input(n, Role::State, ty.clone()));
+        let rate = t.input("rate", Role::Scalar, TensorType::new(DType::F32, []));
+        let results = update(&p, &g, &m, &rate, 0.95, 0.1);
+        t.output("p", &results[0]);
+        t.output("m", &results[1]);
+        let graph = t.finish().unwrap();
+        let tensor = |v: &[f64]| HostTensor::from_f64(ty.clone(), v).unwrap();
+        let (mut p, mut m) = (formula(60, 1), vec![0.0; 60]);
+        for expected in golden["muon"].as_array().unwrap() {
+            let rate = HostTensor::from_f32([], &[0.02]).unwrap();
+            let out = reference::evaluate(&graph, &[tensor(&p), tensor(&formula(60, 2)), tensor(&m), rate]).unwrap();
+            (p, m) = (out[0].values(), out[1].values());
+            for (found, e) in p.iter().zip(expected.as_array().unwrap()) {
+                assert!((found - e.as_f64().unwrap()).abs() < 1e-5, "{found}, PyTorch has {e}");
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Losses and gradients beside those of PyTorch (make_golden.py).
+
+use std::collections::BTreeMap;
+
+use percept::graph::HostTensor;
+use percept::modalities::{Array, Inputs, Values};
+use percept::model::CausalModel;
+use percept::train::batch::Batch;
+use percept::train::encode::Encoded;
+use percept::train::{Single, Trainer};
+use serde_json::Value;
+
+use super::{cpu, model, root, trainer};
+
+fn golden(key: &str) -> Value {
+    let bytes = std::fs::read(root().join("tests/training/golden.json")).unwrap();
+    serde_json::from_slice::<Value>(&bytes).unwrap()[key].clone()
+}
+
+fn numbers(v: &Value) -> Vec<f64> {
+    v.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+/// Ids that make_golden.py makes too.
+pub fn tokens(seed: usize, length: usize, vocab: usize, low: usize) -> Vec<i64> {
+    let id = |i: usize| low + (seed * 7919 + i * 104729 + i * i * 31) % (vocab - low);
+    (0..length).map(|i| id(i) as i64).collect()
+}
+
+/// Inputs of ids of which those from `from` on are learnt.
+fn learnt(mut inputs: Inputs, ids: Vec<i64>, from: usize) -> Inputs {
+    let dims = vec![1, ids.len()];
+    let answers = (0..ids.len()).map(|k| (k >= from) as i64).collect();
+    inputs.arrays.insert("answers".into(), Array { dims: dims.clone(), values: Values::I64(answers) });
+    inputs.arrays.insert("input_ids".into(), Array { dims, values: Values::I64(ids) });
+    inputs
+}
+
+fn text_sample(model: &dyn CausalModel, seed: usize, vocab: usize, low: usize) -> Encoded {
+    let length = 9 + seed * 5 % 17;
+    let inputs = learnt(Inputs::default(), tokens(seed, length, vocab, low), length / 3);
+    Encoded::of_inputs(model, "text", inputs).unwrap()
+}
+
+/// Losses of one packed batch a step.
+fn losses(trainer: &mut Trainer, length: usize, samples: impl Fn(&dyn CausalModel, usize) -> Vec<Encoded>) -> Vec<f64> {
+    let model = trainer.shared_model();
+    let step = |step: usize| {
+        let samples = samples(&*model, step);
+        let row: Vec<&Encoded> = samples.iter().collect();
+        let batch = Batch::new(&*model, &[row], length).unwrap();
+        let answers = batch.answers;
+        trainer.step(&[batch], answers, 1.0, &Single).unwrap().loss
+    };
+    (0..50).map(step).collect()
+}
+
+fn assert_near(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (step, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f - e).abs() <= tolerance * e.abs(), "step {}: {f}, PyTorch has {e}", step + 1);
+    }
+    let worst = found.iter().zip(expected).map(|(f, e)| ((f - e) / e).abs()).fold(0.0, f64::max);
+    println!("largest relative difference of {} losses: {worst:.2e}", found.len());
+}
+
+#[test]
+fn a_packed_decoder_trains_as_in_pytorch() {
+    let mut t = trainer(&model("llama"), cpu(), "optimizer = { rate = 2e-3, decay = 0.1 }").unwrap();
+    let found =
+        losses(&mut t, 100, |m, step| (0..4).map(|k| text_sample(m, 4 * step + k, 401, 16)).collect());
+    assert_near(&found, &numbers(&golden("llama")), 1e-3);
+}
+
+fn media_model(name: &str) {
+    let mut t = trainer(&model(name), cpu(), "optimizer = { rate = 1e-3 }").unwrap();
+    let file = percept::model::checkpoint::Checkpoint::open(
+        root().join("tests/parity").join(name).join("inputs.safetensors"),
+    )
+    .unwrap();
+    let mut inputs = Inputs::default();
+    let mut ids = Vec::new();
+    for array in file.names() {
+        let weight = file.weight(array).unwrap();
+        let values = HostTensor::new(weight.ty.clone(), weight.bytes()).unwrap().values();
+        let whole: Vec<i64> = values.iter().map(|&v| v as i64).collect();
+        let values = match weight.ty.dtype.is_float() {
+            true => Values::F32(values.iter().map(|&v| v as f32).collect()),
+            false => Values::I64(whole.clone()),
+        };
+        if array == "input_ids" {
+            ids = whole;
+        }
+        inputs.arrays.insert(array.into(), Array { dims: weight.ty.dims.clone(), values });
+    }
+    let from = ids.len() - 8;
+    let found = losses(&mut t, ids.len() + 32, |m, step| {
+        let picture = learnt(inputs.clone(), ids.clone(), from);
+        vec![Encoded::of_inputs(m, "picture", picture).unwrap(), text_sample(m, step, 300, 100)]
+    });
+    assert_near(&found, &numbers(&golden(name)), 1e-3);
+}
+
+#[test]
+fn smolvlm_trains_as_in_pytorch() {
+    media_model("smolvlm-image");
+}
+
+#[test]
+fn qwen2_vl_trains_as_in_pytorch() {
+    media_model("qwen2-vl-image");
+}
+
+#[test]
+fn gradients_of_an_adapter_are_those_of_peft() {
+    let adapter = root().join("tests/training/adapter");
+    let rest = format!(
+        "lora = {{ rank = 4, alpha = 8.0, path = '{}', layers = ['*.q_proj', '*.down_proj'], also = ['*norm.weight'] }}\n\
+         optimizer = {{ clip = 0.0, betas = [0.0, 0.9] }}",
+        adapter.display()
+    );
+    let mut t = trainer(&model("llama"), cpu(), &rest).unwrap();
+    let m = t.shared_model();
+    let sample = text_sample(&*m, 3, 401, 16);
+    let batch = Batch::new(&*m, &[vec![&sample]], 64).unwrap();
+    let answers = batch.answers;
+    let report = t.step(&[batch], answers, 0.0, &Single).unwrap();
+    let golden = golden("lora");
+    assert_near(&[report.loss], &[golden["loss"].as_f64().unwrap()], 1e-5);
+    // With a first decay of 0 the first moment is the gradient.
+    let saved = t.saved().unwrap();
+    let expected: BTreeMap<String, Value> = serde_json::from_value(golden["gradients"].clone()).unwrap();
+    assert_eq!(expected.len(), t.trained().len());
+    for (name, expected) in expected {
+        let found = saved[&format!("m.{name}")].values();
+        let norm = found.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let expected_norm = expected["norm"].as_f64().unwrap();
+        assert!((norm / expected_norm - 1.0).abs() < 1e-4, "{name}: norm {norm}, PEFT has {expected_norm}");
+        for (f, e) in found.iter().zip(numbers(&expected["first"])) {
+            assert!((f - e).abs() < 1e-4 * expected_norm, "{name}: {f}, PEFT has {e}");
+        }
+    }
+}

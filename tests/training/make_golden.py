@@ -1,0 +1,192 @@
+"""Losses and gradients of PyTorch, that tests/training.rs holds training to.
+
+    python tests/training/make_golden.py [large]
+
+writes golden.json and adapter/ beside this file; `large` also prints the losses of the 6-layer decoder, whose weights
+both sides make by one formula. Needs torch, transformers and peft.
+"""
+import json
+import pathlib
+import sys
+import time
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+HERE = pathlib.Path(__file__).parent
+PARITY = HERE.parent / "parity"
+STEPS = 50
+torch.manual_seed(0)
+
+
+def tokens(seed, length, vocab, low=16):
+    """Ids that tests/training.rs makes too."""
+    return [low + (seed * 7919 + i * 104729 + i * i * 31) % (vocab - low) for i in range(length)]
+
+
+def formula(shape, seed, scale):
+    """Weights that tests/training.rs makes too: a hash of the place, even in [-scale, scale)."""
+    i = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(seed << 32)
+    x = (i * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)
+    return torch.tensor(((x.astype(np.float64) / 2**23 - 1.0) * scale).astype(np.float32).reshape(shape))
+
+
+def groups(model, decay):
+    named = list(model.named_parameters())
+    named = [(n, p) for n, p in named if p.requires_grad]
+    return [
+        {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def cross_entropy(model, inputs, labels):
+    """The sum over the answer tokens of one sample, and how many there are."""
+    logits = model(**inputs).logits[0].float()
+    wanted = labels[1:]
+    loss = torch.nn.functional.cross_entropy(logits[:-1], wanted, ignore_index=-1, reduction="sum")
+    return loss, int((wanted >= 0).sum())
+
+
+def train(model, batches, rate, decay, clip, dtype=None):
+    """One sample at a time, so that no packing or padding of the other side's can hide here."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    optimizer = torch.optim.AdamW(groups(model, decay), lr=rate, betas=(0.9, 0.95), eps=1e-8)
+    losses = []
+    for batch in batches:
+        count = sum(int((labels[1:] >= 0).sum()) for _, labels in batch)
+        optimizer.zero_grad()
+        total = 0.0
+        for inputs, labels in batch:
+            loss, _ = cross_entropy(model, inputs, labels)
+            (loss / count).backward()
+            total += loss.item() / count
+        torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip)
+        optimizer.step()
+        losses.append(total)
+    return losses
+
+
+def text_sample(seed, vocab, low=16):
+    length = 9 + seed * 5 % 17
+    ids = tokens(seed, length, vocab, low)
+    labels = torch.tensor([i if k >= length // 3 else -1 for k, i in enumerate(ids)])
+    return {"input_ids": torch.tensor([ids])}, labels
+
+
+def load(name, cls):
+    return cls.from_pretrained(PARITY / name / "model", dtype=torch.float32, attn_implementation="eager")
+
+
+def llama():
+    from transformers import AutoModelForCausalLM
+    model = load("llama", AutoModelForCausalLM)
+    batches = [[text_sample(4 * step + k, 401) for k in range(4)] for step in range(STEPS)]
+    return train(model, batches, 2e-3, 0.1, 1.0)
+
+
+def media(name, vocab_low):
+    from transformers import AutoModelForImageTextToText
+    model = load(name, AutoModelForImageTextToText)
+    inputs = load_file(PARITY / name / "inputs.safetensors")
+    ids = inputs["input_ids"][0]
+    labels = torch.tensor([int(i) if k >= len(ids) - 8 else -1 for k, i in enumerate(ids)])
+    inputs = {k: v.long() if not v.is_floating_point() else v for k, v in inputs.items()}
+    batches = [[(inputs, labels), text_sample(step, 300, vocab_low)] for step in range(STEPS)]
+    # Towers have parameters that nothing reads; they have no gradient and torch leaves them alone.
+    return train(model, batches, 1e-3, 0.0, 1.0)
+
+
+def lora():
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+    base = load("llama", AutoModelForCausalLM)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], modules_to_save=["norm"])
+    model = get_peft_model(base, config)
+    with torch.no_grad():
+        for seed, (name, p) in enumerate(sorted(model.named_parameters())):
+            if "lora_" in name:
+                p.copy_(formula(p.shape, seed + 1, 0.2))
+    model.save_pretrained(HERE / "adapter")
+    readme = HERE / "adapter" / "README.md"
+    if readme.exists():
+        readme.unlink()
+    inputs, labels = text_sample(3, 401)
+    loss, count = cross_entropy(model, inputs, labels)
+    (loss / count).backward()
+    gradients = {}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            name = name.removeprefix("base_model.model.").replace(".default", "").replace(".modules_to_save", "")
+            gradients[name] = {"norm": p.grad.norm().item(), "first": p.grad.flatten()[:8].tolist()}
+    return {"loss": loss.item() / count, "gradients": gradients}
+
+
+def muon():
+    """One step of torch.optim.Muon in float64, whose own iteration rounds to bfloat16."""
+    p, g = formula((6, 10), 1, 1.0), formula((6, 10), 2, 1.0)
+    coefficients, momentum, rate, decay = (3.4445, -4.7750, 2.0315), 0.95, 0.02, 0.1
+    p, g = p.double(), g.double()
+    buffer = torch.zeros_like(p)
+    out = []
+    for _ in range(2):
+        buffer.lerp_(g, 1 - momentum)
+        x = g.lerp(buffer, momentum)
+        x = x / x.norm().clamp(min=1e-7)
+        for _ in range(5):
+            a = x @ x.T
+            b = torch.addmm(a, a, a, beta=coefficients[1], alpha=coefficients[2])
+            x = torch.addmm(x, b, x, beta=coefficients[0])
+        p = p * (1 - rate * decay) - rate * 0.2 * max(p.shape) ** 0.5 * x
+        out.append(p.flatten().tolist())
+    return out
+
+
+def large(steps=STEPS, rows=8, length=256, report=print):
+    from transformers import LlamaConfig, LlamaForCausalLM
+    torch.set_num_threads(2)
+    config = LlamaConfig(
+        vocab_size=1024, hidden_size=384, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=6,
+        num_key_value_heads=6, max_position_embeddings=length, rms_norm_eps=1e-6, tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for seed, (name, p) in enumerate(sorted(model.named_parameters())):
+            p.copy_(torch.ones_like(p) if p.ndim == 1 else formula(p.shape, seed + 1, 0.035))
+    optimizer = torch.optim.AdamW(groups(model, 0.1), lr=1e-3, betas=(0.9, 0.95), eps=1e-8)
+    losses, times = [], []
+    for step in range(steps):
+        began = time.time()
+        ids = torch.tensor([tokens(step * rows + r, length, 1024) for r in range(rows)])
+        logits = model(input_ids=ids).logits
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].reshape(-1, 1024), ids[:, 1:].reshape(-1))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+        times.append(time.time() - began)
+    report(json.dumps(losses))
+    print(f"median step {sorted(times)[len(times) // 2] * 1e3:.0f} ms", file=sys.stderr)
+    return losses
+
+
+if __name__ == "__main__":
+    golden = {
+        "llama": llama(),
+        "smolvlm-image": media("smolvlm-image", 100),
+        "qwen2-vl-image": media("qwen2-vl-image", 100),
+        "lora": lora(),
+        "muon": muon(),
+        "versions": {"torch": torch.__version__, "transformers": __import__("transformers").__version__},
+    }
+    if "large" in sys.argv[1:]:
+        golden["decoder"] = large(report=lambda _: None)
+    else:
+        old = json.loads((HERE / "golden.json").read_text()) if (HERE / "golden.json").exists() else {}
+        golden["decoder"] = old.get("decoder", [])
+    (HERE / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
