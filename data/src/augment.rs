@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
 
-/// How far pictures are changed. All of it off is [`Augmentation::none`].
+/// How far pictures are changed; what is left out of a configuration is not.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
@@ -24,9 +24,9 @@ pub struct Augmentation {
 }
 
 impl Default for Augmentation {
-    /// What suits pictures of single things.
+    /// No change, so that a setting that is left out changes nothing.
     fn default() -> Self {
-        Self { flip: true, rotation: 20.0, scale: (0.7, 1.15), shift: 0.08, gains: 0.2, contrast: 0.2 }
+        Self::none()
     }
 }
 
@@ -34,6 +34,11 @@ impl Augmentation {
     /// No change.
     pub const fn none() -> Self {
         Self { flip: false, rotation: 0.0, scale: (1.0, 1.0), shift: 0.0, gains: 0.0, contrast: 0.0 }
+    }
+
+    /// What suits pictures of single things.
+    pub const fn of_things() -> Self {
+        Self { flip: true, rotation: 20.0, scale: (0.7, 1.15), shift: 0.08, gains: 0.2, contrast: 0.2 }
     }
 
     /// The same without a change of hue, where colour is asked for.
@@ -119,6 +124,21 @@ mod tests {
     fn nothing_asked_for_is_nothing_changed() {
         let picture = picture();
         assert_eq!(augment(&picture, &Augmentation::none(), &mut Chance::new(1, 2, 3)), picture);
+    }
+
+    #[test]
+    fn a_setting_that_is_left_out_changes_nothing() {
+        let read: Augmentation = serde_json::from_str(r#"{"rotation": 20}"#).unwrap();
+        assert_eq!(read, Augmentation { rotation: 20.0, ..Augmentation::none() });
+        assert!(serde_json::from_str::<Augmentation>(r#"{"rotate": 20}"#).is_err());
+    }
+
+    #[test]
+    fn things_are_changed_and_reproduced() {
+        let (picture, settings) = (picture(), Augmentation::of_things());
+        let changed = |index| augment(&picture, &settings, &mut Chance::new(1, 2, index));
+        assert_eq!(changed(3), changed(3));
+        assert!((0..20).all(|index| changed(index) != picture && changed(index) != changed(index + 1)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use percept::data::build::{BuildOptions, Built, Manifest, Progress, TIMINGS, Timings, build};
+use percept::data::build::{BuildOptions, Built, Manifest, Progress, Timings, build};
 use percept::data::{Recipe, emoji_world};
 use serde_json::json;
 
@@ -110,7 +110,7 @@ fn build_emoji_world(build: &Build, bar: &ProgressBar) -> Result<Built, Failure>
         progress: Some(&tell),
         ..emoji_world::Options::default()
     };
-    Ok(Built { manifest: emoji_world::build(&build.out, &options)?, timings: None })
+    Ok(emoji_world::build(&build.out, &options)?)
 }
 
 /// What each stage did, and how long it took where that is known.
@@ -130,9 +130,4 @@ pub fn print_stages(manifest: &Manifest, timings: Option<&Timings>) {
         ]);
     }
     println!("{stages}");
-}
-
-/// How long a build took, where its folder says so.
-pub fn timings(folder: &Path) -> Option<Timings> {
-    serde_json::from_slice(&std::fs::read(folder.join(TIMINGS)).ok()?).ok()
 }

@@ -11,7 +11,7 @@
 //! | `name` | PNG, 48x48 | What is this? | the emoji's name | 1 view of each | 1 |
 //! | `direction` | mp4, 6 frames of 32x32 | Which way does it move? | `left`, `right`, `up`, `down` | 2,400 | 400 |
 //! | `count` | mp4, 6 frames of 32x32 | How many are there? | `one` to `four` | 1,200 | 200 |
-//! | `sound` | WAV, 16 kHz, 0.5 to 0.75 s | Is the sound rising, falling or steady? | those three | 800 | 210 |
+//! | `sound` | WAV, 16 kHz, 0.5 to 0.65 s | Is the sound rising, falling or steady? | those three | 800 | 210 |
 //! | `sound` | the same | Is the sound high or low? | those two | 400 | 100 |
 //! | `flags` | PNG, 48x48 | Which country is this flag? | the country's name | 8 views of each of 250 | 2 |
 //!
@@ -35,10 +35,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::build::{MANIFEST, Manifest, ShardCount, StageCount};
+use crate::build::{Built, MANIFEST, Manifest, ShardCount, StageCount, Timings};
 use crate::error::{Error, Result};
 use crate::format::Draft;
 use crate::format::webdataset::Writer;
@@ -70,12 +71,12 @@ pub struct Options<'a> {
 ///
 /// # Errors
 /// When `out` holds something else or cannot be written, or FFmpeg cannot encode clips.
-pub fn build(out: &Path, options: &Options<'_>) -> Result<Manifest> {
+pub fn build(out: &Path, options: &Options<'_>) -> Result<Built> {
     let recipe = recipe(options);
     if out.join(MANIFEST).exists() {
         let manifest = Manifest::open(out)?;
         if manifest.recipe == recipe && manifest.version == env!("CARGO_PKG_VERSION") {
-            return Ok(manifest);
+            return Ok(Built { manifest, timings: None });
         }
     }
     if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -84,10 +85,15 @@ pub fn build(out: &Path, options: &Options<'_>) -> Result<Manifest> {
     }
     let threads = rayon::ThreadPoolBuilder::new().num_threads(options.threads.unwrap_or(0)).build();
     let threads = threads.map_err(|e| Error::Config(format!("the threads cannot be started: {e}")))?;
+    let started = Instant::now();
     let draft = Folder::create(out)?;
     let manifest = threads.install(|| write(&draft.temporary, options, recipe))?;
     draft.finish()?;
-    Ok(manifest)
+    let seconds = started.elapsed().as_secs_f64();
+    let samples_per_second = manifest.written as f64 / seconds.max(1e-9);
+    let timings =
+        Timings { seconds, threads: threads.current_num_threads(), samples_per_second, stages: Vec::new() };
+    Ok(Built { manifest, timings: Some(timings) })
 }
 
 /// Everything that the corpus depends on.

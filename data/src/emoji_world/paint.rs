@@ -31,13 +31,18 @@ pub(super) fn paint(canvas: &mut Image, emoji: &Emoji, placement: &Placement) {
     let scale = SIDE as f64 / placement.side.max(1.0);
     let points = (scale.ceil() as usize).clamp(2, 8);
     let (sine, cosine) = (libm::sin(placement.angle), libm::cos(placement.angle));
-    for y in 0..canvas.height {
-        for x in 0..canvas.width {
+    // Half the upright box around the turned square, and a pixel for what lies between.
+    let reach = placement.side / 2.0 * (sine.abs() + cosine.abs()) + 1.0;
+    // `as` saturates.
+    let within =
+        |middle: f64, end: usize| (middle - reach) as usize..((middle + reach).ceil() as usize).min(end);
+    for y in within(placement.middle.1, canvas.height) {
+        for x in within(placement.middle.0, canvas.width) {
             let mut sum = [0.0; 4];
             for point in 0..points * points {
-                let within = |at: usize| (at as f64 + 0.5) / points as f64;
-                let dx = x as f64 + within(point % points) - placement.middle.0;
-                let dy = y as f64 + within(point / points) - placement.middle.1;
+                let part = |at: usize| (at as f64 + 0.5) / points as f64;
+                let dx = x as f64 + part(point % points) - placement.middle.0;
+                let dy = y as f64 + part(point / points) - placement.middle.1;
                 let across = (cosine * dx + sine * dy) * scale;
                 let across = if placement.flipped { -across } else { across };
                 add(
@@ -59,18 +64,25 @@ pub(super) fn paint(canvas: &mut Image, emoji: &Emoji, placement: &Placement) {
 
 /// Add the emoji's colour, times its coverage, at a point, between pixels.
 fn add(sum: &mut [f64; 4], emoji: &Emoji, x: f64, y: f64) {
-    let (x, y) = (x - 0.5, y - 0.5);
-    let (left, top) = (x.floor(), y.floor());
-    for (dx, dy) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
-        let (column, row) = (left as i64 + dx, top as i64 + dy);
-        if (0..SIDE as i64).contains(&column) && (0..SIDE as i64).contains(&row) {
-            let share = (1.0 - (x - column as f64).abs()) * (1.0 - (y - row as f64).abs());
-            let pixel = &emoji.rgba[4 * (row as usize * SIDE + column as usize)..][..4];
-            let coverage = share * f64::from(pixel[3]);
-            for (sum, &value) in sum.iter_mut().zip(&pixel[..3]) {
-                *sum += coverage * f64::from(value) / 255.0;
+    // From the middle of the pixel before the first one.
+    let (x, y) = (x + 0.5, y + 0.5);
+    let end = (SIDE + 1) as f64;
+    if !(x >= 0.0 && x < end && y >= 0.0 && y < end) {
+        return;
+    }
+    let (left, top) = (x as usize, y as usize);
+    let (right, down) = (x - left as f64, y - top as f64);
+    let columns = [(left, 1.0 - right), (left + 1, right)];
+    for (row, part) in [(top, 1.0 - down), (top + 1, down)] {
+        for (column, share) in columns {
+            if (1..=SIDE).contains(&column) && (1..=SIDE).contains(&row) {
+                let pixel = &emoji.rgba[4 * ((row - 1) * SIDE + column - 1)..][..4];
+                let coverage = part * share * f64::from(pixel[3]);
+                sum[0] += coverage * f64::from(pixel[0]) / 255.0;
+                sum[1] += coverage * f64::from(pixel[1]) / 255.0;
+                sum[2] += coverage * f64::from(pixel[2]) / 255.0;
+                sum[3] += coverage;
             }
-            sum[3] += coverage;
         }
     }
 }

@@ -17,11 +17,11 @@ pub(super) enum Tone {
     Low,
 }
 
-/// A tone of half a second and up to a quarter of a second more, as a WAV file: one channel of 16 bits. Its timbre,
+/// A tone of 0.5 to 0.65 seconds as a WAV file: one channel of 16 bits. Its timbre,
 /// loudness, envelope and noise are drawn. It starts at 220 Hz or above, and moves by half an octave or more if it
 /// moves.
 pub(super) fn wav(tone: Tone, chance: &mut Chance) -> Vec<u8> {
-    let count = (f64::from(RATE) * chance.between(0.5, 0.75)) as usize;
+    let count = (f64::from(RATE) * chance.between(0.5, 0.65)) as usize;
     let pitch = Sweep::draw(tone, chance);
     let overtones: Vec<f64> = (1..=6).map(|n| chance.between(0.0, 1.0) / f64::from(n)).collect();
     let phases: Vec<f64> = (0..6).map(|_| chance.between(0.0, 1.0)).collect();
@@ -130,7 +130,7 @@ mod tests {
         for index in 0..10 {
             for tone in [Tone::Rising, Tone::Falling, Tone::Steady, Tone::High, Tone::Low] {
                 let samples = samples(tone, index);
-                assert!((0.5..0.76).contains(&(samples.len() as f64 / 16_000.0)));
+                assert!((0.49..0.66).contains(&(samples.len() as f64 / 16_000.0)));
                 let (first, last) = (pitch(&samples, 0.05), pitch(&samples, 0.8));
                 let moved = (last / first).log2();
                 match tone {
