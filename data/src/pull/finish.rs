@@ -108,3 +108,30 @@ pub(super) fn keep_arrived(path: &Path) -> Result<(), Error> {
     draft.finish()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Settings, pull};
+    use crate::format::{ReadSettings, open};
+    use crate::sample::Kind;
+
+    #[test]
+    fn recipes_read_the_index_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, out) = (folder.path().join("tree"), folder.path().join("out"));
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::write(tree.join("a.jpg"), b"\xff\xd8\xff picture").unwrap();
+        std::fs::write(tree.join("a.txt"), "a caption").unwrap();
+        std::fs::write(tree.join("b.wav"), b"RIFF\0\0\0\0WAVE").unwrap();
+        pull(&[tree.to_str().unwrap().to_owned()], &out, &Settings::default(), &()).unwrap();
+        let settings = ReadSettings { path: vec!["index.jsonl".into()], ..ReadSettings::default() };
+        let draws = open(&settings, &out, 1 << 20).unwrap();
+        let samples: Vec<_> = draws.map(|draw| draw().unwrap()).collect();
+        assert_eq!(samples.len(), 2);
+        assert_eq!((samples[0].text.as_deref(), samples[0].media[0].kind), (Some("a caption"), Kind::Image));
+        assert_eq!(&*samples[0].media[0].bytes, b"\xff\xd8\xff picture");
+        assert_eq!(samples[0].meta["url"], tree.join("a.jpg").to_str().unwrap());
+        assert_eq!((samples[1].text.as_ref(), samples[1].media[0].kind), (None, Kind::Audio));
+        assert_ne!(samples[0].key, samples[1].key);
+    }
+}
