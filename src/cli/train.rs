@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use percept::hal::CompileOptions;
+use percept::hal::{CompileOptions, TraceEvent, chrome_trace};
 #[cfg(feature = "mpi")]
 use percept::train::Communicator as _;
 use percept::train::{Config, Event, Place, Single, Summary, Watch, run};
@@ -29,6 +29,9 @@ pub struct Train {
     /// Running anything on the host is an error
     #[arg(long)]
     strict: bool,
+    /// Write a Chrome timeline of the third step's operations
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print one JSON document when the run is done
     #[arg(long)]
     json: bool,
@@ -37,7 +40,13 @@ pub struct Train {
 impl Train {
     pub fn run(self) -> Result<(), Failure> {
         let config = Config::read(&self.run, &self.set)?;
-        let summaries = train(&config, &self.device, self.resume, self.strict, &mut Lines::new())?;
+        let summaries = train(
+            &config,
+            &self.device,
+            self.resume,
+            self.strict,
+            &mut Lines { trace: self.trace.clone(), ..Lines::new() },
+        )?;
         if self.json {
             println!("{}", json!(summaries));
         } else if let Some(last) = summaries.last() {
@@ -106,6 +115,7 @@ fn told(summary: &Summary) -> String {
 /// A progress line and what happens beside it, on standard error.
 pub struct Lines {
     bar: ProgressBar,
+    trace: Option<PathBuf>,
 }
 
 impl Lines {
@@ -115,7 +125,7 @@ impl Lines {
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
             bar.set_style(style);
         }
-        Self { bar }
+        Self { bar, trace: None }
     }
 
     fn say(&self, text: &str) {
@@ -125,12 +135,23 @@ impl Lines {
 }
 
 impl Watch for Lines {
+    fn wants_timeline(&self, step: u64) -> bool {
+        step == 3 && self.trace.is_some()
+    }
+
+    fn timeline(&mut self, events: &[TraceEvent]) -> percept::train::Result<()> {
+        let Some(path) = &self.trace else { return Ok(()) };
+        std::fs::write(path, chrome_trace(events).to_string())
+            .map_err(|source| percept::train::Error::File { path: path.clone(), source })
+    }
+
     fn event(&mut self, event: &Event) -> percept::train::Result<()> {
         match event {
             Event::Begin { step, steps, device, processes } => {
                 self.bar.set_length(*steps);
                 self.bar.set_position(*step);
-                let others = if *processes > 1 { format!(" in {processes} processes") } else { String::new() };
+                let others =
+                    if *processes > 1 { format!(" in {processes} processes") } else { String::new() };
                 let from = if *step > 0 { format!(" from step {step} on") } else { String::new() };
                 self.say(&format!("training on {device}{others}{from}, {steps} steps"));
             }

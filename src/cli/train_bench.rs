@@ -60,7 +60,8 @@ impl TrainStep {
         let registry = percept::registry();
         let device = registry.open(&self.device)?;
         let host = if device.info().id == "cpu" { None } else { Some(registry.open("cpu")?) };
-        let folder = tempfile::tempdir().map_err(|source| Failure::File { path: "a temporary folder".into(), source })?;
+        let folder = tempfile::tempdir()
+            .map_err(|source| Failure::File { path: "a temporary folder".into(), source })?;
         self.describe(folder.path())?;
         let config = self.config(folder.path())?;
         let compile = CompileOptions { host, ..CompileOptions::default() };

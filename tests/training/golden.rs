@@ -43,7 +43,11 @@ fn text_sample(model: &dyn CausalModel, seed: usize, vocab: usize, low: usize) -
 }
 
 /// Losses of one packed batch a step.
-fn losses(trainer: &mut Trainer, length: usize, samples: impl Fn(&dyn CausalModel, usize) -> Vec<Encoded>) -> Vec<f64> {
+fn losses(
+    trainer: &mut Trainer,
+    length: usize,
+    samples: impl Fn(&dyn CausalModel, usize) -> Vec<Encoded>,
+) -> Vec<f64> {
     let model = trainer.shared_model();
     let step = |step: usize| {
         let samples = samples(&*model, step);

@@ -204,9 +204,8 @@ fn a_rate_that_makes_nan_is_stopped_with_its_place() {
 #[test]
 fn what_cannot_be_trained_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = |rest: &str, set: &[&str]| {
-        train(&file(folder.path(), rest), set, false).0.unwrap_err().to_string()
-    };
+    let refused =
+        |rest: &str, set: &[&str]| train(&file(folder.path(), rest), set, false).0.unwrap_err().to_string();
     let e = refused("", &["model.freeze=['model.layer.*']"]);
     assert!(e.contains("'model.layer.*' matches nothing") && e.contains("model.layers"), "{e}");
     let e = refused("[lora]\nrank = 4\nlayers = ['*.query']\n", &[]);

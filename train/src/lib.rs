@@ -35,9 +35,9 @@ pub use config::{
     OptimizerConfig, OptimizerKind, PrecisionConfig, Schedule, SourceConfig,
 };
 pub use error::{Error, Result};
+pub use feed::{decode, question};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
-pub use feed::{decode, question};
 pub use run::{Place, Summary, run};
 pub use trainer::{LossScale, Measured, StepReport, Trainer};
 pub use watch::{Evaluation, Event, Said, StepEvent, Watch};

@@ -20,7 +20,8 @@ impl Mpi {
     /// # Errors
     /// When MPI was joined before.
     pub fn start() -> Result<Self> {
-        let universe = mpi::initialize().ok_or_else(|| Error::Peer("MPI runs in this process already".into()))?;
+        let universe =
+            mpi::initialize().ok_or_else(|| Error::Peer("MPI runs in this process already".into()))?;
         Ok(Self { world: universe.world(), _universe: universe })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use percept_graph::Graph;
-use percept_hal::{Arg, Buffer, CompileOptions, CompileReport, Device, Executable};
+use percept_hal::{Arg, Buffer, CompileOptions, CompileReport, Device, Executable, TraceEvent};
 
 use crate::error::{Error, Result};
 
@@ -36,7 +36,7 @@ impl Program {
     }
 
     /// Run over the state and this run's own arguments. What is updated in place goes back into the state; the other
-    /// outputs are given by name.
+    /// outputs are given by name. With a timeline, operations are timed one by one, which is slower.
     ///
     /// # Errors
     /// When an argument is missing or the device fails; the state is then lost.
@@ -44,6 +44,7 @@ impl Program {
         &self,
         state: &mut State,
         arguments: &HashMap<String, Buffer>,
+        timeline: Option<&mut Vec<TraceEvent>>,
     ) -> Result<BTreeMap<String, Buffer>> {
         let mut args = Vec::with_capacity(self.donated.len());
         for (input, donated) in self.graph.inputs().iter().zip(&self.donated) {
@@ -55,7 +56,15 @@ impl Program {
                 Arg::Borrow(buffer.cloned().ok_or_else(missing)?)
             });
         }
-        let buffers = self.executable.run(args)?;
+        let buffers = match timeline {
+            Some(timeline) => {
+                let (buffers, events) = self.executable.run_traced(args)?;
+                let after = timeline.iter().map(|e| e.start_us + e.duration_us).fold(0.0, f64::max);
+                timeline.extend(events.into_iter().map(|e| TraceEvent { start_us: e.start_us + after, ..e }));
+                buffers
+            }
+            None => self.executable.run(args)?,
+        };
         let mut others = BTreeMap::new();
         for (output, buffer) in self.graph.outputs().iter().zip(buffers) {
             match output.alias {

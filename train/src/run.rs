@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use percept_hal::{CompileOptions, Device};
+use percept_hal::{CompileOptions, Device, TraceEvent};
 use percept_infer::peak_memory;
 use serde::Serialize;
 
@@ -127,7 +127,14 @@ impl Stage<'_> {
                 self.watch.event(&Event::Note { step: step - 1, text })?;
             }
             let factor = self.config.schedule.factor(step, steps);
+            let traced = self.watch.wants_timeline(step);
+            if traced {
+                self.trainer.record_timeline();
+            }
             let (report, batches) = self.step(&drawn.rows, factor)?;
+            if traced {
+                self.watch.timeline(&self.trainer.take_timeline())?;
+            }
             self.check(step, &report, &batches)?;
             self.progress.step = step;
             self.progress.position = Some(drawn.position);
@@ -216,7 +223,8 @@ impl Stage<'_> {
     }
 
     fn evaluate(&mut self, step: u64) -> Result<Vec<Evaluation>> {
-        let evaluations = self.evaluator.measure(&mut self.trainer, step, self.config, self.place.peers.rank() == 0)?;
+        let evaluations =
+            self.evaluator.measure(&mut self.trainer, step, self.config, self.place.peers.rank() == 0)?;
         if !evaluations.is_empty() {
             let loss = evaluations.iter().map(|e| e.loss).sum::<f64>() / evaluations.len() as f64;
             self.progress.held_out_loss = Some(loss);
@@ -270,6 +278,14 @@ impl Watch for Watches<'_> {
         let Some(log) = &mut self.log else { return Ok(()) };
         log.event(event)?;
         self.other.event(event)
+    }
+
+    fn wants_timeline(&self, step: u64) -> bool {
+        self.log.is_some() && self.other.wants_timeline(step)
+    }
+
+    fn timeline(&mut self, events: &[TraceEvent]) -> Result<()> {
+        self.other.timeline(events)
     }
 }
 

@@ -29,11 +29,7 @@ impl Differentiated {
     ///
     /// # Errors
     /// When one of them has no gradient, naming it.
-    pub fn new(
-        forward: &Graph,
-        trains: impl Fn(&str) -> bool,
-        precision: &PrecisionConfig,
-    ) -> Result<Self> {
+    pub fn new(forward: &Graph, trains: impl Fn(&str) -> bool, precision: &PrecisionConfig) -> Result<Self> {
         let names: Vec<&str> = forward
             .inputs()
             .iter()
@@ -104,7 +100,8 @@ impl Differentiated {
             Trainee { name: name.clone(), value, gradient }
         };
         let trainees: Vec<Trainee> = trained.iter().map(trainee).collect();
-        update(&t, &trainees, &config.optimizer, plan, scaled(config));
+        let scale = own.get("scale").map(|v| t.value(*v));
+        update(&t, &trainees, &config.optimizer, plan, scale);
         Ok(t.finish()?)
     }
 }
@@ -123,7 +120,8 @@ pub fn update_graph(trained: &Trained, plan: &Plan, config: &Config) -> Result<G
         sums.push((sum_name(name), gradient.clone()));
         trainees.push(Trainee { name: name.clone(), value, gradient });
     }
-    update(&t, &trainees, &config.optimizer, plan, scaled(config));
+    let scalar = || t.input("scale", Role::Scalar, TensorType::new(DType::F32, []));
+    update(&t, &trainees, &config.optimizer, plan, scaled(config).then(scalar));
     for (name, sum) in &sums {
         t.output_in_place(name, &t.full(sum.dtype(), sum.dims(), 0.0), sum);
     }

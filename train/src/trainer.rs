@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use percept_graph::{DType, Graph, HostTensor, Role, TensorType};
-use percept_hal::{Buffer, CompileOptions, CompileReport, Device, Uses};
+use percept_hal::{Buffer, CompileOptions, CompileReport, Device, TraceEvent, Uses};
 use percept_model::checkpoint::{Checkpoint, LoadOptions};
 use percept_model::{CausalModel, Model, Weights, open_weights, uses};
 
@@ -37,6 +37,7 @@ pub struct Trainer {
     /// Updates that changed something.
     updates: u64,
     scale: LossScale,
+    timeline: Option<Vec<TraceEvent>>,
 }
 
 /// Which program.
@@ -105,6 +106,7 @@ impl Trainer {
             begun: config.lora.as_ref().and_then(|l| l.path.as_deref()).map(adapter::read).transpose()?,
             updates: 0,
             scale,
+            timeline: None,
         })
     }
 
@@ -166,6 +168,16 @@ impl Trainer {
         (self.updates, self.scale)
     }
 
+    /// From now on time operations one by one, which is slower; [`Trainer::take_timeline`] gives what was timed.
+    pub fn record_timeline(&mut self) {
+        self.timeline.get_or_insert_default();
+    }
+
+    /// The operations timed so far.
+    pub fn take_timeline(&mut self) -> Vec<TraceEvent> {
+        self.timeline.take().unwrap_or_default()
+    }
+
     /// What every compilation decided.
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
         self.programs.values().map(Program::report)
@@ -189,7 +201,7 @@ impl Trainer {
                 let key = self.prepare_fused(batch)?;
                 let mut arguments = self.upload(&batch.arrays)?;
                 arguments.extend(scalars);
-                let outputs = self.programs[&key].run(&mut self.state, &arguments)?;
+                let outputs = self.programs[&key].run(&mut self.state, &arguments, self.timeline.as_mut())?;
                 StepReport {
                     loss: self.scalar(&outputs, "loss")?,
                     norm: self.scalar(&outputs, "norm")?,
@@ -233,7 +245,7 @@ impl Trainer {
             let program = Program::compile(&*self.device, graph, &self.options)?;
             let mut arguments = self.upload(&batch.arrays)?;
             arguments.extend(scalars.iter().map(|(n, b)| (n.clone(), b.clone())));
-            let outputs = program.run(&mut self.state, &arguments)?;
+            let outputs = program.run(&mut self.state, &arguments, self.timeline.as_mut())?;
             if let Some(place) = diagnose::first(&places, |name| self.scalar(&outputs, name))? {
                 return Ok(place);
             }
@@ -258,7 +270,7 @@ impl Trainer {
             self.begin_sums()?;
             let mut arguments = self.upload(&batch.arrays)?;
             arguments.extend(scalars.iter().map(|(n, b)| (n.clone(), b.clone())));
-            let outputs = self.programs[&key].run(&mut self.state, &arguments)?;
+            let outputs = self.programs[&key].run(&mut self.state, &arguments, self.timeline.as_mut())?;
             loss += self.scalar(&outputs, "loss")?;
         }
         if peers.size() > 1 {
@@ -279,7 +291,7 @@ impl Trainer {
             let graph = update_graph(&self.trained, &self.plan, &self.config)?;
             self.compile(key.clone(), graph)?;
         }
-        let outputs = self.programs[&key].run(&mut self.state, &scalars)?;
+        let outputs = self.programs[&key].run(&mut self.state, &scalars, self.timeline.as_mut())?;
         Ok(StepReport { loss, norm: self.scalar(&outputs, "norm")?, skipped: false })
     }
 
@@ -321,7 +333,7 @@ impl Trainer {
                 self.trained.keys().filter_map(|n| Some((n.clone(), self.state.0.get(&mean_name(n))?)));
             arguments.extend(means.map(|(n, b)| (n, b.clone())).collect::<Vec<_>>());
         }
-        let outputs = self.programs[&key].run(&mut self.state, &arguments)?;
+        let outputs = self.programs[&key].run(&mut self.state, &arguments, self.timeline.as_mut())?;
         let losses = floats(&self.device.read(&outputs["losses"])?);
         let right = self.device.read(&outputs["right"])?;
         let right: Vec<bool> = right.chunks_exact(4).map(|b| b != [0; 4]).collect();

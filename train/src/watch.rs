@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use percept_hal::TraceEvent;
 use serde::Serialize;
 
 use crate::error::Result;
@@ -106,6 +107,21 @@ pub trait Watch {
     /// # Errors
     /// When what is written cannot be written.
     fn event(&mut self, event: &Event) -> Result<()>;
+
+    /// Whether the operations of this step are to be timed one by one.
+    fn wants_timeline(&self, step: u64) -> bool {
+        let _ = step;
+        false
+    }
+
+    /// Take a step's timeline.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn timeline(&mut self, events: &[TraceEvent]) -> Result<()> {
+        let _ = events;
+        Ok(())
+    }
 }
 
 /// Watching nothing.

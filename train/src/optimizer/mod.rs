@@ -32,16 +32,16 @@ pub fn mean_name(name: &str) -> String {
 
 /// Record an update of all trained parameters.
 ///
-/// Inputs: `rate` f32[], the schedule's factor; `step` f32[], counted from 1; `scale` f32[], by which the objective was
-/// multiplied, if it was; the moments `m.NAME` and `v.NAME`, and `ema.NAME` where means are kept. Outputs: `norm`
+/// `scale` f32[] is what the objective was multiplied by, if it was. Inputs: `rate` f32[], the schedule's factor; `step`
+/// f32[], counted from 1; the moments `m.NAME` and `v.NAME`, and `ema.NAME` where means are kept. Outputs: `norm`
 /// f32[], of all gradients before they were clipped, and the parameters and moments in place.
 ///
 /// A step whose norm is not finite changes no parameter.
-pub fn update(t: &Trace, trainees: &[Trainee], config: &OptimizerConfig, plan: &Plan, scaled: bool) {
+pub fn update(t: &Trace, trainees: &[Trainee], config: &OptimizerConfig, plan: &Plan, scale: Option<Tensor>) {
     let _scope = t.scope("update");
     let scalar = |name: &str| t.input(name, Role::Scalar, TensorType::new(DType::F32, []));
     let (rate, step) = (scalar("rate"), scalar("step"));
-    let unscale = scaled.then(|| scalar("scale")).map(|s| s.like(1.0) / &s);
+    let unscale = scale.map(|s| s.like(1.0) / &s);
     let squares = |x: &Trainee| (&x.gradient * &x.gradient).sum((0..x.gradient.rank()).collect::<Vec<_>>());
     let Some(total) = trainees.iter().map(squares).reduce(|a, b| a + b) else { return };
     let norm = unscale.iter().fold(total.sqrt(), |n, u| n * u);

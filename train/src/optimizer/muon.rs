@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn two_steps_are_pytorchs() {
-        let golden: Value = serde_json::from_str(include_str!("../../../tests/training/golden.json")).unwrap();
+        let golden: Value =
+            serde_json::from_str(include_str!("../../../tests/training/golden.json")).unwrap();
         let ty = TensorType::new(DType::F32, [6, 10]);
         let t = Trace::new("muon");
         let [p, g, m] = ["p", "g", "m"].map(|n| t.input(n, Role::State, ty.clone()));
@@ -68,7 +69,8 @@ mod tests {
         let (mut p, mut m) = (formula(60, 1), vec![0.0; 60]);
         for expected in golden["muon"].as_array().unwrap() {
             let rate = HostTensor::from_f32([], &[0.02]).unwrap();
-            let out = reference::evaluate(&graph, &[tensor(&p), tensor(&formula(60, 2)), tensor(&m), rate]).unwrap();
+            let out = reference::evaluate(&graph, &[tensor(&p), tensor(&formula(60, 2)), tensor(&m), rate])
+                .unwrap();
             (p, m) = (out[0].values(), out[1].values());
             for (found, e) in p.iter().zip(expected.as_array().unwrap()) {
                 assert!((found - e.as_f64().unwrap()).abs() < 1e-5, "{found}, PyTorch has {e}");
