@@ -11,19 +11,19 @@ use super::tokenizer::Learn;
 #[derive(Subcommand)]
 pub enum Data {
     /// Fetch folders, lists of addresses, repositories and shards into one folder
-    #[command(
-        after_help = "Examples:\n  percept data pull laion.parquet --out raw --rate 5\n  \
+    #[command(after_help = "Examples:\n  percept data pull laion.parquet --out raw --rate 5\n  \
         percept data pull hf://datasets/owner/name@main/data --out raw\n  \
-        percept data pull 'https://host/shards/{000..127}.tar' pictures/ --out raw --json"
-    )]
+        percept data pull 'https://host/shards/{000..127}.tar' pictures/ --out raw --json")]
     Pull(Pull),
     /// Clean, deduplicate and shard a corpus as a recipe says
     #[command(after_help = "Examples:\n  percept data build captions.toml --out corpus\n  \
         percept data build emoji-world --out world --seed 1 --json\n\nThe guide to recipes is docs/data.md.")]
     Build(Build),
     /// Learn a byte-level vocabulary from what corpora say
-    #[command(after_help = "Examples:\n  percept data tokenizer world/category/train world/sound/train --vocab 640 \
-        --out model/tokenizer.json")]
+    #[command(
+        after_help = "Examples:\n  percept data tokenizer world/category/train world/sound/train --vocab 640 \
+        --out model/tokenizer.json"
+    )]
     Tokenizer(Learn),
 }
 

@@ -36,7 +36,7 @@ fn words() -> usize {
 }
 
 fn distance() -> u32 {
-    4
+    8
 }
 
 /// The fewest words of a text that says what it is from.

@@ -21,6 +21,8 @@ mod split;
 mod template;
 mod validate;
 
+pub(crate) use validate::{sound_seconds, video_seconds};
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 

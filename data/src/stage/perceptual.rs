@@ -18,7 +18,7 @@ pub(crate) struct Perceptual {
 
 impl Default for Perceptual {
     fn default() -> Self {
-        Self { distance: 4 }
+        Self { distance: 8 }
     }
 }
 

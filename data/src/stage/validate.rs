@@ -102,7 +102,7 @@ fn check_mentions(sample: &Sample) -> Verdict {
 }
 
 /// Decode a whole sound, packet by packet; its length in seconds.
-pub(super) fn sound_seconds(item: &Item, at: usize, rate: u32, max_seconds: f64) -> Result<f64, Reject> {
+pub(crate) fn sound_seconds(item: &Item, at: usize, rate: u32, max_seconds: f64) -> Result<f64, Reject> {
     let reader = Reader::from_bytes("sound", &item.sample.media[at].bytes, rate);
     let mut samples = 0;
     for chunk in reader.map_err(|e| Reject::medium(at, &e))? {
@@ -118,7 +118,7 @@ pub(super) fn sound_seconds(item: &Item, at: usize, rate: u32, max_seconds: f64)
 }
 
 /// Decode all frames of a video, and convert the first; its length in seconds.
-pub(super) fn video_seconds(item: &Item, at: usize, pixels: usize, max_seconds: f64) -> Result<f64, Reject> {
+pub(crate) fn video_seconds(item: &Item, at: usize, pixels: usize, max_seconds: f64) -> Result<f64, Reject> {
     let bytes = Arc::clone(&item.sample.media[at].bytes);
     let limits = video::Limits { pixels, ..video::Limits::default() };
     let clip = video::sample_bytes("video", bytes, &Sampling::Indices(vec![0]), &limits)

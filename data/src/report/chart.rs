@@ -1,0 +1,169 @@
+//! Charts as SVG.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+/// One line: its name and points.
+pub type Series = (String, Vec<(f64, f64)>);
+
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(31, 102, 184),
+    RGBColor(17, 113, 58),
+    RGBColor(184, 98, 20),
+    RGBColor(130, 60, 160),
+    RGBColor(168, 38, 28),
+    RGBColor(90, 100, 117),
+];
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+fn svg(width: u32, height: u32, draw: impl FnOnce(&Area<'_>) -> Drawn) -> Result<String, String> {
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
+        draw(&area).and_then(|()| Ok(area.present()?)).map_err(|e| e.to_string())?;
+    }
+    Ok(text)
+}
+
+/// A chart of several lines with a legend; points that are not finite are left out.
+///
+/// # Errors
+/// In the library's words, when it cannot draw.
+pub fn lines(title: &str, [x, y]: [&str; 2], series: &[Series]) -> Result<String, String> {
+    let is_finite = |p: &(f64, f64)| p.0.is_finite() && p.1.is_finite();
+    let points = || series.iter().flat_map(|s| &s.1).copied().filter(is_finite);
+    let right = points().map(|p| p.0).fold(1.0, f64::max);
+    let bottom = points().map(|p| p.1).fold(0.0, f64::min);
+    let top = points().map(|p| p.1).fold(0.1, f64::max);
+    svg(860, 320, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .caption(title, ("sans-serif", 16))
+            .margin(8)
+            .x_label_area_size(36)
+            .y_label_area_size(56)
+            .build_cartesian_2d(0.0..right, 1.05 * bottom..1.05 * top)?;
+        chart.configure_mesh().light_line_style(WHITE).x_desc(x).y_desc(y).draw()?;
+        for (at, (name, points)) in series.iter().enumerate() {
+            let colour = COLOURS[at % COLOURS.len()];
+            let line = LineSeries::new(points.iter().copied().filter(is_finite), colour.stroke_width(2));
+            chart
+                .draw_series(line)?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .background_style(WHITE.mix(0.85))
+            .draw()?;
+        Ok(())
+    })
+}
+
+/// A chart of bars, one under another, each with its name on the left and its number on the right.
+///
+/// # Errors
+/// In the library's words, when it cannot draw.
+pub fn bars(title: &str, counts: &[(String, f64)]) -> Result<String, String> {
+    const ROW: i32 = 22;
+    const LEFT: i32 = 190;
+    const WIDTH: i32 = 560;
+    let most = counts.iter().map(|(_, count)| *count).filter(|c| c.is_finite()).fold(1e-9, f64::max);
+    let height = 34 + ROW * counts.len().max(1) as i32;
+    svg(860, height as u32, |area| {
+        let font = |size: i32| ("sans-serif", size).into_font().color(&BLACK);
+        let middle = |horizontal| Pos::new(horizontal, VPos::Center);
+        area.draw(&Text::new(title.to_owned(), (430, 14), font(16).pos(middle(HPos::Center))))?;
+        for (at, (name, count)) in counts.iter().enumerate() {
+            let y = 34 + ROW * at as i32 + ROW / 2;
+            let length = (count.max(0.0) / most * f64::from(WIDTH)).round() as i32;
+            let bar = [(LEFT, y - 8), (LEFT + length.max(1), y + 8)];
+            area.draw(&Rectangle::new(bar, COLOURS[0].filled()))?;
+            let name: String = match name.chars().count() {
+                0..=28 => name.clone(),
+                _ => name.chars().take(27).chain(['…']).collect(),
+            };
+            area.draw(&Text::new(name, (LEFT - 8, y), font(13).pos(middle(HPos::Right))))?;
+            area.draw(&Text::new(number(*count), (LEFT + length + 8, y), font(13).pos(middle(HPos::Left))))?;
+        }
+        Ok(())
+    })
+}
+
+/// A number as short as it can be read.
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
+}
+
+/// A table of what was said (columns) against what was right (rows), darker where there is more. Every row's shades are
+/// shares of that row.
+///
+/// # Errors
+/// In the library's words, when it cannot draw.
+pub fn confusion(title: &str, names: &[String], counts: &[Vec<u64>]) -> Result<String, String> {
+    const CELL: i32 = 44;
+    const LEFT: i32 = 150;
+    const TOP: i32 = 66;
+    let side = names.len() as i32;
+    let (width, height) = (LEFT + CELL * side + 20, TOP + CELL * side + 20);
+    svg(width.max(320) as u32, height as u32, |area| {
+        let font = |size: i32| ("sans-serif", size).into_font().color(&BLACK);
+        let place = |horizontal, vertical| Pos::new(horizontal, vertical);
+        let short = |name: &String, most: usize| name.chars().take(most).collect::<String>();
+        area.draw(&Text::new(title.to_owned(), (8, 18), font(16).pos(place(HPos::Left, VPos::Center))))?;
+        for (row, name) in names.iter().enumerate() {
+            let y = TOP + CELL * row as i32 + CELL / 2;
+            let right = font(12).pos(place(HPos::Right, VPos::Center));
+            area.draw(&Text::new(short(name, 20), (LEFT - 8, y), right))?;
+            let x = LEFT + CELL * row as i32 + CELL / 2;
+            let above = font(11).pos(place(HPos::Center, VPos::Bottom));
+            area.draw(&Text::new(short(name, 7), (x, TOP - 6), above))?;
+            let row_counts = counts.get(row).map(Vec::as_slice).unwrap_or_default();
+            let total = row_counts.iter().sum::<u64>().max(1) as f64;
+            for (column, count) in row_counts.iter().take(names.len()).enumerate() {
+                let (x, top) = (LEFT + CELL * column as i32, TOP + CELL * row as i32);
+                let share = *count as f64 / total;
+                let colour = if row == column { COLOURS[0] } else { COLOURS[4] };
+                area.draw(&Rectangle::new([(x, top), (x + CELL, top + CELL)], colour.mix(share).filled()))?;
+                let ink = if share > 0.6 { &WHITE } else { &BLACK };
+                let style = ("sans-serif", 12).into_font().color(ink).pos(place(HPos::Center, VPos::Center));
+                area.draw(&Text::new(count.to_string(), (x + CELL / 2, top + CELL / 2), style))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_drawn_and_named() {
+        let series = vec![
+            ("first".to_string(), vec![(0.0, 3.0), (10.0, 1.0)]),
+            ("second".to_string(), vec![(5.0, 2.0), (10.0, f64::NAN)]),
+        ];
+        let svg = lines("Loss", ["step", "loss"], &series).unwrap();
+        assert!(svg.starts_with("<svg") && svg.contains("first") && svg.contains("second"));
+        assert!(svg.matches("<polyline").count() >= 2 && !svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn bars_are_as_long_as_their_counts() {
+        let svg = bars("Sizes", &[("small".into(), 10.0), ("large <b>".into(), 5.0)]).unwrap();
+        assert!(svg.contains("width=\"560\"") && svg.contains("width=\"280\""), "{svg}");
+        assert!(!svg.contains("<b>"), "names are text, not markup");
+        assert!(bars("Nothing", &[]).is_ok());
+    }
+
+    #[test]
+    fn a_confusion_table_has_all_its_counts() {
+        let names = ["a".to_string(), "b".to_string()];
+        let svg = confusion("Which", &names, &[vec![31, 2], vec![7, 43]]).unwrap();
+        assert!(["31", "2", "7", "43"].iter().all(|count| svg.contains(&format!("{count}\n"))), "{svg}");
+    }
+}
