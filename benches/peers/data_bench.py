@@ -40,7 +40,7 @@ def look(sample):
     minhash = MinHash(num_perm=120)
     text = text.lower()
     minhash.update_batch([text[i : i + 3].encode() for i in range(max(1, len(text) - 2))])
-    return sample, None, bits, minhash.hashvalues
+    return sample, None, bits, minhash
 
 
 class Near:
@@ -74,14 +74,13 @@ def main():
     with multiprocessing.Pool(processes) as pool:
         writer = webdataset.ShardWriter(f"{out}/train-%05d.tar", maxcount=10_000, maxsize=256 << 20, verbose=0)
         read = samples(sorted(glob.glob(f"{folder}/*.tar")))
-        for sample, fault, bits, values in pool.imap(look, read, chunksize=64):
+        for sample, fault, bits, minhash in pool.imap(look, read, chunksize=64):
             counts["read"] += 1
             if fault:
                 counts["damaged"] += 1
             elif near.seen(bits):
                 counts["picture"] += 1
             else:
-                minhash = MinHash(num_perm=120, hashvalues=values)
                 if lsh.query(minhash):
                     counts["caption"] += 1
                 else:
