@@ -19,6 +19,9 @@ pub enum Data {
     #[command(after_help = "Examples:\n  percept data build captions.toml --out corpus\n  \
         percept data build emoji-world --out world --seed 1 --json\n\nThe guide to recipes is docs/data.md.")]
     Build(Build),
+    /// Count what a corpus holds and show it on a page
+    #[command(after_help = "Examples:\n  percept data inspect corpus\n  percept data inspect world --json")]
+    Inspect(Inspect),
     /// Learn a byte-level vocabulary from what corpora say
     #[command(
         after_help = "Examples:\n  percept data tokenizer world/category/train world/sound/train --vocab 640 \

@@ -1,6 +1,7 @@
 //! Questions about held-out files, through `percept generate`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use percept::data::{Kind, Sample};
 use percept::modalities::{Content, Part};
@@ -19,8 +20,8 @@ const EACH: usize = 3;
 pub struct Asked {
     /// The task.
     pub task: &'static str,
-    /// The file.
-    pub file: PathBuf,
+    /// The file's bytes.
+    pub bytes: Arc<[u8]>,
     /// What it is.
     pub kind: Kind,
     /// What was asked.
@@ -60,7 +61,7 @@ pub fn ask(shell: &mut Shell, work: &Work) -> Result<Vec<Asked>, Failure> {
             println!("{said}  ({expected})");
             all.push(Asked {
                 task,
-                file: name.into(),
+                bytes: blob.bytes.clone(),
                 kind: blob.kind,
                 question: words.join(" "),
                 expected: expected.trim().into(),

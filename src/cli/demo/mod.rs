@@ -4,7 +4,6 @@
 //! is adapted to flags with low-rank adapters, and is measured and asked again. Every command is printed as it is run.
 
 mod answers;
-mod chart;
 mod command;
 mod report;
 mod results;

@@ -30,13 +30,13 @@ impl Scale {
     fn sizes(self) -> Sizes {
         match self {
             Self::Base => Sizes {
-                pretrain: 900,
-                quotas: [36, 10, 14, 12],
+                pretrain: 560,
+                quotas: [40, 16, 9, 5],
                 finetune: 260,
-                finetune_quotas: [24, 3, 1, 2, 2],
+                finetune_quotas: [28, 5, 3, 1, 1],
                 limit: None,
-                rows: 16,
-                finetune_rows: 7,
+                rows: 18,
+                finetune_rows: 10,
             },
             Self::Tiny => Sizes {
                 pretrain: 50,
@@ -64,9 +64,9 @@ struct Sizes {
 }
 
 /// Tokens of a packed row.
-const LENGTH: usize = 256;
-/// Tokens of the vocabulary.
-const VOCABULARY: usize = 640;
+const LENGTH: usize = 192;
+/// Tokens of the vocabulary: enough for the name of a country to be one or two.
+const VOCABULARY: usize = 1400;
 
 /// Where a demo works, and with what.
 pub struct Work {
@@ -169,7 +169,7 @@ impl Work {
              out = {out:?}\nseed = {seed}\nsteps = {steps}\n\n\
              [model]\npath = {model:?}\ninit = true\n\n\
              [data]\nlength = {LENGTH}\nrows = {rows}\nsamples = {samples}\n\n{sources}{held_out}\
-             [optimizer]\nrate = 1.5e-3\nbetas = [0.9, 0.98]\ndecay = 0.05\nclip = 1.0\nsmoothing = 0.05\n\n\
+             [optimizer]\nrate = 2e-3\nbetas = [0.9, 0.98]\ndecay = 0.05\nclip = 1.0\nsmoothing = 0.05\n\n\
              [schedule]\nkind = \"cosine\"\nwarmup = {warmup}\nend = 0.02\n\n\
              [evaluate]\nevery = {every}\nlimit = 64\nshow = 0\n",
             out = self.path("pretrain"),
@@ -179,7 +179,7 @@ impl Work {
             rows = s.rows,
             samples = s.quotas.iter().sum::<usize>(),
             held_out = self.held_out(&GENERAL),
-            warmup = 60.min(s.pretrain / 5),
+            warmup = 50.min(s.pretrain / 5),
             every = s.pretrain.div_ceil(4),
         )
     }
