@@ -93,6 +93,9 @@ fn head_backward(shape: &Shape, operands: &Operands<'_>, at: (usize, usize)) {
             dv.fill(0.0);
             for tile in (0..n).step_by(TILE_ROWS) {
                 let count = TILE_ROWS.min(n - tile);
+                if (tile..tile + count).all(|r| mask.sees_nothing(r, block)) {
+                    continue;
+                }
                 let (queries, douts) = (&q[tile * d..], &dout[tile * e..]);
                 let left = |data, row| Left { data, row, depth: 1 };
                 let right = |data, row| Right { data, row };

@@ -315,11 +315,7 @@ impl<'a> Chunk<'a> {
             let values = keys.values_in_place(b, key_head, block, mask.live, v);
             for tile in (0..n).step_by(TILE_ROWS) {
                 let count = TILE_ROWS.min(n - tile);
-                let outside = |r: usize| {
-                    let seen = mask.range(r);
-                    seen.is_empty() || seen.end <= block || seen.start >= block + BLOCK
-                };
-                if (tile..tile + count).all(|r| outside(rows.start + r)) {
+                if (tile..tile + count).all(|r| mask.sees_nothing(rows.start + r, block)) {
                     continue;
                 }
                 let left = Left { data: &q[tile * d..], row: d, depth: 1 };

@@ -1,5 +1,6 @@
 //! Which keys a query may see.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{BLOCK, Shape};
@@ -15,6 +16,10 @@ pub(super) struct Mask<'a> {
     queries: usize,
     segments: Option<(&'a [i32], &'a [i32])>,
     blocks: Option<(&'a [i32], &'a [i32])>,
+    /// Where the keys of each query's own segment begin and end.
+    own_segment: Vec<Range<usize>>,
+    /// Behind the last key of each query's own block, 0 without one.
+    block_end: Vec<usize>,
 }
 
 impl<'a> Mask<'a> {
@@ -31,6 +36,11 @@ impl<'a> Mask<'a> {
         let blocks = take(spec.blocks, shape.queries).zip(take(spec.blocks, shape.keys));
         let offset = take(spec.offset, 1).map_or(0, |x| i64::from(x[0]));
         let live = take(spec.kv_len, 1).map_or(shape.keys, |x| (x[0].max(0) as usize).min(shape.keys));
+        // Blocks only lift the causal rule.
+        let blocks = blocks.filter(|_| spec.causal);
+        let own_segment = segments.map_or(Vec::new(), |(q, k)| extents(q, k));
+        let end_of = |(id, keys): (&i32, Range<usize>)| if *id >= 0 { keys.end } else { 0 };
+        let block_end = blocks.map_or(Vec::new(), |(q, k)| q.iter().zip(extents(q, k)).map(end_of).collect());
         Mask {
             causal: spec.causal,
             window: spec.window.map(|w| w as i64),
@@ -38,17 +48,23 @@ impl<'a> Mask<'a> {
             live,
             queries: shape.queries,
             segments,
-            // Blocks only lift the causal rule.
-            blocks: blocks.filter(|_| spec.causal),
+            blocks,
+            own_segment,
+            block_end,
         }
     }
 
     /// Keys outside this range are masked for row `r`; inside it, segments and blocks decide.
     pub(super) fn range(&self, r: usize) -> Range<usize> {
-        let position = (r % self.queries) as i64 + self.offset;
+        let query = r % self.queries;
+        let position = query as i64 + self.offset;
         let (mut low, mut high) = (0, self.live as i64);
-        if self.causal && self.blocks.is_none() {
-            high = high.min(position + 1);
+        if self.causal {
+            let block_end = self.block_end.get(query).map_or(0, |&end| end as i64);
+            high = high.min((position + 1).max(block_end));
+        }
+        if let Some(own) = self.own_segment.get(query) {
+            (low, high) = (own.start as i64, high.min(own.end as i64));
         }
         if let Some(window) = self.window {
             low = low.max(position - window + 1);
@@ -58,6 +74,12 @@ impl<'a> Mask<'a> {
         }
         let low = low.clamp(0, self.live as i64);
         low as usize..high.clamp(low, self.live as i64) as usize
+    }
+
+    /// Whether row `r` sees no key of the block from key `first` on.
+    pub(super) fn sees_nothing(&self, r: usize, first: usize) -> bool {
+        let seen = self.range(r);
+        seen.is_empty() || seen.end <= first || seen.start >= first + BLOCK
     }
 
     /// Sets the scores of row `r` that are masked in the block from key `first` on to -inf; says whether any is left.
@@ -87,4 +109,13 @@ impl<'a> Mask<'a> {
         }
         any
     }
+}
+
+/// For each query the keys from the first to the last that have its number; none where no key has.
+fn extents(queries: &[i32], keys: &[i32]) -> Vec<Range<usize>> {
+    let mut found: HashMap<i32, Range<usize>> = HashMap::new();
+    for (j, id) in keys.iter().enumerate() {
+        found.entry(*id).or_insert(j..j).end = j + 1;
+    }
+    queries.iter().map(|id| found.get(id).cloned().unwrap_or(0..0)).collect()
 }
