@@ -201,7 +201,8 @@ impl Stage<'_> {
 
     /// Stop at what training cannot recover from.
     fn check(&mut self, step: u64, report: &StepReport, batches: &[Batch]) -> Result<()> {
-        if !report.skipped && !(report.loss.is_finite() && report.norm.is_finite()) {
+        let finite = report.loss.is_finite() && report.norm.is_finite();
+        if !finite && !report.skipped {
             let place = self.trainer.first_not_finite(batches)?;
             let what = if report.loss.is_finite() { "gradients are" } else { "loss is" };
             return Err(Error::NotFinite(format!(
