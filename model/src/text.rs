@@ -111,12 +111,7 @@ struct TextProcessor {
 }
 
 impl Processor for TextProcessor {
-    fn prepare(
-        &self,
-        messages: &[Message],
-        media: &Media,
-        aim: Aim,
-    ) -> percept_modalities::Result<Inputs> {
+    fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> percept_modalities::Result<Inputs> {
         let given = media.images.len() + media.videos.len() + media.audios.len();
         if given > 0 || messages.iter().any(mentions_media) {
             return Err(MediaError::Prompt("this model reads text alone; leave the media out".into()));

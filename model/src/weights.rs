@@ -181,8 +181,7 @@ impl Weights {
 impl Stored for Weights {
     fn dtype(&self, name: &str, dims: &[usize]) -> Result<DType> {
         if let Some(trained) = &self.trained {
-            let layer =
-                name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"));
+            let layer = name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"));
             if layer.is_some_and(|l| trained.adapter(l).is_some()) {
                 return Ok(DType::F32);
             }

@@ -34,10 +34,8 @@ pub enum Bench {
     )]
     Decode(super::model_bench::Decode),
     /// A decoder takes a step of training
-    #[command(
-        after_help = "Examples:\n  percept bench train-step --device cpu\n  \
-        percept bench train-step --layers 12 --hidden 768 --heads 12 --dtype bf16 --rematerialize --json"
-    )]
+    #[command(after_help = "Examples:\n  percept bench train-step --device cpu\n  \
+        percept bench train-step --layers 12 --hidden 768 --heads 12 --dtype bf16 --rematerialize --json")]
     TrainStep(super::train_bench::TrainStep),
     /// A model writes down speech
     #[command(

@@ -145,8 +145,8 @@ fn framed(bytes: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    // The record that `tensorboard.compat.proto` 2.20 and its RecordWriter make of Event(step=300, summary=[Value(tag="a",
-    // simple_value=1.5)]).
+    // By hand from the field numbers of TensorBoard's event.proto and summary.proto: step 2, summary 5, value 1, tag 1 and
+    // simple_value 2.
     #[test]
     fn records_are_tensorboards() {
         let value = message(&[(1, Field::Bytes(b"a")), (2, Field::F32(1.5))]);

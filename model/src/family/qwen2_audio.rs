@@ -131,12 +131,7 @@ impl Hearing {
 }
 
 impl Processor for Hearing {
-    fn prepare(
-        &self,
-        messages: &[Message],
-        media: &Media,
-        aim: Aim,
-    ) -> percept_modalities::Result<Inputs> {
+    fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> percept_modalities::Result<Inputs> {
         refuse(media, "Qwen2-Audio", false, false, true)?;
         let (n, bands, frames) = (media.audios.len(), self.features.bands(), self.features.frames());
         let (mut features, mut mask, mut replacements) = (Vec::new(), Vec::new(), Vec::new());

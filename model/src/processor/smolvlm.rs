@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use percept_modalities::image::{self, Filter, Image, Normalize};
 use percept_modalities::text::ChatTemplate;
 use percept_modalities::video::{Clip, Sampling};
-use percept_modalities::{Aim, Array, Content, Error, Inputs, Media, Message, Part, Processor, Result, Values};
+use percept_modalities::{
+    Aim, Array, Content, Error, Inputs, Media, Message, Part, Processor, Result, Values,
+};
 use serde_json::Map;
 
 use super::prompt::{Placeholder, Prompt, insert_i64, order, refuse};
