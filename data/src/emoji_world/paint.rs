@@ -28,62 +28,76 @@ impl Placement {
 
 /// Paint an emoji over what is there: each pixel is the mean of points within it, so that small emoji stay whole.
 pub(super) fn paint(canvas: &mut Image, emoji: &Emoji, placement: &Placement) {
+    let brush = Brush::of(emoji);
     let scale = SIDE as f64 / placement.side.max(1.0);
     let points = (scale.ceil() as usize).clamp(2, 8);
-    let (sine, cosine) = (libm::sin(placement.angle), libm::cos(placement.angle));
+    let (sine, cosine) = (libm::sin(placement.angle) * scale, libm::cos(placement.angle) * scale);
+    let middle = SIDE as f64 / 2.0;
     // Half the upright box around the turned square, and a pixel for what lies between.
-    let reach = placement.side / 2.0 * (sine.abs() + cosine.abs()) + 1.0;
+    let reach = (sine.abs() + cosine.abs()) / scale * placement.side / 2.0 + 1.0;
     // `as` saturates.
     let within =
         |middle: f64, end: usize| (middle - reach) as usize..((middle + reach).ceil() as usize).min(end);
+    let part: Vec<f64> = (0..points).map(|at| (at as f64 + 0.5) / points as f64).collect();
+    let count = (points * points) as f32;
     for y in within(placement.middle.1, canvas.height) {
         for x in within(placement.middle.0, canvas.width) {
-            let mut sum = [0.0; 4];
-            for point in 0..points * points {
-                let part = |at: usize| (at as f64 + 0.5) / points as f64;
-                let dx = x as f64 + part(point % points) - placement.middle.0;
-                let dy = y as f64 + part(point / points) - placement.middle.1;
-                let across = (cosine * dx + sine * dy) * scale;
-                let across = if placement.flipped { -across } else { across };
-                add(
-                    &mut sum,
-                    emoji,
-                    across + SIDE as f64 / 2.0,
-                    (cosine * dy - sine * dx) * scale + SIDE as f64 / 2.0,
-                );
+            let mut sum = [0.0f32; 4];
+            for below in &part {
+                for right in &part {
+                    let dx = x as f64 + right - placement.middle.0;
+                    let dy = y as f64 + below - placement.middle.1;
+                    let across = cosine * dx + sine * dy;
+                    let across = if placement.flipped { -across } else { across };
+                    let value = brush.at(across + middle, cosine * dy - sine * dx + middle);
+                    for (sum, value) in sum.iter_mut().zip(value) {
+                        *sum += value;
+                    }
+                }
             }
-            let count = (points * points) as f64;
-            let bare = 1.0 - sum[3] / (255.0 * count);
+            let bare = 1.0 - sum[3] / count;
             let pixel = &mut canvas.rgb[3 * (y * canvas.width + x)..][..3];
             for (value, sum) in pixel.iter_mut().zip(sum) {
-                *value = to_byte(f64::from(*value) * bare + sum / count);
+                *value = to_byte(f64::from(f32::from(*value) * bare + sum / count));
             }
         }
     }
 }
 
-/// Add the emoji's colour, times its coverage, at a point, between pixels.
-fn add(sum: &mut [f64; 4], emoji: &Emoji, x: f64, y: f64) {
-    // From the middle of the pixel before the first one.
-    let (x, y) = (x + 0.5, y + 0.5);
-    let end = (SIDE + 1) as f64;
-    if !(x >= 0.0 && x < end && y >= 0.0 && y < end) {
-        return;
-    }
-    let (left, top) = (x as usize, y as usize);
-    let (right, down) = (x - left as f64, y - top as f64);
-    let columns = [(left, 1.0 - right), (left + 1, right)];
-    for (row, part) in [(top, 1.0 - down), (top + 1, down)] {
-        for (column, share) in columns {
-            if (1..=SIDE).contains(&column) && (1..=SIDE).contains(&row) {
-                let pixel = &emoji.rgba[4 * ((row - 1) * SIDE + column - 1)..][..4];
-                let coverage = part * share * f64::from(pixel[3]);
-                sum[0] += coverage * f64::from(pixel[0]) / 255.0;
-                sum[1] += coverage * f64::from(pixel[1]) / 255.0;
-                sum[2] += coverage * f64::from(pixel[2]) / 255.0;
-                sum[3] += coverage;
-            }
+/// An emoji's colours times their coverage, and the coverage from 0 to 1, with a border of nothing.
+struct Brush(Vec<[f32; 4]>);
+
+/// Pixels of a side of a brush.
+const BRUSH: usize = SIDE + 2;
+
+impl Brush {
+    fn of(emoji: &Emoji) -> Self {
+        let mut all = vec![[0.0; 4]; BRUSH * BRUSH];
+        for (at, pixel) in emoji.rgba.chunks_exact(4).enumerate() {
+            let coverage = f32::from(pixel[3]) / 255.0;
+            let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(|value| f32::from(value) * coverage);
+            all[(at / SIDE + 1) * BRUSH + at % SIDE + 1] = [r, g, b, coverage];
         }
+        Self(all)
+    }
+
+    /// Its value at a point of the emoji's picture, between pixels.
+    fn at(&self, x: f64, y: f64) -> [f32; 4] {
+        // From the middle of the border's pixel.
+        let (x, y) = (x + 0.5, y + 0.5);
+        let end = (SIDE + 1) as f64;
+        if !(x >= 0.0 && x < end && y >= 0.0 && y < end) {
+            return [0.0; 4];
+        }
+        let (left, top) = (x as usize, y as usize);
+        let (right, down) = ((x - left as f64) as f32, (y - top as f64) as f32);
+        let upper = &self.0[top * BRUSH + left..][..2];
+        let lower = &self.0[(top + 1) * BRUSH + left..][..2];
+        std::array::from_fn(|channel| {
+            let above = upper[0][channel] * (1.0 - right) + upper[1][channel] * right;
+            let below = lower[0][channel] * (1.0 - right) + lower[1][channel] * right;
+            above * (1.0 - down) + below * down
+        })
     }
 }
 
