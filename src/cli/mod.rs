@@ -79,11 +79,15 @@ enum Command {
     )]
     Train(train::Train),
     /// Ask a model what corpora answer, and count how often it says the same
-    #[command(after_help = "Examples:\n  percept eval --model runs/a/model --tasks world/category/held-out,world/sound/held-out\n  \
-        percept eval --model base --adapter runs/flags/model --tasks world/flags/held-out --limit 100 --json")]
+    #[command(
+        after_help = "Examples:\n  percept eval --model runs/a/model --tasks world/category/held-out,world/sound/held-out\n  \
+        percept eval --model base --adapter runs/flags/model --tasks world/flags/held-out --limit 100 --json"
+    )]
     Eval(eval::Eval),
     /// A small model's whole life in minutes: data, training, fine-tuning, scores, answers and a report
-    #[command(after_help = "Examples:\n  percept demo\n  percept demo --device wgpu:0 --scale tiny --out demo-gpu --seed 1")]
+    #[command(
+        after_help = "Examples:\n  percept demo\n  percept demo --device wgpu:0 --scale tiny --out demo-gpu --seed 1"
+    )]
     Demo(demo::Demo),
     /// Measure speed
     #[command(subcommand)]

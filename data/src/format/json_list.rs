@@ -42,7 +42,10 @@ impl<R: BufRead> Objects<R> {
     /// Step over the list's opening bracket.
     fn open(&mut self) -> Result<(), String> {
         match self.skip_to_next()? {
-            Some(b'[') => Ok(self.bytes.consume(1)),
+            Some(b'[') => {
+                self.bytes.consume(1);
+                Ok(())
+            }
             _ => Err("it is no JSON list; use jsonl for one object a line".into()),
         }
     }

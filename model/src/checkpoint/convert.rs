@@ -112,10 +112,8 @@ pub(crate) fn safetensors_head<'a>(tensors: impl Iterator<Item = (&'a str, &'a T
             other => other.name().to_uppercase(),
         };
         let end = at + ty.bytes();
-        header.insert(
-            name.to_string(),
-            json!({ "dtype": dtype, "shape": ty.dims, "data_offsets": [at, end] }),
-        );
+        header
+            .insert(name.to_string(), json!({ "dtype": dtype, "shape": ty.dims, "data_offsets": [at, end] }));
         at = end;
     }
     let mut text = Json::Object(header).to_string().into_bytes();

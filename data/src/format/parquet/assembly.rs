@@ -67,7 +67,7 @@ impl Node {
         if defined < self.definition {
             return Some(Cell::Value(Value::Array(Vec::new())));
         }
-        let mut elements = vec![entries.to_vec(); 0];
+        let mut elements: Vec<Vec<Range<usize>>> = Vec::new();
         for leaf in self.leaves.clone() {
             let starts: Vec<usize> = entries[leaf]
                 .clone()
@@ -91,7 +91,7 @@ impl Node {
         }
         if self.is_list {
             let repeated = &self.children[0];
-            let Some(cell) = repeated.cell(leaves, entries) else { return None };
+            let cell = repeated.cell(leaves, entries)?;
             // The group between a list and its elements says nothing.
             return Some(if repeated.children.len() == 1 {
                 unwrapped(cell, &repeated.children[0].name)
