@@ -31,7 +31,7 @@ impl Scale {
         match self {
             Self::Base => Sizes {
                 pretrain: 560,
-                quotas: [40, 16, 9, 5],
+                quotas: [36, 10, 14, 12],
                 finetune: 260,
                 finetune_quotas: [28, 5, 3, 1, 1],
                 limit: None,
