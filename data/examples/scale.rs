@@ -54,7 +54,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn make(folder: &Path, samples: u64) -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(folder)?;
     let shard = |shard: u64| -> Result<u64, String> {
-        let mut writer = Writer::create(&folder.join(format!("{shard:05}.tar"))).map_err(|e| e.to_string())?;
+        let mut writer =
+            Writer::create(&folder.join(format!("{shard:05}.tar"))).map_err(|e| e.to_string())?;
         for at in shard * SHARD..(shard * SHARD + SHARD).min(samples) {
             let again = |offset: u64| if at % EVERY == offset { at - EVERY / 2 } else { at };
             let (pixels, text) = (picture(again(EVERY - 2), SIDE, SIDE), caption(again(EVERY - 1)));

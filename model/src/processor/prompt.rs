@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn placeholders_are_replaced_in_order_and_only_once() {
-        let text = |text: &str| Transcript { text: text.into(), answers: Some(std::iter::once(6..7).collect()) };
+        let text =
+            |text: &str| Transcript { text: text.into(), answers: Some(std::iter::once(6..7).collect()) };
         let p = [kind("image", "<i>", &["[<i><i>]", "[2]"]), kind("video", "<v>", &["(<i>)"])];
         let expanded = expand(text("a<i>b<v>c<i>d"), &p);
         assert_eq!(expanded.unwrap().text, "a[<i><i>]b(<i>)c[2]d");
