@@ -159,7 +159,8 @@ mod tests {
         let [w, lost] = ["w", "layers.4.lost"].map(|n| t.parameter(n, DType::F32, [3]));
         let h = {
             let _scope = t.scope("layers.4");
-            &x * &w + lost.argmax(0).cast(DType::F32)
+            let inner = &x * &w;
+            &inner * &inner + lost.argmax(0).cast(DType::F32)
         };
         let loss = (&h * &h).sum([0]);
         t.output("loss", &loss);
