@@ -3,7 +3,7 @@
 use mpi::collective::SystemOperation;
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
-use mpi::traits::*;
+use mpi::traits::{Communicator as _, CommunicatorCollectives};
 
 use crate::communicator::Communicator;
 use crate::error::{Error, Result};
