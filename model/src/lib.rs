@@ -18,6 +18,7 @@ pub mod family;
 pub mod names;
 mod parameters;
 pub mod processor;
+pub mod random;
 mod rope;
 pub mod text;
 pub mod vision;

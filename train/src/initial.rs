@@ -6,9 +6,9 @@ use std::path::Path;
 use percept_graph::{DType, HostTensor, Role, TensorType};
 use percept_model::checkpoint::{self, Checkpoint};
 use percept_model::family::{Place, decoder, percept};
+use percept_model::random::{normal, parameter_stream};
 use percept_model::{Config, Masters, StepShape};
-use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_chacha::rand_core::RngCore;
 use serde_json::Value;
 
 use crate::error::{Error, Result, file};
@@ -38,7 +38,7 @@ pub fn text_model(from: &Path, seed: u64, out: &Path) -> Result<()> {
         let values = match input.name.rsplit('.').next() {
             Some("bias") => vec![0.0; ty.numel()],
             _ if ty.rank() == 1 => vec![1.0; ty.numel()],
-            _ => normal(&input.name, ty, deviation, seed),
+            _ => normal(&input.name, ty.numel(), deviation, seed),
         };
         tensors.insert(input.name.clone(), HostTensor::from_f32(ty.dims.clone(), &values)?);
     }
@@ -61,24 +61,9 @@ pub fn adapter(name: &str, ty: &TensorType, seed: u64) -> Vec<f32> {
         return vec![0.0; ty.numel()];
     }
     let bound = (ty.dims.last().copied().unwrap_or(1) as f64).powf(-0.5);
-    let mut random = random(name, seed);
+    let mut random = parameter_stream(name, seed);
     let mut uniform = || (random.next_u32() as f64 + 0.5) / 2f64.powi(31) - 1.0;
     (0..ty.numel()).map(|_| (uniform() * bound) as f32).collect()
-}
-
-/// Normal values: the sum of twelve uniform numbers is as good as normal here, and the same on every machine.
-fn normal(name: &str, ty: &TensorType, deviation: f64, seed: u64) -> Vec<f32> {
-    let mut random = random(name, seed);
-    let mut normal = || (0..12).map(|_| random.next_u32() as f64 / 2f64.powi(32)).sum::<f64>() - 6.0;
-    (0..ty.numel()).map(|_| (normal() * deviation) as f32).collect()
-}
-
-/// A parameter's own stream of random numbers (FNV-1a of its name).
-fn random(name: &str, seed: u64) -> ChaCha12Rng {
-    let mut random = ChaCha12Rng::seed_from_u64(seed);
-    let hash = |h: u64, b: u8| (h ^ b as u64).wrapping_mul(0x100_0000_01b3);
-    random.set_stream(name.bytes().fold(0xcbf2_9ce4_8422_2325, hash));
-    random
 }
 
 /// A new model of the family that `from/config.json` names: the native one, or a text decoder.

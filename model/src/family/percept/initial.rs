@@ -5,8 +5,6 @@ use std::path::Path;
 
 use percept_graph::{DType, HostTensor, Role, TensorType, Trace};
 use percept_modalities::text::Tokenizer;
-use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde_json::{Value, json};
 
 use super::decoder;
@@ -18,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::family::Place;
 use crate::parameters::{Masters, Parameters};
 use crate::processor::NATIVE_TOKENS;
+use crate::random::normal;
 
 /// Special tokens that a tokenizer of the family has, in the order of their ids in a new one.
 pub const SPECIAL_TOKENS: [&str; 8] =
@@ -164,14 +163,5 @@ fn drawn(name: &str, ty: &TensorType, depth: usize, seed: u64) -> Vec<f32> {
         }
         _ => POSITION_STD,
     };
-    let mut random = ChaCha12Rng::seed_from_u64(seed);
-    random.set_stream(stream(name));
-    // The sum of twelve uniform numbers is as good as normal here, and the same on every machine.
-    let mut normal = || (0..12).map(|_| random.next_u32() as f64 / 2f64.powi(32)).sum::<f64>() - 6.0;
-    (0..n).map(|_| (normal() * std) as f32).collect()
-}
-
-/// A parameter's own stream of random numbers (FNV-1a of its name).
-fn stream(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3))
+    normal(name, n, std, seed)
 }
