@@ -126,6 +126,24 @@ fn main() {
             }
         }
     }
+    // The three products of a linear layer in a step of training: y = x w^T, dx = dy w, dw = dy^T x.
+    for (rows, to, from) in [(2048, 1024, 384), (3456, 320, 160)] {
+        let f32 = DType::F32;
+        let mut dw = MatMul::plain(to, from, rows, f32, f32, f32);
+        dw.lhs_strides = [rows * to, 1, to];
+        for (name, product) in [
+            ("y", MatMul::linear(rows, to, from, f32, f32, f32)),
+            ("dx", MatMul::plain(rows, from, to, f32, f32, f32)),
+            ("dw", dw),
+        ] {
+            let label = format!("layer {name} {rows} {from}->{to}");
+            if label.contains(&filter) {
+                let time = run(&pool, &product, 5).as_secs_f64();
+                let rate = 2.0 * (rows * to * from) as f64 / time;
+                println!("{label:28} {:7.2} ms {:7.1} GFLOP/s", time * 1e3, rate / 1e9);
+            }
+        }
+    }
     for m in [1, 4, 128] {
         for rhs in [
             DType::F32,

@@ -24,6 +24,45 @@ pub(super) fn sum8(a: __m256) -> f32 {
     _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
 }
 
+/// [`sum8`] of four vectors, with the same additions.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn sum8_of_four(a: [__m256; 4]) -> [f32; 4] {
+    let halves =
+        |a, b| _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+    // Lanes i and i + 4 of two vectors, then i and i + 2 of all four: a and c in the low half, b and d in the high one.
+    let (ab, cd) = (halves(a[0], a[1]), halves(a[2], a[3]));
+    let two =
+        _mm256_add_ps(_mm256_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd));
+    let one = _mm256_add_ps(two, _mm256_movehdup_ps(two));
+    let mut lanes = [0.0; 8];
+    // SAFETY: eight lanes are written.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), one) };
+    [lanes[0], lanes[4], lanes[2], lanes[6]]
+}
+
+/// Row `i` of the result is lane `i` of every row.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose8(mut a: [__m256; 8]) -> [__m256; 8] {
+    // Pairs of rows, then quadruples: each half holds a transposed 4x4 block.
+    for i in (0..8).step_by(2) {
+        (a[i], a[i + 1]) = (_mm256_unpacklo_ps(a[i], a[i + 1]), _mm256_unpackhi_ps(a[i], a[i + 1]));
+    }
+    for i in [0, 4] {
+        let [p, q, r, s] = [a[i], a[i + 1], a[i + 2], a[i + 3]].map(|x| _mm256_castps_pd(x));
+        a[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(p, r));
+        a[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(p, r));
+        a[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(q, s));
+        a[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(q, s));
+    }
+    for i in 0..4 {
+        (a[i], a[4 + i]) =
+            (_mm256_permute2f128_ps::<0x20>(a[i], a[4 + i]), _mm256_permute2f128_ps::<0x31>(a[i], a[4 + i]));
+    }
+    a
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 fn greatest8(a: __m256) -> f32 {
@@ -157,6 +196,20 @@ impl Lanes for Avx2 {
                 _mm256_storeu_ps(to.add(8), x[1]);
             }
         }
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [F; WIDTH]) -> [F; WIDTH] {
+        let mut out = rows;
+        for half in 0..2 {
+            // SAFETY: the token proves the features.
+            let [left, right] =
+                [0, 1].map(|v| unsafe { transpose8(std::array::from_fn(|i| rows[8 * half + i][v])) });
+            for i in 0..8 {
+                (out[i][half], out[8 + i][half]) = (left[i], right[i]);
+            }
+        }
+        out
     }
 
     /// Two multiplications by powers of two, so that a denormal result is rounded once.

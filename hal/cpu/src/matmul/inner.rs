@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::Product;
 use super::pack::{decode_units, store_row};
-use super::row::{BrainPairs, Floats, Opened, Row, block_units, part, with_row};
+use super::row::{BrainPairs, Opened, Row, block_units, part, with_row};
 use super::unit::{self, DotIsa, DotLanes, Kernel, Unit};
 use crate::lanes::WIDTH;
 use crate::pool::Team;
@@ -244,12 +244,14 @@ impl Block {
         // SAFETY: the caller promises the rows.
         unsafe {
             while c + WR <= columns {
-                let found = tile::<L, U, Floats, M, WR>(l, unit, x, w.add(c * w_row), w_row, span, &mut []);
+                let acc = l.dots::<U, M, WR>(unit, (x, SPAN), (w.add(c * w_row), w_row), span.vectors);
+                let found = sum_lanes(l, &acc);
                 add_sums(&found, span, &mut sums[c..]);
                 c += WR;
             }
             while c < columns {
-                let found = tile::<L, U, Floats, M, 1>(l, unit, x, w.add(c * w_row), w_row, span, &mut []);
+                let acc = l.dots::<U, M, 1>(unit, (x, SPAN), (w.add(c * w_row), w_row), span.vectors);
+                let found = sum_lanes(l, &acc);
                 add_sums(&found, span, &mut sums[c..]);
                 c += 1;
             }
@@ -434,15 +436,20 @@ unsafe fn tile<L: DotLanes, U: Unit<L>, R: Row, const M: usize, const W: usize>(
             }
         }
     }
+    sum_lanes(l, &acc)
+}
+
+/// The sum of each accumulator's lanes.
+#[inline(always)]
+fn sum_lanes<L: DotLanes, const M: usize, const W: usize>(l: L, acc: &[[L::F; W]; M]) -> [[f32; W]; M] {
     let mut sums = [[0.0; W]; M];
-    for r in 0..M {
-        if W == 4 {
-            sums[r].copy_from_slice(&l.sum_four([acc[r][0], acc[r][1 % W], acc[r][2 % W], acc[r][3 % W]]));
-        } else {
-            for c in 0..W {
-                sums[r][c] = l.sum(acc[r][c]);
-            }
-        }
+    let (fours, rest) = acc.as_flattened().as_chunks::<4>();
+    let (to_fours, to_rest) = sums.as_flattened_mut().as_chunks_mut::<4>();
+    for (four, to) in fours.iter().zip(to_fours) {
+        *to = l.sum_four(*four);
+    }
+    for (one, to) in rest.iter().zip(to_rest) {
+        *to = l.sum(*one);
     }
     sums
 }

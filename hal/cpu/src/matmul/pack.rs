@@ -64,10 +64,55 @@ impl Lhs {
                 }
             }
         }
-        if !contiguous {
-            // SAFETY: the caller promises both sides.
-            unsafe { self.gather(rows, k, to, stride, U::ELEMENTS) }
+        if contiguous {
+            return;
         }
+        let turns = self.dtype == DType::F32 && U::ELEMENTS == 1 && self.row == DType::F32.block_bytes();
+        let done = if turns {
+            // SAFETY: the caller promises both sides.
+            unsafe { self.turn(l, &rows, &k, to, stride) }
+        } else {
+            0
+        };
+        // SAFETY: the caller promises both sides.
+        unsafe { self.gather(rows.start + done..rows.end, k, to.add(done * stride), stride, U::ELEMENTS) }
+    }
+
+    /// As [`Lhs::pack`], for f32 whose rows are neighbours, as in a transposed matrix: squares of [`WIDTH`] rows and units
+    /// are turned in registers. Gives the rows that it packed; fewer than a vector of them may be left.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn turn<L: DotLanes>(
+        &self,
+        l: L,
+        rows: &Range<usize>,
+        k: &Range<usize>,
+        to: *mut u8,
+        stride: usize,
+    ) -> usize {
+        let (whole, units) = (rows.len() / WIDTH * WIDTH, k.len() / WIDTH * WIDTH);
+        for group in (0..whole).step_by(WIDTH) {
+            for unit in (0..units).step_by(WIDTH) {
+                // SAFETY: the square's elements lie in `rows` and `k`, and its units in the packed rows.
+                unsafe {
+                    let from = self.start.add((rows.start + group) * self.row + (k.start + unit) * self.k);
+                    let lines = std::array::from_fn(|u| l.load(&*from.add(u * self.k).cast()));
+                    for (i, row) in l.transpose(lines).into_iter().enumerate() {
+                        l.store(row, &mut *to.add((group + i) * stride + unit * 4).cast());
+                    }
+                }
+            }
+        }
+        if units < k.len() {
+            // SAFETY: the caller promises both sides.
+            unsafe {
+                let rows = rows.start..rows.start + whole;
+                self.gather(rows, k.start + units..k.end, to.add(units * 4), stride, 1);
+            }
+        }
+        whole
     }
 
     /// As [`Lhs::pack`], for elements that are not neighbours; a cache line of rows at a time.

@@ -183,6 +183,27 @@ fn batches_and_strides_address_the_right_elements() {
     }
 }
 
+// The gradient of a weight is such a product: squares of 16 are turned in registers, what is left one by one.
+#[test]
+fn a_transposed_left_operand_is_packed_whole() {
+    let mut random = Random(5);
+    for isa in DotIsa::available() {
+        for (m, k) in [(16, 16), (37, 53), (48, 1040), (33, 5)] {
+            for layout in [Layout::Inner, Layout::Outer] {
+                let n = 35;
+                let (a, b) =
+                    (storage(&mut random, DType::F32, m * k), storage(&mut random, DType::F32, n * k));
+                let stored = if layout == Layout::Inner { k } else { n };
+                let f32 = DType::F32;
+                let (lhs_strides, rhs_strides) = ([m * k, 1, m], [n * k, stored]);
+                let product =
+                    MatMul { lhs_strides, rhs_strides, layout, ..MatMul::plain(m, n, k, f32, f32, f32) };
+                check(&product, isa, 2, &a, &b);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_row_has_the_same_bits_alone_in_a_batch_and_on_any_number_of_threads() {
     let mut random = Random(4);

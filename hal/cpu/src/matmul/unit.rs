@@ -68,11 +68,54 @@ pub(crate) trait DotLanes: Lanes {
     fn sum_four(self, a: [Self::F; 4]) -> [f32; 4] {
         [self.sum(a[0]), self.sum(a[1]), self.sum(a[2]), self.sum(a[3])]
     }
+    /// The products of `M` rows of units at `x` and `W` at `w`, each row `vectors` long and `x_row` or `w_row` bytes
+    /// after the last, summed lane by lane.
+    ///
+    /// # Safety
+    /// The rows must be readable.
+    #[inline(always)]
+    unsafe fn dots<U: Unit<Self>, const M: usize, const W: usize>(
+        self,
+        unit: U,
+        (x, x_row): (*const u8, usize),
+        (w, w_row): (*const u8, usize),
+        vectors: usize,
+    ) -> [[Self::F; W]; M] {
+        // SAFETY: the caller promises the rows.
+        unsafe { dots(self, unit, (x, x_row), (w, w_row), vectors) }
+    }
     /// Asks for the cache line at `p`, which may be any address, to be brought near.
     #[inline(always)]
     fn prefetch(self, p: *const u8) {
         let _ = p;
     }
+}
+
+/// [`DotLanes::dots`], one whole vector after the other.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn dots<L: DotLanes, U: Unit<L>, const M: usize, const W: usize>(
+    l: L,
+    unit: U,
+    (x, x_row): (*const u8, usize),
+    (w, w_row): (*const u8, usize),
+    vectors: usize,
+) -> [[L::F; W]; M] {
+    let mut acc = [[l.splat(0.0); W]; M];
+    for v in 0..vectors {
+        for c in 0..W {
+            // SAFETY: the caller promises the rows.
+            let wv = unsafe { l.load_units(w.add(c * w_row + v * 64)) };
+            for r in 0..M {
+                // SAFETY: as above.
+                let xv = unsafe { l.load_units(x.add(r * x_row + v * 64)) };
+                acc[r][c] = unit.mac(l, acc[r][c], xv, wv);
+            }
+        }
+    }
+    acc
 }
 
 impl DotLanes for Portable {
@@ -130,6 +173,50 @@ impl DotLanes for Avx2 {
     fn splat_f16(self, bits: u16) -> [__m256; 2] {
         // SAFETY: the token proves the features.
         unsafe { [_mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))); 2] }
+    }
+    #[inline(always)]
+    fn sum_four(self, a: [[__m256; 2]; 4]) -> [f32; 4] {
+        // SAFETY: the token proves the features.
+        unsafe { crate::lanes::sum8_of_four(a.map(|[low, high]| _mm256_add_ps(low, high))) }
+    }
+    #[inline(always)]
+    unsafe fn dots<U: Unit<Self>, const M: usize, const W: usize>(
+        self,
+        unit: U,
+        (x, x_row): (*const u8, usize),
+        (w, w_row): (*const u8, usize),
+        vectors: usize,
+    ) -> [[[__m256; 2]; W]; M] {
+        if U::ELEMENTS > 1 {
+            // SAFETY: the caller promises the rows.
+            return unsafe { dots(self, unit, (x, x_row), (w, w_row), vectors) };
+        }
+        // First all lower halves, then all upper ones: a tile of halves is twice as large, so it loads less to multiply
+        // as much.
+        let mut acc = [[self.splat(0.0); W]; M];
+        for half in 0..2 {
+            // SAFETY: the token proves the features; the caller promises the rows.
+            unsafe {
+                let mut sums = [[_mm256_setzero_ps(); W]; M];
+                for v in 0..vectors {
+                    let at = v * 64 + half * 32;
+                    let wv: [__m256; W] =
+                        std::array::from_fn(|c| _mm256_loadu_ps(w.add(c * w_row + at).cast()));
+                    for r in 0..M {
+                        let xv = _mm256_loadu_ps(x.add(r * x_row + at).cast());
+                        for c in 0..W {
+                            sums[r][c] = _mm256_fmadd_ps(xv, wv[c], sums[r][c]);
+                        }
+                    }
+                }
+                for r in 0..M {
+                    for c in 0..W {
+                        acc[r][c][half] = sums[r][c];
+                    }
+                }
+            }
+        }
+        acc
     }
     #[inline(always)]
     fn prefetch(self, p: *const u8) {
@@ -362,7 +449,7 @@ pub(crate) fn singles<K: Kernel>(isa: DotIsa, kernel: K) {
         Isa::Neon(l) => kernel.run::<_, _, 6, 1, 2, 2>(l, Single),
         // SAFETY: the token was made after the machine's features were detected.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(l) => unsafe { avx2(kernel, l, Single) },
+        Isa::Avx2(l) => unsafe { avx2::<_, _, 6>(kernel, l, Single) },
         // SAFETY: the token was made after the machine's features were detected.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(l) => unsafe { avx512(kernel, l, Single) },
@@ -377,7 +464,7 @@ pub(crate) fn pairs<K: Kernel>(isa: DotIsa, kernel: K) {
         Isa::Neon(l) => kernel.run::<_, _, 6, 1, 2, 2>(l, Pair),
         // SAFETY: the token was made after the machine's features were detected.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(l) => unsafe { avx2(kernel, l, Pair) },
+        Isa::Avx2(l) => unsafe { avx2::<_, _, 2>(kernel, l, Pair) },
         // SAFETY: as above; `bf16` is set only where the feature was detected.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(l) if isa.bf16 => unsafe { avx512_bf16(kernel, l, NativePair(())) },
@@ -389,8 +476,8 @@ pub(crate) fn pairs<K: Kernel>(isa: DotIsa, kernel: K) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn avx2<K: Kernel, U: Unit<Avx2>>(kernel: K, l: Avx2, unit: U) {
-    kernel.run::<_, _, 6, 1, 2, 2>(l, unit);
+fn avx2<K: Kernel, U: Unit<Avx2>, const XR: usize>(kernel: K, l: Avx2, unit: U) {
+    kernel.run::<_, _, 6, 1, XR, 2>(l, unit);
 }
 
 #[cfg(target_arch = "x86_64")]
