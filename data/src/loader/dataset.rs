@@ -25,8 +25,11 @@ impl Dataset {
     pub fn open(config: &DatasetConfig) -> Result<Self> {
         let path = config.split.as_ref().map_or(config.path.clone(), |split| config.path.join(split));
         let files = if path.is_dir() { shards_in(&path)? } else { vec![path.clone()] };
-        if files.is_empty() {
-            let why = "it is a folder without shards (*.tar)".to_string();
+        let shard = |file: &PathBuf| file.extension().is_some_and(|e| e == "tar");
+        if files.is_empty() || (path.is_file() && !shard(&path)) {
+            let what = if path.is_dir() { "a folder without shards (*.tar)" } else { "not a shard (*.tar)" };
+            let why =
+                format!("it is {what}; `percept data build` makes shards of JSONL, Parquet and other files");
             return Err(Error::Read { path, why });
         }
         let shards = files.iter().map(|file| Shard::open(file)).collect::<Result<Vec<_>>>()?;

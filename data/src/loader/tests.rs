@@ -181,6 +181,11 @@ fn what_cannot_be_loaded_is_refused() {
     let mut empty = good.clone();
     empty.datasets[0].split = None;
     assert!(error(&empty).contains("without shards"));
+    let rows = folder.path().join("rows.jsonl");
+    std::fs::write(&rows, "{\"text\": \"one\"}\n").unwrap();
+    let mut lines = empty.clone();
+    lines.datasets[0].path = rows;
+    assert!(error(&lines).contains("percept data build"), "{}", error(&lines));
     // A position of other data.
     let position = Loader::open(&good).unwrap().start();
     let other = open(&LoaderConfig { seed: 4, ..good });

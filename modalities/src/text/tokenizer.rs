@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokenizers::Tokenizer as Inner;
+use tokenizers::normalizers::Precompiled;
 
 use super::settings::TokenizerSettings;
 use super::stream::DecodeStream;
@@ -17,6 +19,31 @@ pub struct Tokenizer {
     settings: TokenizerSettings,
     /// Put around a text when special tokens are asked for, on top of what `tokenizer.json` puts.
     around: (Vec<u32>, Vec<u32>),
+}
+
+/// The parts of a `tokenizer.json` that the library trusts: where a decoder is not JSON, or a precompiled normalizer is
+/// damaged, it panics. So these are read before.
+fn check_fragile(tokenizer_json: &[u8]) -> serde_json::Result<()> {
+    #[derive(Deserialize)]
+    struct Fragile {
+        #[serde(default)]
+        normalizer: Value,
+        #[serde(default, rename = "decoder")]
+        _decoder: Value,
+    }
+    let fragile: Fragile = serde_json::from_slice(tokenizer_json)?;
+    let mut parts = vec![fragile.normalizer];
+    while let Some(part) = parts.pop() {
+        match part {
+            Value::Object(of) if of.get("type").is_some_and(|kind| kind == "Precompiled") => {
+                serde_json::from_value::<Precompiled>(Value::Object(of))?;
+            }
+            Value::Object(of) => parts.extend(of.into_iter().map(|(_, part)| part)),
+            Value::Array(of) => parts.extend(of),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Token ids filled up or cut to a length, and which of them count.
@@ -50,6 +77,7 @@ impl Tokenizer {
     /// When it is not a tokenizer.
     pub fn from_json(tokenizer_json: &[u8], settings: TokenizerSettings) -> Result<Tokenizer> {
         let wrong = |why: String| Error::Config { file: "tokenizer.json".into(), why };
+        check_fragile(tokenizer_json).map_err(|error| wrong(error.to_string()))?;
         let mut inner = Inner::from_bytes(tokenizer_json).map_err(|error| wrong(error.to_string()))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
