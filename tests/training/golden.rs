@@ -1,6 +1,7 @@
 //! Losses and gradients beside those of PyTorch (make_golden.py).
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use percept::graph::HostTensor;
 use percept::modalities::{Array, Inputs, Values};
@@ -103,6 +104,63 @@ fn media_model(name: &str) {
         vec![Encoded::of_inputs(m, "picture", picture).unwrap(), text_sample(m, step, 300, 100)]
     });
     assert_near(&found, &numbers(&golden(name)), 1e-3);
+}
+
+/// Weights that make_golden.py makes too: a hash of the place, even in [-scale, scale).
+fn formula(dims: &[usize], seed: u64, scale: f64) -> HostTensor {
+    let hash = |i: u64| (i + (seed << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    let numbers = 0..dims.iter().product::<usize>() as u64;
+    let values: Vec<f32> =
+        numbers.map(|i| ((hash(i) as f64 / f64::from(1 << 23) - 1.0) * scale) as f32).collect();
+    HostTensor::from_f32(dims, &values).unwrap()
+}
+
+/// The checkpoint of a decoder of 6 layers, 384 wide, with weights by formula.
+fn decoder(folder: &Path) {
+    let config = r#"{
+        "model_type": "llama", "vocab_size": 1024, "hidden_size": 384, "intermediate_size": 1024,
+        "num_hidden_layers": 6, "num_attention_heads": 6, "num_key_value_heads": 6, "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true
+    }"#;
+    let mut shapes = BTreeMap::from([
+        ("model.embed_tokens.weight".to_string(), vec![1024, 384]),
+        ("model.norm.weight".to_string(), vec![384]),
+    ]);
+    for layer in 0..6 {
+        let mut put = |name: &str, dims: &[usize]| {
+            shapes.insert(format!("model.layers.{layer}.{name}.weight"), dims.to_vec());
+        };
+        for name in ["q_proj", "k_proj", "v_proj", "o_proj"] {
+            put(&format!("self_attn.{name}"), &[384, 384]);
+        }
+        put("mlp.gate_proj", &[1024, 384]);
+        put("mlp.up_proj", &[1024, 384]);
+        put("mlp.down_proj", &[384, 1024]);
+        put("input_layernorm", &[384]);
+        put("post_attention_layernorm", &[384]);
+    }
+    let weights = shapes.into_iter().zip(1..).map(|((name, dims), seed)| {
+        let value = match dims[..] {
+            [n] => HostTensor::from_f32([n], &vec![1.0; n]).unwrap(),
+            _ => formula(&dims, seed, 0.035),
+        };
+        (name, value)
+    });
+    let files = BTreeMap::from([("config.json".to_string(), config.as_bytes().to_vec())]);
+    percept::model::checkpoint::write(folder, &weights.collect(), &files).unwrap();
+}
+
+#[test]
+fn a_wide_decoder_trains_as_in_pytorch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decoder");
+    decoder(&path);
+    let mut t = trainer(&path, cpu(), "optimizer = { rate = 1e-3, decay = 0.1 }").unwrap();
+    let sample = |m: &dyn CausalModel, seed| {
+        Encoded::of_inputs(m, "text", learnt(Inputs::default(), tokens(seed, 128, 1024, 16), 1)).unwrap()
+    };
+    let found = losses(&mut t, 256, |m, step| vec![sample(m, 2 * step), sample(m, 2 * step + 1)]);
+    assert_near(&found, &numbers(&golden("decoder")), 1e-3);
 }
 
 #[test]

@@ -30,10 +30,10 @@ impl Scale {
     fn sizes(self) -> Sizes {
         match self {
             Self::Base => Sizes {
-                pretrain: 280,
+                pretrain: 250,
                 quotas: [37, 19, 9, 5],
-                finetune: 250,
-                finetune_quotas: [28, 5, 3, 1, 1],
+                finetune: 240,
+                finetune_quotas: [26, 4, 3, 4, 1],
                 limit: None,
                 rows: 18,
                 finetune_rows: 10,
@@ -197,8 +197,8 @@ impl Work {
              [lora]\nrank = 16\nlayers = [\"model.layers.*\"]\n\
              also = [\"model.image.*\", \"model.embed_tokens.weight\", \"*norm.weight\"]\n\n\
              [data]\nlength = {LENGTH}\nrows = {rows}\nsamples = {samples}\n\n{sources}{held_out}\
-             [optimizer]\nrate = 4e-3\nbetas = [0.9, 0.98]\ndecay = 0.0\nclip = 1.0\nsmoothing = 0.05\n\
-             group = [{{ match = [\"model.embed_tokens.weight\"], rate = 1.2e-2 }}]\n\n\
+             [optimizer]\nrate = 3.5e-3\nbetas = [0.9, 0.98]\ndecay = 0.0\nclip = 1.0\nsmoothing = 0.05\n\
+             group = [{{ match = [\"model.embed_tokens.weight\"], rate = 8e-3 }}]\n\n\
              [schedule]\nkind = \"cosine\"\nwarmup = {warmup}\nend = 0.02\n\n\
              [evaluate]\nevery = {every}\nlimit = 64\nshow = 0\n",
             out = self.path("finetune"),
