@@ -56,6 +56,8 @@ enum Setting {
     Prefill { tokens: u64, dtype: Option<&'static str> },
     /// The same writes 64 tokens after `depth`.
     Decode { depth: u64, dtype: Option<&'static str> },
+    /// A decoder of 6 layers, 384 wide, takes a step of training on 8 rows of 256 tokens.
+    TrainStep { dtype: &'static str },
 }
 
 /// Tokens that a row of decoding writes.
@@ -78,6 +80,7 @@ impl Setting {
             Setting::Decode { depth, dtype } => {
                 format!("decode --depth {depth} --tokens {WRITTEN}{}", load(*dtype))
             }
+            Setting::TrainStep { dtype } => format!("train-step --dtype {dtype}"),
         }
     }
 
@@ -89,7 +92,7 @@ impl Setting {
     /// How long Percept repeats a row: seconds for operations, runs for models.
     fn effort(&self) -> &'static str {
         match self {
-            Setting::Prefill { .. } | Setting::Decode { .. } => "--runs 3",
+            Setting::Prefill { .. } | Setting::Decode { .. } | Setting::TrainStep { .. } => "--runs 3",
             _ => "--seconds 0.5",
         }
     }
@@ -113,6 +116,7 @@ impl Setting {
                 let settings = json!({"model": language_model(), "depth": depth, "tokens": WRITTEN});
                 json!({"bench": "decode", "settings": settings})
             }
+            Setting::TrainStep { dtype } => json!({"bench": "train-step", "settings": {"dtype": dtype}}),
         }
     }
 
@@ -123,6 +127,7 @@ impl Setting {
             Setting::Op { op, shape } => format!("{op} {} f32", by(shape)),
             Setting::Prefill { tokens, dtype } => format!("prefill {tokens} {}", dtype.unwrap_or("q4_1")),
             Setting::Decode { depth, dtype } => format!("decode at {depth} {}", dtype.unwrap_or("q4_1")),
+            Setting::TrainStep { dtype } => format!("train-step {dtype}"),
         }
     }
 }
@@ -178,6 +183,10 @@ fn rows() -> Vec<Row> {
         language(Setting::Prefill { tokens: 512, dtype: Some("f32") }, 1.0),
         language(Setting::Decode { depth: 0, dtype: Some("f32") }, 2.0),
     ]);
+    rows.extend([("f32", 1.0), ("bf16", 1.5)].map(|(dtype, bar)| Row {
+        peer: Some(PeerKind::TorchTraining),
+        ..cpu(Setting::TrainStep { dtype }, bar)
+    }));
     rows.extend([512, 1024].map(|n| gpu(Setting::Matmul { n, dtype: "f32" }, 1.8)));
     rows.extend([gpu(wide("softmax"), 2.5), gpu(wide("layer_norm"), 2.5), gpu(heads("attention"), 2.0)]);
     rows
@@ -221,7 +230,7 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Error> {
     let rows: Vec<Row> = rows().into_iter().filter(wanted).collect();
     let mut peers = Vec::new();
     if options.peers {
-        for kind in [PeerKind::Torch, PeerKind::LlamaCpp, PeerKind::TorchLanguage, PeerKind::Burn] {
+        for kind in PeerKind::ALL {
             if rows.iter().any(|row| row.peer == Some(kind)) {
                 peers.push(Peer::start(kind, root, options.python.as_deref())?);
             }

@@ -17,15 +17,26 @@ pub enum PeerKind {
     LlamaCpp,
     /// The same model in PyTorch through transformers, its weights in f32.
     TorchLanguage,
+    /// PyTorch training a decoder of transformers, eager.
+    TorchTraining,
     /// Burn on its wgpu backend, from WGSL.
     Burn,
 }
 
 impl PeerKind {
+    /// Every one.
+    pub const ALL: [PeerKind; 5] = [
+        PeerKind::Torch,
+        PeerKind::LlamaCpp,
+        PeerKind::TorchLanguage,
+        PeerKind::TorchTraining,
+        PeerKind::Burn,
+    ];
+
     /// The name in the table.
     pub fn name(self) -> &'static str {
         match self {
-            PeerKind::Torch | PeerKind::TorchLanguage => "torch",
+            PeerKind::Torch | PeerKind::TorchLanguage | PeerKind::TorchTraining => "torch",
             PeerKind::LlamaCpp => "llama.cpp",
             PeerKind::Burn => "burn",
         }
@@ -40,6 +51,7 @@ impl PeerKind {
             PeerKind::TorchLanguage => {
                 (&["language_bench.py", "--peer", "torch"], &["torch", "transformers", "gguf", "accelerate"])
             }
+            PeerKind::TorchTraining => (&["train_bench.py", "--runs", "3"], &["torch", "transformers"]),
             PeerKind::Burn => {
                 let folder = folder.join("burn");
                 Line::of("cargo build --release --locked").run(&folder, |_| {})?;
