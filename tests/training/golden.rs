@@ -146,7 +146,12 @@ fn decoder(folder: &Path) {
         };
         (name, value)
     });
-    let files = BTreeMap::from([("config.json".to_string(), config.as_bytes().to_vec())]);
+    // A model needs a tokenizer; the ids here are by formula too.
+    let tokenizer = std::fs::read(model("llama").join("tokenizer.json")).unwrap();
+    let files = BTreeMap::from([
+        ("config.json".to_string(), config.as_bytes().to_vec()),
+        ("tokenizer.json".to_string(), tokenizer),
+    ]);
     percept::model::checkpoint::write(folder, &weights.collect(), &files).unwrap();
 }
 
