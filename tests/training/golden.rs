@@ -115,29 +115,30 @@ fn formula(dims: &[usize], seed: u64, scale: f64) -> HostTensor {
     HostTensor::from_f32(dims, &values).unwrap()
 }
 
-/// The checkpoint of a decoder of 6 layers, 384 wide, with weights by formula.
-fn decoder(folder: &Path) {
-    let config = r#"{
-        "model_type": "llama", "vocab_size": 1024, "hidden_size": 384, "intermediate_size": 1024,
-        "num_hidden_layers": 6, "num_attention_heads": 6, "num_key_value_heads": 6, "max_position_embeddings": 128,
-        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true
-    }"#;
+/// The checkpoint of a decoder with heads 64 wide and weights by formula: its layers, width, width inside the MLP, and
+/// tokens.
+pub fn decoder(folder: &Path, [layers, width, inner, vocab]: [usize; 4]) {
+    let config = serde_json::json!({
+        "model_type": "llama", "vocab_size": vocab, "hidden_size": width, "intermediate_size": inner,
+        "num_hidden_layers": layers, "num_attention_heads": width / 64, "num_key_value_heads": width / 64,
+        "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true
+    });
     let mut shapes = BTreeMap::from([
-        ("model.embed_tokens.weight".to_string(), vec![1024, 384]),
-        ("model.norm.weight".to_string(), vec![384]),
+        ("model.embed_tokens.weight".to_string(), vec![vocab, width]),
+        ("model.norm.weight".to_string(), vec![width]),
     ]);
-    for layer in 0..6 {
+    for layer in 0..layers {
         let mut put = |name: &str, dims: &[usize]| {
             shapes.insert(format!("model.layers.{layer}.{name}.weight"), dims.to_vec());
         };
         for name in ["q_proj", "k_proj", "v_proj", "o_proj"] {
-            put(&format!("self_attn.{name}"), &[384, 384]);
+            put(&format!("self_attn.{name}"), &[width, width]);
         }
-        put("mlp.gate_proj", &[1024, 384]);
-        put("mlp.up_proj", &[1024, 384]);
-        put("mlp.down_proj", &[384, 1024]);
-        put("input_layernorm", &[384]);
-        put("post_attention_layernorm", &[384]);
+        put("mlp.gate_proj", &[inner, width]);
+        put("mlp.up_proj", &[inner, width]);
+        put("mlp.down_proj", &[width, inner]);
+        put("input_layernorm", &[width]);
+        put("post_attention_layernorm", &[width]);
     }
     let weights = shapes.into_iter().zip(1..).map(|((name, dims), seed)| {
         let value = match dims[..] {
@@ -149,7 +150,7 @@ fn decoder(folder: &Path) {
     // A model needs a tokenizer; the ids here are by formula too.
     let tokenizer = std::fs::read(model("llama").join("tokenizer.json")).unwrap();
     let files = BTreeMap::from([
-        ("config.json".to_string(), config.as_bytes().to_vec()),
+        ("config.json".to_string(), config.to_string().into_bytes()),
         ("tokenizer.json".to_string(), tokenizer),
     ]);
     percept::model::checkpoint::write(folder, &weights.collect(), &files).unwrap();
@@ -159,7 +160,7 @@ fn decoder(folder: &Path) {
 fn a_wide_decoder_trains_as_in_pytorch() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("decoder");
-    decoder(&path);
+    decoder(&path, [6, 384, 1024, 1024]);
     let mut t = trainer(&path, cpu(), "optimizer = { rate = 3e-4, decay = 0.1 }").unwrap();
     let sample = |m: &dyn CausalModel, seed| {
         Encoded::of_inputs(m, "text", learnt(Inputs::default(), tokens(seed, 128, 1024, 16), 1)).unwrap()

@@ -142,9 +142,13 @@ fn floats_of(bytes: &[u8]) -> Vec<f32> {
 fn adapters_learn_over_quantized_weights() {
     let folder = tempfile::tempdir().unwrap();
     let rest = "optimizer = { rate = 1e-2 }\nlora = { rank = 4, layers = ['*_proj'] }";
-    for dtype in [DType::Q8_0, DType::Q4_0, DType::Q4_1] {
+    // Blocks of Q4_K are 256 long, more than the parity case is wide.
+    let wide = folder.path().join("wide");
+    super::golden::decoder(&wide, [1, 256, 512, 401]);
+    for dtype in [DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K] {
         let file = folder.path().join(format!("{dtype}.gguf"));
-        convert(&Checkpoint::open(model("llama")).unwrap(), &file, Some(dtype)).unwrap();
+        let source = if dtype == DType::Q4K { wide.clone() } else { model("llama") };
+        convert(&Checkpoint::open(source).unwrap(), &file, Some(dtype)).unwrap();
         let decoded = folder.path().join(format!("{dtype}"));
         convert(&Checkpoint::open(&file).unwrap(), &decoded, None).unwrap();
         let mut over = trainer(&file, cpu(), rest).unwrap();
