@@ -7,6 +7,7 @@ use percept_data::format::webdataset;
 use percept_data::stage::{Scorer, Scorers};
 use percept_data::{BuildOptions, Recipe, Sample, build};
 use percept_modalities::image::{Filter, Image, Limits, decode, resize};
+use percept_modalities::video::{Clip, Sampling, sample_bytes};
 use percept_modalities::{Content, Part};
 
 fn golden(name: &str) -> Vec<u8> {
@@ -122,6 +123,34 @@ fn sounds_and_videos_are_filtered_by_duration() {
 }
 
 #[test]
+fn videos_are_written_anew_at_a_rate_and_a_size() {
+    let lines = [r#"{"id": "a", "video": "clip.mp4"}"#, r#"{"id": "b", "video": "tone.wav"}"#];
+    let stage = "[[stage]]\nrun = \"encode-video\"\nrate = 5\nlongest = 33";
+    let (samples, rejects) = run(&lines, stage);
+    assert_eq!((keys(&samples), pairs(&rejects)), (vec!["a"], vec![("b", "unknown-format")]));
+    let medium = &samples[0].media[0];
+    let decode =
+        |bytes: &[u8]| sample_bytes("clip", bytes.into(), &Sampling::All, &Default::default()).unwrap();
+    let source =
+        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../modalities/tests/media/bframes.mp4"));
+    let (before, after) = (decode(&source.unwrap()), decode(&medium.bytes));
+    let seconds = |clip: &Clip| clip.total_frames as f64 / clip.fps;
+    assert!((seconds(&before) - seconds(&after)).abs() < 0.21, "{} {}", seconds(&before), seconds(&after));
+    assert!((after.fps - 5.0).abs() <= 1.0 && before.fps > 6.0, "{} of {}", after.fps, before.fps);
+    let (old, new) = (&before.frames[0], &after.frames[0]);
+    assert_eq!(new.width.max(new.height), 32);
+    // What is seen is still the same picture; colour is stored at half the size, so light and dark are compared.
+    let small = resize(old, new.width, new.height, Filter::Lanczos).unwrap();
+    let light =
+        |rgb: &[u8]| 0.299 * f64::from(rgb[0]) + 0.587 * f64::from(rgb[1]) + 0.114 * f64::from(rgb[2]);
+    let pixels = small.rgb.chunks(3).zip(new.rgb.chunks(3));
+    let apart =
+        pixels.map(|(a, b)| (light(a) - light(b)).abs()).sum::<f64>() / (new.width * new.height) as f64;
+    assert!(apart < 6.0, "{apart} of 255");
+    assert_eq!(samples[0].media[0].bytes, run(&lines, stage).0[0].media[0].bytes);
+}
+
+#[test]
 fn pictures_are_resized_as_pil_does_and_written_anew() {
     let lines = [r#"{"id": "a", "image": "hash20.png"}"#];
     let (samples, _) = run(&lines, "[[stage]]\nrun = \"resize\"\nlongest = 25");
@@ -206,6 +235,7 @@ fn settings_that_contradict_one_another_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.jsonl"), "{}").unwrap();
     for (stage, what) in [
+        ("run = \"encode-video\"\nrate = 0", "one frame or more"),
         ("run = \"resize\"", "longest, or shortest"),
         ("run = \"resize\"\nlongest = 0", "one pixel or more"),
         ("run = \"encode\"\nformat = \"jpeg\"\nquality = 0", "quality"),

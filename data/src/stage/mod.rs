@@ -7,6 +7,7 @@ mod captions;
 mod decontaminate;
 mod duration;
 mod encode;
+mod encode_video;
 mod encoding;
 mod exact;
 mod language;
@@ -152,6 +153,7 @@ pub(crate) const KINDS: &[Kind] = &[
     kind::<exact::Exact>("deduplicate-exact"),
     kind::<perceptual::Perceptual>("deduplicate-perceptual"),
     kind::<encode::Encode>("encode"),
+    kind::<encode_video::EncodeVideo>("encode-video"),
     kind::<duration::Duration>("filter-duration"),
     kind::<language::Language>("filter-language"),
     kind::<length::Length>("filter-length"),

@@ -1,0 +1,70 @@
+//! `encode-video`: videos written anew, at a rate and a size.
+
+use std::sync::Arc;
+
+use percept_modalities::image::{Filter, Image, resize};
+use percept_modalities::video::{Limits, Quota, Sampling, sample_bytes};
+use serde::Deserialize;
+
+use super::{Pictures, Settings, Site, Stage};
+use crate::error::{Error, Result};
+use crate::item::Item;
+use crate::reject::Reject;
+use crate::sample::Kind;
+use crate::video::encode;
+
+/// Bytes that the frames of one video may take while it is written.
+const FRAMES: usize = 1 << 30;
+
+/// Writes all videos anew as mp4, without their sound. Encoding is bit-exact for one build of FFmpeg.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EncodeVideo {
+    /// Frames a second, never more than there are.
+    #[serde(default = "rate")]
+    rate: u32,
+    /// Pixels that the longer side has at most.
+    longest: Option<usize>,
+}
+
+fn rate() -> u32 {
+    8
+}
+
+impl Settings for EncodeVideo {
+    fn build(&self, site: &Site<'_>) -> Result<Stage> {
+        let Self { rate, longest } = *self;
+        if rate == 0 || longest.is_some_and(|side| side < 2) {
+            let why = "stage encode-video: rate is one frame or more, longest two pixels or more";
+            return Err(Error::Config(why.to_string()));
+        }
+        let limits = Limits { pixels: site.max_pixels, bytes: FRAMES };
+        Ok(Stage::each(Pictures::Unseen, move |item: &mut Item| {
+            for at in 0..item.sample.media.len() {
+                if item.sample.media[at].kind != Kind::Video {
+                    continue;
+                }
+                let bytes = Arc::clone(&item.sample.media[at].bytes);
+                let quota = Quota::PerSecond { fps: f64::from(rate), least: 1, most: usize::MAX };
+                let clip = sample_bytes("video", bytes, &Sampling::Uniform(quota), &limits)
+                    .map_err(|e| Reject::medium(at, &e))?;
+                let frames = clip.frames.iter().map(|frame| even(frame, longest));
+                let frames = frames.collect::<Result<Vec<_>, _>>().map_err(|e| Reject::medium(at, &e))?;
+                let seconds = clip.total_frames as f64 / clip.fps;
+                let rate = (frames.len() as f64 / seconds).round().clamp(1.0, f64::from(u16::MAX)) as u32;
+                let bytes =
+                    encode(&frames, rate).map_err(|e| Reject::new("encoding", format!("video {at}: {e}")))?;
+                item.replace_bytes(at, "mp4", bytes);
+            }
+            Ok(())
+        }))
+    }
+}
+
+/// A frame whose sides are even, as H.264 wants them, and its longer side at most `longest`.
+fn even(frame: &Image, longest: Option<usize>) -> Result<Image, percept_modalities::Error> {
+    let side = frame.width.max(frame.height);
+    let scale = longest.filter(|&most| most < side).map_or(1.0, |most| most as f64 / side as f64);
+    let length = |of: usize| ((of as f64 * scale) as usize / 2 * 2).max(2);
+    resize(frame, length(frame.width), length(frame.height), Filter::Lanczos)
+}
