@@ -25,8 +25,7 @@ impl Dataset {
     pub fn open(config: &DatasetConfig) -> Result<Self> {
         let path = config.split.as_ref().map_or(config.path.clone(), |split| config.path.join(split));
         let files = if path.is_dir() { shards_in(&path)? } else { vec![path.clone()] };
-        let shard = |file: &PathBuf| file.extension().is_some_and(|e| e == "tar");
-        if files.is_empty() || (path.is_file() && !shard(&path)) {
+        if files.is_empty() || (path.is_file() && !is_shard(&path)) {
             let what = if path.is_dir() { "a folder without shards (*.tar)" } else { "not a shard (*.tar)" };
             let why =
                 format!("it is {what}; `percept data build` makes shards of JSONL, Parquet and other files");
@@ -68,10 +67,14 @@ impl Dataset {
     }
 }
 
+fn is_shard(file: &Path) -> bool {
+    file.extension().is_some_and(|e| e == "tar")
+}
+
 fn shards_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
     let files = entries.map_err(Error::read(folder))?.into_iter().map(|entry| entry.path());
-    let mut shards: Vec<_> = files.filter(|file| file.extension().is_some_and(|e| e == "tar")).collect();
+    let mut shards: Vec<_> = files.filter(|file| is_shard(file)).collect();
     shards.sort();
     Ok(shards)
 }

@@ -48,7 +48,7 @@ impl Settings for EncodeVideo {
                 let quota = Quota::PerSecond { fps: f64::from(rate), least: 1, most: usize::MAX };
                 let clip = sample_bytes("video", bytes, &Sampling::Uniform(quota), &limits)
                     .map_err(|e| Reject::medium(at, &e))?;
-                let frames = clip.frames.iter().map(|frame| even(frame, longest));
+                let frames = clip.frames.into_iter().map(|frame| even(&frame, longest));
                 let frames = frames.collect::<Result<Vec<_>, _>>().map_err(|e| Reject::medium(at, &e))?;
                 let seconds = clip.total_frames as f64 / clip.fps;
                 let rate = (frames.len() as f64 / seconds).round().clamp(1.0, f64::from(u16::MAX)) as u32;
