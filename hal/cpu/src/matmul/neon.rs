@@ -1,4 +1,4 @@
-//! The dot kernels' loads and look-up on NEON.
+//! The dot kernels' loads on NEON.
 
 use std::arch::aarch64::*;
 
@@ -24,24 +24,6 @@ impl DotLanes for Neon {
             let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_s8(vget_high_s8(bytes)));
             [vget_low_s16(low), vget_high_s16(low), vget_low_s16(high), vget_high_s16(high)]
                 .map(|four| vmovl_s16(four))
-        }
-    }
-    #[inline(always)]
-    fn lookup(self, table: [float32x4_t; 4], index: [int32x4_t; 4]) -> [float32x4_t; 4] {
-        // SAFETY: the token proves the feature.
-        unsafe {
-            // The four bytes of number i of the table are its bytes 4 i to 4 i + 3.
-            let bytes = uint8x16x4_t(
-                vreinterpretq_u8_f32(table[0]),
-                vreinterpretq_u8_f32(table[1]),
-                vreinterpretq_u8_f32(table[2]),
-                vreinterpretq_u8_f32(table[3]),
-            );
-            index.map(|i| {
-                let i = vandq_s32(i, vdupq_n_s32(15));
-                let at = vmlaq_s32(vdupq_n_s32(0x0302_0100), i, vdupq_n_s32(0x0404_0404));
-                vreinterpretq_f32_u8(vqtbl4q_u8(bytes, vreinterpretq_u8_s32(at)))
-            })
         }
     }
 }

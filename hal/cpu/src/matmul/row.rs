@@ -45,7 +45,7 @@ pub(crate) trait Row: Copy + Send + Sync + 'static {
 pub(crate) struct Opened {
     /// Scales and minima.
     floats: [f32; 64],
-    /// Four: see [`DotLanes::second_four_bits`].
+    /// Four: see [`DotLanes::nibbles`].
     four: i32,
     /// Weights as signed bytes, for types whose bits lie scattered.
     bytes: [i8; 768],
@@ -170,12 +170,6 @@ impl Row for BrainPairs {
     }
 }
 
-/// The integers 0 to 15.
-#[inline(always)]
-fn iota<L: DotLanes>(l: L) -> L::F {
-    l.load(&std::array::from_fn(|i| i as f32))
-}
-
 /// 32 weights: f16 scale, 32 signed bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Q8_0;
@@ -200,16 +194,21 @@ impl Row for Q8_0 {
     }
 }
 
-/// The weights of sixteen low (`high` false) or high nibbles, by a table of the block's sixteen possible weights.
+/// The weights of sixteen low (`high` false) or high nibbles.
 ///
 /// # Safety
 /// Sixteen bytes at `p` and `opened` must be readable.
 #[inline(always)]
-unsafe fn nibbles<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, table: L::F, high: bool) -> L::I {
+unsafe fn nibbles<L: DotLanes>(
+    l: L,
+    p: *const u8,
+    opened: *const Opened,
+    high: bool,
+    line: [L::F; 2],
+) -> L::I {
     // SAFETY: the caller promises the bytes.
-    let (q, four) = unsafe { (l.load_u8(&sixteen(p)), (*opened).four) };
-    // The look-up ignores all but the low four bits.
-    l.bits(l.lookup(table, if high { l.second_four_bits(q, four) } else { q }))
+    let (bytes, four) = unsafe { (sixteen(p), (*opened).four) };
+    l.bits(l.nibbles(&bytes, high, line, four))
 }
 
 /// 32 weights: f16 scale, 32 nibbles offset by 8.
@@ -232,8 +231,9 @@ impl Row for Q4_0 {
     unsafe fn vector<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I {
         // SAFETY: the caller promises the block.
         unsafe {
-            let table = l.mul(splat(l, opened, b), l.sub(iota(l), l.splat(8.0)));
-            nibbles(l, p.add(2), opened, table, j == 1)
+            // Eight scales are exact, so this too is the scale times an integer, rounded once.
+            let scale = splat(l, opened, b);
+            nibbles(l, p.add(2), opened, j == 1, [scale, l.mul(scale, l.splat(-8.0))])
         }
     }
 }
@@ -258,8 +258,8 @@ impl Row for Q4_1 {
     unsafe fn vector<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I {
         // SAFETY: the caller promises the block.
         unsafe {
-            let table = l.fma(splat(l, opened, b), iota(l), splat(l, opened, SECOND + b));
-            nibbles(l, p.add(4), opened, table, j == 1)
+            let line = [splat(l, opened, b), splat(l, opened, SECOND + b)];
+            nibbles(l, p.add(4), opened, j == 1, line)
         }
     }
 }
@@ -305,8 +305,8 @@ impl Row for Q4K {
         // SAFETY: the caller promises the block.
         unsafe {
             let (scale, min) = (WIDTH * b + group, WIDTH * b + 8 + group);
-            let table = l.fma(splat(l, opened, scale), iota(l), splat(l, opened, min));
-            nibbles(l, p.add(16 + 32 * (group / 2) + 16 * (j % 2)), opened, table, group % 2 == 1)
+            let line = [splat(l, opened, scale), splat(l, opened, min)];
+            nibbles(l, p.add(16 + 32 * (group / 2) + 16 * (j % 2)), opened, group % 2 == 1, line)
         }
     }
 }

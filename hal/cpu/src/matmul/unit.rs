@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use crate::lanes::{Avx2, Avx512};
 use crate::lanes::{Isa, Lanes, Portable, WIDTH};
 
-/// Loads and a look-up that only dot products use.
+/// Loads and the decoding of weights that only dot products use.
 pub(crate) trait DotLanes: Lanes {
     /// Sixteen units from unaligned memory.
     ///
@@ -24,13 +24,14 @@ pub(crate) trait DotLanes: Lanes {
     fn load_u8(self, x: &[u8; WIDTH]) -> Self::I;
     /// Sixteen bytes, sign-extended.
     fn load_i8(self, x: &[u8; WIDTH]) -> Self::I;
-    /// Lane i is `table[index[i] & 15]`.
-    fn lookup(self, table: Self::F, index: Self::I) -> Self::F;
-    /// Bits 4 to 7 of each lane as its lowest four; the other bits are whatever they are. `four` is 4.
+    /// `scale * q + min`, rounded once, where q is the low (`high` false) or the high four bits of each byte; `scale` and
+    /// `min` are the same in every lane, and `four` is 4.
     #[inline(always)]
-    fn second_four_bits(self, a: Self::I, four: i32) -> Self::I {
+    fn nibbles(self, bytes: &[u8; WIDTH], high: bool, [scale, min]: [Self::F; 2], four: i32) -> Self::F {
         let _ = four;
-        self.shift_right::<4>(a)
+        let bytes = self.load_u8(bytes);
+        let q = if high { self.shift_right::<4>(bytes) } else { self.and(bytes, self.splat_int(15)) };
+        self.fma(scale, self.to_float(q), min)
     }
     /// The value of an f16 in every lane.
     #[inline(always)]
@@ -52,15 +53,20 @@ pub(crate) trait DotLanes: Lanes {
         to: &mut [f32; 64],
     ) {
         let _ = readable;
-        let mut halves = [0u16; 64];
-        for b in 0..blocks {
-            for n in 0..N {
-                // SAFETY: the caller promises the blocks.
-                halves[32 * n + b] = unsafe { p.cast::<u16>().add(b * STEP + n).read_unaligned() };
-            }
+        let mut firsts = [0i32; 32];
+        for (b, first) in firsts[..blocks].iter_mut().enumerate() {
+            // SAFETY: the caller promises the blocks, which are longer than four bytes.
+            *first = unsafe { p.add(2 * b * STEP).cast::<i32>().read_unaligned() };
         }
-        for (to, halves) in to.as_chunks_mut().0.iter_mut().zip(halves.as_chunks().0).take(2 * N) {
-            self.store(self.load_f16(halves), to);
+        let to = to.as_chunks_mut().0;
+        for (v, firsts) in firsts.as_chunks().0.iter().enumerate() {
+            let firsts = self.load_int(firsts);
+            for n in 0..N {
+                let mut halves = [0; WIDTH];
+                let kind = if n == 0 { firsts } else { self.shift_right::<16>(firsts) };
+                self.store_low_halves(kind, &mut halves);
+                self.store(self.load_f16(&halves), &mut to[2 * n + v]);
+            }
         }
     }
     /// [`Lanes::sum`] of four vectors.
@@ -127,10 +133,6 @@ impl DotLanes for Portable {
     fn load_i8(self, x: &[u8; WIDTH]) -> [i32; WIDTH] {
         x.map(|x| i32::from(x as i8))
     }
-    #[inline(always)]
-    fn lookup(self, table: [f32; WIDTH], index: [i32; WIDTH]) -> [f32; WIDTH] {
-        index.map(|i| table[(i & 15) as usize])
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -158,16 +160,23 @@ impl DotLanes for Avx2 {
         }
     }
     #[inline(always)]
-    fn lookup(self, table: [__m256; 2], index: [__m256i; 2]) -> [__m256; 2] {
-        // A register holds half of the table: look both halves up, then choose by the index's bit 3.
-        let upper = self.float_of_bits(self.shift_left::<28>(index));
-        // SAFETY: the token proves the features.
-        let [low, high] = unsafe {
-            table.map(|half| {
-                [_mm256_permutevar8x32_ps(half, index[0]), _mm256_permutevar8x32_ps(half, index[1])]
-            })
+    fn nibbles(
+        self,
+        bytes: &[u8; WIDTH],
+        high: bool,
+        [scale, min]: [[__m256; 2]; 2],
+        four: i32,
+    ) -> [__m256; 2] {
+        let bytes = self.load_u8(bytes);
+        // By a mask and a count that the compiler does not know: it would apply them before the widening of the bytes,
+        // which is cheap only where it is part of the load.
+        let q = if high {
+            // SAFETY: the token proves the features.
+            bytes.map(|b| unsafe { _mm256_srlv_epi32(b, _mm256_set1_epi32(four)) })
+        } else {
+            self.and(bytes, self.splat_int((1 << four) - 1))
         };
-        self.select(upper, high, low)
+        self.fma(scale, self.to_float(q), min)
     }
     #[inline(always)]
     fn splat_f16(self, bits: u16) -> [__m256; 2] {
@@ -238,21 +247,25 @@ impl DotLanes for Avx512 {
         unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast())) }
     }
     #[inline(always)]
-    fn lookup(self, table: __m512, index: __m512i) -> __m512 {
-        // SAFETY: the token proves the features.
-        unsafe { _mm512_permutexvar_ps(index, table) }
-    }
-    #[inline(always)]
     fn splat_f16(self, bits: u16) -> __m512 {
         // SAFETY: the token proves the features.
         unsafe { _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
     }
     #[inline(always)]
-    fn second_four_bits(self, a: __m512i, four: i32) -> __m512i {
-        // By a count that the compiler does not know: it would move a shift by four before the widening of the bytes,
-        // and then widen twice.
+    fn nibbles(self, bytes: &[u8; WIDTH], high: bool, [scale, min]: [__m512; 2], four: i32) -> __m512 {
+        // Both vectors of a block look their weights up in one table of the sixteen possible ones.
+        let table = self.fma(scale, self.load(&std::array::from_fn(|i| i as f32)), min);
+        let mut q = self.load_u8(bytes);
         // SAFETY: the token proves the features.
-        unsafe { _mm512_srlv_epi32(a, _mm512_set1_epi32(four)) }
+        unsafe {
+            if high {
+                // By a count that the compiler does not know: it would move a shift by four before the widening of the
+                // bytes, and then widen twice.
+                q = _mm512_srlv_epi32(q, _mm512_set1_epi32(four));
+            }
+            // The look-up ignores all but the low four bits.
+            _mm512_permutexvar_ps(q, table)
+        }
     }
     #[inline(always)]
     unsafe fn scales<const STEP: usize, const N: usize>(
