@@ -83,9 +83,9 @@ impl Kernel for Inner<'_> {
             let height = rows.len().div_ceil(by_rows.max(1)).next_multiple_of(XR).min(ROWS);
             let by_rows = rows.len().div_ceil(height.max(1));
             // A narrow product of few rows is cut finer, so that threads finish together.
-            let width = (p.n / (8 * team.size())).next_multiple_of(8).clamp(8, COLUMNS);
+            let width = (p.n / (16 * team.size())).next_multiple_of(8).clamp(8, COLUMNS);
             let width = if rows.len() > FEW { COLUMNS } else { width };
-            for tile in team.claims(by_rows * p.n.div_ceil(width)) {
+            for tile in team.runs(by_rows * p.n.div_ceil(width)) {
                 let (i, j) = (tile % by_rows * height, tile / by_rows * width);
                 let block = Block {
                     x: x.wrapping_add(i * SPAN),
@@ -129,14 +129,15 @@ impl Block {
     ) {
         // SAFETY: `own` begins with the sums and is a multiple of 4.
         let sums = unsafe { std::slice::from_raw_parts_mut(own.cast::<f32>(), self.rows * COLUMNS) };
+        let decoded = own.wrapping_add(ROWS * COLUMNS * 4);
         if p.k == 0 {
             sums.fill(0.0);
         } else if self.rows <= FEW {
             // SAFETY: the caller promises the block.
-            unsafe { few_rows(isa, p, U::ELEMENTS == 2, self, sums) }
+            unsafe { few_rows(isa, p, U::ELEMENTS == 2, self, sums, decoded) }
         } else {
             // SAFETY: the decoded group follows the sums; the caller promises the block.
-            unsafe { self.add_spans::<L, U, XR, WR>(l, unit, isa, p, own.add(ROWS * COLUMNS * 4), sums) }
+            unsafe { self.add_spans::<L, U, XR, WR>(l, unit, isa, p, decoded, sums) }
         }
         let width = self.columns.len();
         for i in 0..self.rows {
@@ -304,6 +305,8 @@ struct Few<'a, R> {
     product: &'a Product<'a>,
     block: &'a Block,
     sums: &'a mut [f32],
+    /// A thread's own memory, for what is opened of the rows of w.
+    own: *mut u8,
     row: PhantomData<R>,
 }
 
@@ -326,9 +329,10 @@ impl<R: Row> Few<'_, R> {
     /// All rows, `M` at a time.
     #[inline(always)]
     fn rows<L: DotLanes, U: Unit<L>, const M: usize, const WR: usize>(self, l: L, unit: U) {
-        let Few { product: p, block, sums, .. } = self;
+        let Few { product: p, block, sums, own, .. } = self;
         let per_block = block_units::<R>() * R::ELEMENTS;
-        let mut opened = [Opened::NEW; WR];
+        // SAFETY: the caller of `few_rows` promises the memory, of which far fewer than its bytes are needed.
+        let opened = unsafe { Opened::over(own, if R::OPEN == 0 { 0 } else { WR }) };
         for row in (0..block.rows).step_by(M) {
             let count = M.min(block.rows - row);
             let mut group = block.columns.start;
@@ -343,10 +347,10 @@ impl<R: Row> Few<'_, R> {
                         let x = block.x.add(index * block.x_span + row * SPAN);
                         let w = p.rhs.add(group * p.rhs_row + start / per_block * R::BYTES);
                         if whole {
-                            let found = tile::<L, U, R, M, WR>(l, unit, x, w, p.rhs_row, &span, &mut opened);
+                            let found = tile::<L, U, R, M, WR>(l, unit, x, w, p.rhs_row, &span, opened);
                             add_sums(&found[..count], &span, sums);
                         } else {
-                            let found = tile::<L, U, R, M, 1>(l, unit, x, w, p.rhs_row, &span, &mut opened);
+                            let found = tile::<L, U, R, M, 1>(l, unit, x, w, p.rhs_row, &span, opened);
                             add_sums(&found[..count], &span, sums);
                         }
                     }
@@ -360,14 +364,21 @@ impl<R: Row> Few<'_, R> {
 /// Sets `sums` to the products of the few rows of a block with its rows of w.
 ///
 /// # Safety
-/// The block must lie in the product.
+/// The block must lie in the product, and a span of [`COLUMNS`] rows at `own` be the caller's own.
 #[inline(never)]
-unsafe fn few_rows(isa: DotIsa, product: &Product<'_>, pairs: bool, block: &Block, sums: &mut [f32]) {
+unsafe fn few_rows(
+    isa: DotIsa,
+    product: &Product<'_>,
+    pairs: bool,
+    block: &Block,
+    sums: &mut [f32],
+    own: *mut u8,
+) {
     if pairs {
-        unit::pairs(isa, Few::<BrainPairs> { product, block, sums, row: PhantomData });
+        unit::pairs(isa, Few::<BrainPairs> { product, block, sums, own, row: PhantomData });
     } else {
         with_row!(product.rhs_dtype, R => {
-            unit::singles(isa, Few::<R> { product, block, sums, row: PhantomData });
+            unit::singles(isa, Few::<R> { product, block, sums, own, row: PhantomData });
         });
     }
 }
@@ -389,7 +400,7 @@ unsafe fn tile<L: DotLanes, U: Unit<L>, R: Row, const M: usize, const W: usize>(
 ) -> [[f32; W]; M] {
     let blocks = span.vectors / R::VECTORS;
     if R::OPEN > 0 {
-        for (c, opened) in opened[..W].iter_mut().enumerate() {
+        for (c, opened) in opened.iter_mut().enumerate().take(W) {
             // SAFETY: the caller promises the rows; a span has no more blocks than are opened together.
             unsafe {
                 let w = w.add(c * w_row);

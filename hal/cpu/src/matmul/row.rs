@@ -41,9 +41,9 @@ pub(crate) trait Row: Copy + Send + Sync + 'static {
 /// What the blocks of a span of a row share, decoded ahead of their vectors: a broadcast from memory costs a load,
 /// from a register a shuffle, of which decoding has no more to spare.
 #[derive(Clone, Copy)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(crate) struct Opened {
-    /// Scales and minima.
+    /// Scales and minima. They come first: a pointer to what is opened is one to them.
     floats: [f32; 64],
     /// Four: see [`DotLanes::nibbles`].
     four: i32,
@@ -53,11 +53,24 @@ pub(crate) struct Opened {
 
 impl Opened {
     pub(crate) const NEW: Opened = Opened { floats: [0.0; 64], four: 4, bytes: [0; 768] };
+
+    /// `count` of them at the first fitting address from `memory` on; what they hold of blocks is old.
+    ///
+    /// # Safety
+    /// The memory must be initialized, as long as `count + 1` of them, and nobody else's while they are used.
+    pub(crate) unsafe fn over<'a>(memory: *mut u8, count: usize) -> &'a mut [Opened] {
+        // SAFETY: any bytes are numbers; the rest is the caller's promise.
+        let all = unsafe {
+            let first = memory.add(memory.align_offset(align_of::<Opened>()));
+            std::slice::from_raw_parts_mut(first.cast::<Opened>(), count)
+        };
+        all.iter_mut().for_each(|one| one.four = Opened::NEW.four);
+        all
+    }
 }
 
-/// Blocks of 32 weights that are opened together, and where the second kind of their numbers begins.
+/// Blocks of 32 weights that are opened together.
 const BLOCKS: usize = 24;
-const SECOND: usize = 32;
 
 /// A number of an opened block in every lane.
 ///
@@ -184,12 +197,12 @@ impl Row for Q8_0 {
     #[inline(always)]
     unsafe fn open<L: DotLanes>(l: L, p: *const u8, blocks: usize, readable: usize, to: &mut Opened) {
         // SAFETY: the caller promises the blocks.
-        unsafe { l.scales::<{ Self::BYTES / 2 }, 1>(p, blocks, readable, &mut to.floats) }
+        unsafe { l.open_scales::<{ Self::BYTES / 2 }, 1>(p, blocks, readable, &mut to.floats) }
     }
     #[inline(always)]
     unsafe fn vector<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I {
         // SAFETY: the caller promises the block.
-        let (scale, q) = unsafe { (splat(l, opened, b), l.load_i8(&sixteen(p.add(2 + 16 * j)))) };
+        let ([scale], q) = unsafe { (l.scales(p, opened.cast(), b), l.load_i8(&sixteen(p.add(2 + 16 * j)))) };
         l.bits(l.mul(scale, l.to_float(q)))
     }
 }
@@ -225,14 +238,14 @@ impl Row for Q4_0 {
     #[inline(always)]
     unsafe fn open<L: DotLanes>(l: L, p: *const u8, blocks: usize, readable: usize, to: &mut Opened) {
         // SAFETY: the caller promises the blocks.
-        unsafe { l.scales::<{ Self::BYTES / 2 }, 1>(p, blocks, readable, &mut to.floats) }
+        unsafe { l.open_scales::<{ Self::BYTES / 2 }, 1>(p, blocks, readable, &mut to.floats) }
     }
     #[inline(always)]
     unsafe fn vector<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I {
         // SAFETY: the caller promises the block.
         unsafe {
             // Eight scales are exact, so this too is the scale times an integer, rounded once.
-            let scale = splat(l, opened, b);
+            let [scale] = l.scales(p, opened.cast(), b);
             nibbles(l, p.add(2), opened, j == 1, [scale, l.mul(scale, l.splat(-8.0))])
         }
     }
@@ -252,15 +265,12 @@ impl Row for Q4_1 {
     #[inline(always)]
     unsafe fn open<L: DotLanes>(l: L, p: *const u8, blocks: usize, readable: usize, to: &mut Opened) {
         // SAFETY: the caller promises the blocks.
-        unsafe { l.scales::<{ Self::BYTES / 2 }, 2>(p, blocks, readable, &mut to.floats) }
+        unsafe { l.open_scales::<{ Self::BYTES / 2 }, 2>(p, blocks, readable, &mut to.floats) }
     }
     #[inline(always)]
     unsafe fn vector<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I {
         // SAFETY: the caller promises the block.
-        unsafe {
-            let line = [splat(l, opened, b), splat(l, opened, SECOND + b)];
-            nibbles(l, p.add(4), opened, j == 1, line)
-        }
+        unsafe { nibbles(l, p.add(4), opened, j == 1, l.scales(p, opened.cast(), b)) }
     }
 }
 

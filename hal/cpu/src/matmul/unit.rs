@@ -38,36 +38,31 @@ pub(crate) trait DotLanes: Lanes {
     fn splat_f16(self, bits: u16) -> Self::F {
         self.load_f16(&[bits; WIDTH])
     }
-    /// The `N` f16 at the beginning of each of `blocks` blocks of `STEP` halves from `p` on: number `b` of kind `n` goes
-    /// to `to[n * 32 + b]`. `N` is 1 or 2, `STEP / N` odd, and there are at most 32 blocks. What lies past the last
-    /// block's in `to` may be overwritten.
+    /// Reads the `N` f16 at the beginning of each of `blocks` blocks of `STEP` halves from `p` on, where that pays: number
+    /// `b` of kind `n` goes to `to[n * 32 + b]`. `N` is 1 or 2, `STEP / N` odd, and there are at most 32 blocks. What lies
+    /// past the last block's in `to` may be overwritten.
     ///
     /// # Safety
     /// `readable` bytes at `p`, among them the blocks, must be readable.
     #[inline(always)]
-    unsafe fn scales<const STEP: usize, const N: usize>(
+    unsafe fn open_scales<const STEP: usize, const N: usize>(
         self,
         p: *const u8,
         blocks: usize,
         readable: usize,
         to: &mut [f32; 64],
     ) {
-        let _ = readable;
-        let mut firsts = [0i32; 32];
-        for (b, first) in firsts[..blocks].iter_mut().enumerate() {
-            // SAFETY: the caller promises the blocks, which are longer than four bytes.
-            *first = unsafe { p.add(2 * b * STEP).cast::<i32>().read_unaligned() };
-        }
-        let to = to.as_chunks_mut().0;
-        for (v, firsts) in firsts.as_chunks().0.iter().enumerate() {
-            let firsts = self.load_int(firsts);
-            for n in 0..N {
-                let mut halves = [0; WIDTH];
-                let kind = if n == 0 { firsts } else { self.shift_right::<16>(firsts) };
-                self.store_low_halves(kind, &mut halves);
-                self.store(self.load_f16(&halves), &mut to[2 * n + v]);
-            }
-        }
+        let _ = (p, blocks, readable, to);
+    }
+    /// The `N` f16 at the beginning of the block at `p`, number `b` of those opened, each in every lane.
+    ///
+    /// # Safety
+    /// The block must be readable, longer than eight bytes, and opened to `opened`.
+    #[inline(always)]
+    unsafe fn scales<const N: usize>(self, p: *const u8, opened: *const f32, b: usize) -> [Self::F; N] {
+        let _ = (opened, b);
+        // SAFETY: the caller promises the block.
+        std::array::from_fn(|n| self.splat_f16(unsafe { p.cast::<u16>().add(n).read_unaligned() }))
     }
     /// [`Lanes::sum`] of four vectors.
     #[inline(always)]
@@ -133,6 +128,10 @@ impl DotLanes for Portable {
     fn load_i8(self, x: &[u8; WIDTH]) -> [i32; WIDTH] {
         x.map(|x| i32::from(x as i8))
     }
+    #[inline(always)]
+    fn splat_f16(self, bits: u16) -> [f32; WIDTH] {
+        [half::f16::from_bits(bits).to_f32(); WIDTH]
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -177,6 +176,16 @@ impl DotLanes for Avx2 {
             self.and(bytes, self.splat_int((1 << four) - 1))
         };
         self.fma(scale, self.to_float(q), min)
+    }
+    /// From the block itself: a broadcast costs less than to put all scales aside and to read them again.
+    #[inline(always)]
+    unsafe fn scales<const N: usize>(self, p: *const u8, _: *const f32, _: usize) -> [[__m256; 2]; N] {
+        // SAFETY: the token proves the features; the caller promises eight bytes.
+        unsafe {
+            let floats = _mm_cvtph_ps(_mm_loadl_epi64(p.cast()));
+            let second = _mm_movehdup_ps(floats);
+            std::array::from_fn(|n| [_mm256_broadcastss_ps(if n == 0 { floats } else { second }); 2])
+        }
     }
     #[inline(always)]
     fn splat_f16(self, bits: u16) -> [__m256; 2] {
@@ -268,7 +277,12 @@ impl DotLanes for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn scales<const STEP: usize, const N: usize>(
+    unsafe fn scales<const N: usize>(self, _: *const u8, opened: *const f32, b: usize) -> [__m512; N] {
+        // SAFETY: the caller promises the opened scales.
+        std::array::from_fn(|n| self.splat(unsafe { opened.add(32 * n + b).read() }))
+    }
+    #[inline(always)]
+    unsafe fn open_scales<const STEP: usize, const N: usize>(
         self,
         p: *const u8,
         blocks: usize,
@@ -336,7 +350,7 @@ impl DotLanes for Avx512 {
     }
 }
 
-/// Lanes in which [`DotLanes::scales`] finds half `n` of block `b` of `32 / N`: first all of the first kind.
+/// Lanes in which [`DotLanes::open_scales`] finds half `n` of block `b` of `32 / N`: first all of the first kind.
 #[cfg(target_arch = "x86_64")]
 const fn scale_lanes(step: usize, n: usize) -> [u16; 32] {
     let mut lanes = [0; 32];
