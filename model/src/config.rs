@@ -147,6 +147,16 @@ impl Config {
         all.ok_or_else(|| self.error(key, &format!("must be a list of whole numbers, not {value}")))
     }
 
+    /// A list of numbers.
+    ///
+    /// # Errors
+    /// When it is missing or something else.
+    pub fn numbers(&self, key: &str) -> Result<Vec<f64>> {
+        let value = self.get(key).ok_or_else(|| self.error(key, "is missing"))?;
+        let all = value.as_array().and_then(|a| a.iter().map(Value::as_f64).collect());
+        all.ok_or_else(|| self.error(key, &format!("must be a list of numbers, not {value}")))
+    }
+
     /// An activation function by Hugging Face's name.
     ///
     /// # Errors

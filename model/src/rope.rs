@@ -1,5 +1,5 @@
 //! Rotary positions: which angle turns each pair of features, for one or several position axes, and the ways of
-//! stretching a context (Su et al. 2021; Peng et al. 2023 for YaRN; the llama 3.1 rule).
+//! stretching a context (Su et al. 2021; Peng et al. 2023 for YaRN; Ding et al. 2024 for LongRoPE; the llama 3.1 rule).
 //!
 //! Angles are computed on the host and given to graphs as cosines and sines: positions grow to where a GPU's own sine
 //! is no longer exact, and a graph then serves every scheme.
@@ -20,22 +20,31 @@ pub struct Rope {
     axes: Vec<usize>,
     /// Multiplies cosines and sines.
     factor: f64,
-    dynamic: Option<Dynamic>,
+    growth: Option<Growth>,
+    /// Tokens of a sequence for which the scaling is made; 0 without one.
+    reach: usize,
 }
 
-/// Frequencies that fall as the sequence outgrows what the model was trained on.
+/// Frequencies of a sequence that outgrows what the model was trained on.
 #[derive(Debug, Clone, PartialEq)]
-struct Dynamic {
-    theta: f64,
-    factor: f64,
+struct Growth {
     trained: usize,
+    rule: GrowthRule,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum GrowthRule {
+    /// They fall as the sequence grows.
+    Dynamic { theta: f64, factor: f64 },
+    /// They are others (LongRoPE).
+    Long(Vec<f64>),
 }
 
 impl Rope {
     /// The plain scheme: pair i of `dim` features turns by theta^(-2i/dim) a position.
     pub fn new(dim: usize, theta: f64) -> Self {
         let frequencies = inverse_frequencies(dim, theta);
-        Self { axes: vec![0; frequencies.len()], frequencies, factor: 1.0, dynamic: None }
+        Self { axes: vec![0; frequencies.len()], frequencies, factor: 1.0, growth: None, reach: 0 }
     }
 
     /// The scheme that a decoder's configuration asks for: `rope_parameters`, or `rope_theta` with `rope_scaling`.
@@ -65,26 +74,37 @@ impl Rope {
             None => "default".into(),
         };
         let trained = || -> Result<usize> {
-            match s.maybe_usize("original_max_position_embeddings")? {
+            let key = "original_max_position_embeddings";
+            match c.maybe_usize(key)?.or(s.maybe_usize(key)?) {
+                Some(0) => Err(s.error(key, "must not be 0")),
                 Some(n) => Ok(n),
                 None => c.positive("max_position_embeddings"),
             }
         };
+        // Positions are 32 bits wide.
+        let stretched =
+            |tokens: usize, factor: f64| (tokens as f64 * factor).clamp(0.0, f64::from(i32::MAX)) as usize;
         match kind.as_str() {
             // Sections alone make it multimodal.
             "default" | "mrope" => {}
             "linear" => {
                 let factor = s.f64("factor")?;
                 rope.frequencies.iter_mut().for_each(|f| *f /= factor);
+                rope.reach = stretched(c.usize("max_position_embeddings")?, factor);
             }
             "dynamic" => {
-                let trained = c.positive("max_position_embeddings")?;
-                rope.dynamic = Some(Dynamic { theta, factor: s.f64("factor")?, trained });
+                let (trained, factor) = (c.positive("max_position_embeddings")?, s.f64("factor")?);
+                rope.growth = Some(Growth { trained, rule: GrowthRule::Dynamic { theta, factor } });
+                rope.reach = stretched(trained, factor);
             }
-            "yarn" => rope.yarn(&s, head_dim, theta, trained()?, c)?,
+            "yarn" => {
+                let factor = rope.yarn(&s, head_dim, theta, trained()?, c)?;
+                rope.reach = stretched(trained()?, factor);
+            }
+            "longrope" => rope.long(&s, trained()?, c)?,
             "llama3" => rope.llama3(&s, trained()?)?,
             other => {
-                let known = "default, linear, dynamic, yarn, llama3";
+                let known = "default, linear, dynamic, yarn, longrope, llama3";
                 return Err(s.error("rope_type", &format!("is '{other}'; known: {known}")));
             }
         }
@@ -104,7 +124,7 @@ impl Rope {
     pub fn axial(dim: usize, theta: f64) -> Self {
         let half = inverse_frequencies(dim / 2, theta);
         let axes = [vec![0; half.len()], vec![1; half.len()]].concat();
-        Self { frequencies: [half.clone(), half].concat(), axes, factor: 1.0, dynamic: None }
+        Self { frequencies: [half.clone(), half].concat(), axes, factor: 1.0, growth: None, reach: 0 }
     }
 
     /// Multimodal: the first `sections[0]` pairs turn with axis 0, the next with axis 1, and so on (Qwen2-VL).
@@ -132,13 +152,17 @@ impl Rope {
         self.axes.iter().max().map_or(1, |a| a + 1)
     }
 
+    /// Tokens of a sequence for which a scaling is made, which the configuration's own number may leave out.
+    pub fn reach(&self) -> usize {
+        self.reach
+    }
+
     /// Cosines and sines [t, pairs] of positions given per axis, in a sequence of `total` tokens.
     pub fn angles(&self, positions: &[&[i32]], total: usize) -> [Vec<f32>; 2] {
-        let stretched =
-            self.dynamic.as_ref().filter(|d| total > d.trained).map(|d| d.at(total, 2 * self.pairs()));
+        let grown = self.growth.as_ref().and_then(|g| g.at(total, 2 * self.pairs()));
         // Hugging Face multiplies in f32, and at large positions its rounding is part of the model.
         let frequencies: Vec<f32> =
-            stretched.as_ref().unwrap_or(&self.frequencies).iter().map(|&f| f as f32).collect();
+            grown.as_ref().unwrap_or(&self.frequencies).iter().map(|&f| f as f32).collect();
         let rows = positions.first().map_or(0, |p| p.len());
         let angle = |t: usize, i: usize| {
             let axis = positions.get(self.axes[i]).or(positions.first());
@@ -153,8 +177,9 @@ impl Rope {
         [table(f64::cos), table(f64::sin)]
     }
 
-    /// NTK by parts: fast pairs keep their pace, slow ones slow down by the factor, with a ramp between.
-    fn yarn(&mut self, s: &Config, dim: usize, theta: f64, trained: usize, c: &Config) -> Result<()> {
+    /// NTK by parts: fast pairs keep their pace, slow ones slow down by the factor, with a ramp between. Gives the
+    /// factor.
+    fn yarn(&mut self, s: &Config, dim: usize, theta: f64, trained: usize, c: &Config) -> Result<f64> {
         let factor = match s.maybe_f64("factor")? {
             Some(f) => f,
             None => c.f64("max_position_embeddings")? / trained as f64,
@@ -185,6 +210,31 @@ impl Rope {
             let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
             *f = *f / factor * ramp + *f * (1.0 - ramp);
         }
+        Ok(factor)
+    }
+
+    /// Every pair slows down by a factor of its own, by another one in sequences longer than `trained`.
+    fn long(&mut self, s: &Config, trained: usize, c: &Config) -> Result<()> {
+        let slowed = |key: &str| -> Result<Vec<f64>> {
+            let factors = s.numbers(key)?;
+            if factors.len() != self.frequencies.len() {
+                let why = format!("has {} factors for {} pairs", factors.len(), self.frequencies.len());
+                return Err(s.error(key, &why));
+            }
+            Ok(self.frequencies.iter().zip(&factors).map(|(f, by)| f / by).collect())
+        };
+        let (short, long) = (slowed("short_factor")?, slowed("long_factor")?);
+        let factor = match s.maybe_f64("factor")? {
+            Some(f) => f,
+            None => c.f64("max_position_embeddings")? / trained as f64,
+        };
+        self.factor = match s.maybe_f64("attention_factor")? {
+            Some(f) => f,
+            None if factor <= 1.0 => 1.0,
+            None => (1.0 + factor.ln() / (trained as f64).ln()).sqrt(),
+        };
+        self.frequencies = short;
+        self.growth = Some(Growth { trained, rule: GrowthRule::Long(long) });
         Ok(())
     }
 
@@ -207,11 +257,19 @@ impl Rope {
     }
 }
 
-impl Dynamic {
-    fn at(&self, total: usize, dim: usize) -> Vec<f64> {
-        let stretch = self.factor * total as f64 / self.trained as f64 - (self.factor - 1.0);
-        let theta = self.theta * stretch.powf(dim as f64 / (dim as f64 - 2.0));
-        inverse_frequencies(dim, theta)
+impl Growth {
+    /// The frequencies in a sequence of `total` tokens; `None` while it is not longer than those trained on.
+    fn at(&self, total: usize, dim: usize) -> Option<Vec<f64>> {
+        if total <= self.trained {
+            return None;
+        }
+        Some(match &self.rule {
+            GrowthRule::Dynamic { theta, factor } => {
+                let stretch = factor * total as f64 / self.trained as f64 - (factor - 1.0);
+                inverse_frequencies(dim, theta * stretch.powf(dim as f64 / (dim as f64 - 2.0)))
+            }
+            GrowthRule::Long(frequencies) => frequencies.clone(),
+        })
     }
 }
 

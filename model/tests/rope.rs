@@ -15,7 +15,7 @@ fn angles_are_those_of_transformers() {
     let golden: Value = serde_json::from_str(include_str!("golden/rope.json")).unwrap();
     let head_dim = golden["head_dim"].as_u64().unwrap() as usize;
     let cases = golden["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 8);
+    assert_eq!(cases.len(), 10);
     for case in cases {
         let (name, parameters) = (&case["name"], &case["parameters"]);
         let mut spellings = vec![json!({"rope_parameters": parameters})];
@@ -58,10 +58,24 @@ fn scalings_that_cannot_be_are_refused_by_name() {
         let config = Config::new("config.json", &config, json!({})).unwrap();
         Rope::from_config(&config, 16, 1e4).unwrap_err().to_string()
     };
-    assert!(
-        refused(json!({"rope_type": "spiral"})).contains("known: default, linear, dynamic, yarn, llama3")
-    );
+    let unknown = refused(json!({"rope_type": "spiral"}));
+    assert!(unknown.contains("known: default, linear, dynamic, yarn, longrope, llama3"), "{unknown}");
+    let short = json!({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]});
+    assert!(refused(short).contains("'short_factor' has 1 factors for 8 pairs"));
     assert!(refused(json!({"rope_type": "linear"})).contains("'factor' is missing"));
     assert!(refused(json!({"mrope_section": [2, 2, 2]})).contains("8 pairs"));
     assert!(refused(json!({"rope_theta": -1.0})).contains("rope_theta"));
+}
+
+#[test]
+fn a_scaling_reaches_further_than_the_model_was_made_for() {
+    let reach = |scaling: Value| {
+        let config = json!({"max_position_embeddings": 64, "rope_scaling": scaling});
+        let config = Config::new("config.json", &config, json!({})).unwrap();
+        Rope::from_config(&config, 16, 1e4).unwrap().reach()
+    };
+    assert_eq!(reach(json!({"type": "dynamic", "factor": 2.0})), 128);
+    assert_eq!(reach(json!({"type": "linear", "factor": 4.0})), 256);
+    assert_eq!(reach(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32})), 128);
+    assert_eq!(reach(json!({"type": "default"})), 0);
 }

@@ -37,7 +37,6 @@ pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
     d.norm.kind = NormKind::Rms { unit_offset: true };
     d.logit_cap = c.maybe_f64("final_logit_softcapping")?.map(|cap| cap as f32);
     let bias = c.flag("attention_bias")?;
-    let soft_cap = c.maybe_f64("attn_logit_softcapping")?.map(|cap| cap as f32);
     let scale = c.f64("query_pre_attn_scalar")?.powf(-0.5) as f32;
     let window = c.positive("sliding_window")?;
     let pattern =
@@ -50,9 +49,10 @@ pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
         let attention = &mut block.attention;
         attention.bias = Biases::all(bias);
         attention.qk_norm = QkNorm::PerHead(d.norm);
-        (attention.scale, attention.soft_cap) = (scale, soft_cap);
+        // `attn_logit_softcapping` is a key of Gemma 2 that transformers reads and leaves aside here.
+        attention.scale = scale;
         attention.causal = !both_ways;
-        if slides(&c, i).unwrap_or((i + 1) % pattern > 0) {
+        if slides(&c, i)?.unwrap_or((i + 1) % pattern > 0) {
             // A window that reaches both ways is given by its whole width.
             attention.window = Some(if both_ways { window / 2 + 1 } else { window });
             attention.rope = Some(SLIDING);
@@ -79,4 +79,18 @@ fn ropes(c: &Config, head_dim: usize) -> Result<Vec<Rope>> {
     ropes[FULL] = read(full, global)?;
     ropes[SLIDING] = read(sliding, local)?;
     Ok(ropes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_two_caps_only_the_logits_own_is_kept() {
+        let caps = json!({ "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0 });
+        let c = Config::new("config.json", &caps, json!({})).unwrap();
+        let place = Place { model: "model.".into(), head: "lm_head.weight".into() };
+        let d = decoder(&c, &place).unwrap();
+        assert_eq!((d.stack.blocks[0].attention.soft_cap, d.logit_cap), (None, Some(30.0)));
+    }
 }

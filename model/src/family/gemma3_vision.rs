@@ -23,7 +23,9 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     let vision = c.section("vision_config", json!({}))?;
     let models = ["language_model.model.", "model.language_model."];
     let place = Place::find(&weights, &models, &["language_model.lm_head.weight", "lm_head.weight"]);
-    let decoder = decoder(&text_config(c, "gemma3_text")?, &place)?;
+    let mut decoder = decoder(&text_config(c, "gemma3_text")?, &place)?;
+    // Beside a tower transformers leaves the cap of the logits aside.
+    decoder.logit_cap = None;
     let towers = [
         "vision_tower.vision_model.",
         "vision_tower.",

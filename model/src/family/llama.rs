@@ -79,13 +79,14 @@ pub fn rotary(c: &Config, place: &Place, theta: f64) -> Result<Decoder> {
         names: names::LLAMA,
     };
     let layers = c.layers("num_hidden_layers")?;
+    let rope = Rope::from_config(c, head_dim, theta)?;
     Ok(Decoder {
         vocab: c.positive("vocab_size")?,
         hidden,
-        context: c.positive("max_position_embeddings")?,
+        context: c.positive("max_position_embeddings")?.max(rope.reach()),
         table: format!("{}embed_tokens.weight", place.model),
         embedding_scale: None,
-        ropes: vec![Rope::from_config(c, head_dim, theta)?],
+        ropes: vec![rope],
         stack: Stack { prefix: format!("{}layers", place.model), blocks: vec![block; layers] },
         norm,
         norm_name: format!("{}norm", place.model),
@@ -96,7 +97,34 @@ pub fn rotary(c: &Config, place: &Place, theta: f64) -> Result<Decoder> {
 }
 
 /// Whether layer `i` slides over a window, where the configuration lists the kinds of its layers.
-pub fn slides(c: &Config, i: usize) -> Option<bool> {
-    let kind = c.get("layer_types")?.as_array()?.get(i)?.as_str()?;
-    Some(kind == "sliding_attention")
+///
+/// # Errors
+/// When its kind is another.
+pub fn slides(c: &Config, i: usize) -> Result<Option<bool>> {
+    let kinds = c.get("layer_types").and_then(|v| v.as_array());
+    match kinds.and_then(|kinds| kinds.get(i)).map(|kind| kind.as_str().unwrap_or("?")) {
+        None => Ok(None),
+        Some("sliding_attention") => Ok(Some(true)),
+        Some("full_attention") => Ok(Some(false)),
+        Some(other) => {
+            let known = "full_attention, sliding_attention";
+            Err(c.error("layer_types", &format!("has '{other}'; known: {known}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scaled_rotation_lengthens_the_context() {
+        let context = |file| {
+            let c = Config::new("config.json", &file, json!({ "max_position_embeddings": 64 })).unwrap();
+            let place = Place { model: "model.".into(), head: "lm_head.weight".into() };
+            decoder(&c, &place).unwrap().context
+        };
+        assert_eq!(context(json!({})), 64);
+        assert_eq!(context(json!({ "rope_scaling": { "type": "dynamic", "factor": 2.0 } })), 128);
+    }
 }

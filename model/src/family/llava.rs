@@ -9,9 +9,7 @@ use crate::config::Config;
 use crate::connector::Projector;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::family::media::{
-    MediaModel, Reader, of_transformers_4_57, processor_files, prompt, text_config, token,
-};
+use crate::family::media::{MediaModel, Reader, processor_files, prompt, text_config, token, written_by};
 use crate::family::{Model, Place, decoder};
 use crate::parameters::Parameters;
 use crate::processor::{Llava, Tower};
@@ -109,7 +107,7 @@ impl View {
             bias: act.flag("multimodal_projector_bias")?,
         };
         // In transformers 4.57 the last of SigLIP's states has gone through the last norm.
-        let normalized = !tower.class_row && of_transformers_4_57(c);
+        let normalized = !tower.class_row && written_by(c, (4, 57)..(4, 58));
         Ok(Self { tower, depths, strategy, normalized, projector })
     }
 

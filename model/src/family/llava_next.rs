@@ -173,7 +173,7 @@ impl Squares {
                 Rows::pick(rows.flat_map(|y| columns.clone().map(move |x| (y, x))).map(|(y, x)| at(y, x)))
             }
         };
-        Ok((squares, Rows::pick(0..area).chain(grid.with_each(plan.extent().1, squares * area))))
+        Ok((squares, Rows::pick(0..area).chain(grid.with_each(plan.extent().0, squares * area))))
     }
 
     /// One run: the features of so many squares or frames, of which `rows` are read.

@@ -1,5 +1,7 @@
 //! A decoder that reads media: what its families share.
 
+use std::ops::Range;
+
 use percept_modalities::{Inputs, Processor};
 use serde_json::json;
 
@@ -78,10 +80,12 @@ pub fn token(c: &Config, kind: &str, default: i32) -> Result<i32> {
     id.ok_or_else(|| c.error(&keys[0], &format!("is {value}; it must be the id of a token")))
 }
 
-/// Whether transformers 4.57 wrote a checkpoint. Some of its towers compute otherwise than those before and after it, so
-/// what it trained must be read its way.
-pub fn of_transformers_4_57(c: &Config) -> bool {
-    c.get("transformers_version").and_then(|v| v.as_str()).is_some_and(|v| v.starts_with("4.57."))
+/// Whether one of these releases of transformers wrote a checkpoint. Some compute otherwise than those before and after
+/// them, so what they trained must be read their way.
+pub fn written_by(c: &Config, releases: Range<(u32, u32)>) -> bool {
+    let version = c.get("transformers_version").and_then(|v| v.as_str()).unwrap_or("");
+    let mut numbers = version.split('.').map_while(|n| n.parse().ok());
+    numbers.next().zip(numbers.next()).is_some_and(|release| releases.contains(&release))
 }
 
 /// Refuses a tower whose features are not as wide as the decoder.
@@ -112,4 +116,20 @@ pub fn processor_files(weights: &Weights) -> Result<ProcessorFiles> {
 /// When one of them is missing or damaged.
 pub fn prompt(weights: &Weights) -> Result<Prompt> {
     Prompt::read::<Error>(|name| Ok(weights.checkpoint().file(name)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        let by = |version: &str| {
+            let c =
+                Config::new("config.json", &json!({ "transformers_version": version }), json!({})).unwrap();
+            written_by(&c, (4, 55)..(5, 3))
+        };
+        assert!(by("4.55.0") && by("4.57.0.dev0") && by("5.2.0"));
+        assert!(!by("4.9.1") && !by("4.54.1") && !by("5.3.0") && !by("5.23.0") && !by("of my own"));
+    }
 }

@@ -106,6 +106,7 @@ pub fn open(checkpoint: Arc<Checkpoint>) -> Result<Model> {
 /// As [`open`].
 pub fn open_weights(weights: Weights) -> Result<Model> {
     let config = Config::new("config.json", weights.checkpoint().config(), Value::Null)?;
+    refuse_packed(&config)?;
     let model_type = config.text("model_type")?;
     let found = FAMILIES.iter().find(|f| f.0 == model_type).ok_or_else(|| unknown(model_type, FAMILIES))?;
     found.1(&config, weights)
@@ -119,6 +120,16 @@ pub fn decoder(config: &Config, place: &Place) -> Result<Decoder> {
     let model_type = config.text("model_type")?;
     let found = DECODERS.iter().find(|f| f.0 == model_type).ok_or_else(|| unknown(model_type, DECODERS))?;
     found.1(config, place)
+}
+
+/// Refuses weights that a method of quantization has packed in a way of its own.
+fn refuse_packed(config: &Config) -> Result<()> {
+    let Some(method) = config.get("quantization_config") else { return Ok(()) };
+    let method = method.get("quant_method").and_then(Value::as_str).unwrap_or("of no known method");
+    let why = format!(
+        "is there: weights packed by '{method}' are not read; take the checkpoint that was quantized, or a GGUF of it"
+    );
+    Err(config.error("quantization_config", &why))
 }
 
 fn unknown<T>(model_type: &str, table: &[(&str, T)]) -> Error {
@@ -142,5 +153,20 @@ impl Place {
         let model = weights.prefix(models, "embed_tokens.weight").to_string();
         let head = heads.iter().find(|h| weights.has(h)).map(|h| h.to_string());
         Self { head: head.unwrap_or_else(|| format!("{model}embed_tokens.weight")), model }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn packed_weights_are_refused_by_the_name_of_their_method() {
+        let of = |file: Value| refuse_packed(&Config::new("config.json", &file, json!({})).unwrap());
+        assert!(of(json!({ "quantization_config": null })).is_ok());
+        let e = of(json!({ "quantization_config": { "quant_method": "gptq" } })).unwrap_err().to_string();
+        assert!(e.starts_with("config.json: 'quantization_config'") && e.contains("'gptq'"), "{e}");
     }
 }

@@ -30,15 +30,40 @@ pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
 /// # Errors
 /// When a value is impossible.
 pub fn windows(c: &Config, d: &mut Decoder) -> Result<()> {
-    if !c.flag("use_sliding_window")? {
-        return Ok(());
-    }
-    let window = c.maybe_usize("sliding_window")?.or(Some(4096));
-    let from = c.maybe_usize("max_window_layers")?.unwrap_or(28);
+    let used = c.flag("use_sliding_window")?;
+    let c = c.over(json!({ "sliding_window": 4096, "max_window_layers": 28 }));
+    let window = c.maybe_usize("sliding_window")?;
+    let from = c.usize("max_window_layers")?;
     for (i, block) in d.stack.blocks.iter_mut().enumerate() {
-        if slides(c, i).unwrap_or(i >= from) {
+        if slides(&c, i)?.unwrap_or(i >= from) && used {
             block.attention.window = window;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_slide_where_the_configuration_says_so() {
+        let windows = |file| {
+            let c = Config::new("config.json", &file, json!({ "use_sliding_window": true })).unwrap();
+            let small =
+                json!({ "vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3 });
+            let heads = json!({ "num_attention_heads": 2, "num_key_value_heads": 1 });
+            let place = Place { model: "model.".into(), head: "lm_head.weight".into() };
+            let d = decoder(&c.over(small).over(heads), &place);
+            d.map(|d| d.stack.blocks.iter().map(|b| b.attention.window).collect::<Vec<_>>())
+        };
+        assert_eq!(windows(json!({ "max_window_layers": 1 })).unwrap(), [None, Some(4096), Some(4096)]);
+        assert_eq!(windows(json!({ "max_window_layers": 0, "sliding_window": null })).unwrap(), [None; 3]);
+        let kinds = ["sliding_attention", "full_attention", "linear_attention"];
+        let listed = json!({ "layer_types": [kinds[0], kinds[1], kinds[0]], "sliding_window": 5 });
+        assert_eq!(windows(listed).unwrap(), [Some(5), None, Some(5)]);
+        let unused = json!({ "layer_types": kinds, "use_sliding_window": false });
+        let e = windows(unused).unwrap_err().to_string();
+        assert!(e.contains("'layer_types' has 'linear_attention'"), "{e}");
+    }
 }

@@ -8,11 +8,13 @@ use crate::causal::{EncoderRun, Layout};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::family::media::{MediaModel, Reader, check_width, processor_files, prompt, text_config, token};
+use crate::family::media::{
+    MediaModel, Reader, check_width, processor_files, prompt, text_config, token, written_by,
+};
 use crate::family::{Model, Place, decoder, qwen2};
 use crate::processor::{QwenVersion, QwenVl};
 use crate::rope::Rope;
-use crate::vision::{Grids, QwenTower, floats, integers, mrope_layout};
+use crate::vision::{Grids, QwenTower, Resume, floats, integers, mrope_layout};
 use crate::weights::Weights;
 
 /// A Qwen2-VL checkpoint.
@@ -79,13 +81,18 @@ pub fn build(
     check_width(tower.out(), &decoder)?;
     decoder.deepstack = tower.deepstack();
     let pace = match version {
-        QwenVersion::Qwen2_5 => Some(vision.maybe_f64("tokens_per_second")?.unwrap_or(4.0)),
+        QwenVersion::Qwen2_5 => Some(vision.maybe_f64("tokens_per_second")?.unwrap_or(4.0) as f32),
         _ => None,
     };
     let reader = Grid {
         tower,
         version,
         pace,
+        whole_seconds: written_by(c, (4, 52)..(5, 18)),
+        resume: match written_by(c, (5, 3)..(u32::MAX, 0)) {
+            true => Resume::RowsAndColumns,
+            false => Resume::AllAxes,
+        },
         image_token: token(c, "image", 151_655)?,
         video_token: token(c, "video", 151_656)?,
     };
@@ -97,7 +104,10 @@ struct Grid {
     tower: QwenTower,
     version: QwenVersion,
     /// Positions in time for a second of video.
-    pace: Option<f64>,
+    pace: Option<f32>,
+    /// The fraction of a frame's seconds is dropped before they become positions.
+    whole_seconds: bool,
+    resume: Resume,
     image_token: i32,
     video_token: i32,
 }
@@ -145,11 +155,11 @@ impl Reader for Grid {
         let mut videos = self.merged(&grids(inputs, "video_grid_thw")?);
         let seconds = floats::<1>(inputs, "second_per_grid_ts")?.map_or(&[][..], |(_, s)| s);
         let steps = match self.pace {
-            // The original drops the fraction of the seconds before it multiplies.
             Some(pace) => (0..videos.len())
-                .map(|i| (seconds.get(i).map_or(1.0, |s| f64::from(s.trunc())) * pace) as i32)
+                .map(|i| seconds.get(i).copied().unwrap_or(1.0))
+                .map(|s| if self.whole_seconds { s.trunc() * pace } else { s * pace })
                 .collect(),
-            None => vec![1; videos.len()],
+            None => vec![1.0; videos.len()],
         };
         if self.version == QwenVersion::Qwen3 {
             // A time stands before every frame, so each is a picture of its own.
@@ -159,6 +169,6 @@ impl Reader for Grid {
             Grids { token: self.image_token, features: images, steps: Vec::new() },
             Grids { token: self.video_token, features: videos, steps },
         ];
-        mrope_layout(inputs, &kinds)
+        mrope_layout(inputs, &kinds, self.resume)
     }
 }

@@ -8,9 +8,7 @@ use crate::causal::{EncoderRun, Layout};
 use crate::config::Config;
 use crate::connector::pixel_shuffle;
 use crate::error::{Error, Result};
-use crate::family::media::{
-    MediaModel, Reader, of_transformers_4_57, processor_files, prompt, text_config, token,
-};
+use crate::family::media::{MediaModel, Reader, processor_files, prompt, text_config, token, written_by};
 use crate::family::{Model, Place, decoder};
 use crate::parameters::Parameters;
 use crate::processor::SmolVlm;
@@ -39,8 +37,8 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
         );
     }
     let side = tower.side();
-    // In transformers 4.57 all patches but the first stand one position early.
-    let places = match of_transformers_4_57(c) {
+    // In transformers 4.55 to 4.57 all patches but the first stand one position early.
+    let places = match written_by(c, (4, 55)..(4, 58)) {
         true => (0..side as i32).map(|i| (i - 1).max(0)).collect(),
         false => bucketized(side, side),
     };
@@ -115,14 +113,24 @@ impl Reader for Tiles {
 /// precision, like the original: a patch on a boundary may come out one position early.
 fn bucketized(patches: usize, positions: usize) -> Vec<i32> {
     let share = 1.0 / positions as f64;
-    let boundaries: Vec<f32> = (0..)
-        .map(|i| share + i as f64 * share)
-        .take(((1.0 - share) / share).ceil() as usize)
-        .map(|b| b as f32)
-        .collect();
+    let boundaries = arange(share, share, ((1.0 - share) / share).ceil() as usize);
     let step = 1.0 / patches as f32;
     let place = |i: usize| (i as f32 * step).min(1.0 - 1e-6);
     (0..patches).map(|i| boundaries.iter().filter(|b| **b <= place(i)).count() as i32).collect()
+}
+
+/// `torch.arange` in single precision. Torch fills sixteen values at a time, eight each from a base that is rounded,
+/// and the last few one by one.
+fn arange(first: f64, step: f64, n: usize) -> Vec<f32> {
+    let value = |i: usize| {
+        if i < n / 16 * 16 {
+            let base = (first + (i / 8 * 8) as f64 * step) as f32;
+            (f64::from(base) + (i % 8) as f64 * step) as f32
+        } else {
+            (first + i as f64 * step) as f32
+        }
+    };
+    (0..n).map(value).collect()
 }
 
 #[cfg(test)]
@@ -137,6 +145,7 @@ mod tests {
         }
         assert_eq!(bucketized(3, 4), [0, 1, 2]);
         assert_eq!(bucketized(5, 4), [0, 0, 1, 2, 3]);
-        assert_eq!(bucketized(25, 25)[4..6], [4, 4]);
+        let early = [0, 1, 2, 3, 4, 4, 6, 7, 8, 8, 9, 10, 11, 12, 14, 14, 16, 17, 17, 19, 19, 21, 22, 22, 24];
+        assert_eq!(bucketized(25, 25), early);
     }
 }

@@ -157,7 +157,8 @@ fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
         hidden,
         context: c.positive("max_target_positions")?,
         table: format!("{}embed_tokens.weight", place.model),
-        embedding_scale: c.flag("scale_embedding")?.then_some((hidden as f32).sqrt()),
+        // `scale_embedding` is there in every configuration, but transformers leaves it aside.
+        embedding_scale: None,
         ropes: Vec::new(),
         norm: block.norm,
         norm_name: format!("{}layer_norm", place.model),
@@ -169,4 +170,16 @@ fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
         logit_cap: None,
         deepstack: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embeddings_are_not_scaled_whatever_the_configuration_says() {
+        let c = Config::new("config.json", &json!({ "scale_embedding": true }), json!({})).unwrap();
+        let place = Place { model: "model.decoder.".into(), head: "proj_out.weight".into() };
+        assert_eq!(decoder(&c, &place).unwrap().embedding_scale, None);
+    }
 }

@@ -42,9 +42,13 @@ impl Patching {
         patch: usize,
         normalize: ([f64; 3], [f64; 3]),
     ) -> Result<Self> {
-        let (shortest, longest) = match s.size("size", |n| Size::Edges { shortest: n, longest: n })? {
+        // Files of the first releases give `min_pixels` and `max_pixels` instead, beside a size that nothing reads.
+        let size = match s.value("size") {
+            Some(size) if own_bounds && size.get("max_pixels").is_some() => None,
+            _ => s.size("size", |n| Size::Edges { shortest: n, longest: n })?,
+        };
+        let (shortest, longest) = match size {
             Some(Size::Edges { shortest, longest }) => (shortest, longest),
-            // Files of the first releases give `min_pixels` and `max_pixels` instead, beside a size that nothing reads.
             None | Some(_) if own_bounds => pixels,
             None => pixels,
             Some(_) => {
@@ -384,5 +388,18 @@ fn within(
         (up(h), up(w))
     } else {
         size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_the_first_releases_have_their_bounds_beside_the_size() {
+        let file = r#"{"size": {"min_pixels": 1, "max_pixels": 2}, "min_pixels": 3136, "max_pixels": 28224}"#;
+        let settings = Settings::new("preprocessor_config.json", serde_json::from_str(file).unwrap());
+        let p = Patching::read(&settings, true, image::resize, (9, 9), 14, CLIP_NORMALIZE).unwrap();
+        assert_eq!((p.min_pixels, p.max_pixels), (3136, 28_224));
     }
 }

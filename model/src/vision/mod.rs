@@ -5,7 +5,7 @@ mod qwen;
 mod rows;
 mod tower;
 
-pub use mrope::{Grids, mrope_layout};
+pub use mrope::{Grids, Resume, mrope_layout};
 pub use qwen::QwenTower;
 pub use rows::Rows;
 

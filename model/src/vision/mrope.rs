@@ -13,16 +13,25 @@ pub struct Grids {
     pub token: i32,
     /// Frames, rows and columns of features of each, in the order of the prompt.
     pub features: Vec<[usize; 3]>,
-    /// Positions in time from one frame to the next, for each.
-    pub steps: Vec<i32>,
+    /// Positions in time from one frame to the next, for each. A frame between two positions has the first.
+    pub steps: Vec<f32>,
+}
+
+/// Where text goes on behind features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// Behind the largest of their positions (`get_rope_index` of the original, and of transformers before 5.3).
+    AllAxes,
+    /// Behind the largest of their rows and columns, whatever the time (transformers 5.3 and later).
+    RowsAndColumns,
 }
 
 /// Text counts on all axes alike. Features start where the text before them ended, on every axis, and text goes on
-/// behind the largest position before it (`get_rope_index` of transformers 4.57 and of the original).
+/// behind them as `resume` says.
 ///
 /// # Errors
 /// When placeholders do not match the grids.
-pub fn mrope_layout(inputs: &Inputs, kinds: &[Grids]) -> Result<Layout> {
+pub fn mrope_layout(inputs: &Inputs, kinds: &[Grids], resume: Resume) -> Result<Layout> {
     let ids = input_ids(inputs)?;
     let count = |g: &[usize; 3]| g.iter().product::<usize>();
     let rows: Vec<(i32, usize)> =
@@ -48,22 +57,25 @@ pub fn mrope_layout(inputs: &Inputs, kinds: &[Grids]) -> Result<Layout> {
                 "at token {at} the prompt has another number of placeholders than its picture or clip has rows of features"
             )));
         };
-        let step = kinds[kind].steps.get(which).copied().unwrap_or(1);
+        let step = kinds[kind].steps.get(which).copied().unwrap_or(1.0);
         let mut largest = next;
         for (t, y, x) in (0..frames).flat_map(|t| (0..h).flat_map(move |y| (0..w).map(move |x| (t, y, x)))) {
-            for (axis, offset) in
-                positions.iter_mut().zip([(t as i32).saturating_mul(step), y as i32, x as i32])
-            {
+            // A cast cuts the fraction off.
+            for (i, offset) in [(t as f32 * step) as i32, y as i32, x as i32].into_iter().enumerate() {
                 let position = next.saturating_add(offset);
-                largest = largest.max(position);
-                axis.push(position);
+                if i > 0 || resume == Resume::AllAxes {
+                    largest = largest.max(position);
+                }
+                positions[i].push(position);
             }
         }
         taken[kind] += 1;
         at += frames * h * w;
         next = largest.saturating_add(1);
     }
-    Ok(Layout { ids, positions, next_position: next, features, blocks: None })
+    // What the model says itself comes behind all of them.
+    let next_position = positions.iter().flatten().max().map_or(0, |p| p.saturating_add(1));
+    Ok(Layout { ids, positions, next_position, features, blocks: None })
 }
 
 #[cfg(test)]
@@ -77,24 +89,37 @@ mod tests {
         Inputs { arrays: [("input_ids".to_string(), array)].into() }
     }
 
-    fn kind(token: i32, features: &[[usize; 3]], steps: &[i32]) -> Grids {
+    fn kind(token: i32, features: &[[usize; 3]], steps: &[f32]) -> Grids {
         Grids { token, features: features.to_vec(), steps: steps.to_vec() }
     }
 
     // Worked out by hand from the rule in the docstring of get_rope_index, transformers 4.57.1.
     #[test]
     fn text_goes_on_behind_the_largest_position() {
-        let kinds = [kind(8, &[[1, 2, 2]], &[]), kind(9, &[[3, 1, 2]], &[5])];
-        let l = mrope_layout(&prompt(&[1, 8, 8, 8, 8, 2, 9, 9, 9, 9, 9, 9, 3]), &kinds).unwrap();
+        let kinds = [kind(8, &[[1, 2, 2]], &[]), kind(9, &[[3, 1, 2]], &[5.0])];
+        let ids = prompt(&[1, 8, 8, 8, 8, 2, 9, 9, 9, 9, 9, 9, 3]);
+        let l = mrope_layout(&ids, &kinds, Resume::AllAxes).unwrap();
         assert_eq!(l.positions[0], [0, 1, 1, 1, 1, 3, 4, 4, 9, 9, 14, 14, 15]);
         assert_eq!(l.positions[1], [0, 1, 1, 2, 2, 3, 4, 4, 4, 4, 4, 4, 15]);
         assert_eq!(l.positions[2], [0, 1, 2, 1, 2, 3, 4, 5, 4, 5, 4, 5, 15]);
         assert_eq!((l.next_position, l.features[6], l.features[4]), (16, Some(4), Some(3)));
     }
 
+    // Positions of get_rope_index of Qwen2.5-VL, transformers 5.23, with 0.6 seconds a frame at 4 positions a second.
+    #[test]
+    fn later_releases_go_on_behind_rows_and_columns() {
+        let kinds = [kind(9, &[[3, 1, 2]], &[2.4])];
+        let l = mrope_layout(&prompt(&[1, 9, 9, 9, 9, 9, 9, 3]), &kinds, Resume::RowsAndColumns).unwrap();
+        assert_eq!(l.positions[0], [0, 1, 1, 3, 3, 5, 5, 3]);
+        assert_eq!(l.positions[2], [0, 1, 2, 1, 2, 1, 2, 3]);
+        assert_eq!(l.next_position, 6);
+    }
+
     #[test]
     fn places_must_be_those_of_the_grids() {
-        assert!(mrope_layout(&prompt(&[8, 1, 8]), &[kind(8, &[[1, 1, 2]], &[])]).is_err());
-        assert!(mrope_layout(&prompt(&[8, 8, 8]), &[kind(8, &[[1, 1, 2]], &[])]).is_err());
+        for ids in [[8, 1, 8], [8, 8, 8]] {
+            let layout = mrope_layout(&prompt(&ids), &[kind(8, &[[1, 1, 2]], &[])], Resume::AllAxes);
+            assert!(layout.is_err());
+        }
     }
 }

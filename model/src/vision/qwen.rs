@@ -316,7 +316,9 @@ impl QwenTower {
         let x = self.stack.trace_each(p, &x, &cx, |i, x| {
             for (k, _) in self.deepstack.iter().enumerate().filter(|(_, at)| **at == i) {
                 let name = format!("deepstack_merger_list.{k}");
-                outputs.push((format!("deepstack.{k}"), self.merge(p, &name, true, &x, None)));
+                // They are numbered as they come, whatever the order of their mergers.
+                let number = outputs.len();
+                outputs.push((format!("deepstack.{number}"), self.merge(p, &name, true, &x, None)));
             }
             x
         });
@@ -372,7 +374,32 @@ fn windows((h, w): (usize, usize), edge: usize) -> Windows {
 
 #[cfg(test)]
 mod tests {
+    use percept_graph::{DType, Trace};
+
     use super::*;
+    use crate::parameters::Masters;
+
+    // Qwen3VLVisionModel, transformers 5.23.
+    #[test]
+    fn extra_features_are_numbered_by_their_layers() {
+        let file = json!({
+            "depth": 3, "hidden_size": 8, "out_hidden_size": 8, "intermediate_size": 8, "num_heads": 2,
+            "num_position_embeddings": 4, "deepstack_visual_indexes": [2, 0],
+        });
+        let c = Config::new("config.json", &file, json!({})).unwrap();
+        let tower = QwenTower::qwen3(&c, "visual.").unwrap();
+        let t = Trace::new("tower");
+        let p = Parameters::new(&t, &Masters);
+        let mut inputs = vec![t.data("patches", DType::F32, [1, 4, tower.numbers])];
+        inputs.extend(["cos", "sin"].map(|name| t.data(name, DType::F32, [1, 4, 2])));
+        inputs.push(t.data("rows", DType::I32, [16]));
+        inputs.push(t.data("row_weights", DType::F32, [4, 4, 1]));
+        let outputs = tower.trace(&p, &inputs);
+        let names: Vec<&str> = outputs.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["deepstack.0", "deepstack.1", "features"]);
+        outputs.iter().for_each(|(name, x)| t.output(name, x));
+        assert!(t.finish().is_ok());
+    }
 
     // Values from transformers 5.23: get_vision_position_ids and get_vision_window_index.
     #[test]

@@ -59,10 +59,11 @@ impl Rows {
         Self { picked: Vec::new(), mixed }
     }
 
-    /// These rows with one of the table's as it is after every `every` of them.
-    pub fn with_each(&self, every: usize, row: usize) -> Self {
-        (0..self.len() / every.max(1))
-            .fold(Self::default(), |all, i| all.chain(self.reordered(i * every..(i + 1) * every).then(row)))
+    /// These rows in so many lines, which may be empty, with one of the table's as it is after every line.
+    pub fn with_each(&self, lines: usize, row: usize) -> Self {
+        let long = self.len() / lines.max(1);
+        (0..lines)
+            .fold(Self::default(), |all, i| all.chain(self.reordered(i * long..(i + 1) * long).then(row)))
     }
 
     fn widened(self) -> Vec<[(i32, f32); 4]> {
@@ -141,6 +142,7 @@ mod tests {
         let all = Rows::pick([7]).chain(mixed).then(9);
         assert_eq!((all.len(), all.mixed[0][0], all.mixed[2][0]), (3, (7, 1.0), (9, 1.0)));
         assert_eq!(Rows::pick([4, 5]).then(6).reordered([2, 0].into_iter()), Rows::pick([6, 4]));
-        assert_eq!(Rows::pick([1, 2, 3, 4]).with_each(2, 9), Rows::pick([1, 2, 9, 3, 4, 9]));
+        assert_eq!(Rows::pick([1, 2, 3, 4, 5, 6]).with_each(2, 9), Rows::pick([1, 2, 3, 9, 4, 5, 6, 9]));
+        assert_eq!(Rows::pick([]).with_each(2, 9), Rows::pick([9, 9]));
     }
 }

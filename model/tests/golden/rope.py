@@ -22,6 +22,10 @@ PLAIN = {
                         beta_slow=2.0, mscale=0.7, mscale_all_dim=1.2),
     "llama3": dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
                    original_max_position_embeddings=512),
+    "longrope": dict(rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=256,
+                     short_factor=[1.0, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6], long_factor=[1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 9.0, 9.5]),
+    "longrope_short": dict(rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=2048, factor=4.0,
+                           short_factor=[1.0, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6], long_factor=[2.0] * 8),
 }
 
 

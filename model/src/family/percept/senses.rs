@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::family::media::{Reader, token};
 use crate::parameters::Parameters;
 use crate::processor::NativeMedia;
-use crate::vision::{Grids, encoder_run, floats, mrope_layout};
+use crate::vision::{Grids, Resume, encoder_run, floats, mrope_layout};
 use crate::weights::Weights;
 
 /// The extents of all media, and the ids that stand for them.
@@ -246,7 +246,7 @@ impl Reader for Senses {
             let n = self.media(sense, inputs)?.map_or(0, |(n, _)| n);
             kinds.push(Grids { token, features: vec![self.grid(sense); n], steps: Vec::new() });
         }
-        let layout = mrope_layout(inputs, &kinds)?;
+        let layout = mrope_layout(inputs, &kinds, Resume::AllAxes)?;
         let blocks = self.turns.blocks(&layout.ids);
         Ok(Layout { blocks: Some(blocks), ..layout })
     }
