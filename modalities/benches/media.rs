@@ -1,11 +1,10 @@
-//! Times the reading of media: `cargo bench -p percept-modalities -- video FILE [RUNS]`, `audio FILE [RUNS]` or
-//! `log-mel [RUNS]`. Prints one JSON document in the shape of `percept bench --json`.
+//! Times the reading of sound: `cargo bench -p percept-modalities -- audio FILE [RUNS]` or `log-mel [RUNS]`. Prints one JSON
+//! document in the shape of `percept bench --json`.
 
 use std::path::Path;
 use std::time::Instant;
 
-use percept_modalities::audio::{Limits as AudioLimits, LogMel, Waveform, decode};
-use percept_modalities::video::{Limits, frames};
+use percept_modalities::audio::{Limits, LogMel, Waveform, decode};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -14,10 +13,9 @@ fn main() {
     let file = if bench == "log-mel" { "" } else { arguments.next().expect("a file to decode") };
     let runs: usize = arguments.next().map_or(7, |runs| runs.parse().expect("a number of runs"));
     let (mut once, unit): (Box<dyn FnMut() -> f64>, _) = match bench {
-        "video" => (Box::new(|| video(Path::new(file))), "frames/s"),
         "audio" => (Box::new(|| audio(Path::new(file))), "seconds/s"),
         "log-mel" => (log_mel(), "seconds/s"),
-        other => panic!("{other} is neither video, audio nor log-mel"),
+        other => panic!("{other} is neither audio nor log-mel"),
     };
     let mut times = Vec::new();
     let mut amount = 0.0;
@@ -36,20 +34,9 @@ fn main() {
     println!("{line}");
 }
 
-/// Decodes a video to RGB; the number of its frames.
-fn video(file: &Path) -> f64 {
-    let frames = frames(file, &Limits::default()).expect("a video");
-    let mut count = 0.0;
-    for frame in frames {
-        std::hint::black_box(frame.expect("a frame").image.rgb.len());
-        count += 1.0;
-    }
-    count
-}
-
 /// Decodes a sound to 16 kHz; its seconds.
 fn audio(file: &Path) -> f64 {
-    decode(file, 16_000, &AudioLimits::default()).expect("a sound").samples.len() as f64 / 16_000.0
+    decode(file, 16_000, &Limits::default()).expect("a sound").samples.len() as f64 / 16_000.0
 }
 
 /// Whisper's features of 30 seconds.

@@ -47,9 +47,10 @@ pub enum Bench {
         after_help = "Example:\n  percept bench embed --model siglip-base-patch16-224 --batch 8 --json"
     )]
     Embed(super::media_bench::Embed),
-    /// Decoding, resizing and normalizing pictures
+    /// Decoding, resizing and normalizing pictures; decoding films
     #[command(after_help = "Examples:\n  percept bench preprocess --image photo.jpg\n  \
-        percept bench preprocess --image photo.jpg --size 384 --json")]
+        percept bench preprocess --image photo.jpg --size 384 --json\n  \
+        percept bench preprocess --video film.mp4")]
     Preprocess(Preprocess),
 }
 

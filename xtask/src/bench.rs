@@ -6,12 +6,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::command::{Error, Line};
-use crate::peers::{Peer, PeerKind};
+use crate::peers::{MEDIA, Peer, PeerKind};
 
 /// What to measure, and how often.
 #[derive(Args)]
 pub struct Options {
-    /// Measure PyTorch and llama.cpp on the CPU and Burn on the GPU too, in turns with Percept, and print ratios.
+    /// Measure PyTorch, llama.cpp, faster-whisper, Pillow and PyAV on the CPU and Burn on the GPU too, in turns with
+    /// Percept, and print ratios.
     #[arg(long)]
     peers: bool,
     /// How many turns each side takes on a row; the medians' median counts.
@@ -58,15 +59,34 @@ enum Setting {
     Decode { depth: u64, dtype: Option<&'static str> },
     /// A decoder of 6 layers, 384 wide, takes a step of training on 8 rows of 256 tokens.
     TrainStep { dtype: &'static str },
+    /// SigLIP-base/16-224 places 8 pictures.
+    Embed,
+    /// Whisper tiny.en writes down sound of one window, or reads it only.
+    Transcribe { encoder: bool },
+    /// 16 copies of a JPEG of 1000 by 750 are decoded, resized to 224 and normalized.
+    Picture,
+    /// A film in H.264, 640 by 360, becomes RGB.
+    Film,
 }
 
 /// Tokens that a row of decoding writes.
 const WRITTEN: u64 = 64;
 
+/// Pictures that SigLIP places at a time, and copies of a JPEG that are prepared.
+const PICTURES: u64 = 8;
+const COPIES: u64 = 16;
+/// Seconds of sound: the five sentences.
+const SPEECH: f64 = 24.7;
+
 /// The language model of the rows, which `cargo xtask assets` fetches.
 fn language_model() -> String {
     let folder = crate::assets::folder().unwrap_or_default();
     folder.join("smollm2/SmolLM2-135M-Instruct.Q4_1.gguf").display().to_string()
+}
+
+/// The Whisper of the rows, likewise.
+fn speech_model() -> String {
+    crate::assets::folder().unwrap_or_default().join("whisper-tiny.en").display().to_string()
 }
 
 impl Setting {
@@ -81,19 +101,43 @@ impl Setting {
                 format!("decode --depth {depth} --tokens {WRITTEN}{}", load(*dtype))
             }
             Setting::TrainStep { dtype } => format!("train-step --dtype {dtype}"),
+            Setting::Embed => format!("embed --batch {PICTURES}"),
+            Setting::Transcribe { .. } => format!("transcribe --seconds {SPEECH}"),
+            Setting::Picture => format!("preprocess --batch {COPIES}"),
+            Setting::Film => "preprocess".to_owned(),
         }
     }
 
-    /// The model that a row runs, if it runs one.
-    fn model(&self) -> Option<String> {
-        matches!(self, Setting::Prefill { .. } | Setting::Decode { .. }).then(language_model)
+    /// The options that name files, and the files.
+    fn files(&self) -> Vec<(&'static str, String)> {
+        let media = |name: &str| format!("{MEDIA}/{name}");
+        match self {
+            Setting::Prefill { .. } | Setting::Decode { .. } => vec![("--model", language_model())],
+            Setting::Embed => vec![("--model", media("siglip"))],
+            Setting::Transcribe { .. } => {
+                vec![("--model", speech_model()), ("--file", media("speech.wav"))]
+            }
+            Setting::Picture => vec![("--image", media("photo.jpg"))],
+            Setting::Film => vec![("--video", media("film.mp4"))],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether a file is one that the peer makes.
+    fn needs_peer(&self) -> bool {
+        self.files().iter().any(|(_, file)| file.starts_with(MEDIA))
+    }
+
+    /// The number of an answer that is the row's time.
+    fn time(&self) -> &'static str {
+        if matches!(self, Setting::Transcribe { encoder: true }) { "encoder_median_ms" } else { "median_ms" }
     }
 
     /// How long Percept repeats a row: seconds for operations, runs for models.
     fn effort(&self) -> &'static str {
         match self {
-            Setting::Prefill { .. } | Setting::Decode { .. } | Setting::TrainStep { .. } => "--runs 3",
-            _ => "--seconds 0.5",
+            Setting::Matmul { .. } | Setting::MatrixVector { .. } | Setting::Op { .. } => "--seconds 0.5",
+            _ => "--runs 3",
         }
     }
 
@@ -117,6 +161,12 @@ impl Setting {
                 json!({"bench": "decode", "settings": settings})
             }
             Setting::TrainStep { dtype } => json!({"bench": "train-step", "settings": {"dtype": dtype}}),
+            Setting::Embed => json!({"bench": "embed", "settings": {"batch": PICTURES}}),
+            Setting::Transcribe { .. } => {
+                json!({"bench": "transcribe", "settings": {"model": speech_model(), "seconds": SPEECH}})
+            }
+            Setting::Picture => json!({"bench": "preprocess", "settings": {"batch": COPIES}}),
+            Setting::Film => json!({"bench": "preprocess", "settings": {}}),
         }
     }
 
@@ -128,6 +178,11 @@ impl Setting {
             Setting::Prefill { tokens, dtype } => format!("prefill {tokens} {}", dtype.unwrap_or("q4_1")),
             Setting::Decode { depth, dtype } => format!("decode at {depth} {}", dtype.unwrap_or("q4_1")),
             Setting::TrainStep { dtype } => format!("train-step {dtype}"),
+            Setting::Embed => "siglip-base 8 pictures".to_owned(),
+            Setting::Transcribe { encoder: false } => "whisper tiny.en".to_owned(),
+            Setting::Transcribe { encoder: true } => "whisper tiny.en encoder".to_owned(),
+            Setting::Picture => "jpeg 1000x750 to 224".to_owned(),
+            Setting::Film => "h264 640x360 to rgb".to_owned(),
         }
     }
 }
@@ -187,6 +242,14 @@ fn rows() -> Vec<Row> {
         peer: Some(PeerKind::TorchTraining),
         ..cpu(Setting::TrainStep { dtype }, bar)
     }));
+    let media = |peer, setting, bar| Row { peer: Some(peer), ..cpu(setting, bar) };
+    rows.extend([
+        media(PeerKind::TorchSiglip, Setting::Embed, 0.95),
+        media(PeerKind::FasterWhisper, Setting::Transcribe { encoder: false }, 1.0),
+        media(PeerKind::FasterWhisper, Setting::Transcribe { encoder: true }, 1.2),
+        media(PeerKind::Pillow, Setting::Picture, 2.0),
+        media(PeerKind::PyAv, Setting::Film, 1.0),
+    ]);
     rows.extend([512, 1024].map(|n| gpu(Setting::Matmul { n, dtype: "f32" }, 1.8)));
     rows.extend([gpu(wide("softmax"), 2.5), gpu(wide("layer_norm"), 2.5), gpu(heads("attention"), 2.0)]);
     rows
@@ -202,15 +265,17 @@ struct Turns {
 }
 
 impl Turns {
-    /// Adds an answer in the shape of `percept bench --json`.
-    fn add(&mut self, answer: &Value) -> Result<(), String> {
+    /// Adds an answer in the shape of `percept bench --json`, whose number `time` counts.
+    fn add(&mut self, answer: &Value, time: &str) -> Result<(), String> {
         let answer = answer.get(0).unwrap_or(answer);
         if let Some(error) = answer["error"].as_str() {
             return Err(error.to_owned());
         }
         let number = |name: &str| answer[name].as_f64().filter(|value| value.is_finite() && *value > 0.0);
-        self.median_ms.push(number("median_ms").ok_or("no positive `median_ms`")?);
-        self.rate.push(number("rate").ok_or("no positive `rate`")?);
+        let whole = number("median_ms").ok_or("no positive `median_ms`")?;
+        let median = number(time).ok_or_else(|| format!("no positive `{time}`"))?;
+        self.median_ms.push(median);
+        self.rate.push(number("rate").ok_or("no positive `rate`")? * whole / median);
         // Percept compiles ahead of its first call; a peer compiles within it.
         let compile = number("compile_ms").unwrap_or(0.0);
         self.first_call_ms.extend(number("first_call_ms").map(|first| first + compile));
@@ -225,7 +290,8 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Error> {
     let program = root.join("target/release").join(format!("percept{}", std::env::consts::EXE_SUFFIX));
     let wanted = |row: &Row| {
         let name = format!("{} {}", row.setting.name(), row.device);
-        options.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
+        let measurable = options.peers || !row.setting.needs_peer();
+        measurable && options.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
     };
     let rows: Vec<Row> = rows().into_iter().filter(wanted).collect();
     let mut peers = Vec::new();
@@ -271,10 +337,10 @@ fn measure(
 ) -> Result<(Turns, Turns), String> {
     let (mut ours, mut theirs) = (Turns::default(), Turns::default());
     for _ in 0..rounds {
-        ours.add(&percept(program, root, row, peer.is_some())?)?;
+        ours.add(&percept(program, root, row, peer.is_some())?, row.setting.time())?;
         if let Some(peer) = peer.as_mut() {
             let answer = peer.ask(&row.setting.request()).map_err(|error| error.to_string())?;
-            theirs.add(&answer).map_err(|why| format!("{}: {why}", peer.kind.name()))?;
+            theirs.add(&answer, row.setting.time()).map_err(|why| format!("{}: {why}", peer.kind.name()))?;
         }
         if theirs.median_ms.iter().any(|&ms| ms > 1000.0) {
             break;
@@ -330,8 +396,11 @@ fn cells(row: &Row, ours: &Turns, theirs: &Turns, bandwidth: Option<f64>) -> Vec
 fn percept(program: &Path, root: &Path, row: &Row, with_peer: bool) -> Result<Value, String> {
     let mut line = Line(vec![program.display().to_string(), "bench".to_owned()]);
     line.0.extend(Line::of(&row.setting.arguments()).0);
-    line.0.extend(Line::of(&format!("--device {} {} --json", row.device, row.setting.effort())).0);
-    line.0.extend(row.setting.model().into_iter().flat_map(|model| ["--model".to_owned(), model]));
+    line.0.extend(Line::of(&format!("{} --json", row.setting.effort())).0);
+    if !matches!(row.setting, Setting::Picture | Setting::Film) {
+        line.0.extend(["--device".to_owned(), row.device.to_owned()]);
+    }
+    line.0.extend(row.setting.files().into_iter().flat_map(|(option, file)| [option.to_owned(), file]));
     let mut command = line.command(root);
     if with_peer {
         crate::setup::pin_lavapipe(&mut command);
@@ -388,21 +457,26 @@ mod tests {
     fn an_answer_is_read_alone_or_as_the_only_item_of_a_list() {
         let answer = json!({"median_ms": 2.0, "rate": 5.0, "rate_unit": "GB/s"});
         let mut turns = Turns::default();
-        turns.add(&answer).unwrap();
-        turns.add(&json!([answer])).unwrap();
+        turns.add(&answer, "median_ms").unwrap();
+        turns.add(&json!([answer]), "median_ms").unwrap();
         assert_eq!(turns.median_ms, [2.0, 2.0]);
         assert_eq!((turns.first_call_ms.len(), turns.unit.as_str()), (0, "GB/s"));
         let compiled = json!({"median_ms": 2.0, "rate": 5.0, "rate_unit": "GB/s", "first_call_ms": 9.0, "compile_ms": 4.0});
-        turns.add(&compiled).unwrap();
+        turns.add(&compiled, "median_ms").unwrap();
         assert_eq!(turns.first_call_ms, [13.0]);
+        let part = json!({"median_ms": 8.0, "encoder_median_ms": 2.0, "rate": 3.0, "rate_unit": "s/s"});
+        turns.add(&part, "encoder_median_ms").unwrap();
+        assert_eq!((turns.median_ms[3], turns.rate[3]), (2.0, 12.0));
     }
 
     #[test]
     fn an_answer_that_is_an_error_or_lacks_a_field_is_refused() {
         let mut turns = Turns::default();
-        assert_eq!(turns.add(&json!({"error": "no such op"})), Err("no such op".to_owned()));
-        assert!(turns.add(&json!({"median_ms": 0.0, "rate": 1.0, "rate_unit": "GB/s"})).is_err());
-        assert!(turns.add(&json!({"median_ms": 1.0, "rate_unit": "GB/s"})).is_err());
+        assert_eq!(turns.add(&json!({"error": "no such op"}), "median_ms"), Err("no such op".to_owned()));
+        assert!(
+            turns.add(&json!({"median_ms": 0.0, "rate": 1.0, "rate_unit": "GB/s"}), "median_ms").is_err()
+        );
+        assert!(turns.add(&json!({"median_ms": 1.0, "rate_unit": "GB/s"}), "median_ms").is_err());
     }
 
     #[test]

@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::command::{Error, Line};
 
+/// Where the peers of media make the files that they and Percept read, from the root of the repository.
+pub const MEDIA: &str = "target/bench";
+
 /// Which framework.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerKind {
@@ -19,31 +22,48 @@ pub enum PeerKind {
     TorchLanguage,
     /// PyTorch training a decoder of transformers, eager.
     TorchTraining,
+    /// Whisper in faster-whisper, float32.
+    FasterWhisper,
+    /// The image tower of SigLIP in PyTorch, float32.
+    TorchSiglip,
+    /// Pictures decoded and resized by Pillow.
+    Pillow,
+    /// Films decoded by PyAV.
+    PyAv,
     /// Burn on its wgpu backend, from WGSL.
     Burn,
 }
 
 impl PeerKind {
     /// Every one.
-    pub const ALL: [PeerKind; 5] = [
+    pub const ALL: [PeerKind; 9] = [
         PeerKind::Torch,
         PeerKind::LlamaCpp,
         PeerKind::TorchLanguage,
         PeerKind::TorchTraining,
+        PeerKind::FasterWhisper,
+        PeerKind::TorchSiglip,
+        PeerKind::Pillow,
+        PeerKind::PyAv,
         PeerKind::Burn,
     ];
 
     /// The name in the table.
     pub fn name(self) -> &'static str {
         match self {
-            PeerKind::Torch | PeerKind::TorchLanguage | PeerKind::TorchTraining => "torch",
+            PeerKind::Torch | PeerKind::TorchLanguage | PeerKind::TorchTraining | PeerKind::TorchSiglip => {
+                "torch"
+            }
             PeerKind::LlamaCpp => "llama.cpp",
+            PeerKind::FasterWhisper => "faster-whisper",
+            PeerKind::Pillow => "pillow",
+            PeerKind::PyAv => "pyav",
             PeerKind::Burn => "burn",
         }
     }
 
-    /// Installs the peer, and returns the line that starts it.
-    fn prepare(self, folder: &Path, python: Option<&Path>) -> Result<Line, Error> {
+    /// Installs the peer, and returns the line that starts it. A peer of media makes what it reads in `media`.
+    fn prepare(self, folder: &Path, media: &Path, python: Option<&Path>) -> Result<Line, Error> {
         // llama.cpp is built from source, for this machine's instructions as it does by default.
         let (script, packages): (&[&str], &[&str]) = match self {
             PeerKind::Torch => (&["torch_bench.py"], &["torch", "numpy"]),
@@ -52,6 +72,12 @@ impl PeerKind {
                 (&["language_bench.py", "--peer", "torch"], &["torch", "transformers", "gguf", "accelerate"])
             }
             PeerKind::TorchTraining => (&["train_bench.py", "--runs", "3"], &["torch", "transformers"]),
+            PeerKind::FasterWhisper => {
+                (&["media_bench.py", "--peer", "whisper"], &["faster-whisper", "soundfile", "numpy"])
+            }
+            PeerKind::TorchSiglip => (&["media_bench.py", "--peer", "siglip"], &["torch", "transformers"]),
+            PeerKind::Pillow => (&["media_bench.py", "--peer", "pillow"], &["pillow", "numpy"]),
+            PeerKind::PyAv => (&["media_bench.py", "--peer", "pyav"], &["av", "numpy"]),
             PeerKind::Burn => {
                 let folder = folder.join("burn");
                 Line::of("cargo build --release --locked").run(&folder, |_| {})?;
@@ -67,8 +93,13 @@ impl PeerKind {
         // As many as Percept's cpu device takes.
         let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
         let program = [python.display().to_string(), folder.join(script[0]).display().to_string()];
-        let options = script[1..].iter().copied().chain(["--serve", "--threads", &threads]);
-        Ok(Line(program.into_iter().chain(options.map(str::to_owned)).collect()))
+        let mut options: Vec<&str> = script[1..].to_vec();
+        let media = media.display().to_string();
+        if script[0] == "media_bench.py" {
+            options.extend(["--folder", &media]);
+        }
+        options.extend(["--serve", "--threads", &threads]);
+        Ok(Line(program.into_iter().chain(options.into_iter().map(str::to_owned)).collect()))
     }
 }
 
@@ -102,7 +133,7 @@ impl Peer {
     /// Installs the peer, starts it and reads its description.
     pub fn start(kind: PeerKind, root: &Path, python: Option<&Path>) -> Result<Peer, Error> {
         let folder = root.join("benches/peers");
-        let line = kind.prepare(&folder, python)?;
+        let line = kind.prepare(&folder, &root.join(MEDIA), python)?;
         Peer::spawn(kind, line, &folder)
     }
 
