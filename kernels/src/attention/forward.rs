@@ -1,4 +1,4 @@
-//! The forward kernel: tiles of queries by 16 keys.
+//! The forward kernel: tiles of queries by blocks of keys.
 
 use std::fmt::Write;
 
@@ -10,7 +10,11 @@ use crate::kernel::Kernel;
 use crate::movement;
 use crate::program::{Program, Slot, Unsupported};
 
-const KEYS: usize = 16;
+/// Keys in a block. On a CPU queries and sums are read once per block, lane by lane, so it takes more keys at a time than
+/// registers hold.
+fn block(caps: &Caps) -> usize {
+    if caps.software { 32 } else { 16 }
+}
 
 pub(super) fn program(
     desc: &OpDesc<'_>,
@@ -27,7 +31,7 @@ pub(super) fn program(
     // loads its part of the keys, and all get it by broadcast. Shorter queries would leave lanes idle.
     let shared = caps.software && caps.subgroup_size == Some(lanes as u32) && shape.t >= 8 * lanes;
     let rows = match (shape.t, caps.software) {
-        (t, true) if t >= 8 => 8,
+        (t, true) if t >= 8 => 4,
         (t, true) if t >= 2 => 2,
         (_, true) => 1,
         (t, false) if t >= 64 => 2,
@@ -35,7 +39,7 @@ pub(super) fn program(
     };
     let tiles = if shared { shape.t.div_ceil(rows).next_multiple_of(lanes) } else { shape.t.div_ceil(rows) };
     let mut k = Kernel::new("attention", include_str!("forward.wgsl"));
-    k.tag(&format!("{rows}"));
+    k.tag(&format!("{rows}x{}", block(caps)));
     if shared {
         k.tag("shared").uses_subgroups();
     }
@@ -45,7 +49,7 @@ pub(super) fn program(
     shape.params(&mut k, spec);
     k.param("tiles", tiles);
     k.set("LANES", &lanes.to_string());
-    fill(&mut k, spec, rows, shared.then_some(lanes));
+    fill(&mut k, spec, rows, block(caps), shared.then_some(lanes));
     let owners = shape.b * shape.h * tiles;
     program.launches.push(k.launch(owners.div_ceil(lanes), caps)?);
     if sums != Slot::Output(0) {
@@ -62,7 +66,7 @@ pub(super) fn program(
 }
 
 /// Put the unrolled parts into the text. `shared` is the number of lanes that share keys.
-fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, shared: Option<usize>) {
+fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, keys: usize, shared: Option<usize>) {
     let mut query_setup = String::new();
     let mut clear = String::new();
     for i in 0..rows {
@@ -98,7 +102,7 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, shared: Option<usize>
         }
     };
     let (mut key_setup, mut score_clear) = (String::new(), String::new());
-    for j in 0..KEYS {
+    for j in 0..keys {
         let _ = writeln!(key_setup, "        let at{j} = min(block + {j}u, live - 1u);");
         key_setup += &mask::key_locals(spec, j, &format!("block + {j}u"), &format!("at{j}"));
         if shared.is_none() {
@@ -108,7 +112,7 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, shared: Option<usize>
             let _ = writeln!(score_clear, "        var s{i}_{j} = 0.0;");
         }
     }
-    for part in 0..shared.map_or(0, |lanes| KEYS / lanes) {
+    for part in 0..shared.map_or(0, |lanes| keys / lanes) {
         let first = part * shared.unwrap_or(1);
         let _ = writeln!(key_setup, "        let own_at{part} = min(block + {first}u + lane, live - 1u);");
         let _ = writeln!(key_setup, "        let own{part} = {};", row_of(&format!("own_at{part}")));
@@ -116,11 +120,11 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, shared: Option<usize>
     // Vectors `{name}{j}` of every key of the block, `width` vectors a row.
     let load = |name: &str, width: &str| {
         let mut text = String::new();
-        for part in 0..shared.map_or(0, |lanes| KEYS / lanes) {
+        for part in 0..shared.map_or(0, |lanes| keys / lanes) {
             let _ =
                 writeln!(text, "            let {name}_own{part} = load4_{name}(own{part} * p.{width} + x);");
         }
-        for j in 0..KEYS {
+        for j in 0..keys {
             let _ = match shared {
                 Some(lanes) => writeln!(
                     text,
@@ -137,13 +141,13 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, shared: Option<usize>
     for i in 0..rows {
         let _ = writeln!(score, "            let q{i} = load4_q(q_at{i} + x);");
     }
-    for (j, i) in (0..KEYS).flat_map(|j| (0..rows).map(move |i| (j, i))) {
+    for (j, i) in (0..keys).flat_map(|j| (0..rows).map(move |i| (j, i))) {
         let _ = writeln!(score, "            s{i}_{j} += dot(q{i}, k{j});");
     }
     let mut softmax = String::new();
     for i in 0..rows {
         let _ = writeln!(softmax, "        var next{i} = top{i};");
-        for j in 0..KEYS {
+        for j in 0..keys {
             let _ = writeln!(
                 softmax,
                 "        s{i}_{j} = select(nothing, {}, block + {j}u < end && {});\n        \
@@ -155,7 +159,7 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, shared: Option<usize>
         }
         let _ = writeln!(softmax, "        let shrink{i} = exp_fast(top{i} - next{i});");
         let _ = writeln!(softmax, "        top{i} = next{i};\n        total{i} *= shrink{i};");
-        for j in 0..KEYS {
+        for j in 0..keys {
             let _ = writeln!(
                 softmax,
                 "        s{i}_{j} = exp_fast(s{i}_{j} - top{i});\n        total{i} += s{i}_{j};"
@@ -165,7 +169,7 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, shared: Option<usize>
     let mut accumulate = load("v", "e");
     for i in 0..rows {
         let mut sum = format!("sums[sum_at{i} + x] * shrink{i}");
-        for j in 0..KEYS {
+        for j in 0..keys {
             sum = format!("fma(vec4<f32>(s{i}_{j}), v{j}, {sum})");
         }
         // A row past the end is a copy of the last one, which must not be added to twice.
@@ -195,5 +199,8 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, shared: Option<usize>
     ] {
         k.set(name, text);
     }
-    k.set("ROWS", &rows.to_string()).set("OFFSET", mask::offset(spec)).set("LIVE", mask::live(spec));
+    k.set("ROWS", &rows.to_string())
+        .set("KEYS", &keys.to_string())
+        .set("OFFSET", mask::offset(spec))
+        .set("LIVE", mask::live(spec));
 }

@@ -2,8 +2,9 @@
 // Bindings: q [b, h, t, d], k, v [b, hk, s, ..] or pools of pages, the optional operands, sums (f32 [b, h, t, e],
 // unnormalized while running), lse (f32 [b, h, t]). Parameters: see attention/mod.rs.
 // An invocation owns $ROWS queries of one head (p.tiles invocations a head, so that vectors of lanes need not straddle
-// heads) and passes over the keys in blocks of 16, block by block with an online softmax. Contract: a row's order depends on its keys' indices alone, never on other rows, chunks or pages; f32; keys
-// at and past kv_len are not read. A row without keys gives zeros and -inf; a NaN or +inf score gives NaN.
+// heads) and passes over the keys in blocks of $KEYS, block by block with an online softmax. Contract: a row's order
+// depends on its keys' indices alone, never on other rows, chunks or pages; f32; keys at and past kv_len are not read.
+// A row without keys gives zeros and -inf; a NaN or +inf score gives NaN.
 @compute @workgroup_size($LANES)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -28,7 +29,7 @@ $CLEAR
     var start = 0u;
     var end = live;
 $RANGE
-    for (var block = start & ~15u; block < end; block += 16u) {
+    for (var block = start & ~($KEYSu - 1u); block < end; block += $KEYSu) {
 $KEY_SETUP
 $SCORE_CLEAR
         for (var x = 0u; x < p.d; x++) {
