@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 use super::Failure;
 
 #[derive(Args)]
+#[command(group(clap::ArgGroup::new("medium").required(true)))]
 pub struct Preprocess {
     /// A picture: it is decoded, resized with the bicubic filter and normalized
-    #[arg(long, value_name = "FILE", required_unless_present = "video", conflicts_with = "video")]
+    #[arg(long, value_name = "FILE", group = "medium")]
     image: Option<PathBuf>,
     /// A film: all its frames are decoded to RGB
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "medium")]
     video: Option<PathBuf>,
     /// Side of the square that a picture is resized to
     #[arg(long, default_value_t = 224)]
