@@ -51,13 +51,15 @@ fn angles_are_those_of_transformers() {
     }
 }
 
+/// The rotation of heads of 16 in a context of 64, with a scaling under the key of newer or of older releases.
+fn scaled(key: &str, scaling: Value) -> percept_model::Result<Rope> {
+    let config = json!({"max_position_embeddings": 64, key: scaling});
+    Rope::from_config(&Config::new("config.json", &config, json!({})).unwrap(), 16, 1e4)
+}
+
 #[test]
 fn scalings_that_cannot_be_are_refused_by_name() {
-    let refused = |parameters: Value| {
-        let config = json!({"max_position_embeddings": 64, "rope_parameters": parameters});
-        let config = Config::new("config.json", &config, json!({})).unwrap();
-        Rope::from_config(&config, 16, 1e4).unwrap_err().to_string()
-    };
+    let refused = |parameters: Value| scaled("rope_parameters", parameters).unwrap_err().to_string();
     let unknown = refused(json!({"rope_type": "spiral"}));
     assert!(unknown.contains("known: default, linear, dynamic, yarn, longrope, llama3"), "{unknown}");
     let short = json!({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]});
@@ -69,11 +71,7 @@ fn scalings_that_cannot_be_are_refused_by_name() {
 
 #[test]
 fn a_scaling_reaches_further_than_the_model_was_made_for() {
-    let reach = |scaling: Value| {
-        let config = json!({"max_position_embeddings": 64, "rope_scaling": scaling});
-        let config = Config::new("config.json", &config, json!({})).unwrap();
-        Rope::from_config(&config, 16, 1e4).unwrap().reach()
-    };
+    let reach = |scaling: Value| scaled("rope_scaling", scaling).unwrap().reach();
     assert_eq!(reach(json!({"type": "dynamic", "factor": 2.0})), 128);
     assert_eq!(reach(json!({"type": "linear", "factor": 4.0})), 256);
     assert_eq!(reach(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32})), 128);

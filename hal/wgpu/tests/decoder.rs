@@ -169,4 +169,5 @@ fn thirty_layers_share_weights_between_buckets_and_decode_in_place() {
     }
     let each = host / decode.report().launches as f64;
     println!("a step costs the host {host:.0} us, {each:.2} us a launch");
+    assert!(each < 12.0, "{each:.2} us a launch");
 }
