@@ -212,16 +212,7 @@ simd! {
     fn transpose_block(l, from: &[f32], lanes: usize, to: &mut [f32]) {
         for i in (0..BLOCK).step_by(WIDTH) {
             for j in (0..lanes).step_by(WIDTH) {
-                let rows: [L::F; WIDTH] = std::array::from_fn(|r| {
-                    let at = (i + r) * lanes + j;
-                    from[at..at + WIDTH].first_chunk().map_or(l.splat(0.0), |x| l.load(x))
-                });
-                for (c, column) in l.transpose(rows).into_iter().enumerate() {
-                    let at = (j + c) * BLOCK + i;
-                    if let Some(to) = to[at..at + WIDTH].first_chunk_mut() {
-                        l.store(column, to);
-                    }
-                }
+                l.transpose_square(&from[i * lanes + j..], lanes, &mut to[j * BLOCK + i..], BLOCK);
             }
         }
     }

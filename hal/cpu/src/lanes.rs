@@ -93,8 +93,8 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
     /// Sixteen truth values.
     type M: Copy;
 
-    /// Result vectors of a register tile of four rows: as many as the registers hold.
-    const TILE: usize;
+    /// Rows and result vectors of a register tile: as many as the registers hold.
+    const TILE: (usize, usize);
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; WIDTH]) -> Self::F;
@@ -167,6 +167,18 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
             *to = from.map(|row| row[i]);
         }
         to.each_ref().map(|row| self.load(row))
+    }
+    /// `to[j][i] = from[i][j]` for sixteen rows of sixteen, `from_row` and `to_row` apart.
+    #[inline(always)]
+    fn transpose_square(self, from: &[f32], from_row: usize, to: &mut [f32], to_row: usize) {
+        let rows = std::array::from_fn(|r| {
+            from[r * from_row..][..WIDTH].first_chunk().map_or(self.splat(0.0), |x| self.load(x))
+        });
+        for (c, column) in self.transpose(rows).into_iter().enumerate() {
+            if let Some(to) = to[c * to_row..][..WIDTH].first_chunk_mut() {
+                self.store(column, to);
+            }
+        }
     }
     /// Loads fewer than sixteen values, the rest of the lanes are `fill`.
     #[inline(always)]

@@ -73,31 +73,41 @@ simd! {
             assert!((rows - 1) * a.row + (depth - 1) * a.depth < a.data.len());
             assert!((depth - 1) * b.row + vectors * WIDTH <= b.data.len());
         }
+        // Few rows leave registers for more vectors, without which each product would wait for the one before it.
+        let (most, wide) = match (L::TILE, rows) {
+            ((_, 1), 1) => (1, 4),
+            ((_, 1), 2..=3) => (3, 2),
+            (tile, _) => tile,
+        };
         let mut j = 0;
         while j < vectors {
-            let wide = vectors - j >= L::TILE;
+            let wide = if vectors - j >= wide { wide } else { 1 };
             let mut i = 0;
             while i < rows {
-                let height = (rows - i).min(4);
+                let height = (rows - i).min(most);
                 // SAFETY: the tile lies inside the block whose last elements were checked above.
                 unsafe {
                     let a = (a.data.as_ptr().add(i * a.row), a.row, a.depth);
                     let b = (b.data.as_ptr().add(j * WIDTH), b.row);
                     let c = (c.as_mut_ptr().add(i * c_row + j * WIDTH), c_row);
-                    match (height, wide && L::TILE == 4) {
-                        (4, true) => tile::<L, 4, 4>(l, a, b, c, depth, accumulate),
-                        (3, true) => tile::<L, 3, 4>(l, a, b, c, depth, accumulate),
-                        (2, true) => tile::<L, 2, 4>(l, a, b, c, depth, accumulate),
-                        (_, true) => tile::<L, 1, 4>(l, a, b, c, depth, accumulate),
-                        (4, false) => tile::<L, 4, 1>(l, a, b, c, depth, accumulate),
-                        (3, false) => tile::<L, 3, 1>(l, a, b, c, depth, accumulate),
-                        (2, false) => tile::<L, 2, 1>(l, a, b, c, depth, accumulate),
-                        (_, false) => tile::<L, 1, 1>(l, a, b, c, depth, accumulate),
+                    match (height, wide) {
+                        (4, 4) => tile::<L, 4, 4>(l, a, b, c, depth, accumulate),
+                        (3, 4) => tile::<L, 3, 4>(l, a, b, c, depth, accumulate),
+                        (2, 4) => tile::<L, 2, 4>(l, a, b, c, depth, accumulate),
+                        (_, 4) => tile::<L, 1, 4>(l, a, b, c, depth, accumulate),
+                        (3, 2) => tile::<L, 3, 2>(l, a, b, c, depth, accumulate),
+                        (_, 2) => tile::<L, 2, 2>(l, a, b, c, depth, accumulate),
+                        (6, _) => tile::<L, 6, 1>(l, a, b, c, depth, accumulate),
+                        (5, _) => tile::<L, 5, 1>(l, a, b, c, depth, accumulate),
+                        (4, _) => tile::<L, 4, 1>(l, a, b, c, depth, accumulate),
+                        (3, _) => tile::<L, 3, 1>(l, a, b, c, depth, accumulate),
+                        (2, _) => tile::<L, 2, 1>(l, a, b, c, depth, accumulate),
+                        _ => tile::<L, 1, 1>(l, a, b, c, depth, accumulate),
                     }
                 }
                 i += height;
             }
-            j += if wide { L::TILE } else { 1 };
+            j += wide;
         }
     }
 }
@@ -110,7 +120,17 @@ mod tests {
     #[test]
     fn every_tile_shape_sums_in_order_of_depth() {
         on_every_isa(|isa| {
-            for (rows, depth, vectors) in [(1, 3, 1), (4, 7, 4), (7, 64, 5), (9, 1, 9), (5, 0, 2)] {
+            for (rows, depth, vectors) in [
+                (1, 3, 1),
+                (1, 9, 5),
+                (2, 5, 3),
+                (3, 8, 6),
+                (4, 7, 4),
+                (7, 64, 5),
+                (9, 1, 9),
+                (5, 0, 2),
+                (12, 3, 4),
+            ] {
                 let (b_row, c_row) = (vectors * WIDTH + 3, vectors * WIDTH + 1);
                 let a: Vec<f32> = (0..rows * depth).map(|i| (i as f32 * 0.37).sin()).collect();
                 let b: Vec<f32> = (0..depth * b_row).map(|i| (i as f32 * 0.11).cos()).collect();

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::program::Program;
 
 /// Extents of the decoder's runs: prompts are filled up to one of them.
-const WIDTHS: [usize; 4] = [1, 4, 32, 256];
+const WIDTHS: [usize; 4] = [1, 4, 16, 256];
 
 /// Whisper on a device: hears a window and says tokens about it, one choice after the other.
 pub struct Ear {

@@ -4,6 +4,9 @@ use crate::error::Result;
 
 use super::Transcriber;
 
+/// Tokens of the text that are said at once: a segment is seldom longer, and what is said past its end is said again.
+const TOGETHER: usize = 15;
+
 impl Transcriber {
     /// The tokens of `text`, said about the window that was heard, with timestamps where the model says one sooner than
     /// the text's next token: at the start, between segments as pairs, and at the end.
@@ -14,45 +17,65 @@ impl Transcriber {
         let mut said = Vec::new();
         let mut left: Vec<i32> = text.iter().copied().filter(|&t| (t as usize) < self.rules.end).collect();
         let mut logits = self.ear.say(&prompt, 0, &[prompt.len() - 1])?;
+        // A timestamp after which words must follow is told to the model together with them.
+        let mut opening: Option<i32> = None;
         loop {
             // Another pair must leave room for the rest of the text and the last timestamp.
             let room = prompt.len() + said.len() + left.len() + 3 < context;
-            if let Some(time) = self.time(&said, left.is_empty(), room, &logits) {
+            if opening.is_none()
+                && let Some(time) = self.time(&said, left.is_empty(), room, &mut logits)
+            {
                 let at = prompt.len() + said.len();
                 said.push(time);
                 if left.is_empty() {
                     return Ok(said);
                 }
-                logits = self.ear.say(&[time], at, &[0])?;
+                if self.opened(&said) {
+                    opening = Some(time);
+                } else {
+                    logits = self.ear.say(&[time], at, &[0])?;
+                }
                 continue;
             }
-            // All of the rest at once; what the model would have said after each token tells where it is cut.
-            let rows: Vec<usize> = (0..self.ear.width(left.len())).map(|i| i.min(left.len() - 1)).collect();
-            let after = self.ear.say(&left, prompt.len() + said.len(), &rows)?;
+            // What the model would have said after each of the next tokens tells where the text is cut.
+            let before = usize::from(opening.is_some());
+            let next: Vec<i32> =
+                opening.take().into_iter().chain(left.iter().copied().take(TOGETHER)).collect();
+            let rows: Vec<usize> = (0..self.ear.width(next.len())).map(|i| i.min(next.len() - 1)).collect();
+            let at = prompt.len() + said.len() - before;
+            let mut after = self.ear.say(&next, at, &rows)?;
             let mut taken = 0;
-            for row in after.chunks_exact(vocab).take(left.len()) {
+            for row in after.chunks_exact_mut(vocab).take(next.len()).skip(before) {
                 said.push(left[taken]);
                 taken += 1;
-                logits = row.to_vec();
                 if self.time(&said, taken == left.len(), room, row).is_some() {
                     break;
                 }
             }
+            logits = after[(before + taken - 1) * vocab..][..vocab].to_vec();
             left.drain(..taken);
         }
     }
 
-    /// The timestamp that comes next after `said`, if one does.
-    fn time(&self, said: &[i32], finished: bool, room: bool, logits: &[f32]) -> Option<i32> {
-        let (begin, is_time) = (self.rules.timestamps(), |t: &i32| self.rules.is_timestamp(*t));
-        let mut logits = logits.to_vec();
-        self.rules.apply(said, &mut logits);
-        let half_a_pair = matches!(said, [.., a, b] if !is_time(a) && is_time(b));
-        let opened = said.last().is_some_and(is_time) && !half_a_pair;
+    /// Whether a timestamp begins a segment: the first one, or the second of a pair.
+    fn opened(&self, said: &[i32]) -> bool {
+        let is_time = |t: &i32| self.rules.is_timestamp(*t);
+        match said {
+            [.., a, b] => is_time(a) && is_time(b),
+            [a] => is_time(a),
+            [] => false,
+        }
+    }
+
+    /// The timestamp that comes next after `said`, if one does. `logits` lose what may not be said.
+    fn time(&self, said: &[i32], finished: bool, room: bool, logits: &mut [f32]) -> Option<i32> {
+        let (begin, opened) = (self.rules.timestamps(), self.opened(said));
+        let half_a_pair = !opened && said.last().is_some_and(|&t| self.rules.is_timestamp(t));
         let must = said.is_empty() || finished || half_a_pair;
         if !must && (opened || !room) {
             return None;
         }
+        self.rules.apply(said, logits);
         let times = logits.get(begin..)?;
         // Words that are left need a later time to end at.
         let times = if finished { times } else { times.split_last()?.1 };

@@ -16,8 +16,8 @@ use crate::vector_math as vm;
 const SPLIT: usize = 4 * BLOCK;
 /// Query rows that share one pass over the keys.
 const CHUNK_ROWS: usize = 256;
-/// Query rows whose scores are held at a time.
-const TILE_ROWS: usize = 4;
+/// Query rows whose scores are held at a time: whole register tiles of every instruction set.
+const TILE_ROWS: usize = 12;
 
 simd! {
     /// Turns a row's scores into weights `e^(score - max)` with the running maximum, and rescales what the row has

@@ -63,6 +63,22 @@ fn transpose8(mut a: [__m256; 8]) -> [__m256; 8] {
     a
 }
 
+/// `to[j][i] = from[i][j]` for eight rows of eight.
+///
+/// # Safety
+/// The rows must be readable and writable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn transpose_quarter(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+    // SAFETY: the caller promises the rows.
+    unsafe {
+        let rows = std::array::from_fn(|r| _mm256_loadu_ps(from.add(r * from_row)));
+        for (c, column) in transpose8(rows).into_iter().enumerate() {
+            _mm256_storeu_ps(to.add(c * to_row), column);
+        }
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 fn greatest8(a: __m256) -> f32 {
@@ -109,7 +125,7 @@ impl Lanes for Avx2 {
     type F = F;
     type I = I;
     type M = F;
-    const TILE: usize = 1;
+    const TILE: (usize, usize) = (6, 1);
 
     both! {
         fn add(a: F, b: F) -> F { _mm256_add_ps }
@@ -210,6 +226,19 @@ impl Lanes for Avx2 {
             }
         }
         out
+    }
+
+    /// By quarters: the registers hold eight rows of eight.
+    #[inline(always)]
+    fn transpose_square(self, from: &[f32], from_row: usize, to: &mut [f32], to_row: usize) {
+        assert!(15 * from_row + WIDTH <= from.len() && 15 * to_row + WIDTH <= to.len());
+        for (i, j) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+            // SAFETY: the token proves the features; the quarters lie in the squares that were checked above.
+            unsafe {
+                let from = from.as_ptr().add(i * from_row + j);
+                transpose_quarter(from, from_row, to.as_mut_ptr().add(j * to_row + i), to_row);
+            }
+        }
     }
 
     /// Two multiplications by powers of two, so that a denormal result is rounded once.

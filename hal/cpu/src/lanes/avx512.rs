@@ -33,7 +33,7 @@ impl Lanes for Avx512 {
     type F = __m512;
     type I = __m512i;
     type M = __mmask16;
-    const TILE: usize = 4;
+    const TILE: (usize, usize) = (4, 4);
 
     intrinsics! {
         fn splat(x: f32) -> __m512 { _mm512_set1_ps(x) }

@@ -54,7 +54,7 @@ impl Lanes for Neon {
     type F = F;
     type I = I;
     type M = M;
-    const TILE: usize = 1;
+    const TILE: (usize, usize) = (6, 1);
 
     all! {
         fn add(a: F, b: F) -> F { vaddq_f32 }

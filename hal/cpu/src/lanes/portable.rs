@@ -49,7 +49,7 @@ impl Lanes for Portable {
     type F = F;
     type I = I;
     type M = M;
-    const TILE: usize = 1;
+    const TILE: (usize, usize) = (4, 1);
 
     #[inline(always)]
     fn splat(self, x: f32) -> F {
