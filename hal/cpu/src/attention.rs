@@ -210,9 +210,14 @@ impl<'a> KeyBlock<'a> {
 simd! {
     /// `to[j][i] = from[i][j]`: `BLOCK` rows of `lanes` values become `lanes` rows of `BLOCK`.
     fn transpose_block(l, from: &[f32], lanes: usize, to: &mut [f32]) {
+        assert!(lanes.is_multiple_of(WIDTH) && from.len().min(to.len()) >= BLOCK * lanes);
         for i in (0..BLOCK).step_by(WIDTH) {
             for j in (0..lanes).step_by(WIDTH) {
-                l.transpose_square(&from[i * lanes + j..], lanes, &mut to[j * BLOCK + i..], BLOCK);
+                // SAFETY: the square lies in the rows that were checked above.
+                unsafe {
+                    let (from, to) = (from.as_ptr().add(i * lanes + j), to.as_mut_ptr().add(j * BLOCK + i));
+                    l.transpose(from, lanes, to, BLOCK);
+                }
             }
         }
     }

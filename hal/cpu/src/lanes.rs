@@ -156,27 +156,16 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
     /// The greatest lane, NaN ignored as by [`Lanes::max`].
     fn greatest(self, a: Self::F) -> f32;
 
-    /// Row `i` of the result is lane `i` of every row.
+    /// `to[j][i] = from[i][j]` for sixteen rows of sixteen, `from_row` and `to_row` elements apart.
+    ///
+    /// # Safety
+    /// The rows must be readable and writable.
     #[inline(always)]
-    fn transpose(self, rows: [Self::F; WIDTH]) -> [Self::F; WIDTH] {
-        let (mut from, mut to) = ([[0.0; WIDTH]; WIDTH], [[0.0; WIDTH]; WIDTH]);
-        for (row, from) in rows.iter().zip(&mut from) {
-            self.store(*row, from);
-        }
-        for (i, to) in to.iter_mut().enumerate() {
-            *to = from.map(|row| row[i]);
-        }
-        to.each_ref().map(|row| self.load(row))
-    }
-    /// `to[j][i] = from[i][j]` for sixteen rows of sixteen, `from_row` and `to_row` apart.
-    #[inline(always)]
-    fn transpose_square(self, from: &[f32], from_row: usize, to: &mut [f32], to_row: usize) {
-        let rows = std::array::from_fn(|r| {
-            from[r * from_row..][..WIDTH].first_chunk().map_or(self.splat(0.0), |x| self.load(x))
-        });
-        for (c, column) in self.transpose(rows).into_iter().enumerate() {
-            if let Some(to) = to[c * to_row..][..WIDTH].first_chunk_mut() {
-                self.store(column, to);
+    unsafe fn transpose(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        for i in 0..WIDTH {
+            for j in 0..WIDTH {
+                // SAFETY: the caller promises the rows.
+                unsafe { to.add(j * to_row + i).write(from.add(i * from_row + j).read()) }
             }
         }
     }

@@ -4,7 +4,8 @@ use crate::error::Result;
 
 use super::Transcriber;
 
-/// Tokens of the text that are said at once: a segment is seldom longer, and what is said past its end is said again.
+/// Tokens of the text that are said at once; with the timestamp that opens a segment they fill one of the decoder's runs.
+/// A segment is seldom longer, and what is said past its end is said again.
 const TOGETHER: usize = 15;
 
 impl Transcriber {
@@ -17,30 +18,24 @@ impl Transcriber {
         let mut said = Vec::new();
         let mut left: Vec<i32> = text.iter().copied().filter(|&t| (t as usize) < self.rules.end).collect();
         let mut logits = self.ear.say(&prompt, 0, &[prompt.len() - 1])?;
-        // A timestamp after which words must follow is told to the model together with them.
-        let mut opening: Option<i32> = None;
         loop {
             // Another pair must leave room for the rest of the text and the last timestamp.
             let room = prompt.len() + said.len() + left.len() + 3 < context;
-            if opening.is_none()
-                && let Some(time) = self.time(&said, left.is_empty(), room, &mut logits)
-            {
-                let at = prompt.len() + said.len();
+            if let Some(time) = self.time(&said, left.is_empty(), room, &mut logits) {
                 said.push(time);
                 if left.is_empty() {
                     return Ok(said);
                 }
-                if self.opened(&said) {
-                    opening = Some(time);
-                } else {
-                    logits = self.ear.say(&[time], at, &[0])?;
+                if !self.opened(&said) {
+                    logits = self.ear.say(&[time], prompt.len() + said.len() - 1, &[0])?;
                 }
                 continue;
             }
-            // What the model would have said after each of the next tokens tells where the text is cut.
-            let before = usize::from(opening.is_some());
-            let next: Vec<i32> =
-                opening.take().into_iter().chain(left.iter().copied().take(TOGETHER)).collect();
+            // What the model would have said after each of the next tokens tells where the text is cut. A timestamp that
+            // opened a segment was not told to it yet.
+            let before = usize::from(self.opened(&said));
+            let told = said[said.len() - before..].iter();
+            let next: Vec<i32> = told.chain(left.iter().take(TOGETHER)).copied().collect();
             let rows: Vec<usize> = (0..self.ear.width(next.len())).map(|i| i.min(next.len() - 1)).collect();
             let at = prompt.len() + said.len() - before;
             let mut after = self.ear.say(&next, at, &rows)?;

@@ -214,30 +214,12 @@ impl Lanes for Avx2 {
         }
     }
 
-    #[inline(always)]
-    fn transpose(self, rows: [F; WIDTH]) -> [F; WIDTH] {
-        let mut out = rows;
-        for half in 0..2 {
-            // SAFETY: the token proves the features.
-            let [left, right] =
-                [0, 1].map(|v| unsafe { transpose8(std::array::from_fn(|i| rows[8 * half + i][v])) });
-            for i in 0..8 {
-                (out[i][half], out[8 + i][half]) = (left[i], right[i]);
-            }
-        }
-        out
-    }
-
     /// By quarters: the registers hold eight rows of eight.
     #[inline(always)]
-    fn transpose_square(self, from: &[f32], from_row: usize, to: &mut [f32], to_row: usize) {
-        assert!(15 * from_row + WIDTH <= from.len() && 15 * to_row + WIDTH <= to.len());
+    unsafe fn transpose(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
         for (i, j) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
-            // SAFETY: the token proves the features; the quarters lie in the squares that were checked above.
-            unsafe {
-                let from = from.as_ptr().add(i * from_row + j);
-                transpose_quarter(from, from_row, to.as_mut_ptr().add(j * to_row + i), to_row);
-            }
+            // SAFETY: the token proves the features; the caller promises the rows.
+            unsafe { transpose_quarter(from.add(i * from_row + j), from_row, to.add(j * to_row + i), to_row) }
         }
     }
 

@@ -87,10 +87,10 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn transpose(self, rows: [__m512; WIDTH]) -> [__m512; WIDTH] {
-        let mut a = rows;
-        // SAFETY: the token proves the features.
+    unsafe fn transpose(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        // SAFETY: the token proves the features; the caller promises the rows.
         unsafe {
+            let mut a: [__m512; WIDTH] = std::array::from_fn(|i| _mm512_loadu_ps(from.add(i * from_row)));
             // Pairs of rows, then quadruples: each 128-bit part holds a transposed 4x4 block.
             for i in (0..WIDTH).step_by(2) {
                 (a[i], a[i + 1]) = (_mm512_unpacklo_ps(a[i], a[i + 1]), _mm512_unpackhi_ps(a[i], a[i + 1]));
@@ -103,19 +103,17 @@ impl Lanes for Avx512 {
                 a[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(q, s));
             }
             // The blocks themselves are transposed: row group g, part p goes to row group p, part g.
-            let mut out = a;
             for j in 0..4 {
                 let [p, q, r, s] = [a[j], a[4 + j], a[8 + j], a[12 + j]];
                 let (low_pq, high_pq) =
                     (_mm512_shuffle_f32x4::<0x44>(p, q), _mm512_shuffle_f32x4::<0xee>(p, q));
                 let (low_rs, high_rs) =
                     (_mm512_shuffle_f32x4::<0x44>(r, s), _mm512_shuffle_f32x4::<0xee>(r, s));
-                out[j] = _mm512_shuffle_f32x4::<0x88>(low_pq, low_rs);
-                out[4 + j] = _mm512_shuffle_f32x4::<0xdd>(low_pq, low_rs);
-                out[8 + j] = _mm512_shuffle_f32x4::<0x88>(high_pq, high_rs);
-                out[12 + j] = _mm512_shuffle_f32x4::<0xdd>(high_pq, high_rs);
+                _mm512_storeu_ps(to.add(j * to_row), _mm512_shuffle_f32x4::<0x88>(low_pq, low_rs));
+                _mm512_storeu_ps(to.add((4 + j) * to_row), _mm512_shuffle_f32x4::<0xdd>(low_pq, low_rs));
+                _mm512_storeu_ps(to.add((8 + j) * to_row), _mm512_shuffle_f32x4::<0x88>(high_pq, high_rs));
+                _mm512_storeu_ps(to.add((12 + j) * to_row), _mm512_shuffle_f32x4::<0xdd>(high_pq, high_rs));
             }
-            out
         }
     }
     #[inline(always)]

@@ -98,10 +98,8 @@ impl Lhs {
                 // SAFETY: the square's elements lie in `rows` and `k`, and its units in the packed rows.
                 unsafe {
                     let from = self.start.add((rows.start + group) * self.row + (k.start + unit) * self.k);
-                    let lines = std::array::from_fn(|u| l.load(&*from.add(u * self.k).cast()));
-                    for (i, row) in l.transpose(lines).into_iter().enumerate() {
-                        l.store(row, &mut *to.add((group + i) * stride + unit * 4).cast());
-                    }
+                    let to = to.add(group * stride + unit * 4);
+                    l.transpose(from.cast(), self.k / 4, to.cast(), stride / 4);
                 }
             }
         }
