@@ -1,6 +1,7 @@
 //! SmolLM2-135M-Instruct in Q4_1: the prompt's tokens and, teacher-forced on the continuation that Hugging Face
 //! transformers gives for the same weights dequantized (tests/golden/smollm2.py), the choices are its own. A choice that
-//! differs counts where the golden's two best logits are more than 0.02 apart.
+//! differs counts where the golden's two best logits are more than 0.02 apart. With products in int8 the choices are
+//! those of llama.cpp (tests/golden/smollm2_int8.py).
 
 mod assets;
 
@@ -8,12 +9,14 @@ use std::sync::Arc;
 
 use percept::infer::{Engine, EngineOptions, GenerateOptions, Sampler, Sampling};
 use percept::modalities::{Content, Inputs, Media, Message};
-use percept::model::checkpoint::Checkpoint;
-use percept::model::{CausalModel, Model, input_ids};
+use percept::model::checkpoint::{Checkpoint, LoadOptions};
+use percept::model::{CausalModel, Model, Weights, input_ids};
 use serde_json::Value;
 
 /// Two logits nearer than this may change places by rounding.
 const MARGIN: f64 = 0.02;
+/// The same beside llama.cpp, which keeps scales, keys and values in f16.
+const INT8_MARGIN: f64 = 0.3;
 
 fn model() -> Box<dyn CausalModel> {
     let path = assets::asset("smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
@@ -24,7 +27,11 @@ fn model() -> Box<dyn CausalModel> {
 }
 
 fn engine(device: &str) -> Engine {
-    let options = EngineOptions { strict: true, ..EngineOptions::default() };
+    engine_with(device, false)
+}
+
+fn engine_with(device: &str, int8: bool) -> Engine {
+    let options = EngineOptions { strict: true, int8, ..EngineOptions::default() };
     Engine::new(percept::registry().open(device).unwrap(), model(), options).unwrap()
 }
 
@@ -45,13 +52,22 @@ fn chat(model: &dyn CausalModel, prompt: &str) -> Inputs {
 /// Teacher-forced choices on a device.
 fn choices_agree(device: &str) {
     let mut engine = engine(device);
-    let vocab = engine.model().decoder().vocab;
     let cases = golden();
-    assert_eq!(cases.len(), 3);
-    let mut compared = 0;
     for case in &cases {
         let inputs = chat(engine.model(), case["prompt"].as_str().unwrap());
         assert_eq!(input_ids(&inputs).unwrap(), integers(&case["prompt_ids"]), "{}", case["prompt"]);
+    }
+    choices_are(&mut engine, &cases, MARGIN);
+}
+
+/// The engine chooses the tokens of the cases, each after those before it, where they lead by more than `least`.
+fn choices_are(engine: &mut Engine, cases: &[Value], least: f64) {
+    let vocab = engine.model().decoder().vocab;
+    let device = engine.device().info().id.clone();
+    assert_eq!(cases.len(), 3);
+    let mut compared = 0;
+    for case in cases {
+        let inputs = chat(engine.model(), case["prompt"].as_str().unwrap());
         let tokens = integers(&case["tokens"]);
         let logits = engine.score(&inputs, &tokens).unwrap();
         assert_eq!(logits.len(), tokens.len() * vocab);
@@ -60,7 +76,7 @@ fn choices_agree(device: &str) {
             let chosen = sampler.choose(&mut row.to_vec());
             let margin = case["margins"][i].as_f64().unwrap();
             assert!(
-                chosen == expected || margin <= MARGIN,
+                chosen == expected || margin <= least,
                 "{} on {device}: token {i} is {chosen}, expected {expected}, which leads by {margin}",
                 case["prompt"]
             );
@@ -82,6 +98,25 @@ fn choices_are_those_of_transformers_on_an_adapter() {
         return;
     }
     choices_agree("wgpu:0");
+}
+
+#[test]
+fn choices_in_int8_are_those_of_llama_cpp() {
+    let golden: Value = serde_json::from_str(include_str!("golden/smollm2_int8.json")).unwrap();
+    choices_are(&mut engine_with("cpu", true), golden["cases"].as_array().unwrap(), INT8_MARGIN);
+}
+
+#[test]
+fn int8_without_quantized_weights_is_refused() {
+    let path = assets::asset("smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let dense = LoadOptions { dtype: Some(percept::graph::DType::F16), dequantize: true };
+    let weights = Weights::new(Arc::new(Checkpoint::open_with(path, dense).unwrap()));
+    let Model::Causal(model) = percept::model::open_weights(weights).unwrap() else {
+        panic!("no causal model")
+    };
+    let options = EngineOptions { int8: true, ..EngineOptions::default() };
+    let error = Engine::new(percept::registry().open("cpu").unwrap(), model, options).err().unwrap();
+    assert!(error.to_string().contains("no weight is quantized"), "{error}");
 }
 
 #[test]

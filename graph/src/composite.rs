@@ -112,6 +112,12 @@ pub enum Interpolation {
     },
 }
 
+/// Neighbouring elements of the reduced axis that [`Composite::Int8Dot`] rounds with one scale.
+pub const INT8_GROUP: usize = 32;
+/// A group of [`Composite::Int8Dot`] whose greatest magnitude is not above this counts as zeros: the reciprocal of what
+/// is far smaller is no f32.
+pub const INT8_LEAST: f32 = 1e-30;
+
 /// A composite operation. Operands and results are listed as `(operands) -> results`; float operands share one dtype
 /// unless said otherwise, and results have it too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,6 +136,12 @@ pub enum Composite {
         /// Contract over the weight's rows instead of its columns.
         transposed: bool,
     },
+    /// (x[..,k], w quantized [n,k]) -> [..,n]: the product of [`Composite::QuantizedDot`] with x rounded to whole numbers.
+    ///
+    /// Each [`INT8_GROUP`] of x is replaced by q a / 127, where a is its greatest magnitude and q = round(127 x / a)
+    /// (to even), all zeros below [`INT8_LEAST`]; products are summed in f32. So a result differs from the exact one by
+    /// at most the sum over groups of a / 254 times the magnitudes of the group's weights. The gradient is that of the exact product.
+    Int8Dot,
     /// (x[..,d]) -> [..,d] over the last dimension.
     Softmax,
     /// (x[..,d]) -> [..,d] over the last dimension.

@@ -23,7 +23,8 @@ pub(crate) fn infer_composite(c: &Composite, x: &[TensorType]) -> Infer<Vec<Tens
             }
             one(with_last(&x[0], n))
         }
-        Composite::QuantizedDot { transposed } => {
+        Composite::QuantizedDot { .. } | Composite::Int8Dot => {
+            let transposed = matches!(c, Composite::QuantizedDot { transposed: true });
             count(x, 2)?;
             float(&x[0])?;
             need(x[1].dtype.is_quantized() && x[1].rank() == 2, || {
@@ -31,7 +32,7 @@ pub(crate) fn infer_composite(c: &Composite, x: &[TensorType]) -> Infer<Vec<Tens
             })?;
             check_blocks(&x[1])?;
             let (n, k) = (x[1].dims[0], x[1].dims[1]);
-            let (from, to) = if *transposed { (n, k) } else { (k, n) };
+            let (from, to) = if transposed { (n, k) } else { (k, n) };
             need(last(&x[0])? == from, || {
                 format!("the weight takes {from} features, the operand is {}", x[0])
             })?;

@@ -24,7 +24,7 @@ mod trace;
 
 pub use autodiff::cases::{GradientCase, gradient_cases};
 pub use autodiff::{grad, grad_graph};
-pub use composite::{Activation, AttentionSpec, Composite, Interpolation, PoolKind};
+pub use composite::{Activation, AttentionSpec, Composite, INT8_GROUP, INT8_LEAST, Interpolation, PoolKind};
 pub use decompose::decompose;
 pub use dtype::{DType, UnknownDType};
 pub use error::{GraphError, Result};

@@ -73,6 +73,13 @@ fn composites_differentiate_into_their_backward_composites() {
     let back = |op: &Op| matches!(op, Op::Composite(Composite::QuantizedDot { transposed: true }));
     assert_eq!(count(&quantized, back), 1);
 
+    let rounded = gradient_of(&["x"], |t| {
+        let (x, w) = (t.data("x", DType::F32, [3, 32]), t.parameter("w", DType::Q4_1, [5, 32]));
+        t.op(Op::Composite(Composite::Int8Dot), &[&x, &w])
+    })
+    .unwrap();
+    assert_eq!(count(&rounded, back), 1);
+
     let linear = gradient_of(&["x", "w", "b"], |t| {
         let x = t.data("x", DType::F32, [2, 3, 8]);
         let (w, b) = (t.parameter("w", DType::F32, [5, 8]), t.parameter("b", DType::F32, [5]));

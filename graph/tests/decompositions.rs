@@ -292,6 +292,52 @@ fn quantized_products_are_those_of_the_decoded_weight() {
 }
 
 #[test]
+fn integer_products_round_groups_of_32_to_127ths_of_their_greatest() {
+    let mut r = Random(4);
+    for dtype in DType::ALL.into_iter().filter(|d| d.is_quantized()) {
+        let (rows, n, k) = (3, 4, 2 * dtype.block_len());
+        let ty = TensorType::new(dtype, [n, k]);
+        let bytes: Vec<u8> = (0..ty.bytes()).map(|_| r.below(0x3c) as u8).collect();
+        let w = ExactTensor::from(&HostTensor::new(ty, bytes).unwrap());
+        let mut x = r.floats(&[rows, k]);
+        // A group of zeros, and one too small to be heard.
+        x.values[..32].fill(0.0);
+        x.values[k..k + 32].fill(1e-31);
+        let rounded: Vec<f64> = x
+            .values
+            .chunks(32)
+            .flat_map(|group| {
+                let a = group.iter().fold(0f64, |a, x| a.max(x.abs()));
+                let a = if a > 1e-30 { a } else { 0.0 };
+                group.iter().map(move |x| if a == 0.0 { 0.0 } else { (x / a * 127.0).round() * a / 127.0 })
+            })
+            .collect();
+        let product = |x: &[f64]| -> Vec<f64> {
+            (0..rows * n)
+                .map(|at| (0..k).map(|c| x[at / n * k + c] * w.values[at % n * k + c]).sum())
+                .collect()
+        };
+        let (expected, exact) = (product(&rounded), product(&x.values));
+        let got = &run(Composite::Int8Dot, &[x.clone(), w.clone()])[0].values;
+        close(got, &expected, dtype.name());
+        for (at, (got, exact)) in got.iter().zip(exact).enumerate() {
+            let bound: f64 = (0..k / 32)
+                .map(|g| {
+                    let x = &x.values[at / n * k + 32 * g..][..32];
+                    let w = &w.values[at % n * k + 32 * g..][..32];
+                    x.iter().fold(0f64, |a, x| a.max(x.abs())) / 254.0
+                        * w.iter().map(|w| w.abs()).sum::<f64>()
+                })
+                .sum();
+            assert!(
+                (got - exact).abs() <= bound * (1.0 + 1e-9) + 1e-25,
+                "{dtype}: {got} is too far from {exact}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_nearest_pixel_alone_decides() {
     let mut values = vec![1.0; 16];
     values[5] = f64::INFINITY;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use percept_graph::{DType, Role, TensorType, Trace};
+use percept_graph::passes::int8_dots;
+use percept_graph::{Composite, DType, Op, Role, TensorType, Trace};
 use percept_hal::{Buffer, CompileOptions, CompileReport, Device, TraceEvent};
 use percept_modalities::Inputs;
 use percept_model::{CausalModel, Layout, StepShape};
@@ -23,13 +24,15 @@ pub struct EngineOptions {
     pub host: Option<Arc<dyn Device>>,
     /// Dtype of the cache: f32 or f16.
     pub cache: DType,
+    /// What is multiplied by quantized weights is rounded to int8, as llama.cpp does: faster, and less exact.
+    pub int8: bool,
     /// A row's result does not depend on how rows are chunked.
     pub batch_invariant: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { strict: false, host: None, cache: DType::F32, batch_invariant: false }
+        Self { strict: false, host: None, cache: DType::F32, int8: false, batch_invariant: false }
     }
 }
 
@@ -353,6 +356,11 @@ impl Engine {
     fn step_program(&mut self, shape: &StepShape) -> Result<()> {
         if !self.steps.contains_key(shape) {
             let graph = self.model.decoder().step(self.model.weights(), shape)?;
+            let quantized = |op: &Op| matches!(op, Op::Composite(Composite::QuantizedDot { .. }));
+            if self.options.int8 && !graph.nodes().iter().any(|node| quantized(&node.op)) {
+                let why = "no weight is quantized, so nothing would be rounded to int8; leave int8 away";
+                return Err(Error::Setting(why.into()));
+            }
             let program = compile(&self.device, &self.options, &*self.model, &mut self.weights, graph)?;
             self.steps.insert(shape.clone(), program);
         }
@@ -376,6 +384,7 @@ fn compile(
     weights: &mut HashMap<(String, TensorType), Buffer>,
     graph: percept_graph::Graph,
 ) -> Result<Program> {
+    let graph = if options.int8 { int8_dots(&graph)? } else { graph };
     Program::compile(&**device, graph, &compile_options(options), |name, ty, uses| {
         let key = (name.to_string(), ty.clone());
         if let Some(loaded) = weights.get(&key) {

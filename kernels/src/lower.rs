@@ -57,6 +57,7 @@ fn lower_composite(composite: &Composite, desc: &OpDesc<'_>, caps: &Caps) -> Res
         Composite::Activate(_) | Composite::GatedActivate(_) => elementwise::lower_op(desc, caps),
         Composite::Linear { bias, act } => matmul::linear(desc, *bias, *act, caps),
         Composite::QuantizedDot { transposed } => matmul::quantized(desc, *transposed, caps),
+        Composite::Int8Dot => Err(Unsupported::new("integer products are left to their decomposition")),
         Composite::Softmax => softmax::lower(desc, false, caps),
         Composite::LogSoftmax => softmax::lower(desc, true, caps),
         Composite::CrossEntropy { ignore, label_smoothing } => {

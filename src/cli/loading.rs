@@ -29,6 +29,9 @@ pub struct Loading {
     /// Dtype of cached keys and values: f32 or f16
     #[arg(long, default_value = "f32", value_name = "D")]
     pub cache: DType,
+    /// Round what quantized weights multiply to int8, as llama.cpp does: faster, and less exact
+    #[arg(long)]
+    pub int8: bool,
     /// Running anything on the host is an error
     #[arg(long)]
     pub strict: bool,
@@ -43,7 +46,13 @@ impl Loading {
         if let Some(adapter) = &self.adapter {
             weights = weights.with_adapter(adapter)?;
         }
-        Ok(percept::model::open_weights(weights)?)
+        let model = percept::model::open_weights(weights)?;
+        if self.int8 && !matches!(model, Model::Causal(_)) {
+            return Err(Failure::Usage(
+                "--int8 is for models that continue text, which this one does not".into(),
+            ));
+        }
+        Ok(model)
     }
 
     /// A model that continues text.
@@ -70,8 +79,13 @@ impl Loading {
     /// The model with its weights on the device.
     pub fn engine(&self, model: Box<dyn CausalModel>) -> Result<Engine, Failure> {
         let (device, host) = self.device()?;
-        let options =
-            EngineOptions { strict: self.strict, host, cache: self.cache, ..EngineOptions::default() };
+        let options = EngineOptions {
+            strict: self.strict,
+            host,
+            cache: self.cache,
+            int8: self.int8,
+            ..EngineOptions::default()
+        };
         Ok(Engine::new(device, model, options)?)
     }
 }

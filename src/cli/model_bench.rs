@@ -108,6 +108,7 @@ impl Repeat {
         settings["model"] = json!(loading.model);
         settings["dtype"] = json!(loading.dtype.map(|d| d.name()));
         settings["cache"] = json!(loading.cache.name());
+        settings["int8"] = json!(loading.int8);
         if self.json {
             let document = json!({
                 "bench": bench, "device": id, "settings": settings, "median_ms": median, "min_ms": min,

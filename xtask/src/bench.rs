@@ -55,8 +55,8 @@ enum Setting {
     Op { op: &'static str, shape: &'static [u64] },
     /// SmolLM2-135M-Instruct reads a prompt, in the file's Q4_1 or in f32.
     Prefill { tokens: u64, dtype: Option<&'static str> },
-    /// The same writes 64 tokens after `depth`.
-    Decode { depth: u64, dtype: Option<&'static str> },
+    /// The same writes 64 tokens after `depth`; with `int8` it rounds what it multiplies, as llama.cpp always does.
+    Decode { depth: u64, dtype: Option<&'static str>, int8: bool },
     /// A decoder of 6 layers, 384 wide, takes a step of training on 8 rows of 256 tokens.
     TrainStep { dtype: &'static str },
     /// SigLIP-base/16-224 places 8 pictures.
@@ -97,8 +97,9 @@ impl Setting {
             Setting::MatrixVector { n, dtype } => format!("matmul --m 1 --n {n} --k {n} --dtype {dtype}"),
             Setting::Op { op, shape } => format!("op {op} --shape {} --dtype f32", by(shape)),
             Setting::Prefill { tokens, dtype } => format!("prefill --tokens {tokens}{}", load(*dtype)),
-            Setting::Decode { depth, dtype } => {
-                format!("decode --depth {depth} --tokens {WRITTEN}{}", load(*dtype))
+            Setting::Decode { depth, dtype, int8 } => {
+                let int8 = if *int8 { " --int8" } else { "" };
+                format!("decode --depth {depth} --tokens {WRITTEN}{}{int8}", load(*dtype))
             }
             Setting::TrainStep { dtype } => format!("train-step --dtype {dtype}"),
             Setting::Embed => format!("embed --batch {PICTURES}"),
@@ -176,7 +177,10 @@ impl Setting {
             Setting::MatrixVector { n, dtype } => format!("matrix-vector {n} {dtype}"),
             Setting::Op { op, shape } => format!("{op} {} f32", by(shape)),
             Setting::Prefill { tokens, dtype } => format!("prefill {tokens} {}", dtype.unwrap_or("q4_1")),
-            Setting::Decode { depth, dtype } => format!("decode at {depth} {}", dtype.unwrap_or("q4_1")),
+            Setting::Decode { depth, dtype, int8 } => {
+                let int8 = if *int8 { " int8" } else { "" };
+                format!("decode at {depth} {}{int8}", dtype.unwrap_or("q4_1"))
+            }
             Setting::TrainStep { dtype } => format!("train-step {dtype}"),
             Setting::Embed => "siglip-base 8 pictures".to_owned(),
             Setting::Transcribe { encoder: false } => "whisper tiny.en".to_owned(),
@@ -230,13 +234,15 @@ fn rows() -> Vec<Row> {
     let llama = |setting, bar| Row { peer: Some(PeerKind::LlamaCpp), ..cpu(setting, bar) };
     rows.extend([
         llama(Setting::Prefill { tokens: 512, dtype: None }, 2.0),
-        llama(Setting::Decode { depth: 0, dtype: None }, 1.5),
-        llama(Setting::Decode { depth: 512, dtype: None }, 1.5),
+        llama(Setting::Decode { depth: 0, dtype: None, int8: false }, 1.5),
+        llama(Setting::Decode { depth: 512, dtype: None, int8: false }, 1.5),
+        llama(Setting::Decode { depth: 0, dtype: None, int8: true }, 1.5),
+        llama(Setting::Decode { depth: 512, dtype: None, int8: true }, 1.5),
     ]);
     let language = |setting, bar| Row { peer: Some(PeerKind::TorchLanguage), ..cpu(setting, bar) };
     rows.extend([
         language(Setting::Prefill { tokens: 512, dtype: Some("f32") }, 1.0),
-        language(Setting::Decode { depth: 0, dtype: Some("f32") }, 2.0),
+        language(Setting::Decode { depth: 0, dtype: Some("f32"), int8: false }, 2.0),
     ]);
     rows.extend([("f32", 1.0), ("bf16", 1.5)].map(|(dtype, bar)| Row {
         peer: Some(PeerKind::TorchTraining),

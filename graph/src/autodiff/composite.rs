@@ -12,6 +12,10 @@ pub fn composite(s: &Step, c: &Composite) -> Gradients {
             let back = Op::Composite(Composite::QuantizedDot { transposed: !transposed });
             vec![s.when(0, || s.trace.op(back, &[&s.g(), &s.x[1]])), None]
         }
+        Composite::Int8Dot => {
+            let back = Op::Composite(Composite::QuantizedDot { transposed: true });
+            vec![s.when(0, || s.trace.op(back, &[&s.g(), &s.x[1]])), None]
+        }
         Composite::Softmax => vec![s.when(0, || {
             let (y, g) = (wide(&s.y[0]), wide(&s.g()));
             let mean = over_rows(&(&g * &y).sum([last(&y)]), &y);

@@ -42,6 +42,7 @@ fn on_tensors(c: &Composite, x: &[Tensor]) -> Vec<Tensor> {
     match c {
         Composite::Linear { bias, act } => vec![nn::linear(&x[0], &x[1], bias.then(|| &x[2]), *act)],
         Composite::QuantizedDot { transposed } => vec![nn::quantized_dot(&x[0], &x[1], *transposed)],
+        Composite::Int8Dot => vec![nn::int8_dot(&x[0], &x[1])],
         Composite::Softmax => vec![nn::softmax(&x[0])],
         Composite::LogSoftmax => vec![nn::log_softmax(&x[0])],
         Composite::CrossEntropy { ignore, label_smoothing } => {

@@ -1,6 +1,6 @@
 //! Projections, normalizations, activations, losses and the optimizer.
 
-use crate::composite::Activation;
+use crate::composite::{Activation, INT8_GROUP, INT8_LEAST};
 use crate::dtype::DType;
 use crate::trace::Tensor;
 
@@ -40,6 +40,20 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, act: Option<Activat
 pub fn quantized_dot(x: &Tensor, w: &Tensor, transposed: bool) -> Tensor {
     let w = w.dequantize(DType::F32);
     in_f32(x, |x| x.dot(&w, (&[], &[]), (&[last(x)], &[if transposed { 0 } else { 1 }])))
+}
+
+pub fn int8_dot(x: &Tensor, w: &Tensor) -> Tensor {
+    in_f32(x, |x| {
+        let mut dims = lead(x).iter().map(|&d| x.dims()[d]).collect::<Vec<_>>();
+        dims.extend([x.dims()[last(x)] / INT8_GROUP, INT8_GROUP]);
+        let groups = x.reshape(dims);
+        let greatest = groups.abs().max([last(&groups)]);
+        let heard = greatest.gt(&greatest.like(INT8_LEAST.into()));
+        let scale = heard.select(&(greatest.like(127.0) / &greatest), &greatest.like(0.0));
+        let q = (&groups * over_rows(&scale, &groups)).round();
+        let rounded = (q * over_rows(&(greatest / 127.0), &groups)).reshape(x.dims());
+        quantized_dot(&rounded, w, false)
+    })
 }
 
 pub fn activate(x: &Tensor, a: Activation) -> Tensor {

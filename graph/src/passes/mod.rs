@@ -1,15 +1,16 @@
 //! Functions from graph to graph, and the plan of a graph's memory.
 //!
-//! Whoever builds a graph applies, in this order and as needed, quantized weights, gradients, mixed precision and
-//! rematerialisation. Every device then applies [`pipeline`] when it compiles: folding, which leaves equal things
-//! looking equal; common subexpressions; dead code, which both leave behind; fusion, last, because nothing looks into
-//! a region. Memory is planned on the result. Each pass leaves the graph's inputs, outputs and aliases as they are,
+//! Whoever builds a graph applies, in this order and as needed, quantized weights, integer products, gradients, mixed
+//! precision and rematerialisation. Every device then applies [`pipeline`] when it compiles: folding, which leaves equal
+//! things looking equal; common subexpressions; dead code, which both leave behind; fusion, last, because nothing looks
+//! into a region. Memory is planned on the result. Each pass leaves the graph's inputs, outputs and aliases as they are,
 //! and no pass looks through a barrier.
 
 mod cse;
 mod dce;
 mod fold;
 mod fuse;
+mod int8_dots;
 mod memory;
 mod mixed_precision;
 mod quantize_weights;
@@ -22,6 +23,7 @@ pub use cse::eliminate_common_subexpressions;
 pub use dce::eliminate_dead_code;
 pub use fold::fold;
 pub use fuse::{FuseOptions, fuse};
+pub use int8_dots::int8_dots;
 pub use memory::{Memory, MemoryOptions, Slot, plan_memory};
 pub use mixed_precision::mixed_precision;
 pub use quantize_weights::quantize_weights;

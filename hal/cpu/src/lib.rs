@@ -8,6 +8,7 @@ mod device;
 mod element;
 mod fused;
 mod indexing;
+mod int8;
 mod kernel;
 mod lanes;
 pub mod matmul;

@@ -4,7 +4,7 @@ use percept_graph::{Composite, Op, OpDesc};
 
 use crate::kernel::Kernel;
 use crate::{
-    adamw, attention, contraction, convolution, fused, indexing, movement, norm, random, reduce, rope,
+    adamw, attention, contraction, convolution, fused, indexing, int8, movement, norm, random, reduce, rope,
     softmax, sort, spatial,
 };
 
@@ -55,6 +55,7 @@ fn plan_composite(desc: &OpDesc<'_>, composite: &Composite, threads: usize) -> O
         Composite::AdamW { beta1, beta2, eps, weight_decay } => {
             adamw::adamw(desc, [beta1, beta2, eps, weight_decay])
         }
+        Composite::Int8Dot => int8::int8_dot(desc, threads),
         Composite::Softmax => softmax::softmax(desc),
         Composite::LogSoftmax => softmax::log_softmax(desc),
         Composite::CrossEntropy { ignore, label_smoothing } => {

@@ -158,6 +158,10 @@ fn linear(t: &mut Table) {
                 } else {
                     t.values(L2, "quantized_dot", &variant, forward);
                 }
+                t.values(L2, "int8_dot", &variant, move |b| {
+                    let (x, w) = (between_steps(b, d, [rows, k]), b.weight(q, &[n, k], Fill::Normal));
+                    record(b, Composite::Int8Dot, &[&x, &w], Class::Sum { terms: k });
+                });
                 t.values(L2, "quantized_dot_transposed", &variant, move |b| {
                     let (g, w) = (b.data(d, &[rows, n], Fill::Normal), b.weight(q, &[n, k], Fill::Normal));
                     record(
@@ -170,6 +174,18 @@ fn linear(t: &mut Table) {
             }
         }
     }
+}
+
+/// Rows whose groups are rounded to int8 alike by whoever divides a little differently: no element is near the middle
+/// between two whole numbers of its group's scale, though most are no whole number.
+fn between_steps(b: &mut Build, d: DType, [rows, k]: [usize; 2]) -> Tensor {
+    let group = percept_graph::INT8_GROUP;
+    let thirds = b.data(DType::I32, &[rows, k / group, group - 1], Fill::Between(-381, 382));
+    let greatest = b.data(DType::I32, &[rows, k / group, 1], Fill::All(381.0));
+    let x = b.trace.op(Op::Concat { axis: 2 }, &[&thirds, &greatest]).cast(DType::F32) / 3.0;
+    // bf16 keeps whole numbers only.
+    let x = if d == DType::BF16 { x.floor() } else { x * 0.01 };
+    x.reshape([rows, k]).cast(d)
 }
 
 fn activations(t: &mut Table) {
