@@ -15,13 +15,13 @@ use serde_json::json;
 
 use super::Failure;
 use super::failure::write_file;
-use super::loading::{Loading, report_fallbacks};
+use super::loading::{Causal, report_fallbacks};
 use super::table::table;
 
 #[derive(Args)]
 pub struct Eval {
     #[command(flatten)]
-    loading: Loading,
+    causal: Causal,
     /// Corpora of questions with their answers: folders of shards, or .tar files
     #[arg(long, value_name = "DIR", value_delimiter = ',', required = true)]
     tasks: Vec<PathBuf>,
@@ -97,7 +97,7 @@ impl Task {
 impl Eval {
     pub fn run(self) -> Result<(), Failure> {
         let corpora = self.tasks.iter().map(|t| samples(t, self.limit)).collect::<Result<Vec<_>, _>>()?;
-        let mut engine = self.loading.engine(self.loading.causal()?)?;
+        let mut engine = self.causal.engine(self.causal.model()?)?;
         let total: usize = corpora.iter().map(|(_, s)| s.iter().map(|(_, n)| n.len()).sum::<usize>()).sum();
         let bar = progress(total as u64);
         let mut tasks: Vec<(String, Vec<Answer>)> = Vec::new();
@@ -120,7 +120,7 @@ impl Eval {
         bar.finish_and_clear();
         report_fallbacks(engine.reports());
         let scores = Scores {
-            model: self.loading.model.display().to_string(),
+            model: self.causal.loading.model.display().to_string(),
             device: engine.device().info().id.clone(),
             tasks,
         };

@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::conversation::Conversation;
 use super::failure::write_file;
-use super::loading::{Loading, report_fallbacks};
+use super::loading::{Causal, report_fallbacks};
 
 #[derive(Args)]
 pub struct Generate {
     #[command(flatten)]
-    loading: Loading,
+    causal: Causal,
     #[command(flatten)]
     conversation: Conversation,
     /// Tokens at most; by default until the model ends, or its context
@@ -89,7 +89,7 @@ impl Generate {
     pub fn run(self) -> Result<(), Failure> {
         let began = Instant::now();
         let messages = self.conversation.messages()?;
-        let model = self.loading.causal()?;
+        let model = self.causal.model()?;
         let media = self.conversation.media(&messages, model.processor())?;
         let inputs = model.processor().chat(&messages, &media).map_err(percept::infer::Error::from)?;
         let options = GenerateOptions {
@@ -97,7 +97,7 @@ impl Generate {
             sampling: self.choice.sampling(&*model)?,
             stop: self.stop.clone(),
         };
-        let mut engine = self.loading.engine(model)?;
+        let mut engine = self.causal.engine(model)?;
         let load_ms = began.elapsed().as_secs_f64() * 1e3;
         if self.trace.is_some() {
             engine.record_timeline();

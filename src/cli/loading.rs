@@ -26,12 +26,6 @@ pub struct Loading {
     /// Load weights as f32, f16 or bf16; by default as the file has them
     #[arg(long, value_name = "D")]
     pub dtype: Option<DType>,
-    /// Dtype of cached keys and values: f32 or f16
-    #[arg(long, default_value = "f32", value_name = "D")]
-    pub cache: DType,
-    /// Round what quantized weights multiply to int8, as llama.cpp does: faster, and less exact
-    #[arg(long)]
-    pub int8: bool,
     /// Running anything on the host is an error
     #[arg(long)]
     pub strict: bool,
@@ -46,18 +40,35 @@ impl Loading {
         if let Some(adapter) = &self.adapter {
             weights = weights.with_adapter(adapter)?;
         }
-        let model = percept::model::open_weights(weights)?;
-        if self.int8 && !matches!(model, Model::Causal(_)) {
-            return Err(Failure::Usage(
-                "--int8 is for models that continue text, which this one does not".into(),
-            ));
-        }
-        Ok(model)
+        Ok(percept::model::open_weights(weights)?)
     }
 
+    /// The device, and the host that runs what it cannot.
+    pub fn device(&self) -> Result<(Arc<dyn Device>, Option<Arc<dyn Device>>), Failure> {
+        let registry = percept::registry();
+        let device = registry.open(&self.device)?;
+        let host = if device.info().id == "cpu" { None } else { Some(registry.open("cpu")?) };
+        Ok((device, host))
+    }
+}
+
+/// A model that continues text, and how it does.
+#[derive(Args)]
+pub struct Causal {
+    #[command(flatten)]
+    pub loading: Loading,
+    /// Dtype of cached keys and values: f32 or f16
+    #[arg(long, default_value = "f32", value_name = "D")]
+    pub cache: DType,
+    /// Round what quantized weights multiply to int8, as llama.cpp does: faster, and less exact
+    #[arg(long)]
+    pub int8: bool,
+}
+
+impl Causal {
     /// A model that continues text.
-    pub fn causal(&self) -> Result<Box<dyn CausalModel>, Failure> {
-        match self.open()? {
+    pub fn model(&self) -> Result<Box<dyn CausalModel>, Failure> {
+        match self.loading.open()? {
             Model::Causal(model) => Ok(model),
             Model::Contrastive(_) => Err(Failure::Usage(
                 "this model places pictures and texts and continues nothing; try `percept embed`".into(),
@@ -68,19 +79,11 @@ impl Loading {
         }
     }
 
-    /// The device, and the host that runs what it cannot.
-    pub fn device(&self) -> Result<(Arc<dyn Device>, Option<Arc<dyn Device>>), Failure> {
-        let registry = percept::registry();
-        let device = registry.open(&self.device)?;
-        let host = if device.info().id == "cpu" { None } else { Some(registry.open("cpu")?) };
-        Ok((device, host))
-    }
-
     /// The model with its weights on the device.
     pub fn engine(&self, model: Box<dyn CausalModel>) -> Result<Engine, Failure> {
-        let (device, host) = self.device()?;
+        let (device, host) = self.loading.device()?;
         let options = EngineOptions {
-            strict: self.strict,
+            strict: self.loading.strict,
             host,
             cache: self.cache,
             int8: self.int8,
@@ -98,4 +101,22 @@ pub fn report_fallbacks<'a>(reports: impl Iterator<Item = &'a CompileReport>) {
     lines.sort();
     lines.dedup();
     lines.iter().for_each(|line| eprintln!("{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::Arguments;
+
+    #[test]
+    fn how_text_is_continued_is_asked_of_what_continues_text() {
+        let parse = |words: &str| Arguments::try_parse_from(words.split(' ')).map(|_| ());
+        for option in ["--int8", "--cache=f16"] {
+            parse(&format!("percept generate --model m {option} hello")).unwrap();
+            let refused =
+                parse(&format!("percept embed --model m --text t {option}")).unwrap_err().to_string();
+            assert!(refused.contains("unexpected argument"), "{refused}");
+        }
+    }
 }

@@ -8,12 +8,12 @@ use percept::modalities::{Array, Inputs, Values};
 use serde_json::json;
 
 use super::Failure;
-use super::loading::{Loading, report_fallbacks};
+use super::loading::{Causal, report_fallbacks};
 
 #[derive(Args)]
 pub struct Prefill {
     #[command(flatten)]
-    loading: Loading,
+    causal: Causal,
     /// Tokens of the prompt
     #[arg(long, default_value_t = 512)]
     tokens: usize,
@@ -24,7 +24,7 @@ pub struct Prefill {
 #[derive(Args)]
 pub struct Decode {
     #[command(flatten)]
-    loading: Loading,
+    causal: Causal,
     /// Tokens in the cache before the first timed step
     #[arg(long, default_value_t = 0)]
     depth: usize,
@@ -47,10 +47,10 @@ struct Repeat {
 
 impl Prefill {
     pub fn run(self) -> Result<(), Failure> {
-        let mut engine = self.loading.engine(self.loading.causal()?)?;
+        let mut engine = self.causal.engine(self.causal.model()?)?;
         let inputs = prompt(&engine, self.tokens);
         let settings = json!({"tokens": self.tokens});
-        self.measure.report("prefill", &self.loading, settings, self.tokens, &mut engine, |engine| {
+        self.measure.report("prefill", &self.causal, settings, self.tokens, &mut engine, |engine| {
             let start = Instant::now();
             engine.prefill(&inputs, 0, self.tokens.saturating_sub(1))?;
             Ok(start.elapsed().as_secs_f64() * 1e3)
@@ -60,11 +60,11 @@ impl Prefill {
 
 impl Decode {
     pub fn run(self) -> Result<(), Failure> {
-        let mut engine = self.loading.engine(self.loading.causal()?)?;
+        let mut engine = self.causal.engine(self.causal.model()?)?;
         let inputs = prompt(&engine, self.depth);
         let settings = json!({"depth": self.depth, "tokens": self.tokens});
         let more = self.tokens;
-        self.measure.report("decode", &self.loading, settings, self.tokens, &mut engine, |engine| {
+        self.measure.report("decode", &self.causal, settings, self.tokens, &mut engine, |engine| {
             let mut sequence = match self.depth {
                 0 => engine.start(more),
                 depth => engine.prefill(&inputs, more, depth - 1)?.0,
@@ -92,7 +92,7 @@ impl Repeat {
     fn report(
         &self,
         bench: &str,
-        loading: &Loading,
+        causal: &Causal,
         mut settings: serde_json::Value,
         tokens: usize,
         engine: &mut Engine,
@@ -105,10 +105,10 @@ impl Repeat {
         report_fallbacks(engine.reports());
         let id = &engine.device().info().id;
         let rate = tokens as f64 / median * 1e3;
-        settings["model"] = json!(loading.model);
-        settings["dtype"] = json!(loading.dtype.map(|d| d.name()));
-        settings["cache"] = json!(loading.cache.name());
-        settings["int8"] = json!(loading.int8);
+        settings["model"] = json!(causal.loading.model);
+        settings["dtype"] = json!(causal.loading.dtype.map(|d| d.name()));
+        settings["cache"] = json!(causal.cache.name());
+        settings["int8"] = json!(causal.int8);
         if self.json {
             let document = json!({
                 "bench": bench, "device": id, "settings": settings, "median_ms": median, "min_ms": min,
