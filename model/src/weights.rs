@@ -261,13 +261,36 @@ pub fn uses(graph: &Graph) -> Vec<Uses> {
         for (operand, v) in node.inputs.iter().enumerate() {
             let Some(i) = of_value[v.index()] else { continue };
             match (&node.op, operand) {
-                (Op::Composite(Composite::Linear { .. } | Composite::QuantizedDot { .. }), 1) => {
-                    uses[i].linear = true;
-                }
+                (
+                    Op::Composite(
+                        Composite::Linear { .. } | Composite::QuantizedDot { .. } | Composite::Int8Dot,
+                    ),
+                    1,
+                ) => uses[i].linear = true,
                 (Op::Composite(Composite::Embedding { .. }), 0) => uses[i].embedding = true,
                 _ => uses[i].other = true,
             }
         }
     }
     uses
+}
+
+#[cfg(test)]
+mod tests {
+    use percept_graph::{Trace, passes::int8_dots};
+
+    use super::*;
+
+    #[test]
+    fn a_tied_weight_is_looked_up_in_and_multiplied_exactly_or_in_int8() {
+        let t = Trace::new("tied");
+        let (w, ids) = (t.parameter("w", DType::Q4_1, [8, 32]), t.data("ids", DType::I32, [3]));
+        let x = w.embedding(&ids, DType::F32);
+        t.output("y", &x.linear(&w, None, None));
+        let graph = t.finish().unwrap();
+        let expected = Uses { linear: true, embedding: true, ..Uses::default() };
+        for graph in [int8_dots(&graph).unwrap(), graph] {
+            assert_eq!(uses(&graph)[0], expected, "{graph}");
+        }
+    }
 }

@@ -107,7 +107,7 @@ impl Weights for Q6K {
     #[inline(always)]
     unsafe fn group<L: ByteLanes>(l: L, p: *const u8, g: usize) -> Group<L> {
         let (half, quarter) = (g / 4, g % 4);
-        // SAFETY: the caller promises the block; its last eight bytes end with the scale.
+        // SAFETY: the caller promises the block, which the scale ends.
         let (low, high, each, scale) = unsafe {
             (
                 l.load(p.add(64 * half + 32 * (quarter % 2))),
