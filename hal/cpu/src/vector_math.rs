@@ -43,6 +43,19 @@ pub(crate) fn exp<L: Lanes>(l: L, x: L::F) -> L::F {
     l.scale(exp_reduced(l, r), n)
 }
 
+/// `e^x` for `x <= 0`, with zero for results below the least normal number: two thirds of [`exp`]'s instructions.
+#[inline(always)]
+pub(crate) fn exp_negative<L: Lanes>(l: L, x: L::F) -> L::F {
+    // So large that the unit of the last place is one: the sum holds n plus an exponent's bias in its lowest bits.
+    let large = l.splat((3 << 22) as f32 + 127.0);
+    // NaN passes through the bound, whose own n of -127 gives a power of zero.
+    let x = l.max(l.splat(-88.0), x);
+    let sum = l.fma(x, l.splat(std::f32::consts::LOG2_E), large);
+    let n = l.sub(sum, large);
+    let r = l.fma(n, l.splat(-LN2_LOW), l.fma(n, l.splat(-LN2_HIGH), x));
+    l.mul(exp_reduced(l, r), l.float_of_bits(l.shift_left::<23>(l.bits(sum))))
+}
+
 /// `2^x`, for erf.
 #[inline(always)]
 fn exp2<L: Lanes>(l: L, x: L::F) -> L::F {

@@ -15,7 +15,7 @@ macro_rules! over_slice {
         }
     )* };
 }
-over_slice!(exp, expm1, log, log1p, tanh, logistic, erf, rsqrt, sin, cos);
+over_slice!(exp, exp_negative, expm1, log, log1p, tanh, logistic, erf, rsqrt, sin, cos);
 
 /// Every 1,021st bit pattern of either sign (so all exponents, denormals and NaN), the specials, and a dense
 /// sweep of the interval where the function bends.
@@ -74,6 +74,27 @@ fn exponentials() {
     check("expm1", 2.5, expm1::map, f64::exp_m1);
     check("logistic", 2.5, logistic::map, |x| 1.0 / (1.0 + (-x).exp()));
     check("tanh", 4.0, tanh::map, f64::tanh);
+}
+
+#[test]
+fn exponentials_of_negative_numbers_end_in_zero() {
+    // Where the result is normal, and NaN; elsewhere the argument of the check is replaced by one of them.
+    let normal = |x: f32| if x.is_nan() || (-87.3..=0.0).contains(&x) { x } else { -1.0 };
+    let map = |xs: &[f32; WIDTH]| {
+        let found = exp_negative::map(&xs.map(normal));
+        let exact = exp::map(xs);
+        std::array::from_fn(|i| if normal(xs[i]) == xs[i] { found[i] } else { exact[i] })
+    };
+    check("exp_negative", 1.5, map, f64::exp);
+    on_every_isa(|isa| {
+        let y = exp_negative::map(&[f32::NEG_INFINITY; WIDTH]);
+        assert_eq!(y, [0.0; WIDTH], "{isa:?}");
+        for i in 0..4096u32 {
+            let x = -87.3 - i as f32 * 1e-3;
+            let y = exp_negative::map(&[x; WIDTH])[0];
+            assert!((0.0..=1.3 * f32::MIN_POSITIVE).contains(&y), "{isa:?} {x} {y:e}");
+        }
+    });
 }
 
 #[test]

@@ -20,37 +20,52 @@ const CHUNK_ROWS: usize = 256;
 const TILE_ROWS: usize = 12;
 
 simd! {
-    /// Turns a row's scores into weights `e^(score - max)` with the running maximum, and rescales what the row has
-    /// summed so far when the maximum grows. `sum` is kept lane by lane.
-    fn weigh(l, scores: &mut [f32; BLOCK], max: &mut f32, sum: &mut [f32; WIDTH], out: &mut [f32], cap: f32) {
-        let (vectors, _) = scores.as_chunks_mut::<WIDTH>();
-        let mut x: [L::F; BLOCK / WIDTH] = std::array::from_fn(|i| l.load(&vectors[i]));
+    /// Turns the scores of up to [`TILE_ROWS`] rows into weights `e^(score - max)` with the rows' running maxima, and
+    /// rescales what a row (of `e` lanes) has summed so far when its maximum grows. `sum` is kept lane by lane.
+    fn weigh(
+        l, scores: &mut [[f32; BLOCK]], max: &mut [f32], sum: &mut [[f32; WIDTH]], out: &mut [f32], e: usize,
+        cap: f32,
+    ) {
         if cap > 0.0 {
-            for x in &mut x {
+            for x in scores.as_flattened_mut().as_chunks_mut::<WIDTH>().0 {
+                let score = l.load(x);
                 // A masked score stays masked.
-                let capped = l.mul(vm::tanh(l, l.mul(*x, l.splat(1.0 / cap))), l.splat(cap));
-                *x = l.select(l.equal(*x, l.splat(f32::NEG_INFINITY)), *x, capped);
+                let capped = l.mul(vm::tanh(l, l.mul(score, l.splat(1.0 / cap))), l.splat(cap));
+                l.store(l.select(l.equal(score, l.splat(f32::NEG_INFINITY)), score, capped), x);
             }
         }
-        // The accumulated maximum is the second operand, which a NaN score leaves alone; its weight is NaN anyway.
-        let top = l.max(x[3], l.max(x[2], l.max(x[1], l.max(x[0], l.splat(*max)))));
-        let greatest = l.greatest(top);
-        let shift = if greatest == f32::NEG_INFINITY { 0.0 } else { greatest };
-        if greatest != *max {
-            let factor = l.splat((*max - shift).exp());
-            for out in out.as_chunks_mut::<WIDTH>().0 {
-                l.store(l.mul(l.load(out), factor), out);
+        // Each step is done for all rows before the next, so that no row waits for what another one is computing.
+        let mut shifts = [0.0; TILE_ROWS];
+        for (r, scores) in scores.iter().enumerate() {
+            let x = scores.as_chunks::<WIDTH>().0;
+            // The accumulated maximum is the last operand, which a NaN score leaves alone; its weight is NaN anyway.
+            let top = l.max(l.load(&x[1]), l.max(l.load(&x[0]), l.splat(max[r])));
+            shifts[r] = l.greatest(l.max(l.load(&x[3]), l.max(l.load(&x[2]), top)));
+        }
+        for (r, shift) in shifts.iter_mut().enumerate().take(scores.len()) {
+            let greatest = *shift;
+            *shift = if greatest == f32::NEG_INFINITY { 0.0 } else { greatest };
+            if greatest != max[r] {
+                let factor = vm::exp_negative(l, l.splat(max[r] - *shift));
+                for out in out[r * e..(r + 1) * e].as_chunks_mut::<WIDTH>().0 {
+                    l.store(l.mul(l.load(out), factor), out);
+                }
+                l.store(l.mul(l.load(&sum[r]), factor), &mut sum[r]);
+                max[r] = greatest;
             }
-            l.store(l.mul(l.load(sum), factor), sum);
-            *max = greatest;
         }
-        let shift = l.splat(shift);
-        for (x, to) in x.iter_mut().zip(vectors.iter_mut()) {
-            *x = vm::exp(l, l.sub(*x, shift));
-            l.store(*x, to);
+        for (r, scores) in scores.iter_mut().enumerate() {
+            let (shift, x) = (l.splat(shifts[r]), scores.as_chunks_mut::<WIDTH>().0);
+            let mut pairs = [l.splat(0.0); 2];
+            for i in 0..2 {
+                let first = vm::exp_negative(l, l.sub(l.load(&x[2 * i]), shift));
+                let second = vm::exp_negative(l, l.sub(l.load(&x[2 * i + 1]), shift));
+                l.store(first, &mut x[2 * i]);
+                l.store(second, &mut x[2 * i + 1]);
+                pairs[i] = l.add(first, second);
+            }
+            l.store(l.add(l.load(&sum[r]), l.add(pairs[0], pairs[1])), &mut sum[r]);
         }
-        let added = l.add(l.add(x[0], x[1]), l.add(x[2], x[3]));
-        l.store(l.add(l.load(sum), added), sum);
     }
 }
 
@@ -85,7 +100,8 @@ simd! {
         }
         let greatest = max.max(other_max);
         let shift = if greatest == f32::NEG_INFINITY { 0.0 } else { greatest };
-        let (own, others) = (l.splat((*max - shift).exp()), l.splat((other_max - shift).exp()));
+        let own = vm::exp_negative(l, l.splat(*max - shift));
+        let others = vm::exp_negative(l, l.splat(other_max - shift));
         for (out, other) in out.as_chunks_mut::<WIDTH>().0.iter_mut().zip(other.as_chunks::<WIDTH>().0) {
             l.store(l.fma(l.load(other), others, l.mul(l.load(out), own)), out);
         }
@@ -321,12 +337,13 @@ impl<'a> Chunk<'a> {
                 let left = Left { data: &q[tile * d..], row: d, depth: 1 };
                 let right = Right { data: kt, row: BLOCK };
                 product(left, right, scores, BLOCK, count, shape.d, BLOCK / WIDTH, false);
-                for (r, scores) in (tile..tile + count).zip(scores.as_chunks_mut::<BLOCK>().0) {
-                    mask.apply(rows.start + r, block, scores);
-                    let row = &mut sums.out[r * e..(r + 1) * e];
-                    let cap = shape.spec.soft_cap.unwrap_or(0.0);
-                    weigh(scores, &mut sums.max[r], &mut sums.sum[r], row, cap);
+                let held = &mut scores.as_chunks_mut::<BLOCK>().0[..count];
+                for (r, scores) in held.iter_mut().enumerate() {
+                    mask.apply(rows.start + tile + r, block, scores);
                 }
+                let (max, sum) = (&mut sums.max[tile..], &mut sums.sum[tile..]);
+                let cap = shape.spec.soft_cap.unwrap_or(0.0);
+                weigh(held, max, sum, &mut sums.out[tile * e..], e, cap);
                 let left = Left { data: scores, row: BLOCK, depth: 1 };
                 let right = Right { data: values, row: e };
                 product(left, right, &mut sums.out[tile * e..], e, count, BLOCK, e / WIDTH, true);

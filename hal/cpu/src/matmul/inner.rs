@@ -29,12 +29,21 @@ const FEW: usize = 8;
 const TOGETHER: usize = 4;
 /// Bytes of a row's units in a block: packed and decoded rows lie this far apart, spread over the cache's sets.
 const SPAN: usize = BLOCK * 4;
-/// Bytes of a thread's own memory: a task's sums and a block of its rows of w.
-const OWN: usize = ROWS * COLUMNS * 4 + COLUMNS * SPAN;
+/// Blocks of the reduced axis of which a thread keeps a task's rows of w for the next task.
+const KEPT: usize = 2;
+/// Tasks a thread gets at least, and rows of x that each is left with at least.
+const TASKS: usize = 16;
+const FEWEST: usize = 48;
 
 /// Bytes of workspace for `m` rows of `k` elements, `per_unit` to a unit, on `threads` threads.
 pub(super) fn workspace(m: usize, k: usize, per_unit: usize, threads: usize) -> usize {
-    packed(m.min(CHUNK), k.div_ceil(per_unit).div_ceil(BLOCK)) + threads * OWN
+    let spans = k.div_ceil(per_unit).div_ceil(BLOCK);
+    packed(m.min(CHUNK), spans) + threads * own(spans)
+}
+
+/// Bytes of a thread's own memory: a task's sums, and its rows of w.
+fn own(spans: usize) -> usize {
+    ROWS * COLUMNS * 4 + spans.min(KEPT) * COLUMNS * SPAN
 }
 
 /// Bytes of packed rows of x, with room for reading up to [`TOGETHER`] rows from the last one on.
@@ -60,7 +69,8 @@ impl Kernel for Inner<'_> {
         let spans = p.k.div_ceil(U::ELEMENTS).div_ceil(BLOCK);
         let chunk = CHUNK.min(p.m);
         // SAFETY: the workspace holds the packed chunk, then each thread's own memory.
-        let own = unsafe { p.work.add(packed(chunk, spans) + team.rank() * OWN) };
+        let at = unsafe { p.work.add(packed(chunk, spans) + team.rank() * own(spans)) };
+        let mut own = Own { at, kept: None };
         for first in (0..p.m).step_by(chunk.max(1)) {
             let rows = first..p.m.min(first + chunk);
             let x = if p.m == 1 && p.lhs.is_units(p.k, U::ELEMENTS) {
@@ -79,12 +89,14 @@ impl Kernel for Inner<'_> {
                 team.barrier();
                 p.work.cast_const()
             };
-            let by_rows = rows.len().div_ceil(ROWS);
+            // A small product is cut finer, so that threads finish together.
+            let tasks = TASKS * team.size();
+            let width = (p.n / tasks).next_multiple_of(8).clamp(8, COLUMNS);
+            let width = if rows.len() > FEW { COLUMNS } else { width };
+            let finer = tasks.div_ceil(p.n.div_ceil(width)).min(rows.len() / FEWEST);
+            let by_rows = rows.len().div_ceil(ROWS).max(finer);
             let height = rows.len().div_ceil(by_rows.max(1)).next_multiple_of(XR).min(ROWS);
             let by_rows = rows.len().div_ceil(height.max(1));
-            // A narrow product of few rows is cut finer, so that threads finish together.
-            let width = (p.n / (16 * team.size())).next_multiple_of(8).clamp(8, COLUMNS);
-            let width = if rows.len() > FEW { COLUMNS } else { width };
             for tile in team.runs(by_rows * p.n.div_ceil(width)) {
                 let (i, j) = (tile % by_rows * height, tile / by_rows * width);
                 let block = Block {
@@ -94,12 +106,26 @@ impl Kernel for Inner<'_> {
                     columns: j..p.n.min(j + width),
                 };
                 // SAFETY: the block lies in the product; tiles write disjoint parts of the output.
-                unsafe { block.compute::<L, U, XR, WR>(l, unit, isa, p, first + i, own) }
+                unsafe { block.compute::<L, U, XR, WR>(l, unit, isa, p, first + i, &mut own) }
             }
             if rows.end < p.m {
                 team.barrier();
             }
         }
+    }
+}
+
+/// A thread's own memory: a task's sums, then rows of w as units.
+struct Own {
+    at: *mut u8,
+    /// The first of the rows of w that are there.
+    kept: Option<usize>,
+}
+
+impl Own {
+    /// Where block `index` of the reduced axis of a task's rows of w is.
+    fn decoded(&self, index: usize) -> *mut u8 {
+        self.at.wrapping_add(ROWS * COLUMNS * 4 + index % KEPT * COLUMNS * SPAN)
     }
 }
 
@@ -116,7 +142,7 @@ impl Block {
     /// Computes the block and stores it from row `first` on.
     ///
     /// # Safety
-    /// The block must lie in the product, and nobody else use its output or `own`.
+    /// The block must lie in the product, and nobody else use its output.
     #[inline(always)]
     unsafe fn compute<L: DotLanes, U: Unit<L>, const XR: usize, const WR: usize>(
         &self,
@@ -125,19 +151,19 @@ impl Block {
         isa: DotIsa,
         p: &Product<'_>,
         first: usize,
-        own: *mut u8,
+        own: &mut Own,
     ) {
-        // SAFETY: `own` begins with the sums and is a multiple of 4.
-        let sums = unsafe { std::slice::from_raw_parts_mut(own.cast::<f32>(), self.rows * COLUMNS) };
-        let decoded = own.wrapping_add(ROWS * COLUMNS * 4);
+        // SAFETY: the memory begins with the sums and is a multiple of 4.
+        let sums = unsafe { std::slice::from_raw_parts_mut(own.at.cast::<f32>(), self.rows * COLUMNS) };
         if p.k == 0 {
             sums.fill(0.0);
         } else if self.rows <= FEW {
+            own.kept = None;
             // SAFETY: the caller promises the block.
-            unsafe { few_rows(isa, p, U::ELEMENTS == 2, self, sums, decoded) }
+            unsafe { few_rows(isa, p, U::ELEMENTS == 2, self, sums, own.decoded(0)) }
         } else {
-            // SAFETY: the decoded group follows the sums; the caller promises the block.
-            unsafe { self.add_spans::<L, U, XR, WR>(l, unit, isa, p, decoded, sums) }
+            // SAFETY: the caller promises the block.
+            unsafe { self.add_spans::<L, U, XR, WR>(l, unit, isa, p, own, sums) }
         }
         let width = self.columns.len();
         for i in 0..self.rows {
@@ -156,7 +182,7 @@ impl Block {
     /// Computes the sums of all rows, one span of the reduced axis after the other.
     ///
     /// # Safety
-    /// As [`Block::compute`]; `decoded` has room for a span of the block's rows of w.
+    /// As [`Block::compute`].
     #[inline(always)]
     unsafe fn add_spans<L: DotLanes, U: Unit<L>, const XR: usize, const WR: usize>(
         &self,
@@ -164,19 +190,24 @@ impl Block {
         unit: U,
         isa: DotIsa,
         p: &Product<'_>,
-        decoded: *mut u8,
+        own: &mut Own,
         sums: &mut [f32],
     ) {
         let pairs = U::ELEMENTS == 2;
+        let spans = p.k.div_ceil(BLOCK * U::ELEMENTS);
+        let kept = own.kept.take() == Some(self.columns.start);
+        let mut keep = spans <= KEPT;
         let stored_as_units = pairs || p.rhs_dtype == percept_graph::DType::F32;
         for (index, start) in (0..p.k).step_by(BLOCK * U::ELEMENTS).enumerate() {
             let span = Span::new(p, start, U::ELEMENTS);
             let skip = start / p.rhs_dtype.block_len() * p.rhs_dtype.block_bytes();
             // A copy of rows that already are units pays when many rows of x read it.
             let (w, w_row) = if stored_as_units && span.rest == 0 && self.rows <= 2 * XR {
+                keep = false;
                 (p.rhs.wrapping_add(self.columns.start * p.rhs_row + skip), p.rhs_row)
             } else {
-                for (at, column) in self.columns.clone().enumerate() {
+                let decoded = own.decoded(index);
+                for (at, column) in self.columns.clone().enumerate().filter(|_| !kept) {
                     // SAFETY: the row lies in w, and a span of it fits its place.
                     unsafe {
                         let from = p.rhs.add(column * p.rhs_row + skip);
@@ -224,6 +255,7 @@ impl Block {
                 }
             }
         }
+        own.kept = keep.then_some(self.columns.start);
     }
 
     /// Adds the products over a span of `M` packed rows at `x` with all decoded rows of w to their sums.
@@ -264,7 +296,9 @@ impl Block {
 #[inline(always)]
 fn add_sums<const W: usize>(found: &[[f32; W]], span: &Span, sums: &mut [f32]) {
     for (r, row) in found.iter().enumerate() {
-        for (sum, &new) in sums[r * COLUMNS..].iter_mut().zip(row) {
+        // As an array: a slice of unknown length would be copied by a call.
+        let (sums, _) = sums[r * COLUMNS..].as_chunks_mut::<W>();
+        for (sum, &new) in sums[0].iter_mut().zip(row) {
             *sum = if span.units == 0 { new } else { *sum + new };
         }
     }
