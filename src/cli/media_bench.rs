@@ -59,7 +59,7 @@ impl Transcribe {
         let compile = CompileOptions { strict: self.loading.strict, host, ..CompileOptions::default() };
         // One try, so that every run does the same work.
         let options = TranscribeOptions { temperatures: vec![0.0], ..TranscribeOptions::default() };
-        let mut transcriber = Transcriber::new(model, device, compile, options)?;
+        let mut transcriber = Transcriber::new(model, device.clone(), compile, options)?;
 
         let rate = transcriber.rate();
         let sound =
@@ -78,9 +78,8 @@ impl Transcribe {
         let features_ms = start.elapsed().as_secs_f64() * 1e3;
         let Values::F32(values) = values else { return Err(Failure::Usage("features are no floats".into())) };
         let encoder = self.measure.times(|| {
-            transcriber.ear_mut().hear(&values)?;
             // Reading waits until it is done.
-            transcriber.ear().heard()?;
+            device.read(&transcriber.ear().encode(&values)?).map_err(percept::infer::Error::from)?;
             Ok(())
         })?;
         let mut words = 0;

@@ -19,6 +19,7 @@ pub struct Ear {
     options: CompileOptions,
     model: Box<Whisper>,
     weights: HashMap<(String, TensorType), Buffer>,
+    encode: Program,
     hear: Program,
     say: HashMap<(usize, usize), Program>,
     /// Buffers by the names of the decoder's inputs: what was heard, and the keys and values of what was said.
@@ -32,8 +33,9 @@ impl Ear {
     /// When the checkpoint does not fit its configuration, or the device cannot take or run it.
     pub fn new(model: Box<Whisper>, device: Arc<dyn Device>, options: CompileOptions) -> Result<Self> {
         let mut weights = HashMap::new();
+        let encode = compile(&*device, &options, &model, &mut weights, model.encode()?)?;
         let hear = compile(&*device, &options, &model, &mut weights, model.hear()?)?;
-        Ok(Self { device, options, model, weights, hear, say: HashMap::new(), held: HashMap::new() })
+        Ok(Self { device, options, model, weights, encode, hear, say: HashMap::new(), held: HashMap::new() })
     }
 
     /// The model.
@@ -43,19 +45,30 @@ impl Ear {
 
     /// What was compiled so far.
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
-        std::iter::once(&self.hear).chain(self.say.values()).map(Program::report)
+        [&self.encode, &self.hear].into_iter().chain(self.say.values()).map(Program::report)
+    }
+
+    /// Run the encoder on one window: features f32[1,bands,frames]; gives its rows f32[1,rows,d_model].
+    ///
+    /// # Errors
+    /// When the features have another size, or the device fails.
+    pub fn encode(&self, features: &[f32]) -> Result<Buffer> {
+        let bytes: Vec<u8> = features.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let outputs = self.encode.run(|_, ty| Ok(self.device.upload(ty, &bytes)?))?;
+        // The graph has this one output.
+        Ok(outputs[0].clone())
     }
 
     /// Hear one window: features f32[1,bands,frames]. Everything said is about it from then on.
     ///
     /// # Errors
-    /// When the features have another size, or the device fails.
+    /// As [`Ear::encode`].
     pub fn hear(&mut self, features: &[f32]) -> Result<()> {
-        let bytes: Vec<u8> = features.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let device = &self.device;
-        let outputs = self.hear.run(|_, ty| Ok(device.upload(ty, &bytes)?))?;
+        let hidden = self.encode(features)?;
+        let outputs = self.hear.run(|_, _| Ok(hidden.clone()))?;
         let names = self.hear.graph().outputs().iter().map(|o| o.name.clone());
         self.held.extend(names.zip(outputs));
+        self.held.insert("hidden".into(), hidden);
         Ok(())
     }
 

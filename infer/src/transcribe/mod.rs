@@ -189,11 +189,6 @@ impl Transcriber {
         &self.ear
     }
 
-    /// The model on its device.
-    pub fn ear_mut(&mut self) -> &mut Ear {
-        &mut self.ear
-    }
-
     /// Samples per second that it hears.
     pub fn rate(&self) -> u32 {
         self.ear.model().features().rate()

@@ -87,17 +87,29 @@ impl Whisper {
         &self.generation
     }
 
-    /// What one window of sound is heard as. The input `input_features` is f32[1,bands,frames]; the outputs are `hidden`
-    /// f32[1,rows,d_model] and, for every layer of the decoder, `cross.{layer}.k` and `.v` f32[1,heads,rows,head_dim].
+    /// The encoder. The input `input_features` is f32[1,bands,frames], one window of sound; the output `hidden` is
+    /// f32[1,rows,d_model].
+    ///
+    /// # Errors
+    /// When the checkpoint's tensors do not fit the configuration.
+    pub fn encode(&self) -> Result<Graph> {
+        let t = Trace::new("encode");
+        let p = Parameters::new(&t, &self.weights);
+        let features = t.data("input_features", DType::F32, [1, self.encoder.bands, self.encoder.frames()]);
+        let hidden = self.encoder.trace(&p, &features, &Context::default());
+        t.output("hidden", &self.encoder.normalize(&p, &hidden));
+        Ok(t.finish()?)
+    }
+
+    /// What the decoder looks up in a window. The input `hidden` is [`Whisper::encode`]'s output; the outputs are, for
+    /// every layer of the decoder, `cross.{layer}.k` and `.v` f32[1,heads,rows,head_dim].
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
     pub fn hear(&self) -> Result<Graph> {
         let t = Trace::new("hear");
         let p = Parameters::new(&t, &self.weights);
-        let features = t.data("input_features", DType::F32, [1, self.encoder.bands, self.encoder.frames()]);
-        let hidden = self.encoder.normalize(&p, &self.encoder.trace(&p, &features, &Context::default()));
-        t.output("hidden", &hidden);
+        let hidden = t.data("hidden", DType::F32, [1, self.encoder.rows, self.decoder.hidden]);
         let stack = &self.decoder.stack;
         for (i, block) in stack.blocks.iter().enumerate() {
             if let Some([k, v]) = block.cross_keys(&p, &format!("{}.{i}", stack.prefix), &hidden) {
