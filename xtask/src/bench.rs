@@ -55,7 +55,8 @@ enum Setting {
     Op { op: &'static str, shape: &'static [u64] },
     /// SmolLM2-135M-Instruct reads a prompt, in the file's Q4_1 or in f32.
     Prefill { tokens: u64, dtype: Option<&'static str> },
-    /// The same writes 64 tokens after `depth`; with `int8` it rounds what it multiplies, as llama.cpp always does.
+    /// The same writes 64 tokens after `depth`; with `int8` it rounds what it multiplies and caches f16, as llama.cpp always
+    /// does.
     Decode { depth: u64, dtype: Option<&'static str>, int8: bool },
     /// A decoder of 6 layers, 384 wide, takes a step of training on 8 rows of 256 tokens.
     TrainStep { dtype: &'static str },
@@ -98,7 +99,7 @@ impl Setting {
             Setting::Op { op, shape } => format!("op {op} --shape {} --dtype f32", by(shape)),
             Setting::Prefill { tokens, dtype } => format!("prefill --tokens {tokens}{}", load(*dtype)),
             Setting::Decode { depth, dtype, int8 } => {
-                let int8 = if *int8 { " --int8" } else { "" };
+                let int8 = if *int8 { " --int8 --cache f16" } else { "" };
                 format!("decode --depth {depth} --tokens {WRITTEN}{}{int8}", load(*dtype))
             }
             Setting::TrainStep { dtype } => format!("train-step --dtype {dtype}"),

@@ -9,7 +9,7 @@ use percept_hal::{
 
 use crate::kernel::{Kernel, Operands, RawTensor};
 use crate::lanes::{Isa, isa};
-use crate::memory::Memory;
+use crate::memory::{Blocks, Memory};
 use crate::plan::plan;
 use crate::pool::{Pool, Team};
 
@@ -22,6 +22,7 @@ const SMALL: usize = 6_000;
 pub struct CpuLibrary {
     info: DeviceInfo,
     pool: Pool,
+    blocks: Blocks,
 }
 
 /// An operation planned for its shapes.
@@ -36,7 +37,7 @@ pub type CpuDevice = LibraryDevice<CpuLibrary>;
 /// When the operating system refuses the threads.
 pub fn open(threads: usize) -> Result<CpuDevice> {
     let pool = Pool::new(threads).map_err(|e| Error::Open { id: ID.into(), why: e.to_string() })?;
-    Ok(LibraryDevice::new(CpuLibrary { info: info(), pool }))
+    Ok(LibraryDevice::new(CpuLibrary { info: info(), pool, blocks: Blocks::default() }))
 }
 
 /// The CPU in a registry of devices: the id `cpu`, with a thread per core.
@@ -149,7 +150,7 @@ impl OpLibrary for CpuLibrary {
     }
 
     fn alloc(&self, bytes: usize) -> Result<Memory> {
-        Memory::new(bytes).ok_or_else(|| Error::OutOfMemory {
+        self.blocks.take(bytes).ok_or_else(|| Error::OutOfMemory {
             device: ID.into(),
             what: "a buffer".into(),
             bytes: bytes as u64,
