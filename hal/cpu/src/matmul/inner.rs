@@ -207,7 +207,8 @@ impl Block {
                 (p.rhs.wrapping_add(self.columns.start * p.rhs_row + skip), p.rhs_row)
             } else {
                 let decoded = own.decoded(index);
-                for (at, column) in self.columns.clone().enumerate().filter(|_| !kept) {
+                let columns = if kept { 0..0 } else { self.columns.clone() };
+                for (at, column) in columns.enumerate() {
                     // SAFETY: the row lies in w, and a span of it fits its place.
                     unsafe {
                         let from = p.rhs.add(column * p.rhs_row + skip);
