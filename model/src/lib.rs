@@ -15,6 +15,7 @@ mod contrastive;
 mod decoder;
 mod error;
 pub mod family;
+pub mod hub;
 pub mod names;
 mod parameters;
 pub mod processor;
