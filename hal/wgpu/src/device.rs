@@ -48,7 +48,7 @@ impl WgpuDevice {
             max_memory: description.limits.max_buffer_size,
             caps,
         };
-        let file = disk::folder(&description.name, &description.driver).map(|f| f.join("tuning.json"));
+        let file = disk::folder(&adapter.get_info()).map(|f| f.join("tuning.json"));
         let by_key = file
             .as_deref()
             .and_then(disk::load)

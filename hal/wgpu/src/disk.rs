@@ -6,20 +6,25 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"percept1";
 
-/// The folder for one adapter with one driver: a driver update starts a fresh one.
+/// The folder for one adapter with one driver: a driver update starts a fresh one. Its name ends in a hash of all that tells
+/// adapters apart, since two of one name may be different chips.
 ///
 /// `PERCEPT_CACHE_DIR` replaces the user's cache folder; `None` when the user has none.
-pub(crate) fn folder(adapter: &str, driver: &str) -> Option<PathBuf> {
+pub(crate) fn folder(adapter: &wgpu::AdapterInfo) -> Option<PathBuf> {
     let base = match std::env::var_os("PERCEPT_CACHE_DIR") {
         Some(dir) => PathBuf::from(dir),
         None => directories::ProjectDirs::from("", "", "percept")?.cache_dir().to_path_buf(),
     };
-    let name: String = format!("{adapter} {driver}")
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
-        .take(120)
-        .collect();
-    Some(base.join("wgpu").join(name))
+    Some(base.join("wgpu").join(folder_name(adapter)))
+}
+
+fn folder_name(adapter: &wgpu::AdapterInfo) -> String {
+    let wgpu::AdapterInfo { name, vendor, device, driver, driver_info, backend, .. } = adapter;
+    let readable = format!("{name} {driver} {driver_info}");
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let readable: String = readable.chars().map(plain).take(100).collect();
+    let all = format!("{name}\0{vendor}\0{device}\0{driver}\0{driver_info}\0{backend:?}");
+    format!("{readable}-{:016x}", checksum(all.as_bytes()))
 }
 
 /// The contents of a file written by [`store`]; `None` when it is missing, cut short or altered.
@@ -82,5 +87,24 @@ mod tests {
         fs::write(&path, &bytes[..10]).unwrap();
         assert_eq!(load(&path), None, "cut short");
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn chips_of_one_name_have_folders_of_their_own() {
+        let one = wgpu::AdapterInfo {
+            name: "A name that is long ".repeat(8),
+            driver: "driver".into(),
+            ..wgpu::AdapterInfo::new(wgpu::DeviceType::DiscreteGpu, wgpu::Backend::Vulkan)
+        };
+        let differ = |change: fn(&mut wgpu::AdapterInfo)| {
+            let mut other = one.clone();
+            change(&mut other);
+            folder_name(&other) != folder_name(&one)
+        };
+        assert_eq!(folder_name(&one), folder_name(&one.clone()));
+        assert!(
+            differ(|i| i.device = 7) && differ(|i| i.vendor = 7) && differ(|i| i.driver_info = "2".into())
+        );
+        assert!(differ(|i| i.backend = wgpu::Backend::Gl));
     }
 }

@@ -1,7 +1,7 @@
 //! Compute pipelines by module key, compiled once per connection, and the driver's pipeline cache on disk.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -47,17 +47,10 @@ impl Pipelines {
                 count: None,
             }],
         });
-        let path = features
-            .contains(wgpu::Features::PIPELINE_CACHE)
-            .then(|| disk::folder(&info.name, &format!("{} {}", info.driver, info.driver_info)))
-            .flatten();
-        let cache = path.map(|folder| {
+        let folder = features.contains(wgpu::Features::PIPELINE_CACHE).then(|| disk::folder(info)).flatten();
+        let cache = folder.map(|folder| {
             let path = folder.join("pipelines.bin");
-            let data = disk::load(&path);
-            let desc = wgpu::PipelineCacheDescriptor { label: None, data: data.as_deref(), fallback: true };
-            // SAFETY: the data is what `get_data` gave for this adapter and driver: the folder is theirs and the
-            // file's checksum held.
-            (unsafe { device.create_pipeline_cache(&desc) }, path)
+            (open_cache(device, &path), path)
         });
         Self {
             loaded: Mutex::default(),
@@ -171,4 +164,26 @@ impl Pipelines {
             tracing::warn!("the pipeline cache {} was not written: {e}", path.display());
         }
     }
+}
+
+/// The driver's cache with what the file at `path` holds; with nothing when wgpu finds that it is another adapter's or
+/// otherwise unfit, in which case the file is removed. Without this, every pipeline made with the cache would fail.
+fn open_cache(device: &wgpu::Device, path: &Path) -> wgpu::PipelineCache {
+    let create = |data: Option<&[u8]>| {
+        let desc = wgpu::PipelineCacheDescriptor { label: None, data, fallback: true };
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        // SAFETY: the data is what `get_data` gave when a run of this program stored it: the checksum of the file held, so
+        // it is whole, and wgpu compares the adapter, the driver's own key and the length in it with this device's before
+        // the driver sees it. What is left is trust in the user's own cache folder: whoever can write there on purpose can
+        // hand the driver other data, as they could replace this program.
+        let cache = unsafe { device.create_pipeline_cache(&desc) };
+        (cache, pollster::block_on(scope.pop()))
+    };
+    let data = disk::load(path);
+    let (cache, error) = create(data.as_deref());
+    let Some(error) = error else { return cache };
+    tracing::warn!("the pipeline cache {} is left aside: {error}", path.display());
+    // A file that stays is left aside again at the next start, which costs time and nothing else.
+    let _ = std::fs::remove_file(path);
+    create(None).0
 }

@@ -237,6 +237,12 @@ fn caches_survive_the_process() {
         "{:?}",
         files()
     );
+    // A whole file of another adapter, as a copied home folder brings it, is replaced and does no harm.
+    let other = include_bytes!("pipelines_other_device.bin");
+    let pipelines = files().into_iter().find(|f| f.ends_with("pipelines.bin")).unwrap();
+    std::fs::write(&pipelines, other).unwrap();
+    run();
+    assert_ne!(std::fs::read(&pipelines).unwrap(), other);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
