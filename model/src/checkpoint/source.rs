@@ -18,9 +18,16 @@ pub(crate) struct Source {
 }
 
 enum Bytes {
-    Mapped(Mmap),
+    Mapped {
+        map: Mmap,
+        /// To ask for its length again.
+        file: File,
+    },
     Memory(Vec<u8>),
 }
+
+/// Files up to this size are read, not mapped, so that nothing that happens to them later matters: 1 MiB.
+const READ_WHOLE: u64 = 1 << 20;
 
 impl Source {
     /// Map a file.
@@ -30,13 +37,15 @@ impl Source {
         if !length.is_file() {
             return Err(Error::NotACheckpoint { path: path.into(), why: "not a file".into() });
         }
-        // The system cannot map nothing.
-        let bytes = if length.len() == 0 {
-            Bytes::Memory(Vec::new())
+        let bytes = if length.len() <= READ_WHOLE {
+            Bytes::Memory(std::fs::read(path).map_err(unreadable(path))?)
         } else {
-            // SAFETY: the map is read only. Checkpoints are replaced by renaming, never rewritten in place, here as in
-            // every program that maps them; a file that someone truncates while it is open ends the process.
-            Bytes::Mapped(unsafe { Mmap::map(&file) }.map_err(unreadable(path))?)
+            // SAFETY: the map is read only, and Percept replaces checkpoints by renaming, so it never changes what is mapped.
+            // Other programs could: `check_whole` finds a file that has become shorter before a tensor is read from it,
+            // and one that is cut in the very moment of reading ends the process with SIGBUS, as docs/checkpoints.md says.
+            // Bytes changed in place give other weights; they are numbers, of which every bit pattern is one.
+            let map = unsafe { Mmap::map(&file) }.map_err(unreadable(path))?;
+            Bytes::Mapped { map, file }
         };
         Ok(Arc::new(Source { path: path.to_path_buf(), bytes }))
     }
@@ -54,17 +63,31 @@ impl Source {
     /// All its bytes.
     pub fn bytes(&self) -> &[u8] {
         match &self.bytes {
-            Bytes::Mapped(map) => map,
+            Bytes::Mapped { map, .. } => map,
             Bytes::Memory(bytes) => bytes,
         }
+    }
+
+    /// That the file still has all the bytes that were mapped: touching one that is gone would end the process.
+    pub fn check_whole(&self) -> Result<()> {
+        let Bytes::Mapped { map, file } = &self.bytes else { return Ok(()) };
+        let now = file.metadata().map_err(unreadable(&self.path))?.len();
+        if now >= map.len() as u64 {
+            return Ok(());
+        }
+        let why = format!(
+            "it was cut from {} to {now} bytes while it is in use; put the file in place whole, by renaming, and load it again",
+            map.len()
+        );
+        Err(damaged(&self.path, why))
     }
 
     /// Lets the system take back the memory of a part; it is read from the file again when someone looks.
     fn forget(&self, range: Range<usize>) {
         #[cfg(unix)]
-        if let Bytes::Mapped(map) = &self.bytes {
-            // SAFETY: nothing ever writes to the map, so its pages come back from the file with the same bytes. Spans are
-            // made within it.
+        if let Bytes::Mapped { map, .. } = &self.bytes {
+            // SAFETY: nothing ever writes to the map, so no change is lost with its pages, and they come back from the file.
+            // Spans are made within it.
             let told =
                 unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
             // A system that refuses keeps the pages, which costs memory and nothing else.
@@ -96,6 +119,11 @@ impl Span {
     /// The file.
     pub fn path(&self) -> &Path {
         self.source.path()
+    }
+
+    /// As [`Source::check_whole`].
+    pub fn check_whole(&self) -> Result<()> {
+        self.source.check_whole()
     }
 
     /// Where in the file.
@@ -223,5 +251,30 @@ impl<'a> Fields<'a> {
         let bytes = self.take(count, what)?;
         std::str::from_utf8(bytes)
             .map_err(|e| damaged(self.path, format!("{what} at byte {at} is not UTF-8: {e}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_cut_while_it_is_in_use_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large");
+        let large = READ_WHOLE as usize + 5000;
+        std::fs::write(&path, vec![7; large]).unwrap();
+        let source = Source::map(&path).unwrap();
+        assert!(matches!(source.bytes, Bytes::Mapped { .. }));
+        source.check_whole().unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(5000).unwrap();
+        let why = source.check_whole().unwrap_err().to_string();
+        assert!(why.contains(&format!("from {large} to 5000 bytes")), "{why}");
+
+        std::fs::write(&path, [7; 5000]).unwrap();
+        let small = Source::map(&path).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        small.check_whole().unwrap();
+        assert_eq!(small.bytes(), [7; 5000]);
     }
 }

@@ -120,6 +120,7 @@ impl Stored {
 
     /// The tensor as a weight of its type, borrowed from the file where that is possible.
     pub fn load(&self, name: &str) -> Result<Weight> {
+        self.span.check_whole()?;
         let dtype = self.ty.dtype;
         let lent = Lent(self.span.clone());
         let bytes = lent.as_ref();
@@ -145,6 +146,7 @@ impl Stored {
 
     /// The tensor's bytes in another float or block dtype, in order and piece by piece.
     pub fn convert(&self, name: &str, dtype: DType, out: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.span.check_whole()?;
         let last = self.ty.dims.last().copied().unwrap_or(1);
         if !last.is_multiple_of(dtype.block_len()) {
             let why = format!("its rows of {last} are no whole blocks of {dtype}");
