@@ -18,6 +18,8 @@ pub struct Weights {
     checkpoint: Arc<Checkpoint>,
     adapter: Option<LowRank>,
     trained: Option<Arc<dyn Trained>>,
+    /// Of a model that is yet to be made: whether its head has a matrix of its own.
+    described: Option<bool>,
 }
 
 /// What training asks of parameters, over what their file says.
@@ -43,7 +45,13 @@ const ADAPTED: &str = "base_model.model.";
 impl Weights {
     /// Parameters of `checkpoint`.
     pub fn new(checkpoint: Arc<Checkpoint>) -> Self {
-        Self { checkpoint, adapter: None, trained: None }
+        Self { checkpoint, adapter: None, trained: None, described: None }
+    }
+
+    /// Parameters of a model that is yet to be made: graphs may declare any, in f32 and in the shape that they ask for, and
+    /// none can be fetched. `own_head` says whether the head has a matrix of its own or is the table.
+    pub fn described(checkpoint: Arc<Checkpoint>, own_head: bool) -> Self {
+        Self { described: Some(own_head), ..Self::new(checkpoint) }
     }
 
     /// With a low-rank adapter beside its linear layers.
@@ -140,7 +148,10 @@ impl Weights {
 
     /// Whether there is such a parameter.
     pub fn has(&self, name: &str) -> bool {
-        self.checkpoint.ty(name).is_some()
+        match self.described {
+            Some(own_head) => own_head && name.ends_with("lm_head.weight"),
+            None => self.checkpoint.ty(name).is_some(),
+        }
     }
 
     /// The first of several prefixes under which `name` exists; the first of all when it exists under none.
@@ -180,6 +191,9 @@ impl Weights {
 
 impl Stored for Weights {
     fn dtype(&self, name: &str, dims: &[usize]) -> Result<DType> {
+        if self.described.is_some() {
+            return Ok(DType::F32);
+        }
         if let Some(trained) = &self.trained {
             let layer = name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"));
             if layer.is_some_and(|l| trained.adapter(l).is_some()) {

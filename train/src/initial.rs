@@ -2,45 +2,41 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use percept_graph::{DType, HostTensor, Role, TensorType};
+use percept_graph::{DType, Graph, HostTensor, Role, TensorType};
+use percept_modalities::image::Image;
+use percept_modalities::{Content, Media, Message, Part};
 use percept_model::checkpoint::{self, Checkpoint};
-use percept_model::family::{Place, decoder, percept};
+use percept_model::family::{Model, open_weights, percept};
 use percept_model::random::{normal, parameter_stream};
-use percept_model::{Config, Masters, StepShape};
+use percept_model::{CausalModel, Config, Masters, NormKind, StepShape, Weights};
 use rand_chacha::rand_core::RngCore;
 use serde_json::Value;
 
 use crate::error::{Error, Result, file};
 
-/// Write the folder `out`: new weights for the text decoder that `from/config.json` describes, with the files beside it.
+/// Families that read images of which a new model can be made, as transformers lays it out. Of text decoders all can.
+const WITH_IMAGES: [&str; 2] = ["idefics3", "smolvlm"];
+
+/// Write the folder `out`: new weights for the model that `from/config.json` describes, with the files beside it.
 ///
-/// Matrices and tables are normal with the deviation `initializer_range` (0.02), norms are 1 and biases 0, as in
-/// transformers. The same seed gives the same bytes.
+/// Matrices and tables are normal with the deviation `initializer_range` (0.02), norms leave their rows as they are and
+/// biases are 0, as in transformers. The same seed gives the same bytes.
 ///
 /// # Errors
-/// When the configuration is not a text decoder's, or something is at `out`.
-pub fn text_model(from: &Path, seed: u64, out: &Path) -> Result<()> {
+/// When the configuration is not one of a text decoder or of [`WITH_IMAGES`], or something is at `out`.
+fn transformer(from: &Path, json: &Value, seed: u64, out: &Path) -> Result<()> {
     let path = from.join("config.json");
     let wrong = |why: String| Error::Config { file: path.clone(), why };
-    let text = std::fs::read(&path).map_err(file(&path))?;
-    let json: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
-    let config = Config::new(&path.display().to_string(), &json, Value::Null)?;
-    let head =
-        if config.flag("tie_word_embeddings")? { "model.embed_tokens.weight" } else { "lm_head.weight" };
-    let decoder = decoder(&config, &Place { model: "model.".into(), head: head.into() })?;
-    let deviation = config.maybe_f64("initializer_range")?.unwrap_or(0.02);
-    let shape = StepShape { rows: 1, capacity: 1, logits: 1, cache: DType::F32, media: false, blocks: false };
-    let graph = decoder.step(&Masters, &shape)?;
-    let mut tensors = BTreeMap::new();
-    for input in graph.inputs().iter().filter(|i| i.role == Role::Parameter) {
-        let ty = graph.ty(input.value);
-        let values = match input.name.rsplit('.').next() {
-            Some("bias") => vec![0.0; ty.numel()],
-            _ if ty.rank() == 1 => vec![1.0; ty.numel()],
-            _ => normal(&input.name, ty.numel(), deviation, seed),
-        };
-        tensors.insert(input.name.clone(), HostTensor::from_f32(ty.dims.clone(), &values)?);
+    let config = Config::new(&path.display().to_string(), json, Value::Null)?;
+    let reads_media = ["vision_config", "audio_config"].iter().any(|key| json.get(key).is_some());
+    let kind = config.text("model_type")?;
+    if reads_media && !WITH_IMAGES.contains(&kind) {
+        let known = WITH_IMAGES.join(" and ");
+        return Err(wrong(format!(
+            "model.init makes new models of text decoders, of the family percept, and of {known}; '{kind}' needs a checkpoint"
+        )));
     }
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(from).map_err(file(from))? {
@@ -51,7 +47,73 @@ pub fn text_model(from: &Path, seed: u64, out: &Path) -> Result<()> {
             files.insert(name, std::fs::read(entry.path()).map_err(file(&entry.path()))?);
         }
     }
+    // The family's own graphs say what parameters there are, over a checkpoint that holds none yet.
+    let parent = out.parent().unwrap_or(Path::new("."));
+    let beside = tempfile::tempdir_in(parent).map_err(file(parent))?;
+    let described = beside.path().join("described");
+    checkpoint::write(&described, &BTreeMap::new(), &files)?;
+    let weights = Weights::described(Arc::new(Checkpoint::open(&described)?), !tied(json));
+    let Model::Causal(model) = open_weights(weights)? else {
+        return Err(wrong(format!("'{kind}' is no model that continues text")));
+    };
+    let deviation = match config.maybe_f64("initializer_range")? {
+        Some(own) => own,
+        None => json.pointer("/text_config/initializer_range").and_then(Value::as_f64).unwrap_or(0.02),
+    };
+    // The norms of Gemma keep their weight less one.
+    let unit = match model.decoder().norm.kind {
+        NormKind::Rms { unit_offset: true } => 0.0,
+        _ => 1.0,
+    };
+    let mut tensors = BTreeMap::new();
+    for (name, mut ty) in parameters(&*model, reads_media)? {
+        let values = match name.rsplit('.').next() {
+            Some("bias") => vec![0.0; ty.numel()],
+            Some("weight") if ty.rank() == 1 => vec![unit; ty.numel()],
+            _ => normal(&name, ty.numel(), deviation, seed),
+        };
+        if name.ends_with("patch_embedding.weight") {
+            ty.dims =
+                convolution(json, &ty).ok_or_else(|| wrong("its vision_config has no patches".into()))?;
+        }
+        tensors.insert(name, HostTensor::from_f32(ty.dims.clone(), &values)?);
+    }
+    drop(beside);
     Ok(checkpoint::write(out, &tensors, &files)?)
+}
+
+/// Whether the table is the head too: what the configuration says, or its text part, or transformers where both are silent.
+fn tied(json: &Value) -> bool {
+    let key = "tie_word_embeddings";
+    let said = json.get(key).or_else(|| json.pointer("/text_config/tie_word_embeddings"));
+    let gemma = || json["model_type"].as_str().is_some_and(|kind| kind.starts_with("gemma"));
+    said.and_then(Value::as_bool).unwrap_or_else(gemma)
+}
+
+/// The shape of a convolution over patches, [n,channels,patch,patch], whose matrix has the type `ty`.
+fn convolution(json: &Value, ty: &TensorType) -> Option<Vec<usize>> {
+    let (rows, columns) = (*ty.dims.first()?, *ty.dims.last()?);
+    let patch = json.pointer("/vision_config/patch_size").and_then(Value::as_u64).unwrap_or(32) as usize;
+    let area = patch.checked_mul(patch).filter(|area| *area > 0 && columns.is_multiple_of(*area))?;
+    Some(vec![rows, columns / area, patch, patch])
+}
+
+/// Every parameter of a model by name, in the shape in which its graphs declare it.
+fn parameters(model: &dyn CausalModel, images: bool) -> Result<BTreeMap<String, TensorType>> {
+    let shape = StepShape { rows: 1, capacity: 1, logits: 1, cache: DType::F32, media: false, blocks: false };
+    let mut graphs: Vec<Graph> = vec![model.decoder().step(&Masters, &shape)?];
+    if images {
+        let media = Media { images: vec![Image::filled(64, 64, [128; 3])?], ..Media::default() };
+        let content = Content::Parts(vec![Part::Image { path: None }]);
+        let inputs = model.processor().chat(&[Message { role: "user".into(), content }], &media)?;
+        graphs.extend(model.encoder_runs(&inputs)?.into_iter().map(|run| run.graph));
+    }
+    let mut all = BTreeMap::new();
+    for graph in &graphs {
+        let declared = graph.inputs().iter().filter(|i| i.role == Role::Parameter);
+        all.extend(declared.map(|i| (i.name.clone(), graph.ty(i.value).clone())));
+    }
+    Ok(all)
 }
 
 /// The first values of an adapter's matrix: A is uniform within one over the root of its columns, B is 0, so that nothing
@@ -66,17 +128,17 @@ pub fn adapter(name: &str, ty: &TensorType, seed: u64) -> Vec<f32> {
     (0..ty.numel()).map(|_| (uniform() * bound) as f32).collect()
 }
 
-/// A new model of the family that `from/config.json` names: the native one, or a text decoder.
+/// A new model of the family that `from/config.json` names: the native one, or one of transformers'.
 ///
 /// # Errors
-/// As [`text_model`], or as [`percept::initial`].
+/// As [`transformer`], or as [`percept::initial`].
 fn new_model(from: &Path, seed: u64, out: &Path) -> Result<()> {
     let path = from.join("config.json");
     let text = std::fs::read(&path).map_err(file(&path))?;
     let wrong = |e: serde_json::Error| Error::Config { file: path.clone(), why: e.to_string() };
     let json: Value = serde_json::from_slice(&text).map_err(wrong)?;
     if json.get("model_type").and_then(Value::as_str) != Some("percept") {
-        return text_model(from, seed, out);
+        return transformer(from, &json, seed, out);
     }
     let tokenizer = from.join("tokenizer.json");
     let tokenizer = std::fs::read(&tokenizer).map_err(file(&tokenizer))?;
@@ -98,4 +160,34 @@ pub fn open(config: &crate::config::Config) -> Result<Checkpoint> {
         new_model(&config.model.path, config.seed, &place)?;
     }
     Ok(Checkpoint::open_with(&place, options)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The golden checkpoints were saved by transformers, so they say which tensors a family has, and in which shapes.
+    #[test]
+    fn a_new_model_has_the_tensors_that_transformers_saves() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity");
+        let folder = tempfile::tempdir().unwrap();
+        for case in ["llama", "qwen2", "qwen3", "gemma3-text", "smolvlm-image"] {
+            let (from, out) = (root.join(case).join("model"), folder.path().join(case));
+            new_model(&from, 3, &out).unwrap();
+            let of = |place: &Path| -> BTreeMap<String, Vec<usize>> {
+                let checkpoint = Checkpoint::open(place).unwrap();
+                let names: Vec<String> = checkpoint.names().map(str::to_string).collect();
+                names.into_iter().map(|n| (n.clone(), checkpoint.ty(&n).unwrap().dims.clone())).collect()
+            };
+            assert_eq!(of(&out), of(&from), "{case}");
+            let norm = Checkpoint::open(&out).unwrap();
+            let name = norm.names().find(|n| n.ends_with("layers.0.input_layernorm.weight")).unwrap();
+            let first = f32::from_le_bytes(norm.weight(name).unwrap().bytes()[..4].try_into().unwrap());
+            assert_eq!(first, if case == "gemma3-text" { 0.0 } else { 1.0 }, "{case}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5, "nothing is left beside them");
+        let why =
+            new_model(&root.join("llava/model"), 0, &folder.path().join("llava")).unwrap_err().to_string();
+        assert!(why.contains("'llava' needs a checkpoint") && why.contains("smolvlm"), "{why}");
+    }
 }
