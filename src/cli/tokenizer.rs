@@ -18,6 +18,9 @@ pub struct Learn {
     /// Tokens at most, those of the 256 bytes and the special ones included
     #[arg(long, default_value_t = 8192, value_name = "N")]
     vocab: usize,
+    /// Special tokens, which come first and in this order; those of the family percept when left out
+    #[arg(long, value_name = "TOKEN", value_delimiter = ',')]
+    special: Vec<String>,
     /// The file to write
     #[arg(long, default_value = "tokenizer.json", value_name = "FILE")]
     out: PathBuf,
@@ -39,7 +42,9 @@ impl Learn {
         }
         let count = texts.len();
         let wrong = |e: percept::data::Error| Failure::Usage(e.to_string());
-        let json = tokenizer::train(texts.into_iter(), self.vocab, &SPECIAL_TOKENS).map_err(wrong)?;
+        let own: Vec<&str> = self.special.iter().map(String::as_str).collect();
+        let special = if own.is_empty() { &SPECIAL_TOKENS[..] } else { &own };
+        let json = tokenizer::train(texts.into_iter(), self.vocab, special).map_err(wrong)?;
         if let Some(folder) = self.out.parent() {
             let source = |source| Failure::File { path: folder.to_path_buf(), source };
             std::fs::create_dir_all(folder).map_err(source)?;
