@@ -15,7 +15,7 @@ use serde::Serialize;
 pub use self::histogram::Histogram;
 use crate::build::{Manifest, TIMINGS, Timings};
 use crate::error::{Error, Result};
-use crate::format::{self, ReadSettings};
+use crate::format::{self, LeftOut, ReadSettings};
 use crate::hash::hash_bytes;
 use crate::item::Item;
 use crate::sample::{Kind, Sample};
@@ -81,7 +81,7 @@ pub fn inspect(path: &Path, options: &InspectOptions<'_>) -> Result<Inspection> 
             path: vec![glob::Pattern::escape(&shard.to_string_lossy())],
             ..ReadSettings::default()
         };
-        let draws = match format::open(&settings, Path::new(""), u64::MAX >> 1) {
+        let draws = match format::open(&settings, Path::new(""), u64::MAX >> 1, &LeftOut::default()) {
             Ok(draws) => draws,
             Err(_) => {
                 part.count_damage("unreadable");
@@ -89,7 +89,7 @@ pub fn inspect(path: &Path, options: &InspectOptions<'_>) -> Result<Inspection> 
             }
         };
         for draw in draws {
-            match draw() {
+            match draw.make() {
                 Ok(sample) => part.add(sample, split, options.tokenizer, &media),
                 Err((_, reject)) => part.count_damage(reject.reason),
             }

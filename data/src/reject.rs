@@ -35,6 +35,7 @@ impl Reject {
         match error {
             Error::Sample { fault, .. } => Self::fault(fault),
             Error::Shard { .. } => Self::new("damaged-file", error.to_string()),
+            Error::Config(_) => Self::new("settings", error.to_string()),
             _ => Self::new("unreadable", error.to_string()),
         }
     }
@@ -46,6 +47,7 @@ impl Reject {
             Fault::Json { .. } => "malformed",
             Fault::TooLarge { .. } => "too-large",
             Fault::Twice { .. } => "malformed",
+            Fault::Refused(reject) => return reject.clone(),
         };
         Self::new(reason, fault.to_string())
     }

@@ -45,12 +45,6 @@ pub enum Kind {
 impl Kind {
     /// The kind of a file by its extension, in any case; `None` for what is no medium.
     pub fn of_extension(extension: &str) -> Option<Self> {
-        match extension.to_ascii_lowercase().as_str() {
-            "jpg" | "jpeg" | "png" | "webp" | "gif" | "bmp" | "tif" | "tiff" | "avif" | "ppm" | "qoi"
-            | "tga" => Some(Self::Image),
-            "mp4" | "mkv" | "webm" | "mov" | "avi" | "m4v" | "mpg" | "mpeg" => Some(Self::Video),
-            "wav" | "flac" | "mp3" | "ogg" | "oga" | "m4a" | "aac" => Some(Self::Audio),
-            _ => None,
-        }
+        crate::format::kinds_of(extension).first().copied()
     }
 }

@@ -130,4 +130,7 @@ pub fn print_stages(manifest: &Manifest, timings: Option<&Timings>) {
         ]);
     }
     println!("{stages}");
+    for (what, count) in &manifest.left_out {
+        println!("not taken, {} times: {what}", HumanCount(*count));
+    }
 }

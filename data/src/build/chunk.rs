@@ -46,7 +46,7 @@ pub(super) fn realize(chunk: &mut Chunk, first: u64, drawn: Vec<Draw>, max_pixel
     let started = Instant::now();
     chunk.drawn = drawn.len() as u64;
     for (number, draw) in (first..).zip(drawn) {
-        let sample = catch_unwind(AssertUnwindSafe(draw))
+        let sample = catch_unwind(AssertUnwindSafe(|| draw.make()))
             .unwrap_or_else(|_| Err((format!("number {number}"), crashed())));
         match sample {
             Ok(sample) => chunk.items.push(Item::new(number, sample, max_pixels, whole)),

@@ -33,6 +33,9 @@ pub struct Manifest {
     pub read: u64,
     /// Samples that are in the shards.
     pub written: u64,
+    /// What readers saw and did not take, and how often, beside the samples that were rejected.
+    #[serde(default)]
+    pub left_out: BTreeMap<String, u64>,
     /// What each stage did, `read` first and `write` last.
     pub stages: Vec<StageCount>,
     /// The shards, in the order of splits and numbers.

@@ -18,7 +18,7 @@ use self::chunk::{Chunk, Clock, admit, realize, work};
 use self::manifest::write_json;
 use self::output::Output;
 use crate::error::{Error, Result};
-use crate::format::{self, Draws, WriteSettings};
+use crate::format::{self, Draws, LeftOut, WriteSettings};
 use crate::recipe::Recipe;
 use crate::stage::{Gate, Pictures, Scorers, Site, Stage};
 
@@ -75,6 +75,8 @@ pub struct Corpus {
     pub inputs: BTreeMap<String, u64>,
     /// Its samples, in order.
     pub draws: Draws,
+    /// What reading them leaves out, counted while they are drawn.
+    pub left_out: LeftOut,
     /// What is done to them.
     pub stages: Vec<(String, Stage)>,
     /// How they are written.
@@ -100,18 +102,20 @@ impl Recipe {
         };
         let mut inputs = BTreeMap::new();
         let mut draws: Draws = Box::new(std::iter::empty());
+        let left_out = LeftOut::default();
         for read in &self.reads {
             for (path, bytes) in format::inputs(read, &self.folder)? {
                 let path = path.strip_prefix(&self.folder).unwrap_or(&path).display().to_string();
                 inputs.insert(path, bytes);
             }
-            draws = Box::new(draws.chain(format::open(read, &self.folder, self.max_bytes)?));
+            draws = Box::new(draws.chain(format::open(read, &self.folder, self.max_bytes, &left_out)?));
         }
         Ok(Corpus {
             name: self.name.clone(),
             recipe: self.text.clone(),
             inputs,
             draws,
+            left_out,
             stages: self.stages.iter().map(build).collect::<Result<_>>()?,
             write: self.write.clone(),
             max_pixels: self.max_pixels,
@@ -139,7 +143,7 @@ pub fn build(corpus: Corpus, out: &Path, options: &BuildOptions<'_>) -> Result<B
     }
     let started = Instant::now();
     let output = Output::create(out, &corpus.write)?;
-    let Corpus { name, recipe, inputs, draws, stages, max_pixels, .. } = corpus;
+    let Corpus { name, recipe, inputs, draws, left_out, stages, max_pixels, .. } = corpus;
     let run = Run::new(stages, draws, output, max_pixels, options);
     let threads = options.threads.max(1);
     std::thread::scope(|scope| {
@@ -164,6 +168,7 @@ pub fn build(corpus: Corpus, out: &Path, options: &BuildOptions<'_>) -> Result<B
         inputs,
         read,
         written,
+        left_out: left_out.counts(),
         stages: stage_counts,
         shards: Vec::new(),
     };
@@ -281,7 +286,13 @@ impl<'a> Run<'a> {
             let mut draws = self.draws.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let started = Instant::now();
             let first = draws.1;
-            let drawn: Vec<_> = draws.0.by_ref().take(size.clamp(1, CHUNK_SAMPLES)).collect();
+            let (mut drawn, mut held) = (Vec::new(), 0);
+            // A few large samples end a chunk early, whatever those before them were like.
+            while drawn.len() < size.clamp(1, CHUNK_SAMPLES) && held < CHUNK_BYTES {
+                let Some(draw) = draws.0.next() else { break };
+                held = held.saturating_add(draw.bytes());
+                drawn.push(draw);
+            }
             draws.1 += drawn.len() as u64;
             (first, drawn, started.elapsed())
         };

@@ -217,8 +217,9 @@ fn a_panic_costs_one_sample_and_a_broken_gate_the_run() {
         draws: Box::new((0..100).map(|i| {
             let sample =
                 crate::Sample { key: format!("k{i}"), text: Some("t".into()), ..crate::Sample::default() };
-            Box::new(move || Ok(sample)) as format::Draw
+            format::Draw::new(1, move || Ok(sample))
         })),
+        left_out: format::LeftOut::default(),
         stages,
         write: WriteSettings::default(),
         max_pixels: 1,

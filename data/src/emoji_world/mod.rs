@@ -145,6 +145,7 @@ fn write(folder: &Path, options: &Options<'_>, recipe: String) -> Result<Manifes
         inputs: BTreeMap::new(),
         read: written,
         written,
+        left_out: BTreeMap::new(),
         stages: vec![stage("read"), stage("write")],
         shards,
     };

@@ -1,11 +1,16 @@
 //! Folders of media: the folder that a file lies in is its class, and a text beside it its caption.
 
 use std::fs::DirEntry;
-use std::path::{Path, PathBuf};
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
 
-use super::media::Root;
-use super::read::{Draw, Drawn, Draws, kind_of};
-use super::rows::utf8;
+use super::ReadSettings;
+use super::left_out::{LeftOut, shown};
+use super::media::{HEAD, Root};
+use super::read::{Draw, Drawn, Draws};
+use super::rows::{LONGEST, utf8};
+use super::sniff::{kinds_of, sniff, unread};
 use super::webdataset::shard_key;
 use crate::error::{Error, Result};
 use crate::reject::Reject;
@@ -14,30 +19,70 @@ use crate::sample::Sample;
 /// Folders within folders that are followed.
 const DEEPEST: usize = 16;
 
-/// The media of a folder in the order of their names. Links are not followed.
-pub(super) fn read(folder: &Path, cap: u64) -> Result<Draws> {
-    let mut pending = vec![sorted(folder)?];
+/// How a folder is read.
+struct Folder {
+    root: Root,
+    /// The extension of captions.
+    captions: String,
+    left_out: LeftOut,
+}
+
+/// The media of a folder in the order of their names. Links are not followed, and nothing but regular files is opened.
+pub(super) fn read(folder: &Path, settings: &ReadSettings, cap: u64, left_out: &LeftOut) -> Result<Draws> {
+    let refuse = |key: &str, what: &str| {
+        Err(Error::Config(format!("[[read]] {key} says nothing of the folder {}: {what}", folder.display())))
+    };
+    let ReadSettings { key, root, messages, image, video, audio, .. } = settings;
+    if key.is_some() {
+        return refuse("key", "keys are the names of its files");
+    }
+    if root.is_some() {
+        return refuse("root", "its media are its own files");
+    }
+    if messages.is_some() {
+        return refuse("messages", "its files have no turns; give a table that names them");
+    }
+    for (key, columns) in [("image", image), ("video", video), ("audio", audio)] {
+        if !columns.is_empty() {
+            return refuse(key, "what its files are is told by their bytes; name fewer files with path");
+        }
+    }
+    let captions = settings.text.as_deref().unwrap_or("txt").trim_start_matches('.').to_owned();
     let root = Root { folder: folder.to_path_buf(), cap };
+    let source = Arc::new(Folder { root, captions, left_out: left_out.clone() });
+    let mut pending = vec![sorted(folder)?];
     let next = move || -> Option<Draw> {
         loop {
             let Some(entry) = pending.last_mut()?.next() else {
                 pending.pop();
                 continue;
             };
-            let (path, kind) = (entry.path(), entry.file_type());
-            if kind.as_ref().is_ok_and(|kind| kind.is_dir()) {
-                if pending.len() < DEEPEST {
-                    match sorted(&path) {
-                        Ok(entries) => pending.push(entries),
-                        Err(error) => {
-                            let (name, reject) = (path.display().to_string(), Reject::read(&error));
-                            return Some(Box::new(move || Err((name, reject))));
-                        }
+            let path = entry.path();
+            let kind = match entry.file_type() {
+                Ok(kind) => kind,
+                Err(error) => {
+                    let reject = Reject::read(&Error::read(&path)(error));
+                    return Some(Draw::refused(path.display().to_string(), reject));
+                }
+            };
+            if kind.is_dir() && pending.len() == DEEPEST {
+                source.left_out.add(format!("folders more than {DEEPEST} deep"));
+            } else if kind.is_dir() {
+                match sorted(&path) {
+                    Ok(entries) => pending.push(entries),
+                    Err(error) => {
+                        return Some(Draw::refused(path.display().to_string(), Reject::read(&error)));
                     }
                 }
-            } else if kind.is_ok_and(|kind| kind.is_file()) && kind_of(&path).is_some() {
-                let root = root.clone();
-                return Some(Box::new(move || sample(&root, &path)));
+            } else if kind.is_symlink() {
+                source.left_out.add("symbolic links, which are not followed".into());
+            } else if !kind.is_file() {
+                source.left_out.add("devices, pipes and sockets".into());
+            } else if source.is_medium(&path) {
+                let source = Arc::clone(&source);
+                let bytes = entry.metadata().map_or(0, |about| about.len()).min(cap);
+                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+                return Some(Draw::new(bytes, move || source.sample(&path)));
             }
         }
     };
@@ -68,26 +113,63 @@ fn sorted(folder: &Path) -> Result<std::vec::IntoIter<DirEntry>> {
     Ok(entries.into_iter())
 }
 
-fn sample(root: &Root, path: &Path) -> Drawn {
-    let relative = path.strip_prefix(&root.folder).unwrap_or(path);
-    let Some(name) = relative.to_str() else {
-        let name = relative.to_string_lossy().into_owned();
-        return Err((name, Reject::new("not-utf8", "its name is not UTF-8")));
-    };
-    let key = shard_key(name.rsplit_once('.').map_or(name, |(stem, _)| stem));
-    let fail = |reject| (key.clone(), reject);
-    let mut sample = Sample { key: key.clone(), ..Sample::default() };
-    sample.media.push(root.load(name, kind_of(path)).map_err(fail)?);
-    sample.text = caption(&path.with_extension("txt")).map_err(fail)?;
-    if let Some(class) = relative.parent().and_then(|parent| parent.iter().next()?.to_str()) {
-        sample.meta.insert("class".into(), class.into());
+impl Folder {
+    /// Whether a file is a medium, by its name or its first bytes. What is neither that nor a caption is counted.
+    fn is_medium(&self, path: &Path) -> bool {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        if !kinds_of(extension).is_empty() {
+            return true;
+        }
+        let mut head = Vec::new();
+        if let Ok(file) = std::fs::File::open(path) {
+            // What cannot be read now is looked at as far as it was.
+            let _ = file.take(HEAD).read_to_end(&mut head);
+        }
+        if extension.eq_ignore_ascii_case(&self.captions) {
+            return false;
+        }
+        if sniff(&head).is_some() {
+            return true;
+        }
+        let what = match extension {
+            "" => "files without an extension".to_owned(),
+            extension => format!("files ending in .{}", shown(extension)),
+        };
+        self.left_out.add(match unread(&head) {
+            Some(known) => format!("{what}: {known}, which is not read"),
+            None => format!("{what}: of no known format of media"),
+        });
+        false
     }
-    Ok(sample)
-}
 
-fn caption(path: &PathBuf) -> Result<Option<String>, Reject> {
-    match std::fs::read(path) {
-        Ok(bytes) => utf8(bytes).map(|text| Some(text.trim_end().to_owned())),
-        Err(_) => Ok(None),
+    fn sample(&self, path: &Path) -> Drawn {
+        let relative = path.strip_prefix(&self.root.folder).unwrap_or(path);
+        let Some(name) = relative.to_str() else {
+            let name = relative.to_string_lossy().into_owned();
+            return Err((name, Reject::new("not-utf8", "its name is not UTF-8")));
+        };
+        let end = relative.extension().map_or(0, |extension| 1 + extension.len());
+        let key = shard_key(&name[..name.len() - end]);
+        let fail = |reject| (key.clone(), reject);
+        let mut sample = Sample { key: key.clone(), ..Sample::default() };
+        sample.media.push(self.root.load(name, None).map_err(fail)?);
+        sample.text = self.caption(name).map_err(fail)?;
+        if let Some(class) = relative.parent().and_then(|parent| parent.iter().next()?.to_str()) {
+            sample.meta.insert("class".into(), class.into());
+        }
+        Ok(sample)
+    }
+
+    /// The text beside a medium; one that is not there is none, and one that may not be read refuses the sample.
+    fn caption(&self, medium: &str) -> Result<Option<String>, Reject> {
+        let name = Path::new(medium).with_extension(&self.captions);
+        let Some(name) = name.to_str() else { return Ok(None) };
+        if self.root.folder.join(name).symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let caption = |reject: Reject| Reject::new(reject.reason, format!("its caption: {}", reject.detail));
+        let bytes = self.root.bytes(name, LONGEST as u64).map_err(caption)?;
+        let text = utf8(bytes).map_err(caption)?;
+        Ok(Some(text.trim_start_matches('\u{feff}').trim_end().to_owned()))
     }
 }

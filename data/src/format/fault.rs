@@ -1,5 +1,7 @@
 //! What can be wrong with one sample of a file.
 
+use crate::reject::Reject;
+
 /// Why a sample was refused. The samples after it are not affected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -37,6 +39,9 @@ pub enum Fault {
         /// What is allowed.
         cap: u64,
     },
+    /// What the settings make of its files is refused.
+    #[error("{}", .0.detail)]
+    Refused(Reject),
     /// Two files of a sample that would have one place.
     #[error("{file} occurs twice")]
     Twice {

@@ -1,21 +1,28 @@
 //! JSON: one list of objects, such as LLaVA's conversations, read object by object.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::json_lines::{LONGEST, object};
+use super::json_lines::{check_columns, object};
 use super::read::{Draw, Draws, row_key};
-use super::rows::Columns;
+use super::rows::{Columns, LONGEST};
+use super::text_file::open_text;
 use crate::error::{Error, Result};
 use crate::reject::Reject;
 
 /// The objects of a file.
 pub(super) fn read(path: &Path, columns: Columns) -> Result<Draws> {
-    let file = File::open(path).map_err(Error::read(path))?;
-    let mut objects = Objects { bytes: BufReader::with_capacity(1 << 18, file), ended: false };
-    objects.open().map_err(|why| Error::Shard { path: path.to_path_buf(), why })?;
+    let open = || {
+        let mut objects = Objects { bytes: open_text(path)?, ended: false };
+        objects.open().map_err(|why| Error::Shard { path: path.to_path_buf(), why })?;
+        Ok::<_, Error>(objects)
+    };
+    if columns.are_named() {
+        let mut objects = open()?;
+        check_columns(path, &columns, &mut || objects.next()?.ok())?;
+    }
+    let mut objects = open()?;
     let (columns, path) = (Arc::new(columns), path.to_path_buf());
     let mut number = 0;
     Ok(Box::new(std::iter::from_fn(move || {
@@ -23,11 +30,8 @@ pub(super) fn read(path: &Path, columns: Columns) -> Result<Draws> {
         number += 1;
         let columns = Arc::clone(&columns);
         Some(match objects.next()? {
-            Ok(bytes) => Box::new(move || object(&bytes, &key, &columns)) as Draw,
-            Err(why) => {
-                let reject = Reject::new("damaged-file", format!("{}: {why}", path.display()));
-                Box::new(move || Err((key, reject)))
-            }
+            Ok(bytes) => Draw::new(bytes.len(), move || object(&bytes, &key, &columns)),
+            Err(why) => Draw::refused(key, Reject::new("damaged-file", format!("{}: {why}", path.display()))),
         })
     })))
 }
@@ -107,7 +111,7 @@ impl<R: BufRead> Objects<R> {
                     b'"' => in_text = !in_text,
                     b'{' | b'[' if !in_text => depth += 1,
                     b'}' | b']' if !in_text => {
-                        depth -= 1;
+                        depth = depth.saturating_sub(1);
                         whole = depth == 0;
                     }
                     _ => {}

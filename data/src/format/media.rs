@@ -1,11 +1,16 @@
 //! Media that rows hold or name.
 
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::sniff::sniff;
+use super::left_out::shown;
+use super::sniff::{kinds_of, sniff, unread};
 use crate::reject::Reject;
 use crate::sample::{Blob, Kind};
+
+/// Bytes of a file that tell what it is.
+pub(super) const HEAD: u64 = 1 << 12;
 
 /// Where the files that rows name may be, and how large they may be.
 #[derive(Debug, Clone)]
@@ -17,57 +22,121 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// Read the medium that a row names. What leads out of the folder, by its name or by a link, is refused.
-    pub fn load(&self, name: &str, column: Option<Kind>) -> Result<Blob, Reject> {
-        if name.contains("://") {
-            let why = format!("'{name}' is not a local file; fetch it with `percept data pull`");
+    /// Open a regular file of the folder. What leads out of it, by its name or by a link, is refused, and so is what is no
+    /// file, such as a device or a pipe, before it is opened.
+    pub fn open(&self, name: &str) -> Result<File, Reject> {
+        if name.starts_with("data:") || name.contains("://") {
+            let why = format!("'{}' is not a local file; fetch it with `percept data pull`", shown(name));
             return Err(Reject::new("not-local", why));
         }
         let relative = Path::new(name);
         let stays = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
         let unsafe_path = || {
-            let why = format!("'{name}' leads out of {}", self.folder.display());
+            let why = format!("'{}' leads out of {}", shown(name), self.folder.display());
             Reject::new("unsafe-path", why)
         };
         if name.contains('\\') || !relative.components().all(stays) {
             return Err(unsafe_path());
         }
         let path = self.folder.join(relative);
-        let missing = |e: std::io::Error| Reject::new("missing-file", format!("{}: {e}", path.display()));
+        let missing = |e: std::io::Error| {
+            Reject::new("missing-file", format!("{}: {e}", self.folder.join(shown(name)).display()))
+        };
         let real = path.canonicalize().map_err(missing)?;
-        if !self.folder.canonicalize().is_ok_and(|folder| real.starts_with(folder)) {
+        // A folder without a name is the one that everything starts from.
+        let folder = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
+        if !folder.canonicalize().is_ok_and(|folder| real.starts_with(folder)) {
             return Err(unsafe_path());
         }
-        let file = std::fs::File::open(&real).map_err(missing)?;
+        if !real.metadata().map_err(missing)?.is_file() {
+            return Err(Reject::new("no-file", format!("'{}' is no regular file", shown(name))));
+        }
+        File::open(&real).map_err(missing)
+    }
+
+    /// The bytes of a file of the folder, up to a cap.
+    pub fn bytes(&self, name: &str, cap: u64) -> Result<Vec<u8>, Reject> {
+        let unread = |e: std::io::Error| Reject::new("unreadable", format!("'{}': {e}", shown(name)));
+        let file = self.open(name)?;
+        let too_large = || Reject::new("too-large", format!("'{}' has more than {cap} bytes", shown(name)));
+        if file.metadata().map_err(unread)?.len() > cap {
+            return Err(too_large());
+        }
         let mut bytes = Vec::new();
-        file.take(self.cap + 1).read_to_end(&mut bytes).map_err(missing)?;
-        self.blob(bytes, Some(name), column)
+        file.take(cap.saturating_add(1)).read_to_end(&mut bytes).map_err(unread)?;
+        if bytes.len() as u64 > cap { Err(too_large()) } else { Ok(bytes) }
+    }
+
+    /// Read the medium that a row names.
+    pub fn load(&self, name: &str, column: Option<Kind>) -> Result<Blob, Reject> {
+        self.blob(self.bytes(name, self.cap)?, Some(name), column)
     }
 
     /// A medium of bytes, which may come with a name.
     pub fn blob(&self, bytes: Vec<u8>, name: Option<&str>, column: Option<Kind>) -> Result<Blob, Reject> {
         if bytes.len() as u64 > self.cap {
-            let why = format!("{} has more than {} bytes", name.unwrap_or("a medium"), self.cap);
+            let why = format!("{} has more than {} bytes", shown(name.unwrap_or("a medium")), self.cap);
             return Err(Reject::new("too-large", why));
         }
-        let extension = name.and_then(|name| Path::new(name).extension()?.to_str());
-        let named = extension.and_then(|e| Some((Kind::of_extension(e)?, e.to_ascii_lowercase())));
-        let found = sniff(&bytes).map(|(kind, extension)| (kind, extension.to_owned()));
-        // Bytes say more than names, but a sound and a video can share a container.
-        let fits = |(kind, _): &(Kind, String)| column.is_none_or(|column| column == *kind);
-        let agrees = |(kind, _): &(Kind, String)| found.as_ref().is_none_or(|(found, _)| found == kind);
-        let (kind, extension) = named
-            .clone()
-            .filter(|named| fits(named) && agrees(named))
-            .or_else(|| found.clone().filter(fits))
-            .or_else(|| named.filter(fits))
-            .ok_or_else(|| {
-                let what = name.unwrap_or("a medium");
-                Reject::new(
-                    "unknown-format",
-                    format!("{what} is of no known format of picture, video or sound"),
-                )
-            })?;
+        let (kind, extension) = identify(&bytes, name, column)?;
         Ok(Blob { kind, extension, bytes: bytes.into() })
+    }
+
+    /// The kind of the medium that a value names, if there is such a file.
+    pub fn named_kind(&self, name: &str) -> Option<Kind> {
+        if name.len() > 1024 || name.contains('\n') {
+            return None;
+        }
+        let extension = Path::new(name).extension()?.to_str()?;
+        let kind = Kind::of_extension(extension)?;
+        self.open(name).ok().map(|_| kind)
+    }
+}
+
+/// What a medium is: its kind, which is the column's where there is one, and an extension that says so.
+///
+/// Bytes say more than names. Where both fit the name decides, since pictures and sound share containers.
+pub(super) fn identify(
+    bytes: &[u8],
+    name: Option<&str>,
+    column: Option<Kind>,
+) -> Result<(Kind, String), Reject> {
+    let named = name.and_then(|name| Path::new(name).extension()?.to_str()).map(str::to_ascii_lowercase);
+    let may_be = named.as_deref().map_or(&[][..], kinds_of);
+    let found = sniff(bytes);
+    let kind = match (&found, column) {
+        (Some(found), Some(column)) => found.kinds.contains(&column).then_some(column),
+        (Some(found), None) => match may_be.first() {
+            Some(first) if found.kinds.contains(first) => Some(*first),
+            _ => found.kinds.first().copied(),
+        },
+        (None, _) if unread(bytes).is_some() => None,
+        (None, Some(column)) => may_be.contains(&column).then_some(column),
+        (None, None) => may_be.first().copied(),
+    };
+    let Some(kind) = kind else {
+        let what = shown(name.unwrap_or("a medium"));
+        let why = match (found, unread(bytes)) {
+            (Some(found), _) => format!("is {}, and no {}", found.extension, word(column)),
+            (None, Some(known)) => format!("is {known}, which is not read"),
+            (None, None) => "is of no known format of picture, video or sound".to_owned(),
+        };
+        return Err(Reject::new("unknown-format", format!("{what} {why}")));
+    };
+    let extension = match (named, found) {
+        (Some(named), _) if may_be.contains(&kind) => named,
+        (_, Some(found)) => found.extension.to_owned(),
+        (named, None) => named.unwrap_or_default(),
+    };
+    Ok((kind, extension))
+}
+
+/// What a kind is called in a sentence.
+pub(super) fn word(kind: Option<Kind>) -> &'static str {
+    match kind {
+        Some(Kind::Image) => "image",
+        Some(Kind::Video) => "video",
+        Some(Kind::Audio) => "audio",
+        None => "medium",
     }
 }

@@ -1,15 +1,19 @@
 //! What samples are drawn from.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
+use super::left_out::LeftOut;
 use super::media::Root;
 use super::rows::Columns;
 use super::{class_folders, csv_rows, json_lines, json_list, parquet, webdataset};
+use crate::build::{MANIFEST, TIMINGS};
 use crate::error::{Error, Result};
 use crate::reject::Reject;
-use crate::sample::{Kind, Sample};
+use crate::sample::Sample;
 
 /// A `[[read]]` table: files, and which of their columns is what.
 ///
@@ -62,7 +66,32 @@ pub enum Format {
 }
 
 /// A sample that is yet to be put together, which is done on many threads.
-pub type Draw = Box<dyn FnOnce() -> Drawn + Send>;
+pub struct Draw {
+    bytes: usize,
+    make: Box<dyn FnOnce() -> Drawn + Send>,
+}
+
+impl Draw {
+    /// A sample that takes about so many bytes, as far as that is known, and what makes it.
+    pub fn new(bytes: usize, make: impl FnOnce() -> Drawn + Send + 'static) -> Self {
+        Self { bytes, make: Box::new(make) }
+    }
+
+    /// What was wrong with the sample of this key.
+    pub fn refused(key: String, reject: Reject) -> Self {
+        Self::new(0, move || Err((key, reject)))
+    }
+
+    /// Bytes that its sample takes, as far as that is known.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Put it together.
+    pub fn make(self) -> Drawn {
+        (self.make)()
+    }
+}
 
 /// A sample, or what was wrong with it and its key.
 pub type Drawn = Result<Sample, (String, Reject)>;
@@ -70,14 +99,23 @@ pub type Drawn = Result<Sample, (String, Reject)>;
 /// Samples yet to be put together, in order. Memory is taken when they are drawn.
 pub type Draws = Box<dyn Iterator<Item = Draw> + Send>;
 
-/// The samples of a source whose relative paths start from `folder`. A medium may have `cap` bytes.
-pub(crate) fn open(settings: &ReadSettings, folder: &Path, cap: u64) -> Result<Draws> {
-    let files = files(settings, folder)?;
+/// The samples of a source whose relative paths start from `folder`. A medium may have `cap` bytes. What is seen and not
+/// taken is counted in `left_out`.
+pub(crate) fn open(settings: &ReadSettings, folder: &Path, cap: u64, left_out: &LeftOut) -> Result<Draws> {
+    let files = files(settings, folder, left_out)?;
+    let source =
+        Source { settings: settings.clone(), folder: folder.to_path_buf(), cap, left_out: left_out.clone() };
+    if let Some((path, format)) = files.first() {
+        // Settings that do not fit are said before anything is built. What is wrong with the file itself is a reject.
+        let unheard = Source { left_out: LeftOut::default(), ..source.clone() };
+        if let Err(error @ Error::Config(_)) = unheard.open(path, *format) {
+            return Err(error);
+        }
+    }
     let limit = settings.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let (settings, folder) = (settings.clone(), folder.to_path_buf());
     let draws = files.into_iter().flat_map(move |(path, format)| {
         // A file that cannot be opened any more is one reject; the others are read.
-        open_file(&path, format, &settings, &folder, cap).unwrap_or_else(|error| refused(&path, &error))
+        source.open(&path, format).unwrap_or_else(|error| refused(&path, &error))
     });
     Ok(Box::new(draws.take(limit)))
 }
@@ -91,40 +129,42 @@ pub(crate) fn inputs(settings: &ReadSettings, folder: &Path) -> Result<Vec<(Path
         };
         Ok((path, bytes))
     };
-    files(settings, folder)?.into_iter().map(size).collect()
+    files(settings, folder, &LeftOut::default())?.into_iter().map(size).collect()
 }
 
 /// The one draw of a file that cannot be read.
 pub(super) fn refused(path: &Path, error: &Error) -> Draws {
-    let (name, reject) = (path.display().to_string(), Reject::read(error));
-    Box::new(std::iter::once(Box::new(move || Err((name, reject))) as Draw))
+    Box::new(std::iter::once(Draw::refused(path.display().to_string(), Reject::read(error))))
 }
 
-fn open_file(path: &Path, format: Format, settings: &ReadSettings, folder: &Path, cap: u64) -> Result<Draws> {
-    let beside = path.parent().unwrap_or(Path::new("")).to_path_buf();
-    let root = settings.root.as_ref().map_or(beside, |root| folder.join(root));
-    let columns = Columns::new(settings, Root { folder: root, cap });
-    match format {
-        Format::WebDataset => {
-            let (samples, name) = (webdataset::read(path, cap)?, path.display().to_string());
-            Ok(Box::new(samples.map(move |sample| {
-                let drawn = sample.map_err(|error| match &error {
-                    Error::Sample { key, .. } => (key.clone(), Reject::read(&error)),
-                    _ => (name.clone(), Reject::read(&error)),
-                });
-                Box::new(move || drawn) as Draw
-            })))
+/// How the files of a `[[read]]` table are opened.
+#[derive(Clone)]
+struct Source {
+    settings: ReadSettings,
+    folder: PathBuf,
+    cap: u64,
+    left_out: LeftOut,
+}
+
+impl Source {
+    fn open(&self, path: &Path, format: Format) -> Result<Draws> {
+        let Self { settings, folder, cap, left_out } = self;
+        let beside = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        let root = settings.root.as_ref().map_or(beside, |root| folder.join(root));
+        let columns = Columns::new(settings, Root { folder: root, cap: *cap }, left_out.clone());
+        match format {
+            Format::WebDataset => webdataset::draws(path, columns),
+            Format::Parquet => parquet::read(path, columns, *cap),
+            Format::Jsonl => json_lines::read(path, columns),
+            Format::Json => json_list::read(path, columns),
+            Format::Csv => csv_rows::read(path, columns),
+            Format::Folder => class_folders::read(path, settings, *cap, left_out),
         }
-        Format::Parquet => parquet::read(path, columns, cap),
-        Format::Jsonl => json_lines::read(path, columns),
-        Format::Json => json_list::read(path, columns),
-        Format::Csv => csv_rows::read(path, columns),
-        Format::Folder => class_folders::read(path, cap),
     }
 }
 
 /// The files that a source names, each with its format, in the order of their names.
-fn files(settings: &ReadSettings, folder: &Path) -> Result<Vec<(PathBuf, Format)>> {
+fn files(settings: &ReadSettings, folder: &Path, left_out: &LeftOut) -> Result<Vec<(PathBuf, Format)>> {
     let mut files = Vec::new();
     for pattern in &settings.path {
         let path = folder.join(pattern);
@@ -134,27 +174,47 @@ fn files(settings: &ReadSettings, folder: &Path) -> Result<Vec<(PathBuf, Format)
                 files.push((path, Format::Folder));
                 continue;
             }
+            let real = path.canonicalize().map_err(Error::read(&path))?;
+            let mut others = Vec::new();
             for entry in std::fs::read_dir(&path).map_err(Error::read(&path))? {
                 let file = entry.map_err(Error::read(&path))?.path();
-                // What a build leaves beside its shards is no data.
-                let is_data =
-                    file.is_file() && Format::of(&file).is_some_and(|format| format != Format::Json);
+                let is_data = match settings.format {
+                    Some(format) => Format::of(&file) == Some(format),
+                    // What a build leaves beside its shards is no data.
+                    None => Format::of(&file).is_some_and(|format| format != Format::Json),
+                };
                 let is_log = file.file_name().is_some_and(|name| name == "rejects.jsonl");
-                if is_data && !is_log {
+                let stays = file.canonicalize().is_ok_and(|file| file.starts_with(&real));
+                if !is_data || is_log {
+                    others.push(file);
+                } else if !stays {
+                    left_out.add(format!("{}: it is a link that leads out of its folder", file.display()));
+                } else if file.is_file() {
                     found.push(file);
+                } else {
+                    left_out.add(format!("{}: it is no regular file", file.display()));
                 }
             }
             if found.is_empty() && settings.format.is_none() {
                 files.push((path, Format::Folder));
                 continue;
             }
+            if found.is_empty() {
+                let why = format!("[[read]] path '{pattern}': there is no file of the format that it says");
+                return Err(Error::Config(why));
+            }
+            others.iter().for_each(|file| note_other(file, left_out));
         } else if path.is_file() {
             found.push(path);
         } else {
             let wrong = |why: String| Error::Config(format!("[[read]] path '{pattern}': {why}"));
             let paths = glob::glob(&path.to_string_lossy()).map_err(|e| wrong(e.to_string()))?;
             for path in paths {
-                found.push(path.map_err(|e| wrong(e.to_string()))?);
+                let path = path.map_err(|e| wrong(e.to_string()))?;
+                match path.is_file() {
+                    true => found.push(path),
+                    false => left_out.add(format!("{}: it is no regular file", path.display())),
+                }
             }
             if found.is_empty() {
                 return Err(wrong(
@@ -165,7 +225,12 @@ fn files(settings: &ReadSettings, folder: &Path) -> Result<Vec<(PathBuf, Format)
         found.sort();
         for file in found {
             let unknown = || {
-                let why = format!("'{}' has no known extension; say what it is with format", file.display());
+                let why = match packed_as(&file) {
+                    Some(how) => format!("'{}' is packed with {how}; unpack it", file.display()),
+                    None => {
+                        format!("'{}' has no known extension; say what it is with format", file.display())
+                    }
+                };
                 Error::Config(format!("[[read]] {why}"))
             };
             let format = settings.format.or_else(|| Format::of(&file)).ok_or_else(unknown)?;
@@ -178,14 +243,40 @@ fn files(settings: &ReadSettings, folder: &Path) -> Result<Vec<(PathBuf, Format)
     Ok(files)
 }
 
+/// Count a file of a folder that is no data. Files that rows may name are none of this, nor is what a build leaves.
+fn note_other(file: &Path, left_out: &LeftOut) {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let is_of_a_build = ["rejects.jsonl", MANIFEST, TIMINGS].contains(&&*name);
+    if file.is_dir() {
+        left_out.add(format!("folders within {}: only its own files are read", parent(file)));
+    } else if !is_of_a_build && super::kinds_of(extension).is_empty() {
+        let name = super::left_out::shown(&name);
+        left_out.add(format!("{name} in {}: it is no data of a known format", parent(file)));
+    }
+}
+
+fn parent(file: &Path) -> String {
+    file.parent().unwrap_or(Path::new("")).display().to_string()
+}
+
+/// What a file is packed with, by its first bytes.
+fn packed_as(file: &Path) -> Option<&'static str> {
+    let mut head = Vec::new();
+    File::open(file).ok()?.take(super::media::HEAD).read_to_end(&mut head).ok()?;
+    super::sniff::packed(&head)
+}
+
 impl Format {
-    /// The format of a file by its name.
+    /// The format of a file by its name. Tars that are packed are told by their name, and refused by their bytes if they
+    /// are packed otherwise than with gzip; so are texts.
     pub fn of(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-        Some(match name.rsplit_once('.')?.1 {
-            "tar" | "tgz" => Self::WebDataset,
-            "gz" if name.ends_with(".tar.gz") => Self::WebDataset,
-            "parquet" => Self::Parquet,
+        let packed = [".gz", ".bz2", ".xz", ".zst", ".lz4"].iter().find_map(|end| name.strip_suffix(end));
+        let is_packed = packed.is_some();
+        Some(match packed.unwrap_or(&name).rsplit_once('.')?.1 {
+            "tar" | "tgz" | "tbz2" | "txz" => Self::WebDataset,
+            "parquet" if !is_packed => Self::Parquet,
             "jsonl" | "ndjson" => Self::Jsonl,
             "json" => Self::Json,
             "csv" | "tsv" => Self::Csv,
@@ -198,11 +289,6 @@ impl Format {
 pub(super) fn row_key(path: &Path, row: u64) -> String {
     let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     webdataset::shard_key(&format!("{stem}-{row:08}"))
-}
-
-/// The kinds of media that a folder's files may be.
-pub(super) fn kind_of(path: &Path) -> Option<Kind> {
-    Kind::of_extension(path.extension()?.to_str()?)
 }
 
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::format::Draft;
+use crate::format::{Draft, sniff};
 use crate::sample::Kind;
 
 use super::disk::sync_folder;
@@ -20,6 +20,9 @@ use super::{Folder, Summary};
 
 /// A longer text beside a picture is no caption.
 const LONGEST_CAPTION: u64 = 1 << 16;
+
+/// Bytes that tell what a file is.
+const HEAD: u64 = 1 << 12;
 
 /// Write `status.jsonl` and `index.jsonl` anew, with one line for each line of the plan.
 pub(super) fn finish(folder: &Folder, plan: &Plan, log: &Log) -> Result<Summary, Error> {
@@ -56,7 +59,7 @@ fn line(draft: &mut Draft, value: &impl serde::Serialize) -> io::Result<()> {
 fn entry(root: &Path, item: &Item, status: &Status, repeats: u32) -> Option<Value> {
     let file = status.file.as_ref().filter(|_| status.outcome == Outcome::Ok)?;
     let extension = Path::new(file).extension().and_then(|e| e.to_str()).unwrap_or_default();
-    let kind = Kind::of_extension(extension);
+    let kind = Kind::of_extension(extension).or_else(|| kind_by_bytes(&root.join(file)));
     let caption = match item.task {
         Task::Sample => item.caption.clone(),
         Task::Hub { .. } | Task::Local { tar: false, .. } if kind.is_some() => {
@@ -86,15 +89,24 @@ fn entry(root: &Path, item: &Item, status: &Status, repeats: u32) -> Option<Valu
     Some(entry.into())
 }
 
+/// What a file is whose name does not tell.
+fn kind_by_bytes(path: &Path) -> Option<Kind> {
+    let mut head = Vec::new();
+    File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    sniff(&head)?.kinds.first().copied()
+}
+
 /// The text beside a picture, as folders of pictures have it.
 fn beside(path: &Path) -> Option<String> {
-    let file = File::open(path).ok()?;
-    if file.metadata().ok()?.len() > LONGEST_CAPTION {
+    // What lies there is what was pulled; a link, pipe or device was put there by somebody else.
+    let about = fs::symlink_metadata(path).ok()?;
+    if !about.is_file() || about.len() > LONGEST_CAPTION {
         return None;
     }
+    let file = File::open(path).ok()?;
     let mut text = String::new();
     file.take(LONGEST_CAPTION).read_to_string(&mut text).ok()?;
-    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    Some(text.trim_start_matches('\u{feff}').trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// Keep only the lines of `status.jsonl` about what arrived, so that a new run asks for the rest again.
@@ -112,7 +124,7 @@ pub(super) fn keep_arrived(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::super::{Settings, pull};
-    use crate::format::{ReadSettings, open};
+    use crate::format::{LeftOut, ReadSettings, open};
     use crate::sample::Kind;
 
     #[test]
@@ -125,8 +137,8 @@ mod tests {
         std::fs::write(tree.join("b.wav"), b"RIFF\0\0\0\0WAVE").unwrap();
         pull(&[tree.to_str().unwrap().to_owned()], &out, &Settings::default(), &()).unwrap();
         let settings = ReadSettings { path: vec!["index.jsonl".into()], ..ReadSettings::default() };
-        let draws = open(&settings, &out, 1 << 20).unwrap();
-        let samples: Vec<_> = draws.map(|draw| draw().unwrap()).collect();
+        let draws = open(&settings, &out, 1 << 20, &LeftOut::default()).unwrap();
+        let samples: Vec<_> = draws.map(|draw| draw.make().unwrap()).collect();
         assert_eq!(samples.len(), 2);
         assert_eq!((samples[0].text.as_deref(), samples[0].media[0].kind), (Some("a caption"), Kind::Image));
         assert_eq!(&*samples[0].media[0].bytes, b"\xff\xd8\xff picture");

@@ -1,8 +1,8 @@
 //! Lists of addresses with captions: text, CSV, JSONL and Parquet.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value};
 use url::Url;
@@ -12,9 +12,10 @@ use super::item::{Item, Task};
 use super::list_parquet;
 use super::source::Format;
 use super::status::Outcome;
+use crate::format::{Metered, open_text};
 
 /// A line that is longer holds no address.
-const LONGEST_LINE: u64 = 1 << 20;
+pub(super) const LONGEST_LINE: u64 = 1 << 20;
 
 /// An address that is longer is none.
 const LONGEST_URL: usize = 1 << 13;
@@ -39,7 +40,7 @@ pub(super) fn read(
     }
 }
 
-fn bad(name: &str, line: u64, why: &str) -> Item {
+pub(super) fn bad(name: &str, line: u64, why: &str) -> Item {
     Item::bad(format!("{name}:{line}"), Outcome::Invalid, why)
 }
 
@@ -73,7 +74,7 @@ fn lines(
     each: &mut dyn FnMut(u64, Result<&str, &str>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let fault = |e: std::io::Error| Error::list(name)(e.to_string());
-    let mut reader = BufReader::with_capacity(1 << 18, File::open(path).map_err(fault)?);
+    let mut reader = open_text(path).map_err(|e| Error::list(name)(e.to_string()))?;
     let (mut line, mut number) = (Vec::new(), 0);
     loop {
         line.clear();
@@ -86,10 +87,7 @@ fn lines(
             each(number, Err("the line is longer than a megabyte"))?;
             continue;
         }
-        let mut bytes = line.trim_ascii_end();
-        if number == 1 {
-            bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        }
+        let bytes = line.trim_ascii_end();
         each(number, std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8"))?;
     }
 }
@@ -101,16 +99,22 @@ fn csv(
     emit: &mut dyn FnMut(Item) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let fault = |e: csv::Error| Error::list(name)(e.to_string());
-    let mut reader =
-        csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_path(path).map_err(fault)?;
+    let text = open_text(path).map_err(|e| Error::list(name)(e.to_string()))?;
+    let (text, room) = Metered::new(text, LONGEST_LINE);
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text);
     let head = reader.byte_headers().map_err(fault)?.clone();
-    let columns: Vec<String> = head
-        .iter()
-        .map(|c| String::from_utf8_lossy(c).trim_start_matches('\u{feff}').trim().to_owned())
-        .collect();
+    let columns: Vec<String> = head.iter().map(|c| String::from_utf8_lossy(c).trim().to_owned()).collect();
     needs_address(name, columns.iter().map(String::as_str))?;
     let mut record = csv::ByteRecord::new();
-    while reader.read_byte_record(&mut record).map_err(fault)? {
+    loop {
+        // Rows are read ahead in blocks, so one has a little less room than this.
+        room.store(LONGEST_LINE, Ordering::Relaxed);
+        let line = reader.position().line();
+        match reader.read_byte_record(&mut record) {
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+            Err(error) => return emit(bad(name, line, &format!("{error}; the rows from here on are lost"))),
+        }
         let number = record.position().map_or(0, csv::Position::line);
         if record.len() != columns.len() {
             let why = format!("it has {} fields, and the header has {}", record.len(), columns.len());
@@ -126,7 +130,6 @@ fn csv(
             Err(_) => bad(name, number, "it is not UTF-8"),
         })?;
     }
-    Ok(())
 }
 
 fn is_address(column: &str) -> bool {
@@ -246,6 +249,19 @@ mod tests {
         assert!(error.to_string().contains("no column 'url'; its columns are id, link"), "{error}");
         let items = of("l.tsv", b"caption\turl\nx\thttp://a.example/\n", Format::Tsv).unwrap();
         assert_eq!((items[0].caption.as_deref(), items[0].url.as_str()), (Some("x"), "http://a.example/"));
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_ends_a_list_and_takes_no_memory() {
+        let mut list = b"\xef\xbb\xbfurl\nhttp://a.example/1\n\"http://a.example/2".to_vec();
+        list.resize(4 << 20, b'x');
+        let items = of("l.csv", &list, Format::Csv).unwrap();
+        assert_eq!((items.len(), items[0].url.as_str()), (2, "http://a.example/1"));
+        assert!(reason(&items[1]).contains("one of its rows is too long"), "{}", items[1].url);
+        let wide: Vec<u8> = "\u{feff}url\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (file, format) in [("l.csv", Format::Csv), ("l.txt", Format::Text), ("l.jsonl", Format::Jsonl)] {
+            assert!(of(file, &wide, format).unwrap_err().to_string().contains("UTF-16"));
+        }
     }
 
     #[test]

@@ -1,21 +1,13 @@
 //! Lists of addresses in Parquet. Columns of bytes, such as pictures, are left out before anything is read of them.
 
-use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 
-use parquet::basic::{LogicalType, Type as Physical};
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::Row;
-use parquet::record::reader::RowIter;
-use parquet::schema::types::Type;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::Error;
 use super::item::Item;
-use super::list::{needs_address, of_row};
-use super::status::Outcome;
+use super::list::{LONGEST_LINE, bad, needs_address, of_row};
+use crate::format::{Cell, Step, Table, has_bytes};
 
 /// Give each row of a list to `emit`, in order.
 pub(super) fn read(
@@ -23,54 +15,42 @@ pub(super) fn read(
     name: &str,
     emit: &mut dyn FnMut(Item) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let fault = |e: parquet::errors::ParquetError| Error::list(name)(e.to_string());
-    let file = File::open(path).map_err(|e| Error::list(name)(e.to_string()))?;
-    let reader = guarded(name, || SerializedFileReader::new(file).map_err(fault))??;
-    let schema =
-        guarded(name, || texts_and_numbers(reader.metadata().file_metadata().schema()).map_err(fault))??;
-    needs_address(name, schema.get_fields().iter().map(|field| field.name()))?;
-    let mut rows: RowIter<'_> = guarded(name, || reader.get_row_iter(Some(schema)).map_err(fault))??;
+    let mut table =
+        Table::open(path, |field| !has_bytes(field)).map_err(|e| Error::list(name)(e.to_string()))?;
+    needs_address(name, table.names().iter().map(String::as_str))?;
     let mut number = 0;
-    loop {
-        let row: Option<Row> = guarded(name, || rows.next().transpose().map_err(fault))??;
-        let Some(row) = row else { return Ok(()) };
-        number += 1;
-        emit(match guarded(name, || row.to_json_value())? {
-            Value::Object(row) => of_row(name, number, row),
-            _ => Item::bad(format!("{name}:{number}"), Outcome::Invalid, "it is not a row"),
-        })?;
+    while let Some(step) = table.next() {
+        let batch = match step {
+            Step::Rows(batch) => batch,
+            Step::Lost(why, _) => {
+                return Err(Error::list(name)(format!("the Parquet file is damaged: {why}")));
+            }
+        };
+        for record in 0..batch.len() {
+            number += 1;
+            if batch.weight(record) as u64 > LONGEST_LINE {
+                emit(bad(name, number, "the row is longer than a megabyte"))?;
+                continue;
+            }
+            let value = |(name, cell)| match cell {
+                Cell::Value(value) => Some((name, value)),
+                _ => None,
+            };
+            let row: Option<Map<String, Value>> = batch.row(record).into_iter().map(value).collect();
+            emit(match row {
+                Some(row) => of_row(name, number, row),
+                None => bad(name, number, "it is not UTF-8"),
+            })?;
+        }
     }
-}
-
-/// The schema without columns of plain bytes.
-fn texts_and_numbers(schema: &Type) -> parquet::errors::Result<Type> {
-    let fields = schema.get_fields().iter().filter(|field| !has_bytes(field)).cloned().collect();
-    Type::group_type_builder(schema.name()).with_fields(fields).build()
-}
-
-fn has_bytes(field: &Arc<Type>) -> bool {
-    if field.is_group() {
-        return field.get_fields().iter().any(has_bytes);
-    }
-    let info = field.get_basic_info();
-    let text =
-        matches!(info.logical_type_ref(), Some(LogicalType::String | LogicalType::Json | LogicalType::Enum))
-            || matches!(
-                info.converted_type(),
-                parquet::basic::ConvertedType::UTF8
-                    | parquet::basic::ConvertedType::JSON
-                    | parquet::basic::ConvertedType::ENUM
-            );
-    field.get_physical_type() == Physical::BYTE_ARRAY && !text
-}
-
-/// The reader means to return errors, but a damaged file can still make it panic.
-fn guarded<T>(name: &str, read: impl FnOnce() -> T) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(read)).map_err(|_| Error::list(name)("the Parquet file is damaged".into()))
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::sync::Arc;
+
     use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
     use parquet::file::properties::WriterProperties;
     use parquet::file::writer::SerializedFileWriter;
@@ -120,6 +100,14 @@ mod tests {
         assert_eq!((items[0].url.as_str(), items[0].caption.as_deref()), ("http://a.example/1", Some("one")));
         assert_eq!(items[1].caption, None);
         assert_eq!(items[1].meta.iter().collect::<Vec<_>>(), [(&"width".to_owned(), &Value::from(480))]);
+    }
+
+    /// A kilobyte of a few addresses that says it has millions of rows.
+    #[test]
+    fn a_bomb_makes_no_plan() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/published/pull_dict.parquet");
+        let error = items(&path).unwrap_err().to_string();
+        assert!(error.contains("rows in 1076 bytes"), "{error}");
     }
 
     #[test]

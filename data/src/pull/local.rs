@@ -30,11 +30,11 @@ pub(super) fn take(
     brought: &dyn Fn(u64),
 ) -> Result<Copied, Trouble> {
     let invalid = |error: io::Error| Trouble::Fault(Fault::last(Outcome::Invalid, error.to_string()));
-    let file = File::open(from).map_err(invalid)?;
-    // Listed as a regular file, it may have become something else that never ends.
-    if !file.metadata().map_err(invalid)?.is_file() {
+    // Listed as a regular file, it may have become something else that never ends, or is never opened.
+    if !fs::metadata(from).map_err(invalid)?.is_file() {
         return Err(Fault::last(Outcome::Invalid, "it is no regular file").into());
     }
+    let file = File::open(from).map_err(invalid)?;
     if tar && let Some(why) = whole_tar::fault(&file).map_err(invalid)? {
         return Err(Fault::last(Outcome::Corrupt, why).into());
     }

@@ -17,7 +17,7 @@ use super::place::{Key, hexadecimal};
 const STRIDE: u64 = 4 << 20;
 
 /// First bytes that are kept to tell the format by.
-const HEAD: usize = 64;
+const HEAD: usize = 1 << 12;
 
 /// A file that is being fetched.
 pub(super) struct Part {

@@ -5,6 +5,8 @@ use std::path::{Component, Path};
 
 use sha2::{Digest, Sha256};
 
+use crate::format::sniff;
+
 /// The first 128 bits of the SHA-256 of what names a sample.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key(u128);
@@ -37,7 +39,7 @@ pub(super) fn sample_name(key: Key, url: &str, head: &[u8]) -> String {
 /// The usual extension of what begins like this, or that of the address, or `bin`.
 fn extension(url: &str, head: &[u8]) -> String {
     if let Some(known) = sniff(head) {
-        return known.to_owned();
+        return known.extension.to_owned();
     }
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let name = path.rsplit('/').next().unwrap_or_default();
@@ -47,48 +49,6 @@ fn extension(url: &str, head: &[u8]) -> String {
         }
         _ => "bin".to_owned(),
     }
-}
-
-/// The formats that the web holds most, by their first bytes.
-fn sniff(head: &[u8]) -> Option<&'static str> {
-    let at = |offset: usize, bytes: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(bytes));
-    const STARTS: [(&[u8], &str); 13] = [
-        (b"\xff\xd8\xff", "jpg"),
-        (b"\x89PNG\r\n\x1a\n", "png"),
-        (b"GIF87a", "gif"),
-        (b"GIF89a", "gif"),
-        (b"II*\0", "tif"),
-        (b"MM\0*", "tif"),
-        (b"BM", "bmp"),
-        (b"qoif", "qoi"),
-        (b"fLaC", "flac"),
-        (b"OggS", "ogg"),
-        (b"ID3", "mp3"),
-        (b"\xff\xfb", "mp3"),
-        (b"\xff\xf3", "mp3"),
-    ];
-    if at(0, b"RIFF") {
-        return match head.get(8..12)? {
-            b"WEBP" => Some("webp"),
-            b"WAVE" => Some("wav"),
-            b"AVI " => Some("avi"),
-            _ => None,
-        };
-    }
-    if at(4, b"ftyp") {
-        return Some(match head.get(8..12)? {
-            b"avif" | b"avis" => "avif",
-            b"heic" | b"heix" | b"mif1" => "heic",
-            b"qt  " => "mov",
-            b"M4A " => "m4a",
-            _ => "mp4",
-        });
-    }
-    if at(0, b"\x1aE\xdf\xa3") {
-        // Matroska's and WebM's documents differ in a name that comes soon after.
-        return Some(if head.windows(4).any(|w| w == b"webm") { "webm" } else { "mkv" });
-    }
-    STARTS.iter().find(|(start, _)| at(0, start)).map(|&(_, extension)| extension)
 }
 
 /// Why a path from outside may not be used under a folder of ours, if so.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::captions::whole_text;
 use super::{Pictures, Settings, Site, Stage, Verdict};
 use crate::error::{Error, Result};
-use crate::format::{self, ReadSettings};
+use crate::format::{self, LeftOut, ReadSettings};
 use crate::hash::{HammingIndex, hash_bytes, normalized, perceptual_hash};
 use crate::item::Item;
 use crate::reject::Reject;
@@ -93,11 +93,11 @@ impl Known {
     fn add_samples(&mut self, path: PathBuf, site: &Site<'_>) -> Result<()> {
         let settings =
             ReadSettings { path: vec![path.to_string_lossy().into_owned()], ..ReadSettings::default() };
-        for draw in format::open(&settings, site.folder, u64::MAX >> 1)? {
+        for draw in format::open(&settings, site.folder, u64::MAX >> 1, &LeftOut::default())? {
             let fault = |key: &str, why: &str| {
                 Error::Config(format!("stage decontaminate: {}: sample '{key}': {why}", path.display()))
             };
-            let sample = draw().map_err(|(key, reject)| fault(&key, &reject.detail))?;
+            let sample = draw.make().map_err(|(key, reject)| fault(&key, &reject.detail))?;
             let key = sample.key.clone();
             let mut item = Item::new(0, sample, site.max_pixels, false);
             self.add_text(&whole_text(&item.sample));

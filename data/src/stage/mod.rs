@@ -4,6 +4,7 @@
 //! and add its line to [`KINDS`].
 
 mod captions;
+mod cut_off;
 mod decontaminate;
 mod duration;
 mod encode;

@@ -8,6 +8,7 @@ use percept_modalities::{Content, Part};
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
+use super::cut_off::cut_off;
 use super::{Pictures, Settings, Site, Stage, Verdict};
 use crate::error::Result;
 use crate::item::Item;
@@ -59,6 +60,9 @@ impl Settings for Validate {
                         }
                     }
                     kind => {
+                        if let Some(why) = cut_off(&item.sample.media[at].bytes) {
+                            return Err(Reject::new("damaged", format!("medium {at}: {why}")));
+                        }
                         let seconds = match kind {
                             Kind::Audio => sound_seconds(item, at, rate, max_seconds)?,
                             _ => video_seconds(item, at, max_pixels, max_seconds)?,

@@ -20,16 +20,27 @@ pub(super) struct Node {
     /// The level at which this field repeats.
     repetition: i16,
     /// Its leaves among all.
-    leaves: Range<usize>,
+    pub leaves: Range<usize>,
     children: Vec<Node>,
     is_list: bool,
 }
 
 impl Node {
-    /// The fields of a schema's root.
-    pub fn fields(root: &Type) -> Vec<Node> {
-        let mut leaves = 0;
-        root.get_fields().iter().map(|field| Node::new(field, 0, 0, &mut leaves)).collect()
+    /// The fields of a schema's root that are kept, and the columns of the table that they have: their leaves are numbered
+    /// among those alone.
+    pub fn fields(root: &Type, keep: impl Fn(&Type) -> bool) -> (Vec<Node>, Vec<usize>) {
+        let (mut fields, mut columns, mut column) = (Vec::new(), Vec::new(), 0);
+        for field in root.get_fields() {
+            let mut leaves = columns.len();
+            let node = Node::new(field, 0, 0, &mut leaves);
+            let width = node.leaves.len();
+            if keep(field) {
+                columns.extend(column..column + width);
+                fields.push(node);
+            }
+            column += width;
+        }
+        (fields, columns)
     }
 
     fn new(field: &Type, definition: i16, repetition: i16, leaves: &mut usize) -> Self {
@@ -54,10 +65,9 @@ impl Node {
         Self { name, is_optional, is_repeated, definition, repetition, leaves, children, is_list }
     }
 
-    /// What the field holds in one record. `entries` are the record's entries in each leaf of the table.
+    /// What the field holds in one record. `entries` are the record's entries in each leaf of this field.
     pub fn cell(&self, leaves: &[Leaf], entries: &[Range<usize>]) -> Option<Cell> {
-        let first = self.leaves.clone().next()?;
-        let defined = *leaves[first].definitions.get(entries[first].start)?;
+        let defined = *leaves.get(self.leaves.start)?.definitions.get(entries.first()?.start)?;
         if !self.is_repeated {
             if self.is_optional && defined < self.definition {
                 return Some(Cell::Value(Value::Null));
@@ -67,31 +77,42 @@ impl Node {
         if defined < self.definition {
             return Some(Cell::Value(Value::Array(Vec::new())));
         }
+        // The entries of each element in each leaf of this field.
         let mut elements: Vec<Vec<Range<usize>>> = Vec::new();
-        for leaf in self.leaves.clone() {
-            let starts: Vec<usize> = entries[leaf]
+        for (leaf, all) in self.leaves.clone().zip(entries) {
+            let starts: Vec<usize> = all
                 .clone()
-                .filter(|at| *at == entries[leaf].start || leaves[leaf].repetitions[*at] == self.repetition)
+                .filter(|at| *at == all.start || leaves[leaf].repetitions[*at] == self.repetition)
                 .collect();
-            elements.resize(elements.len().max(starts.len()), entries.to_vec());
+            // Leaves of one list have as many elements; those of a damaged one may lack some.
+            elements.resize(elements.len().max(starts.len()), Vec::new());
             for (element, start) in starts.iter().enumerate() {
-                let end = starts.get(element + 1).copied().unwrap_or(entries[leaf].end);
-                elements[element][leaf] = *start..end;
+                let end = starts.get(element + 1).copied().unwrap_or(all.end);
+                elements[element].push(*start..end);
             }
+        }
+        let whole = |element: &Vec<Range<usize>>| element.len() == self.leaves.len();
+        if !elements.iter().all(whole) {
+            return None;
         }
         let cells: Option<Vec<Cell>> = elements.iter().map(|entries| self.one(leaves, entries)).collect();
         cells.map(list)
+    }
+
+    /// The entries of a child's leaves among those of this field.
+    fn of_child<'e>(&self, child: &Node, entries: &'e [Range<usize>]) -> Option<&'e [Range<usize>]> {
+        entries.get(child.leaves.start - self.leaves.start..child.leaves.end - self.leaves.start)
     }
 
     /// A field that is there once.
     fn one(&self, leaves: &[Leaf], entries: &[Range<usize>]) -> Option<Cell> {
         if self.children.is_empty() {
             let leaf = self.leaves.start;
-            return Some(leaves.get(leaf)?.cell(entries[leaf].start));
+            return Some(leaves.get(leaf)?.cell(entries.first()?.start));
         }
         if self.is_list {
             let repeated = &self.children[0];
-            let cell = repeated.cell(leaves, entries)?;
+            let cell = repeated.cell(leaves, self.of_child(repeated, entries)?)?;
             // The group between a list and its elements says nothing.
             return Some(if repeated.children.len() == 1 {
                 unwrapped(cell, &repeated.children[0].name)
@@ -101,7 +122,7 @@ impl Node {
         }
         let mut fields = Vec::with_capacity(self.children.len());
         for child in &self.children {
-            fields.push((child.name.clone(), child.cell(leaves, entries)?));
+            fields.push((child.name.clone(), child.cell(leaves, self.of_child(child, entries)?)?));
         }
         Some(group(fields))
     }
@@ -112,7 +133,7 @@ fn list(cells: Vec<Cell>) -> Cell {
     if cells.iter().all(|cell| matches!(cell, Cell::Value(_))) {
         let value = |cell| match cell {
             Cell::Value(value) => value,
-            Cell::Bytes(..) | Cell::List(_) => Value::Null,
+            Cell::Bytes(..) | Cell::List(_) | Cell::Struct(_) => Value::Null,
         };
         return Cell::Value(Value::Array(cells.into_iter().map(value).collect()));
     }
@@ -133,25 +154,27 @@ fn group(fields: Vec<(String, Cell)>) -> Cell {
         }
         return Cell::Bytes(path, bytes);
     }
-    if let [(_, Cell::Bytes(..) | Cell::List(_))] = fields.as_slice() {
+    if let [(_, Cell::Bytes(..) | Cell::List(_) | Cell::Struct(_))] = fields.as_slice() {
         // A group of one, between a list and its elements.
         return fields.into_iter().next().map_or(Cell::Value(Value::Null), |(_, cell)| cell);
     }
-    let mut object = Map::new();
-    for (name, cell) in fields {
-        match cell {
-            Cell::Value(value) => {
-                object.insert(name, value);
-            }
-            Cell::Bytes(_, bytes) => {
-                if let Ok(text) = String::from_utf8(bytes) {
-                    object.insert(name, Value::String(text));
-                }
-            }
-            Cell::List(_) => {}
-        }
+    // Bytes that are text are one; a struct that holds others is no JSON.
+    let as_text = |(name, cell)| match cell {
+        Cell::Bytes(path, bytes) => match String::from_utf8(bytes) {
+            Ok(text) => (name, Cell::Value(Value::String(text))),
+            Err(error) => (name, Cell::Bytes(path, error.into_bytes())),
+        },
+        cell => (name, cell),
+    };
+    let fields: Vec<(String, Cell)> = fields.into_iter().map(as_text).collect();
+    if fields.iter().any(|(_, cell)| !matches!(cell, Cell::Value(_))) {
+        return Cell::Struct(fields);
     }
-    Cell::Value(Value::Object(object))
+    let value = |(name, cell)| match cell {
+        Cell::Value(value) => Some((name, value)),
+        _ => None,
+    };
+    Cell::Value(Value::Object(fields.into_iter().filter_map(value).collect::<Map<_, _>>()))
 }
 
 /// Elements without the group around each.

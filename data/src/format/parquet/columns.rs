@@ -2,7 +2,7 @@
 
 use parquet::basic::{ConvertedType, LogicalType};
 use parquet::column::reader::ColumnReader;
-use parquet::data_type::ByteArray;
+use parquet::data_type::{ByteArray, FixedLenByteArray, Int96};
 use parquet::errors::Result;
 use parquet::schema::types::ColumnDescPtr;
 use serde_json::{Number, Value};
@@ -20,6 +20,8 @@ pub(super) struct Leaf {
     values: Values,
     is_text: bool,
     is_unsigned: bool,
+    /// Whether entries are those of lists.
+    is_repeated: bool,
 }
 
 enum Values {
@@ -29,9 +31,12 @@ enum Values {
     Singles(Vec<f32>),
     Doubles(Vec<f64>),
     Bytes(Vec<ByteArray>),
-    /// Types that no data set of media holds.
-    Others,
+    Fixed(Vec<FixedLenByteArray>),
+    Times(Vec<Int96>),
 }
+
+/// The day on which 1970 began, as tables count them.
+const EPOCH: i64 = 2_440_588;
 
 impl Leaf {
     /// Read up to `records` records of a column.
@@ -52,8 +57,8 @@ impl Leaf {
             ColumnReader::FloatColumnReader(reader) => values!(reader, Values::Singles),
             ColumnReader::DoubleColumnReader(reader) => values!(reader, Values::Doubles),
             ColumnReader::ByteArrayColumnReader(reader) => values!(reader, Values::Bytes),
-            ColumnReader::Int96ColumnReader(reader) => values!(reader, |_| Values::Others),
-            ColumnReader::FixedLenByteArrayColumnReader(reader) => values!(reader, |_| Values::Others),
+            ColumnReader::Int96ColumnReader(reader) => values!(reader, Values::Times),
+            ColumnReader::FixedLenByteArrayColumnReader(reader) => values!(reader, Values::Fixed),
         };
         let most_defined = column.max_def_level();
         // Columns without levels leave them out.
@@ -74,11 +79,22 @@ impl Leaf {
             column.converted_type(),
             ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON
         ) || matches!(column.logical_type_ref(), Some(LogicalType::String | LogicalType::Json));
+        let is_repeated = column.max_rep_level() > 0;
         let is_unsigned = matches!(
             column.converted_type(),
             ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64
         );
-        Ok(Self { definitions, repetitions, most_defined, places, values, is_text, is_unsigned })
+        Ok(Self { definitions, repetitions, most_defined, places, values, is_text, is_unsigned, is_repeated })
+    }
+
+    /// Where each record ends among the entries.
+    pub fn record_ends(&self) -> Vec<usize> {
+        let starts = self.repetitions.iter().enumerate().skip(1).filter(|(_, repetition)| **repetition == 0);
+        let mut ends: Vec<usize> = starts.map(|(at, _)| at).collect();
+        if !self.repetitions.is_empty() {
+            ends.push(self.repetitions.len());
+        }
+        ends
     }
 
     /// What an entry holds; a text that is not UTF-8 comes as bytes.
@@ -100,7 +116,34 @@ impl Leaf {
                 Ok(text) if self.is_text => text.into(),
                 _ => return Cell::Bytes(None, values[at].data().to_vec()),
             },
-            Values::Others => Value::Null,
+            Values::Fixed(values) => return Cell::Bytes(None, values[at].data().to_vec()),
+            // Nanoseconds since 1970.
+            Values::Times(values) => {
+                let [low, high, day] = *values[at].data() else { return Cell::Value(Value::Null) };
+                let nanoseconds = (u64::from(high) << 32 | u64::from(low)) as i64;
+                (i64::from(day) - EPOCH)
+                    .checked_mul(86_400_000_000_000)
+                    .and_then(|days| days.checked_add(nanoseconds))
+                    .map_or(Value::Null, Value::from)
+            }
         })
+    }
+
+    /// Bytes that the values of some entries take once they are copied out of their pages.
+    pub fn weight(&self, entries: std::ops::Range<usize>) -> usize {
+        size_of::<Cell>() * entries.len() + self.bytes(entries)
+    }
+
+    /// What all entries come to that a page may have stored once for many: bytes of values, and entries of lists.
+    pub fn spread(&self) -> u64 {
+        let all = 0..self.definitions.len();
+        let entries = if self.is_repeated { all.len() } else { 0 };
+        entries as u64 + self.bytes(all) as u64
+    }
+
+    fn bytes(&self, entries: std::ops::Range<usize>) -> usize {
+        let Values::Bytes(values) = &self.values else { return 0 };
+        let held = entries.filter(|at| self.definitions[*at] == self.most_defined);
+        held.map(|at| values[self.places[at]].len()).sum()
     }
 }

@@ -1,9 +1,13 @@
 //! Parquet: tables of samples, read as Hugging Face writes them, and written so that it reads them.
 
 mod assembly;
+mod caps;
 mod columns;
 mod read;
+mod table;
+mod thrift;
 mod write;
 
 pub(super) use read::read;
+pub(crate) use table::{Step, Table, has_bytes};
 pub(crate) use write::Writer;

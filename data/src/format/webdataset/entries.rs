@@ -32,8 +32,8 @@ pub(super) enum Member {
     File(Name),
     /// What cannot be a file of a sample.
     Bad(String, Fault),
-    /// Folders, and files that readers of shards skip.
-    Other,
+    /// Folders, and files that readers of shards skip, with what they are if that is worth a word.
+    Other(Option<&'static str>),
 }
 
 impl Entry {
@@ -42,7 +42,7 @@ impl Entry {
         match &self.member {
             Member::File(name) => current != Some(&name.key),
             Member::Bad(..) => true,
-            Member::Other => false,
+            Member::Other(_) => false,
         }
     }
 }
@@ -54,11 +54,13 @@ pub(super) struct Entries<S> {
     pub at: u64,
     /// Whether the file may end without its mark, as a part of one does.
     is_part: bool,
+    /// Whether it ended so.
+    pub is_open: bool,
 }
 
 impl<S: Source> Entries<S> {
     pub fn new(source: S, is_part: bool) -> Self {
-        Self { source, at: 0, is_part }
+        Self { source, at: 0, is_part, is_open: false }
     }
 
     /// The next entry, or what is wrong with the rest of the file.
@@ -135,7 +137,10 @@ impl<S: Source> Entries<S> {
         let read = self.source.by_ref().take(BLOCK).read_to_end(&mut block);
         match read.map_err(|e| self.damage(&e.to_string()))? {
             0 if self.is_part => return Ok(None),
-            0 => return Err(self.damage("it ends without the mark of its end")),
+            0 => {
+                self.is_open = true;
+                return Err(self.damage("it ends without the mark of its end"));
+            }
             512 => header.as_mut_bytes().copy_from_slice(&block),
             _ => return Err(self.damage("it ends in the middle of a header")),
         }
@@ -162,10 +167,10 @@ fn member(kind: EntryType, name: &[u8]) -> Member {
     match kind {
         EntryType::Regular | EntryType::Continuous => match names::split(name) {
             Ok(Some(name)) => Member::File(name),
-            Ok(None) => Member::Other,
+            Ok(None) => Member::Other(Some("files of shards without a key or an extension")),
             Err(fault) => bad(fault),
         },
-        EntryType::Directory | EntryType::XGlobalHeader => Member::Other,
+        EntryType::Directory | EntryType::XGlobalHeader => Member::Other(None),
         _ => {
             let name = String::from_utf8_lossy(name).into_owned();
             bad(Fault::Name { name, why: "is a link or a device, which a sample cannot hold" })

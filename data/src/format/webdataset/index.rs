@@ -8,6 +8,7 @@ use super::entries::{Entries, Member, Source};
 use super::read::{DEFAULT_CAP, read_one};
 use crate::error::{Error, Result};
 use crate::format::Fault;
+use crate::format::sniff::packed;
 use crate::sample::Sample;
 
 /// A shard of which any sample can be read, from any thread. It must not be compressed.
@@ -25,6 +26,12 @@ impl Shard {
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::read(path))?;
         let length = file.metadata().map_err(Error::read(path))?.len();
+        let mut head = [0; 8];
+        let known = read_exact_at(&file, &mut head[..length.min(8) as usize], 0).map(|()| packed(&head));
+        if let Some(how) = known.map_err(Error::read(path))? {
+            let why = format!("it is packed with {how}, and samples are read by their place; unpack it");
+            return Err(Error::Read { path: path.to_path_buf(), why });
+        }
         let ends = find(Place { file: &file, at: 0, length });
         let ends = ends.map_err(|why| Error::Shard { path: path.to_path_buf(), why })?;
         Ok(Self { path: path.to_path_buf(), file, ends })
@@ -78,7 +85,7 @@ fn find(place: Place<'_>) -> Result<Vec<u64>, String> {
         match entry.member {
             Member::File(name) => current = Some(name.key),
             Member::Bad(..) => current = None,
-            Member::Other => continue,
+            Member::Other(_) => continue,
         }
         // Folders and headers of long names go to the sample that follows.
         if let Some(end) = ends.last_mut() {

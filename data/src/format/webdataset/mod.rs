@@ -13,6 +13,7 @@ mod write;
 
 pub use index::Shard;
 pub use names::shard_key;
+pub(super) use read::draws;
 pub use read::{DEFAULT_CAP, Samples, read, read_from};
 pub use write::{Writer, Written};
 

@@ -166,12 +166,23 @@ fn a_damaged_shard_gives_what_is_whole_and_then_an_error() {
         let read = stream(bytes[..length].to_vec());
         let (last, before) = read.split_last().unwrap();
         assert!(matches!(last, Err(Error::Shard { .. })), "cut at {length}: {last:?}");
-        for (sample, whole) in before.iter().zip(samples()) {
-            assert_eq!(*sample.as_ref().unwrap(), whole, "cut at {length}");
+        // Between two files nothing tells whether more would follow, so what is there is a sample.
+        let is_open = last.as_ref().unwrap_err().to_string().contains("without the mark of its end");
+        let sure = before.len() - usize::from(is_open && !before.is_empty());
+        for (at, (sample, whole)) in before.iter().zip(samples()).enumerate() {
+            let sample = sample.as_ref().unwrap();
+            match at < sure {
+                true => assert_eq!(*sample, whole, "cut at {length}"),
+                false => assert_eq!(sample.key, whole.key, "cut at {length}"),
+            }
         }
         fs::write(&path, &bytes[..length]).unwrap();
         assert!(matches!(Shard::open(&path), Err(Error::Shard { .. })));
     }
+    // All but the mark of the end is there.
+    let read = stream(bytes[..end].to_vec());
+    let found: Vec<_> = read.iter().filter_map(|sample| sample.as_ref().ok().cloned()).collect();
+    assert_eq!((found, read.len()), (samples(), 5));
     // Any byte of a header changed is noticed.
     let mut changed = bytes.clone();
     changed[130] ^= 1;

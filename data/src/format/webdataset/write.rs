@@ -7,6 +7,8 @@ use super::names::check_key;
 use crate::error::{Error, Result};
 use crate::format::Fault;
 use crate::format::hashed::Hashed;
+use crate::format::media::word;
+use crate::format::sniff::kinds_of;
 use crate::sample::{Kind, Sample};
 
 /// Writes one shard, which appears when it is finished.
@@ -59,7 +61,11 @@ impl Writer {
 
         let mut files = Vec::new();
         for (at, medium) in sample.media.iter().enumerate() {
-            let place = if sample.media.len() == 1 { String::new() } else { format!("{at}.") };
+            let mut place = if sample.media.len() == 1 { String::new() } else { format!("{at}.") };
+            // A sound in a container of videos says so, and so does a video in a format of pictures.
+            if Kind::of_extension(&medium.extension) != Some(medium.kind) {
+                place = format!("{place}{}.", word(Some(medium.kind)));
+            }
             files.push((format!("{place}{}", medium.extension), &*medium.bytes));
         }
         if let Some(text) = &sample.text {
@@ -93,7 +99,7 @@ impl Writer {
 fn check(sample: &Sample) -> Result<(), Fault> {
     check_key(&sample.key)?;
     for medium in &sample.media {
-        if Kind::of_extension(&medium.extension) != Some(medium.kind)
+        if !kinds_of(&medium.extension).contains(&medium.kind)
             || medium.extension.bytes().any(|b| b.is_ascii_uppercase())
         {
             let why = "is not a lower-case extension of its kind of medium";
