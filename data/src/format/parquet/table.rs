@@ -163,9 +163,7 @@ impl Table {
             let name = about.column_path().string();
             let longest =
                 check_pages(&self.file, about).map_err(|why| format!("its column {name}: {why}"))?;
-            if longest > 0 {
-                batch = batch.min((PREFIXED / longest).max(1));
-            }
+            batch = PREFIXED.checked_div(longest).map_or(batch, |most| batch.min(most.max(1)));
             let entries = u64::try_from(about.num_values()).unwrap_or(0) / rows;
             batch = batch.min((ENTRIES as u64 / 4 / entries.max(1)).max(1));
             let pages = group.get_column_page_reader(*column).map_err(fault)?;
