@@ -151,8 +151,8 @@ fn a_slow_video_keeps_its_frames_and_every_video_its_times() {
         })
         .collect();
     let slow: Vec<f64> = (0..=10).map(|i| f64::from(i) / 5.0).collect();
-    // The frames that are shown at the eighths of the first third of a second, and all that come later.
-    let mut screen = vec![0.0, 0.125, 0.25];
+    // The frames that are shown at the eighths of a second, each once, and all that come later.
+    let mut screen = vec![0.0, 0.125, 0.25, 0.375];
     screen.extend((1..=10).map(|i| 2.0 * f64::from(i)));
     screen.push(20.033);
     for (found, expected) in times.iter().zip([slow, screen]) {

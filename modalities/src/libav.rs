@@ -226,10 +226,7 @@ impl Decoding {
             }
             _ => return None,
         };
-        // Recorders that do not know how long they will record write the most that a header holds, or nearly so.
-        let bytes = seconds * self.decoder.bit_rate() as f64 / 8.0;
-        let is_mark = self.input.format().name() == "wav" && bytes >= f64::from(0x7fff_0000);
-        Some(seconds).filter(|seconds| seconds.is_finite() && *seconds > 0.0 && !is_mark)
+        Some(seconds).filter(|seconds| seconds.is_finite() && *seconds > 0.0)
     }
 
     /// The presentation time and the duration in ticks of every packet that will be shown, without decoding them. Nothing

@@ -19,8 +19,15 @@ fn files() -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Files whose decoders round another way than PIL's, by one step.
-const WITHIN_ONE: [&str; 4] = ["dxt1.dds", "dxt5.dds", "jpeg.tiff", "odd_maximum.ppm"];
+/// How far apart a decoder may be that rounds another way than PIL's: libavif and libheif compute colours in integers of few
+/// bits.
+fn tolerance(name: &str) -> u8 {
+    match name {
+        "dxt1.dds" | "dxt5.dds" | "jpeg.tiff" | "odd_maximum.ppm" => 1,
+        name if name.ends_with(".avif") || name.ends_with(".heic") => 2,
+        _ => 0,
+    }
+}
 
 #[test]
 fn every_format_is_read_as_pil_reads_it() {
@@ -44,7 +51,7 @@ fn every_format_is_read_as_pil_reads_it() {
                 let difference = image.rgb.iter().zip(golden.data()).map(|(a, b)| a.abs_diff(*b));
                 let (worst, count) =
                     difference.fold((0, 0), |(worst, count), d| (d.max(worst), count + usize::from(d > 0)));
-                if worst > u8::from(WITHIN_ONE.contains(&name.as_str())) {
+                if worst > tolerance(&name) {
                     wrong.push(format!("{name}: {count} of {} differ, by up to {worst}", image.rgb.len()));
                 }
             }

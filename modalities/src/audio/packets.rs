@@ -1,6 +1,6 @@
 //! Decoded packets of sound, mixed down.
 
-use std::io::{Cursor, ErrorKind, Read};
+use std::io::{Cursor, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ffmpeg_next::format::sample::{Sample, Type};
@@ -13,7 +13,7 @@ use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 
 use crate::error::{Error, Result};
-use crate::libav::{Decoding, Faults, Source, open_file};
+use crate::libav::{Decoding, Faults, Source, Stream, open_file};
 
 /// A sound file, decoded packet by packet.
 pub(super) trait Packets: Send {
@@ -169,11 +169,18 @@ impl Packets for Vorbis<'_> {
 struct Libav {
     decoding: Decoding,
     frame: frame::Audio,
+    /// Seconds that the file states.
+    declared: Option<f64>,
 }
 
 impl Libav {
     fn open(source: &Source) -> Result<Self> {
-        Ok(Self { decoding: Decoding::open(source, media::Type::Audio, 1)?, frame: frame::Audio::empty() })
+        let decoding = Decoding::open(source, media::Type::Audio, 1)?;
+        let declared = match decoding.input.format().name() {
+            "wav" => wave_seconds(&mut *source.open()?),
+            _ => decoding.declared(),
+        };
+        Ok(Self { decoding, frame: frame::Audio::empty(), declared })
     }
 }
 
@@ -212,12 +219,42 @@ impl Packets for Libav {
     }
 
     fn declared(&self) -> Option<f64> {
-        self.decoding.declared()
+        self.declared
     }
 
     fn seconds(&self) -> Option<f64> {
         Some(self.decoding.input.duration() as f64 / f64::from(ffmpeg_next::ffi::AV_TIME_BASE))
     }
+}
+
+/// Seconds that the header of a Wave file states. FFmpeg goes by what the file holds; a file that is cut off says more.
+/// Recorders that do not know how long they will record write nothing, or the most that a header holds, or nearly so.
+fn wave_seconds(stream: &mut dyn Stream) -> Option<f64> {
+    const MARK: u32 = 0x7fff_0000;
+    let number = |bytes: &[u8]| bytes.first_chunk().map(|four| u32::from_le_bytes(*four));
+    let (mut head, mut rate) = ([0; 16], 0);
+    stream.read_exact(&mut head[..12]).ok()?;
+    if !head.starts_with(b"RIFF") {
+        return None;
+    }
+    // Few chunks stand before the samples.
+    for _ in 0..64 {
+        stream.read_exact(&mut head[..8]).ok()?;
+        let size = number(&head[4..])?;
+        let mut rest = i64::from(size) + i64::from(size % 2);
+        match &head[..4] {
+            b"data" if rate == 0 || size == 0 || size >= MARK => return None,
+            b"data" => return Some(f64::from(size) / f64::from(rate)),
+            b"fmt " if size >= 16 => {
+                stream.read_exact(&mut head).ok()?;
+                rate = number(&head[8..])?;
+                rest -= 16;
+            }
+            _ => {}
+        }
+        stream.seek(SeekFrom::Current(rest)).ok()?;
+    }
+    None
 }
 
 /// Appends the mean of the channels of each of a frame's samples, read by `value` from their bytes.

@@ -119,6 +119,10 @@ fn guess(bytes: &[u8]) -> Option<ImageFormat> {
     if heif::brand(bytes).is_some() {
         return Some(ImageFormat::Avif);
     }
+    // The image crate does not know BigTIFF by its letters.
+    if bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b") {
+        return Some(ImageFormat::Tiff);
+    }
     match image::guess_format(bytes) {
         Ok(ImageFormat::Avif) => None,
         Ok(ImageFormat::Bmp) if !bmp::has_header(bytes) => None,

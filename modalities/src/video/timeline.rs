@@ -7,8 +7,8 @@ use crate::error::Result;
 /// waver.
 const WAVER: f64 = 0.005;
 
-/// What separates two moments, in seconds; less is rounding.
-const MOMENT: f64 = 1e-6;
+/// What separates two moments, in seconds. Less is rounding: many containers count milliseconds.
+const MOMENT: f64 = 0.000_6;
 
 /// The first tick of a rate that is not before a moment, in seconds.
 pub fn tick_from(seconds: f64, rate: f64) -> f64 {
@@ -78,7 +78,7 @@ impl Timeline {
     /// The frames of [`Sampling::Thinned`].
     pub(super) fn thinned(&self, rate: f64) -> Vec<usize> {
         let slow = self.times.windows(2).all(|pair| pair[1] - pair[0] >= 1.0 / rate - WAVER.min(0.1 / rate));
-        let end = |i: usize| self.times.get(i + 1).copied().unwrap_or(f64::INFINITY);
+        let end = |i: usize| self.times.get(i + 1).copied().unwrap_or(self.seconds);
         let ticks = |i: &usize| slow || tick_from(self.times[*i], rate) < end(*i) - MOMENT;
         (0..self.times.len()).filter(ticks).collect()
     }
@@ -137,8 +137,8 @@ mod tests {
         let all = Quota::PerSecond { fps: 30.0, least: 1, most: 1000 };
         let every = Sampling::Strided { quota: all, multiple: 2 };
         assert_eq!(line.pick(&every).unwrap(), (0..20).collect::<Vec<_>>());
-        // Six a second: those that are shown at the sixths of the first, and all that come later.
-        assert_eq!(line.pick(&Sampling::Thinned(6.0)).unwrap()[..5], [0, 5, 10, 11, 12]);
+        // Six a second: those that are shown at the sixths of the first second, and all that come later.
+        assert_eq!(line.pick(&Sampling::Thinned(6.0)).unwrap()[..5], [0, 5, 9, 10, 11]);
         let slow = Timeline::steady(25, 5.0);
         assert_eq!(slow.pick(&Sampling::Thinned(8.0)).unwrap().len(), 25);
         assert_eq!(

@@ -331,6 +331,59 @@ for orientation in range(2, 9):
     exif = Image.Exif()
     exif[274] = orientation
     save(f"orientation{orientation}.avif", RGB.resize((24, 14)), format="AVIF", exif=exif)
+
+
+def box(name, *parts):
+    body = b"".join(parts)
+    return struct.pack(">I", 8 + len(body)) + name + body
+
+
+def full(name, version, flags, *parts):
+    return box(name, struct.pack(">I", version << 24 | flags), *parts)
+
+
+def grid(tiles, columns, width, height):
+    """Pictures of 64 x 64 put together, as phones store large ones. Pillow writes none, so the boxes are written here."""
+    coded = []
+    for tile in tiles:
+        data = io.BytesIO()
+        Image.fromarray(tile).save(data, format="AVIF", quality=90)
+        coded.append(data.getvalue())
+
+    def found(data, name):
+        at = data.find(name) - 4
+        return data[at : at + struct.unpack_from(">I", data, at)[0]]
+
+    payloads = [found(data, b"mdat")[8:] for data in coded]
+    properties = [full(b"ispe", 0, 0, struct.pack(">II", *size)) for size in [(width, height), (64, 64)]]
+    properties += [found(coded[0], name) for name in [b"av1C", b"pixi", b"colr"]]
+    ids = range(2, 2 + len(tiles))
+    kinds = [(1, b"grid")] + [(i, b"av01") for i in ids]
+    infos = [full(b"infe", 2, 0, struct.pack(">HH", i, 0), kind, b"\0") for i, kind in kinds]
+    uses = [(1, [1, 4, 5])] + [(i, [2, 3, 4, 5]) for i in ids]
+    uses = b"".join(struct.pack(">HB", i, len(u)) + bytes(u) for i, u in uses)
+    plan = struct.pack(">BBBBHH", 0, 0, len(tiles) // columns - 1, columns - 1, width, height)
+
+    def file(start):
+        places = struct.pack(">HHHHII", 1, 1, 0, 1, 0, len(plan))
+        for i, payload in zip(ids, payloads):
+            places += struct.pack(">HHHHII", i, 0, 0, 1, start, len(payload))
+            start += len(payload)
+        meta = full(b"meta", 0, 0, full(b"hdlr", 0, 0, bytes(4), b"pict", bytes(13)),
+                    full(b"pitm", 0, 0, struct.pack(">H", 1)),
+                    full(b"iloc", 1, 0, struct.pack(">HH", 0x4400, len(kinds)), places),
+                    full(b"iinf", 0, 0, struct.pack(">H", len(infos)), *infos),
+                    full(b"iref", 0, 0, box(b"dimg", struct.pack(">HH", 1, len(tiles)), *(struct.pack(">H", i) for i in ids))),
+                    box(b"iprp", box(b"ipco", *properties), full(b"ipma", 0, 0, struct.pack(">I", len(kinds)), uses)),
+                    box(b"idat", plan))
+        return box(b"ftyp", b"avif", bytes(4), b"avifmif1miaf") + meta + box(b"mdat", *payloads)
+
+    return file(file(0).find(payloads[0]))
+
+
+whole = np.kron(rgb, np.ones((8, 8, 1), np.uint8))[:128, :128]
+tiles = [whole[top : top + 64, left : left + 64] for top in (0, 64) for left in (0, 64)]
+files["grid.avif"] = grid(tiles, 2, 120, 100)
 pillow_heif.register_heif_opener()
 save("rgb.heic", large, format="HEIF", quality=80)
 save("444.heic", large, format="HEIF", quality=90, chroma=444)
@@ -346,4 +399,6 @@ for name, data in files.items():
         print(f"{name} is refused: {error}")
         continue
     out[name] = np.ascontiguousarray(np.array(image))
+# PIL takes planes of 16 bits for planes of 8; the samples are those of the file with its samples side by side.
+out["planar16.tiff"] = out["rgb16.tiff"]
 save_file(out, here / "decode.safetensors")

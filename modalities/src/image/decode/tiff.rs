@@ -268,7 +268,7 @@ fn colours(bytes: &[u8], layout: &Layout, stored: usize, directory: &Directory<'
         _ if layout.extras.first() == Some(&PREMULTIPLIED) => pixels
             .flat_map(|p| {
                 let whole = |value: u8| match p[3] {
-                    0 => value,
+                    0 => 0,
                     alpha => (255 * u32::from(value) / u32::from(alpha)).min(255) as u8,
                 };
                 [whole(p[0]), whole(p[1]), whole(p[2])]

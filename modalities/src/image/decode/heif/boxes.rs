@@ -19,8 +19,9 @@ pub(super) enum Property {
     Turn(u8),
     /// Exchange of left and right (1) or of top and bottom (0).
     Mirror(u8),
-    /// A part of the picture that alone is to be shown.
-    Crop,
+    /// The part of the picture that is to be shown: width, height, and the distance of its middle from the picture's to the
+    /// right and down, each a fraction.
+    Crop([(i32, i32); 4]),
     /// One that no pixel depends on.
     Other,
 }
@@ -257,7 +258,13 @@ fn property_of(name: [u8; 4], mut inside: Cursor<'_>) -> Option<Property> {
         }
         b"irot" => Property::Turn((inside.number(1)? & 3) as u8),
         b"imir" => Property::Mirror((inside.number(1)? & 1) as u8),
-        b"clap" => Property::Crop,
+        b"clap" => {
+            let mut part = [(0, 0); 4];
+            for fraction in &mut part {
+                *fraction = (inside.number(4)? as u32 as i32, inside.number(4)? as u32 as i32);
+            }
+            Property::Crop(part)
+        }
         _ => Property::Other,
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! PIL's rule for AVIF is libavif's: chroma is interpolated, colours are converted by the matrix that the file names, and
 //! the file's turns and mirrors decide how the picture stands, whatever EXIF says. HEIC, which PIL reads with a plugin
-//! only, follows the same rule.
+//! only, follows libheif, which that plugin uses.
 
 mod boxes;
 mod colours;
@@ -11,10 +11,11 @@ use ffmpeg_next::codec::{self, Id, threading};
 use ffmpeg_next::{Dictionary, Packet, frame};
 
 use boxes::{Container, Item, Property, grid, hevc_parameters, hevc_units};
+use colours::{Meaning, Planes};
 
 use super::{Limits, upright};
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::image::{Image, crop};
 use crate::libav::silence;
 
 const START_CODE: &[u8] = &[0, 0, 0, 1];
@@ -66,27 +67,40 @@ impl Picture<'_> {
         if !container.references(b"prem", container.primary).is_empty() {
             return Err(self.damaged("its colours are multiplied by its alpha; save it without transparency"));
         }
-        let mut picture = match &item.kind {
+        let (planes, smooth) = match &item.kind {
             b"grid" => self.grid(&container, item)?,
-            _ => self.coded(&container, item, None)?,
+            _ => self.coded(&container, item)?,
         };
+        let said = meaning(&container, item);
+        let mut picture = planes.to_rgb(said, smooth).map_err(|why| self.damaged(why))?;
         for property in container.properties(item) {
             picture = match property {
                 Property::Turn(quarters) => upright(picture, [1, 8, 3, 6][usize::from(*quarters)]),
                 Property::Mirror(axis) => upright(picture, [4, 2][usize::from(*axis)]),
-                Property::Crop if self.what.starts_with("HEIC") => {
-                    return Err(
-                        self.damaged("only a part of it is to be shown (`clap`), which is not supported")
-                    );
-                }
+                // libavif leaves the parts that are not to be shown in place.
+                Property::Crop(part) if self.what.starts_with("HEIC") => self.crop(&picture, part)?,
                 _ => picture,
             };
         }
         Ok(picture)
     }
 
+    /// The part of a picture that is to be shown: its width and height, and how far its middle is from the whole's.
+    fn crop(&self, picture: &Image, part: &[(i32, i32); 4]) -> Result<Image> {
+        let strange =
+            || self.damaged("the part of it that is to be shown (`clap`) lies between its pixels or outside");
+        let number = |(over, under): (i32, i32)| f64::from(over) / f64::from(under);
+        let [width, height, right, down] = part.map(number);
+        let left = (picture.width as f64 - width) / 2.0 + right;
+        let top = (picture.height as f64 - height) / 2.0 + down;
+        let whole = |value: f64| (value >= 0.0 && value.fract() == 0.0).then_some(value as usize);
+        let [left, top, width, height] =
+            [left, top, width, height].map(whole).map(|value| value.ok_or_else(strange));
+        crop(picture, left?, top?, width?, height?).map_err(|_| strange())
+    }
+
     /// A picture that others are put together to, row by row. What reaches over the edge is cut off.
-    fn grid(&self, container: &Container, item: &Item) -> Result<Image> {
+    fn grid(&self, container: &Container, item: &Item) -> Result<(Planes, bool)> {
         let data = container.data(self.bytes, item).and_then(|data| grid(&data));
         let (rows, columns, width, height) = data.ok_or_else(|| self.damaged("its grid is cut off"))?;
         self.limits.check(&self.what, width, height)?;
@@ -95,8 +109,7 @@ impl Picture<'_> {
             let why = format!("its grid of {rows} x {columns} has {} pictures", tiles.len());
             return Err(self.damaged(why));
         }
-        let colours = colours_of(container, item);
-        let mut out = Image::filled(width, height, [0; 3])?;
+        let mut out: Option<(Planes, bool)> = None;
         let mut edge = None;
         for (i, id) in tiles.iter().enumerate() {
             let tile =
@@ -107,15 +120,13 @@ impl Picture<'_> {
             if size != (w, h) || !covers(w, columns, width) || !covers(h, rows, height) {
                 return Err(self.damaged("the pictures of its grid do not cover it"));
             }
-            let tile = self.coded(container, tile, colours)?;
-            let (left, top) = (i % columns * w, i / columns * h);
-            let wide = w.min(width - left);
-            for y in 0..h.min(height - top) {
-                let start = 3 * (width * (top + y) + left);
-                out.rgb[start..start + 3 * wide].copy_from_slice(&tile.rgb[3 * w * y..][..3 * wide]);
+            let (part, smooth) = self.coded(container, tile)?;
+            let (whole, _) = out.get_or_insert_with(|| (part.like(width, height), smooth));
+            if !whole.put(&part, i % columns * w, i / columns * h) {
+                return Err(self.damaged("the pictures of its grid do not fit together"));
             }
         }
-        Ok(out)
+        out.ok_or_else(|| self.damaged("its grid is empty"))
     }
 
     fn size(&self, container: &Container, item: &Item) -> Result<(usize, usize)> {
@@ -128,8 +139,8 @@ impl Picture<'_> {
         Ok((width, height))
     }
 
-    /// A picture that is a frame of video. `colours` are those of the whole that it is a part of.
-    fn coded(&self, container: &Container, item: &Item, colours: Option<(u16, bool)>) -> Result<Image> {
+    /// A picture that is a frame of video, and whether its chroma is to be interpolated.
+    fn coded(&self, container: &Container, item: &Item) -> Result<(Planes, bool)> {
         let (width, height) = self.size(container, item)?;
         let data = container.data(self.bytes, item).ok_or_else(|| self.damaged("its data is cut off"))?;
         let (id, data) = match &item.kind {
@@ -147,7 +158,8 @@ impl Picture<'_> {
             let why = format!("it says {width}x{height} and holds {}x{}", frame.width(), frame.height());
             return Err(self.damaged(why));
         }
-        colours::to_rgb(&frame, colours_of(container, item).or(colours)).map_err(|why| self.damaged(why))
+        let planes = Planes::of(&frame, meaning(container, item)).map_err(|why| self.damaged(why))?;
+        Ok((planes, id == Id::AV1))
     }
 
     /// HEVC with start codes, its parameter sets in front.
@@ -185,7 +197,8 @@ impl Picture<'_> {
     }
 }
 
-fn colours_of(container: &Container, item: &Item) -> Option<(u16, bool)> {
+/// What the file says of an item's colours.
+fn meaning(container: &Container, item: &Item) -> Option<Meaning> {
     container.properties(item).find_map(|property| match property {
         Property::Colours { matrix, full } => Some((*matrix, *full)),
         _ => None,
