@@ -1,6 +1,6 @@
 //! Decoded packets of sound, mixed down.
 
-use std::io::{Cursor, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{Cursor, ErrorKind, Read, SeekFrom};
 use std::path::Path;
 
 use ffmpeg_next::format::sample::{Sample, Type};
