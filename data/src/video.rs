@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use ffmpeg_next::codec::{self, threading};
 use ffmpeg_next::format::context::StreamIo;
+use ffmpeg_next::util::error::register_all;
 use ffmpeg_next::{Dictionary, Packet, Rational, color, encoder, format, frame, log};
 use percept_modalities::image::Image;
 
@@ -33,6 +34,21 @@ pub fn encoder_name() -> &'static str {
 /// # Errors
 /// When there are no frames, their sizes differ or are odd, or FFmpeg fails.
 pub fn encode(frames: &[Image], rate: u32) -> Result<Vec<u8>, EncodeError> {
+    encode_by(frames, Clock::steady(frames.len(), rate.max(1)))
+}
+
+/// [`encode`] for frames that appear at `times`, in seconds, rising from 0; the last one ends at `seconds`.
+///
+/// # Errors
+/// As [`encode`], and when there are not as many times as frames.
+pub fn encode_timed(frames: &[Image], times: &[f64], seconds: f64) -> Result<Vec<u8>, EncodeError> {
+    if times.len() != frames.len() {
+        return Err(EncodeError::Frames(format!("{} of them have {} times", frames.len(), times.len())));
+    }
+    encode_by(frames, Clock::of(times, seconds))
+}
+
+fn encode_by(frames: &[Image], clock: Clock) -> Result<Vec<u8>, EncodeError> {
     let Some(Image { width, height, .. }) = frames.first() else {
         return Err(EncodeError::Frames("there are none".to_string()));
     };
@@ -41,23 +57,64 @@ pub fn encode(frames: &[Image], rate: u32) -> Result<Vec<u8>, EncodeError> {
         return Err(EncodeError::Frames(format!("one has {}x{} pixels", image.width, image.height)));
     }
     silence();
-    write(frames, (*width as u32, *height as u32), rate.max(1))
-        .map_err(|e| EncodeError::Encoder(e.to_string()))
+    write(frames, (*width as u32, *height as u32), &clock).map_err(|e| EncodeError::Encoder(e.to_string()))
 }
 
-fn write(frames: &[Image], size: (u32, u32), rate: u32) -> Result<Vec<u8>, ffmpeg_next::Error> {
+/// Ticks a second of a clip whose frames come at no whole rate; MPEG-4 counts no finer than 16 bits.
+const TICKS: u32 = 60_000;
+
+/// When frames are shown.
+struct Clock {
+    /// Ticks a second.
+    ticks: u32,
+    /// Frames a second, on average.
+    rate: Rational,
+    /// The tick at which each frame appears, and that at which the last one ends.
+    times: Vec<i64>,
+}
+
+impl Clock {
+    fn steady(frames: usize, rate: u32) -> Self {
+        Self { ticks: rate, rate: Rational(rate as i32, 1), times: (0..=frames as i64).collect() }
+    }
+
+    /// From seconds, by the whole rate that they are of, or else by a fine clock.
+    fn of(times: &[f64], seconds: f64) -> Self {
+        let fps = times.len() as f64 / seconds;
+        let rate = fps.round().clamp(1.0, f64::from(u16::MAX));
+        let on_time = |(i, time): (usize, &f64)| (time - i as f64 / rate).abs() < 1e-3;
+        if times.iter().chain([&seconds]).enumerate().all(on_time) {
+            return Self::steady(times.len(), rate as u32);
+        }
+        let mut ticks: Vec<i64> = Vec::with_capacity(times.len() + 1);
+        for time in times.iter().chain([&seconds]) {
+            let next = ticks.last().map_or(0, |last| last + 1);
+            ticks.push(((time * f64::from(TICKS)).round() as i64).max(next));
+        }
+        let rate = Rational((fps * 1000.0).round().clamp(1.0, 1e9) as i32, 1000);
+        Self { ticks: TICKS, rate, times: ticks }
+    }
+
+    /// Ticks until the next frame.
+    fn length(&self, tick: i64) -> i64 {
+        let next = self.times.partition_point(|time| *time <= tick);
+        self.times.get(next).map_or(1, |next| next - tick)
+    }
+}
+
+fn write(frames: &[Image], size: (u32, u32), clock: &Clock) -> Result<Vec<u8>, ffmpeg_next::Error> {
     let sink = Sink::default();
     let mut file = format::output_to_stream(StreamIo::from_write_seek(sink.clone())?, None, Some("mp4"))?;
     let name = encoder_name();
     let codec = encoder::find_by_name(name).ok_or(ffmpeg_next::Error::EncoderNotFound)?;
-    let time = Rational(1, rate as i32);
+    let time = Rational(1, clock.ticks as i32);
 
     let mut video = codec::context::Context::new_with_codec(codec).encoder().video()?;
     video.set_width(size.0);
     video.set_height(size.1);
     video.set_format(format::Pixel::YUV420P);
     video.set_time_base(time);
-    video.set_frame_rate(Some(Rational(rate as i32, 1)));
+    video.set_frame_rate(Some(clock.rate));
     video.set_max_b_frames(0);
     video.set_colorspace(color::Space::SMPTE170M);
     video.set_color_range(color::Range::MPEG);
@@ -84,15 +141,15 @@ fn write(frames: &[Image], size: (u32, u32), rate: u32) -> Result<Vec<u8>, ffmpe
     let mut drain = |video: &mut encoder::Video, file: &mut format::context::Output| {
         while video.receive_packet(&mut packet).is_ok() {
             packet.set_stream(0);
-            packet.set_duration(1);
+            packet.set_duration(packet.pts().map_or(1, |tick| clock.length(tick)));
             packet.rescale_ts(time, stream_time);
             packet.write_interleaved(file)?;
         }
         Ok::<_, ffmpeg_next::Error>(())
     };
-    for (at, image) in frames.iter().enumerate() {
+    for (image, tick) in frames.iter().zip(&clock.times) {
         let mut picture = to_yuv(image);
-        picture.set_pts(Some(at as i64));
+        picture.set_pts(Some(*tick));
         video.send_frame(&picture)?;
         drain(&mut video, &mut file)?;
     }
@@ -174,7 +231,11 @@ fn to_yuv(image: &Image) -> frame::Video {
 /// Errors come back as values, so FFmpeg's log stays silent.
 fn silence() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| log::set_level(log::Level::Quiet));
+    ONCE.call_once(|| {
+        log::set_level(log::Level::Quiet);
+        // Without this the library's own errors have no words.
+        register_all();
+    });
 }
 
 #[cfg(test)]
@@ -261,6 +322,19 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn frames_are_shown_at_their_times() {
+        let times = [0.0, 0.04, 0.08, 2.0, 2.5, 7.25];
+        let bytes = encode_timed(&frames(6), &times, 9.0).unwrap();
+        let clip = sample_bytes("clip.mp4", bytes.into(), &Sampling::All, &Limits::default()).unwrap();
+        let close = clip.times.iter().zip(times).all(|(found, time)| (found - time).abs() < 1e-3);
+        assert!(clip.times.len() == 6 && close && (clip.seconds() - 9.0).abs() < 1e-3, "{clip:?}");
+        // A whole rate is stored as one.
+        let times: Vec<f64> = (0..6).map(|i| f64::from(i) / 6.0).collect();
+        assert_eq!(encode_timed(&frames(6), &times, 1.0).unwrap(), encode(&frames(6), 6).unwrap());
+        assert!(encode_timed(&frames(6), &times[1..], 1.0).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use percept_data::format::webdataset;
 use percept_data::stage::{Scorer, Scorers};
 use percept_data::{BuildOptions, Recipe, Sample, build};
 use percept_modalities::image::{Filter, Image, Limits, decode, resize};
-use percept_modalities::video::{Clip, Sampling, sample_bytes};
+use percept_modalities::video::{Sampling, sample_bytes};
 use percept_modalities::{Content, Part};
 
 fn golden(name: &str) -> Vec<u8> {
@@ -30,6 +30,8 @@ fn run(lines: &[&str], stages: &str) -> (Vec<Sample>, Vec<(String, String)>) {
     let video = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modalities/tests/media");
     fs::copy(video.join("bframes.mp4"), folder.join("clip.mp4")).unwrap();
     fs::copy(video.join("f32.wav"), folder.join("tone.wav")).unwrap();
+    fs::copy(video.join("screen.mkv"), folder.join("screen.mkv")).unwrap();
+    fs::copy(video.join("slow.mp4"), folder.join("slow.mp4")).unwrap();
     let recipe = format!("[[read]]\npath = \"in.jsonl\"\n{stages}");
     let recipe = Recipe::parse(&folder.join("recipe.toml"), &recipe).unwrap();
     let options = BuildOptions { threads: 2, scorers: Some(&Brightness), ..BuildOptions::default() };
@@ -122,6 +124,43 @@ fn sounds_and_videos_are_filtered_by_duration() {
     assert_eq!((keys(&samples), pairs(&rejects)), (vec![shorter], vec![(longer, "too-long")]));
 }
 
+/// Twenty frames over twenty seconds, whose file states thirty of them a second.
+#[test]
+fn a_video_lasts_as_long_as_its_frames_are_shown() {
+    let lines = [r#"{"id": "v", "video": "screen.mkv"}"#];
+    let (samples, rejects) = run(&lines, "[[stage]]\nrun = \"validate\"\nmeasure = true");
+    assert!(rejects.is_empty(), "{rejects:?}");
+    assert!((samples[0].meta["seconds"].as_f64().unwrap() - 20.033).abs() < 1e-3);
+    let filter = |bounds: &str| run(&lines, &format!("[[stage]]\nrun = \"filter-duration\"\n{bounds}"));
+    assert_eq!(keys(&filter("min_seconds = 20.0\nmax_seconds = 20.1").0), ["v"]);
+    assert_eq!(pairs(&filter("max_seconds = 20.0").1), [("v", "too-long")]);
+    assert_eq!(pairs(&filter("min_seconds = 20.1").1), [("v", "too-short")]);
+}
+
+#[test]
+fn a_slow_video_keeps_its_frames_and_every_video_its_times() {
+    let lines = [r#"{"id": "slow", "video": "slow.mp4"}"#, r#"{"id": "screen", "video": "screen.mkv"}"#];
+    let (samples, rejects) = run(&lines, "[[stage]]\nrun = \"encode-video\"\nrate = 8");
+    assert!(rejects.is_empty(), "{rejects:?}");
+    let times: Vec<Vec<f64>> = samples
+        .iter()
+        .map(|sample| {
+            let bytes = sample.media[0].bytes.clone();
+            let clip = sample_bytes("clip", bytes, &Sampling::All, &Default::default()).unwrap();
+            [clip.times.as_slice(), &[clip.seconds()]].concat()
+        })
+        .collect();
+    let slow: Vec<f64> = (0..=10).map(|i| f64::from(i) / 5.0).collect();
+    // The frames that are shown at the eighths of a second, each once, and all that come later.
+    let mut screen = vec![0.0, 0.125, 0.25, 0.375];
+    screen.extend((1..=10).map(|i| 2.0 * f64::from(i)));
+    screen.push(20.033);
+    for (found, expected) in times.iter().zip([slow, screen]) {
+        let close = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-3);
+        assert!(close && found.len() == expected.len(), "{found:?} for {expected:?}");
+    }
+}
+
 #[test]
 fn videos_are_written_anew_at_a_rate_and_a_size() {
     let lines = [r#"{"id": "a", "video": "clip.mp4"}"#, r#"{"id": "b", "video": "tone.wav"}"#];
@@ -134,8 +173,8 @@ fn videos_are_written_anew_at_a_rate_and_a_size() {
     let source =
         fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../modalities/tests/media/bframes.mp4"));
     let (before, after) = (decode(&source.unwrap()), decode(&medium.bytes));
-    let seconds = |clip: &Clip| clip.total_frames as f64 / clip.fps;
-    assert!((seconds(&before) - seconds(&after)).abs() < 0.21, "{} {}", seconds(&before), seconds(&after));
+    let (long, short) = (before.seconds(), after.seconds());
+    assert!((long - short).abs() < 0.21, "{long} {short}");
     assert!((after.fps - 5.0).abs() <= 1.0 && before.fps > 6.0, "{} of {}", after.fps, before.fps);
     let (old, new) = (&before.frames[0], &after.frames[0]);
     assert_eq!(new.width.max(new.height), 32);

@@ -4,14 +4,17 @@
 
 pub mod audio;
 pub mod image;
+pub mod kind;
 pub mod text;
 pub mod video;
 
 mod error;
 mod inputs;
 mod libav;
+mod measure;
 mod message;
 
 pub use error::{Error, Result};
 pub use inputs::{Aim, Array, Inputs, Media, Processor, Values};
+pub use measure::Length;
 pub use message::{Content, Message, Part};

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use percept_modalities::Values;
-use percept_modalities::audio::{Limits, LogMel, Reader, Waveform, decode, decode_bytes};
+use percept_modalities::audio::{
+    Limits, LogMel, Reader, Waveform, decode, decode_bytes, measure, measure_bytes,
+};
 
 fn media(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/media").join(name)
@@ -37,7 +39,7 @@ fn every_channel_weighs_the_same() {
 
 #[test]
 fn lossy_sounds_decode_to_what_ffmpeg_decodes() {
-    // FFmpeg 5 leaves the padding of MPEG-4 and of Ogg where it is; symphonia cuts off Ogg's.
+    // FFmpeg 5 leaves the padding of MPEG-4 and of Ogg Vorbis where it is; symphonia cuts off Vorbis's.
     for (name, rate, length) in [
         ("lossy.mp3", 16_000, 3_333),
         ("lossy.ogg", 16_000, 3_333),
@@ -120,4 +122,95 @@ fn settings_that_make_no_sense_are_refused() {
     assert_eq!((extractor.samples(), extractor.frames(), extractor.bands()), (480_000, 3_000, 80));
     let sound = Waveform { samples: vec![0.0; 10], rate: 8_000 };
     assert!(extractor.features(&sound).is_err());
+}
+
+/// `make_media.py` wrote how many samples `ffmpeg` decodes of each file, and at which rate.
+#[test]
+fn all_that_follows_a_header_is_decoded_whatever_it_says_of_the_length() {
+    let table = std::fs::read_to_string(media("lengths.json")).unwrap();
+    let table: std::collections::BTreeMap<String, (u32, usize)> = serde_json::from_str(&table).unwrap();
+    for (name, (rate, length)) in table {
+        let sound = decode(&media(&name), rate, &Limits::default()).unwrap();
+        assert_eq!(sound.samples.len(), length, "{name}");
+        let loud = sound.samples.iter().rev().take(length / 4).fold(0.0_f32, |most, x| most.max(x.abs()));
+        assert!(loud > 0.05, "{name}: its last quarter is silent");
+    }
+}
+
+/// The samples of `s16.wav`, in containers and behind headers that lie.
+#[test]
+fn lengths_of_no_meaning_are_passed_over_and_missing_sound_is_noticed() {
+    let wav = std::fs::read(media("s16.wav")).unwrap();
+    let whole = decode_bytes("whole", &wav, 8_000, &Limits::default()).unwrap();
+    let data = wav.windows(4).position(|word| word == b"data").unwrap() + 4;
+    let with_length = |length: u32| {
+        let mut bytes = wav.clone();
+        bytes[data..data + 4].copy_from_slice(&length.to_le_bytes());
+        bytes
+    };
+    let big_endian: Vec<u8> = wav[data + 4..].chunks_exact(2).flat_map(|two| [two[1], two[0]]).collect();
+    let au = |length: u32| {
+        let head = [0x2e73_6e64, 24, length, 3, 8_000, 2].map(u32::to_be_bytes);
+        [head.as_flattened(), &big_endian].concat()
+    };
+    let mut caf = b"caff\0\x01\0\0desc\0\0\0\0\0\0\0\x20".to_vec();
+    caf.extend(8_000_f64.to_be_bytes());
+    caf.extend(b"lpcm");
+    caf.extend([0, 4, 1, 2, 16].map(u32::to_be_bytes).as_flattened());
+    caf.extend(b"data");
+    caf.extend((-1_i64).to_be_bytes());
+    caf.extend([0; 4]);
+    caf.extend(&big_endian);
+
+    let unknown = [with_length(0), with_length(u32::MAX), with_length(0x7fff_ffff), au(u32::MAX), caf];
+    for (i, bytes) in unknown.iter().enumerate() {
+        assert_eq!(decode_bytes("it", bytes, 8_000, &Limits::default()).unwrap(), whole, "file {i}");
+        let length = measure_bytes("it", bytes).unwrap();
+        assert_eq!((length.declared, length.shortfall()), (None, None), "file {i}");
+        assert!((length.seconds - 300.0 / 8_000.0).abs() < 1e-9, "file {i}");
+    }
+    let mut flac = std::fs::read(media("s16.flac")).unwrap();
+    flac[21] &= 0xf0;
+    flac[22..26].fill(0);
+    let found = measure_bytes("it", &flac).unwrap();
+    assert_eq!((found.declared, found.seconds), (None, 300.0 / 8_000.0));
+    // A length beyond the file is one that it once had.
+    for bytes in [with_length(64_000), au(64_000)] {
+        assert_eq!(decode_bytes("it", &bytes, 8_000, &Limits::default()).unwrap(), whole);
+        let why = measure_bytes("it", &bytes).unwrap().shortfall().unwrap();
+        assert!(why.starts_with("it declares 2.00 seconds and holds 0.04"), "{why}");
+    }
+    for name in
+        ["s16.wav", "s16.flac", "lossy.mp3", "lossy.m4a", "lossy.opus", "lossy.ogg", "bare.mp3", "talk.mkv"]
+    {
+        let length = measure(&media(name)).unwrap();
+        assert_eq!(length.shortfall(), None, "{name}: {length:?}");
+    }
+    let m4a = std::fs::read(media("lossy.mp3")).unwrap();
+    let cut = measure_bytes("cut", &m4a[..m4a.len() / 3]).unwrap();
+    assert!(cut.shortfall().is_some(), "{cut:?}");
+}
+
+#[test]
+fn a_sound_of_few_samples_is_heard_and_one_of_none_has_a_reason() {
+    let wav = std::fs::read(media("s16.wav")).unwrap();
+    let data = wav.windows(4).position(|word| word == b"data").unwrap() + 8;
+    for samples in [1, 2, 80] {
+        let mut bytes = wav[..data + 4 * samples].to_vec();
+        bytes[data - 4..data].copy_from_slice(&(4 * samples as u32).to_le_bytes());
+        let sound = decode_bytes("it", &bytes, 16_000, &Limits::default()).unwrap();
+        assert_eq!(sound.samples.len(), 2 * samples);
+        let extractor = LogMel::from_json("", &serde_json::json!({"chunk_length": 1})).unwrap();
+        assert_eq!(extractor.features(&sound).unwrap().dims, [1, 80, 100]);
+    }
+    let error = decode_bytes("it", &wav[..data], 16_000, &Limits::default()).unwrap_err().to_string();
+    assert!(error.contains("not one sample"), "{error}");
+    let error = measure_bytes("it", &wav[..data]).unwrap_err().to_string();
+    assert!(error.contains("not one sample"), "{error}");
+    // No error may end where its reason would begin.
+    for bytes in [&b""[..], &wav[..20], b"OggS", b"fLaC\0\0\0\x22", b"ID3\x03\0\0\0\0\0\0", b"\xff\xfb\x90\0"]
+    {
+        let error = decode_bytes("it", bytes, 16_000, &Limits::default()).unwrap_err().to_string();
+        assert!(error.trim_end().len() > "it is damaged or not supported: ".len() + 5, "{error}");
+    }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use percept_modalities::image::Image;
-use percept_modalities::video::{Limits, Quota, Sampling, frames, probe, sample, sample_bytes};
+use percept_modalities::kind::{self, Medium};
+use percept_modalities::video::{
+    Limits, Quota, Sampling, frames, measure, measure_bytes, probe, sample, sample_bytes,
+};
 use serde::Deserialize;
 
 fn media(name: &str) -> PathBuf {
@@ -118,6 +121,110 @@ fn times_rise_and_follow_a_variable_rate() {
     }
 }
 
+/// A screen recorded for 20 seconds: ten frames in the first third of a second, then one every two seconds. Its file
+/// states 30 frames a second, by which it would be over after 0.7.
+#[test]
+fn presentation_times_decide_how_long_a_clip_is_and_which_frames_are_taken() {
+    let found = measure(&media("screen.mkv"), &Limits::default()).unwrap();
+    assert!((found.length.seconds - 20.033).abs() < 1e-3, "{found:?}");
+    assert_eq!((found.length.shortfall(), found.length.faults, found.timeline.times.len()), (None, 0, 20));
+    let times: Vec<f64> =
+        (0..20).map(|i| if i < 10 { f64::from(i) / 30.0 } else { 2.0 * f64::from(i - 9) }).collect();
+    let close =
+        |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
+    assert!(close(&found.timeline.times, &times), "{found:?}");
+
+    let clip = |sampling: &Sampling| sample(&media("screen.mkv"), sampling, &Limits::default()).unwrap();
+    let half = Quota::PerSecond { fps: 0.5, least: 1, most: 100 };
+    let spread = clip(&Sampling::Spread(half));
+    assert_eq!(spread.indices, [0, 10, 11, 12, 13, 14, 15, 16, 17, 18]);
+    assert!(
+        close(&spread.times, &spread.indices.iter().map(|&i| times[i]).collect::<Vec<_>>()),
+        "{spread:?}"
+    );
+    assert!((spread.seconds() - 20.033).abs() < 1e-3);
+    let all = clip(&Sampling::All);
+    assert!(close(&all.times, &times) && all.total_frames == 20);
+
+    // At a steady rate times are the quotients that transformers computes, whatever the container rounds.
+    let steady =
+        sample(&media("full709.mkv"), &Sampling::Spread(Quota::Count(5)), &Limits::default()).unwrap();
+    let quotients: Vec<f64> = steady.indices.iter().map(|&i| i as f64 / 25.0).collect();
+    assert_eq!(steady.times, quotients);
+}
+
+#[test]
+fn a_clip_is_thinned_to_a_rate_or_left_as_it_is() {
+    let indices = |name: &str, rate| {
+        sample(&media(name), &Sampling::Thinned(rate), &Limits::default()).unwrap().indices
+    };
+    assert_eq!(indices("slow.mp4", 8.0), (0..10).collect::<Vec<_>>());
+    assert_eq!(indices("slow.mp4", 5.0), (0..10).collect::<Vec<_>>());
+    assert_eq!(indices("bframes.mp4", 5.0), [0, 5, 10]);
+    assert_eq!(indices("screen.mkv", 6.0), [0, 5, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
+}
+
+#[test]
+fn a_clip_that_declares_more_than_it_holds_falls_short() {
+    let found = measure(&media("truncated.mp4"), &Limits::default()).unwrap();
+    let why = found.length.shortfall().unwrap();
+    assert!(why.starts_with("it declares 0.56 seconds and holds 0.36"), "{why}");
+    for (name, golden) in goldens() {
+        let found = measure(&media(&name), &Limits::default()).unwrap();
+        assert_eq!(found.timeline.times.len(), golden.hashes.len(), "{name}");
+        assert!(name == "truncated.mp4" || found.length.shortfall().is_none(), "{name}: {found:?}");
+    }
+    let bytes = std::fs::read(media("full709.mkv")).unwrap();
+    let cut = measure_bytes("cut", bytes[..bytes.len() * 2 / 3].into(), &Limits::default()).unwrap();
+    assert!(cut.length.shortfall().is_some() || cut.length.faults > 0, "{cut:?}");
+}
+
+/// What each file is, and what it can be read as: an image, a video, audio.
+#[test]
+fn a_file_is_known_by_its_content() {
+    use Medium::{Audio, Image, Video};
+    for (name, medium, format, extension, [image, video, audio]) in [
+        ("bframes.mp4", Video, "MPEG-4", "mp4", [false, true, false]),
+        ("talk.mkv", Video, "Matroska", "mkv", [false, true, true]),
+        ("vp9.webm", Video, "WebM", "webm", [false, true, false]),
+        ("mpeg4.avi", Video, "AVI", "avi", [false, true, false]),
+        ("raw.h264", Video, "H.264", "h264", [false, true, false]),
+        ("headless.mp4", Video, "MPEG-4", "mp4", [false, true, false]),
+        ("animated.gif", Image, "GIF", "gif", [true, true, false]),
+        ("animated.webp", Image, "WebP", "webp", [true, true, false]),
+        ("animated.png", Image, "PNG", "png", [true, true, false]),
+        ("s16.wav", Audio, "WAV", "wav", [false, false, true]),
+        ("s16.flac", Audio, "FLAC", "flac", [false, false, true]),
+        ("lossy.mp3", Audio, "MP3", "mp3", [false, false, true]),
+        ("bare.mp3", Audio, "MP3", "mp3", [false, false, true]),
+        ("short.mp3", Audio, "MP3", "mp3", [false, false, true]),
+        ("lossy.m4a", Audio, "MPEG-4", "m4a", [false, false, true]),
+        ("lossy.aac", Audio, "AAC", "aac", [false, false, true]),
+        ("lossy.ogg", Audio, "Ogg", "ogg", [false, false, true]),
+        ("short.opus", Audio, "Ogg Opus", "opus", [false, false, true]),
+    ] {
+        let found = kind::of_file(&media(name)).unwrap().unwrap_or_else(|| panic!("{name} is not known"));
+        assert_eq!((found.medium, found.name, found.extension()), (medium, format, extension), "{name}");
+        assert_eq!([Image, Video, Audio].map(|medium| found.holds(medium)), [image, video, audio], "{name}");
+        assert_eq!(kind::of(&std::fs::read(media(name)).unwrap()), Some(found), "{name}");
+        for medium in [Image, Video, Audio].into_iter().filter(|medium| found.holds(*medium)) {
+            assert_eq!(kind::of_extension(found.extension_as(medium)), Some(medium), "{name} as {medium:?}");
+        }
+    }
+    for entry in std::fs::read_dir(media("../fixtures/decode")).unwrap() {
+        let path = entry.unwrap().path();
+        let found = kind::of_file(&path).unwrap();
+        assert!(found.is_some_and(|found| found.medium == Image && found.image), "{}", path.display());
+    }
+    for text in ["make_media.py", "video.json"] {
+        assert_eq!(kind::of_file(&media(text)).unwrap(), None, "{text}");
+    }
+    for bytes in [&b""[..], b"P1", b"BM", b"\0\0\0\0", b"{\"a\": 1}", "naïve text".as_bytes(), &[0xff; 64]] {
+        assert_eq!(kind::of(bytes), None, "{bytes:?}");
+    }
+    assert!(kind::of_file(Path::new("/no/such/file")).is_err());
+}
+
 #[test]
 fn a_file_in_memory_is_read_alike() {
     let golden = &goldens()["vp9.webm"];
@@ -133,6 +240,8 @@ fn what_is_no_video_is_an_error_that_names_the_file() {
         let error = sample(&media(name), &Sampling::All, &Limits::default()).unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
     }
+    let error = sample(&media("headless.mp4"), &Sampling::All, &Limits::default()).unwrap_err().to_string();
+    assert!(error.contains("it has no index (`moov`)"), "{error}");
     // A play list would have FFmpeg open other files.
     let list: &[u8] = b"ffconcat version 1.0\nfile bframes.mp4\n";
     assert!(sample_bytes("list", list.into(), &Sampling::All, &Limits::default()).is_err());

@@ -69,7 +69,7 @@ fn sample(model: &dyn CausalModel) -> Inputs {
     let samples = (0..16_000).map(|i| (i as f32 * 0.05).sin()).collect();
     let media = Media {
         images: vec![picture(9, 7)],
-        videos: vec![Clip { frames, indices: (0..4).collect(), fps: 8.0, total_frames: 4 }],
+        videos: vec![Clip::steady(frames, 8.0)],
         audios: vec![Waveform { samples, rate: 16_000 }],
     };
     let parts = vec![

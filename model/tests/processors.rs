@@ -74,10 +74,10 @@ fn conversation(case: &Value, arrays: &SafeTensors) -> (Vec<Message>, Media) {
                 Part::Image { path: None }
             }
             Ok(t) => {
-                let [n, h, w] = [t.shape()[0], t.shape()[1], t.shape()[2]];
+                let [h, w] = [t.shape()[1], t.shape()[2]];
                 let frames = t.data().chunks_exact(3 * h * w).map(|f| picture(f, h, w)).collect();
                 let fps = case["fps"].as_f64().unwrap();
-                media.videos.push(Clip { frames, indices: (0..n).collect(), fps, total_frames: n });
+                media.videos.push(Clip::steady(frames, fps));
                 Part::Video { path: None }
             }
             Err(_) => Part::Text { text: part.into() },
@@ -151,7 +151,7 @@ fn media_that_no_placeholder_stands_for_are_refused() {
     }
     let (tokenizer, case) = named("gemma3 pictures");
     let (messages, mut media) = conversation(&case, &arrays);
-    media.videos.push(Clip { frames: Vec::new(), indices: Vec::new(), fps: 1.0, total_frames: 0 });
+    media.videos.push(Clip::steady(Vec::new(), 1.0));
     let e = processor(&case, &tokenizer, |_, _| {}).unwrap().chat(&messages, &media).unwrap_err().to_string();
     assert!(e.contains("takes no videos"), "{e}");
 }

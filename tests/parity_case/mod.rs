@@ -74,12 +74,7 @@ impl Case {
             let mut files: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
             files.sort();
             let frames = files.iter().map(|f| picture(f)).collect::<Result<Vec<_>, _>>()?;
-            decoded.videos.push(video::Clip {
-                indices: (0..frames.len()).collect(),
-                total_frames: frames.len(),
-                fps: media["fps"].as_f64().unwrap(),
-                frames,
-            });
+            decoded.videos.push(video::Clip::steady(frames, media["fps"].as_f64().unwrap()));
         }
         if let Some(name) = media["audio"].as_str() {
             let rate = processor.audio_rate().ok_or("the processor takes no sound")?;

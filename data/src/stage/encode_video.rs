@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use percept_modalities::image::{Filter, Image, resize};
-use percept_modalities::video::{Limits, Quota, Sampling, sample_bytes};
+use percept_modalities::video::{Limits, Sampling, sample_bytes, tick_from};
 use serde::Deserialize;
 
 use super::{Pictures, Settings, Site, Stage};
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::item::Item;
 use crate::reject::Reject;
 use crate::sample::Kind;
-use crate::video::encode;
+use crate::video::encode_timed;
 
 /// Bytes that the frames of one video may take while it is written.
 const FRAMES: usize = 1 << 30;
@@ -20,7 +20,7 @@ const FRAMES: usize = 1 << 30;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EncodeVideo {
-    /// Frames a second, never more than there are.
+    /// The most frames a second. Frames that come faster are left out; a slower video keeps its frames and their times.
     #[serde(default = "rate")]
     rate: u32,
     /// Pixels that the longer side has at most.
@@ -45,15 +45,17 @@ impl Settings for EncodeVideo {
                     continue;
                 }
                 let bytes = Arc::clone(&item.sample.media[at].bytes);
-                let quota = Quota::PerSecond { fps: f64::from(rate), least: 1, most: usize::MAX };
-                let clip = sample_bytes("video", bytes, &Sampling::Uniform(quota), &limits)
+                let clip = sample_bytes("video", bytes, &Sampling::Thinned(f64::from(rate)), &limits)
                     .map_err(|e| Reject::medium(at, &e))?;
+                let (seconds, mut times) = (clip.seconds(), clip.times);
+                if clip.frames.len() < clip.total_frames {
+                    // What is left comes at the ticks at which it is shown.
+                    times.iter_mut().for_each(|time| *time = tick_from(*time, f64::from(rate)));
+                }
                 let frames = clip.frames.into_iter().map(|frame| even(&frame, longest));
                 let frames = frames.collect::<Result<Vec<_>, _>>().map_err(|e| Reject::medium(at, &e))?;
-                let seconds = clip.total_frames as f64 / clip.fps;
-                let rate = (frames.len() as f64 / seconds).round().clamp(1.0, f64::from(u16::MAX)) as u32;
-                let bytes =
-                    encode(&frames, rate).map_err(|e| Reject::new("encoding", format!("video {at}: {e}")))?;
+                let bytes = encode_timed(&frames, &times, seconds)
+                    .map_err(|e| Reject::new("encoding", format!("video {at}: {e}")))?;
                 item.replace_bytes(at, "mp4", bytes);
             }
             Ok(())

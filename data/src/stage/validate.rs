@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use percept_modalities::audio::Reader;
-use percept_modalities::video::{self, Sampling};
+use percept_modalities::video;
 use percept_modalities::{Content, Part};
 use serde::Deserialize;
 use serde_json::{Number, Value};
@@ -121,13 +121,12 @@ pub(crate) fn sound_seconds(item: &Item, at: usize, rate: u32, max_seconds: f64)
     Ok(samples as f64 / f64::from(rate))
 }
 
-/// Decode all frames of a video, and convert the first; its length in seconds.
+/// Decode all frames of a video, and convert the first; its length in seconds, by its frames' times.
 pub(crate) fn video_seconds(item: &Item, at: usize, pixels: usize, max_seconds: f64) -> Result<f64, Reject> {
     let bytes = Arc::clone(&item.sample.media[at].bytes);
     let limits = video::Limits { pixels, ..video::Limits::default() };
-    let clip = video::sample_bytes("video", bytes, &Sampling::Indices(vec![0]), &limits)
-        .map_err(|e| Reject::medium(at, &e))?;
-    let seconds = clip.total_frames as f64 / clip.fps;
+    let measured = video::measure_bytes("video", bytes, &limits).map_err(|e| Reject::medium(at, &e))?;
+    let seconds = measured.timeline.seconds;
     if seconds > max_seconds {
         return Err(Reject::new(
             "too-long",

@@ -33,7 +33,7 @@ pub use ear::Ear;
 use rules::{Rules, log_sum_exp};
 use segments::{Span, split};
 
-/// Less sound than this holds no word.
+/// Less sound than this after a window holds no word. A sound that is no longer as a whole is heard all the same.
 const LEAST_SECONDS: f64 = 0.1;
 
 /// How sound is transcribed.
@@ -225,7 +225,8 @@ impl Transcriber {
             {
                 samples.extend(piece?);
             }
-            if (samples.len() as f64) < LEAST_SECONDS * rate {
+            let rest = round > 0 && (samples.len() as f64) < LEAST_SECONDS * rate;
+            if samples.is_empty() || rest {
                 transcript.seconds = (done + samples.len()) as f64 / rate;
                 break;
             }

@@ -11,6 +11,7 @@ mod resample;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::measure::Length;
 
 pub use log_mel::LogMel;
 pub use reader::{Reader, Windows};
@@ -55,6 +56,22 @@ pub fn decode(path: &Path, rate: u32, limits: &Limits) -> Result<Waveform> {
 /// As [`decode`].
 pub fn decode_bytes(what: &str, bytes: &[u8], rate: u32, limits: &Limits) -> Result<Waveform> {
     collect(Reader::from_bytes(what, bytes, rate)?, limits)
+}
+
+/// Decodes a whole file and keeps none of it: how long it is and what is damaged.
+///
+/// # Errors
+/// As [`decode`].
+pub fn measure(path: &Path) -> Result<Length> {
+    reader::measure(&path.display().to_string(), packets::open(path)?)
+}
+
+/// [`measure`] for a file in memory; `what` names it in errors.
+///
+/// # Errors
+/// As [`decode`].
+pub fn measure_bytes(what: &str, bytes: &[u8]) -> Result<Length> {
+    reader::measure(what, packets::open_bytes(what, bytes)?)
 }
 
 fn collect(reader: Reader<'_>, limits: &Limits) -> Result<Waveform> {

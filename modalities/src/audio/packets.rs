@@ -1,6 +1,6 @@
 //! Decoded packets of sound, mixed down.
 
-use std::io::{Cursor, ErrorKind, Read};
+use std::io::{Cursor, ErrorKind, Read, SeekFrom};
 use std::path::Path;
 
 use ffmpeg_next::format::sample::{Sample, Type};
@@ -13,30 +13,30 @@ use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 
 use crate::error::{Error, Result};
-use crate::libav::{Decoding, Source, open_file};
+use crate::libav::{Decoding, Faults, Source, Stream, open_file};
 
 /// A sound file, decoded packet by packet.
 pub(super) trait Packets: Send {
     /// Replaces `mono` with the next packet's samples and returns their rate; `None` at the end.
     fn next(&mut self, mono: &mut Vec<f32>) -> Result<Option<u32>>;
 
-    /// What went wrong first, if anything did.
-    fn fault(&self) -> Option<String>;
+    /// What went wrong so far.
+    fn faults(&self) -> &Faults;
 
     /// How long the file says it is, in seconds.
-    fn seconds(&self) -> Option<f64>;
+    fn declared(&self) -> Option<f64>;
+
+    /// [`Packets::declared`], or what can be guessed.
+    fn seconds(&self) -> Option<f64> {
+        self.declared()
+    }
 }
 
-/// Symphonia reads what it knows, and FFmpeg the rest. MPEG-4 is FFmpeg's too: symphonia passes over edit lists, which
-/// state the encoder's delay.
+/// FFmpeg reads everything but Ogg Vorbis, whose padding FFmpeg 5 leaves at the end of the sound: symphonia cuts it off.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Packets>> {
-    let mut hint = Hint::new();
-    if let Some(extension) = path.extension().and_then(|extension| extension.to_str()) {
-        hint.with_extension(extension);
-    }
     let what = path.display().to_string();
-    if !is_mpeg4(&mut open_file(path)?)
-        && let Some(packets) = Pure::new(&what, Box::new(open_file(path)?), &hint)?
+    if is_vorbis(&mut open_file(path)?)
+        && let Some(packets) = Vorbis::new(&what, Box::new(open_file(path)?))?
     {
         return Ok(Box::new(packets));
     }
@@ -45,17 +45,18 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Packets>> {
 
 /// [`open`] for a file in memory.
 pub(super) fn open_bytes<'s>(what: &str, bytes: &'s [u8]) -> Result<Box<dyn Packets + 's>> {
-    if !is_mpeg4(&mut &*bytes)
-        && let Some(packets) = Pure::new(what, Box::new(Cursor::new(bytes)), &Hint::new())?
+    if is_vorbis(&mut &*bytes)
+        && let Some(packets) = Vorbis::new(what, Box::new(Cursor::new(bytes)))?
     {
         return Ok(Box::new(packets));
     }
     Ok(Box::new(Libav::open(&Source::memory(what, bytes.into()))?))
 }
 
-fn is_mpeg4(stream: &mut impl Read) -> bool {
-    let mut head = [0; 8];
-    stream.read_exact(&mut head).is_ok() && head.ends_with(b"ftyp")
+/// Whether the first page of an Ogg file begins a stream of Vorbis.
+fn is_vorbis(stream: &mut impl Read) -> bool {
+    let mut head = [0; 35];
+    stream.read_exact(&mut head).is_ok() && head.starts_with(b"OggS") && head[28..].starts_with(b"\x01vorbis")
 }
 
 /// The mean of a frame's channels. A sample that is no number would spread over a whole block of the resampler.
@@ -64,22 +65,22 @@ fn mean(sum: f32, channels: usize) -> f32 {
     if mean.is_finite() { mean } else { 0.0 }
 }
 
-/// Symphonia's formats.
-struct Pure<'s> {
+/// Ogg Vorbis.
+struct Vorbis<'s> {
     what: String,
     format: Box<dyn FormatReader + 's>,
     track: u32,
     decoder: Box<dyn AudioDecoder>,
     interleaved: Vec<f32>,
-    fault: Option<String>,
+    faults: Faults,
 }
 
-impl<'s> Pure<'s> {
-    /// `None` when the format is not one of symphonia's.
-    fn new(what: &str, stream: Box<dyn MediaSource + 's>, hint: &Hint) -> Result<Option<Self>> {
+impl<'s> Vorbis<'s> {
+    /// `None` when symphonia finds no sound in it.
+    fn new(what: &str, stream: Box<dyn MediaSource + 's>) -> Result<Option<Self>> {
         let stream = MediaSourceStream::new(stream, Default::default());
         let (format, meta) = (FormatOptions::default(), MetadataOptions::default());
-        let format = match symphonia::default::get_probe().probe(hint, stream, format, meta) {
+        let format = match symphonia::default::get_probe().probe(&Hint::new(), stream, format, meta) {
             Ok(format) => format,
             Err(Fault::IoError(error)) if error.kind() != ErrorKind::UnexpectedEof => {
                 return Err(Error::Read { what: what.to_owned(), why: error.to_string() });
@@ -92,12 +93,8 @@ impl<'s> Pure<'s> {
             track,
             decoder,
             interleaved: Vec::new(),
-            fault: None,
+            faults: Faults::default(),
         }))
-    }
-
-    fn note(&mut self, fault: &Fault) {
-        self.fault.get_or_insert_with(|| fault.to_string());
     }
 }
 
@@ -110,7 +107,7 @@ fn open_track(format: &dyn FormatReader) -> Option<(u32, Box<dyn AudioDecoder>)>
     Some((track.id, decoder))
 }
 
-impl Packets for Pure<'_> {
+impl Packets for Vorbis<'_> {
     fn next(&mut self, mono: &mut Vec<f32>) -> Result<Option<u32>> {
         loop {
             let packet = match self.format.next_packet() {
@@ -127,7 +124,7 @@ impl Packets for Pure<'_> {
                 }
                 // The file ends in the middle of something.
                 Err(fault) => {
-                    self.note(&fault);
+                    self.faults.note(fault);
                     return Ok(None);
                 }
             };
@@ -137,11 +134,11 @@ impl Packets for Pure<'_> {
             let buffer = match self.decoder.decode(&packet) {
                 Ok(buffer) => buffer,
                 Err(fault @ (Fault::DecodeError(_) | Fault::IoError(_))) => {
-                    self.note(&fault);
+                    self.faults.note(fault);
                     continue;
                 }
                 Err(fault) => {
-                    self.note(&fault);
+                    self.faults.note(fault);
                     return Ok(None);
                 }
             };
@@ -158,11 +155,11 @@ impl Packets for Pure<'_> {
         }
     }
 
-    fn fault(&self) -> Option<String> {
-        self.fault.clone()
+    fn faults(&self) -> &Faults {
+        &self.faults
     }
 
-    fn seconds(&self) -> Option<f64> {
+    fn declared(&self) -> Option<f64> {
         let track = self.format.default_track(TrackType::Audio)?;
         Some(track.time_base?.calc_duration(track.duration?)?.as_secs_f64())
     }
@@ -172,11 +169,18 @@ impl Packets for Pure<'_> {
 struct Libav {
     decoding: Decoding,
     frame: frame::Audio,
+    /// Seconds that the file states.
+    declared: Option<f64>,
 }
 
 impl Libav {
     fn open(source: &Source) -> Result<Self> {
-        Ok(Self { decoding: Decoding::open(source, media::Type::Audio, 1)?, frame: frame::Audio::empty() })
+        let decoding = Decoding::open(source, media::Type::Audio, 1)?;
+        let declared = match decoding.input.format().name() {
+            "wav" => wave_seconds(&mut *source.open()?),
+            _ => decoding.declared(),
+        };
+        Ok(Self { decoding, frame: frame::Audio::empty(), declared })
     }
 }
 
@@ -210,13 +214,47 @@ impl Packets for Libav {
         Ok(None)
     }
 
-    fn fault(&self) -> Option<String> {
-        self.decoding.fault().map(|fault| fault.to_string())
+    fn faults(&self) -> &Faults {
+        self.decoding.faults()
+    }
+
+    fn declared(&self) -> Option<f64> {
+        self.declared
     }
 
     fn seconds(&self) -> Option<f64> {
         Some(self.decoding.input.duration() as f64 / f64::from(ffmpeg_next::ffi::AV_TIME_BASE))
     }
+}
+
+/// Seconds that the header of a Wave file states. FFmpeg goes by what the file holds; a file that is cut off says more.
+/// Recorders that do not know how long they will record write nothing, or the most that a header holds, or nearly so.
+fn wave_seconds(stream: &mut dyn Stream) -> Option<f64> {
+    const MARK: u32 = 0x7fff_0000;
+    let number = |bytes: &[u8]| bytes.first_chunk().map(|four| u32::from_le_bytes(*four));
+    let (mut head, mut rate) = ([0; 16], 0);
+    stream.read_exact(&mut head[..12]).ok()?;
+    if !head.starts_with(b"RIFF") {
+        return None;
+    }
+    // Few chunks stand before the samples.
+    for _ in 0..64 {
+        stream.read_exact(&mut head[..8]).ok()?;
+        let size = number(&head[4..])?;
+        let mut rest = i64::from(size) + i64::from(size % 2);
+        match &head[..4] {
+            b"data" if rate == 0 || size == 0 || size >= MARK => return None,
+            b"data" => return Some(f64::from(size) / f64::from(rate)),
+            b"fmt " if size >= 16 => {
+                stream.read_exact(&mut head).ok()?;
+                rate = number(&head[8..])?;
+                rest -= 16;
+            }
+            _ => {}
+        }
+        stream.seek(SeekFrom::Current(rest)).ok()?;
+    }
+    None
 }
 
 /// Appends the mean of the channels of each of a frame's samples, read by `value` from their bytes.

@@ -5,13 +5,15 @@ use std::path::Path;
 use super::packets::{self, Packets};
 use super::{Resampler, Waveform};
 use crate::error::{Error, Result};
+use crate::measure::Length;
 
 /// Reads a sound file piece by piece: an iterator of mono samples at the rate asked for, never more than a packet and
 /// a resampler's block in memory.
 ///
-/// Wave (integers of all depths, floats, A-law, mu-law), FLAC, MP3, AAC and Vorbis are understood, whatever the file's
-/// name says, and so is what FFmpeg knows, such as Opus and the sound of a video. The encoder's delay and padding are cut
-/// off where the file states them.
+/// What FFmpeg knows is understood, whatever the file's name says: Wave (integers of all depths, floats, A-law, mu-law),
+/// FLAC, MP3, AAC, Vorbis, Opus and more, and the sound of any container, such as a video's. The encoder's delay and
+/// padding are cut off where the file states them. What a header says of the length is not believed: all that follows it
+/// is decoded.
 ///
 /// Channels are mixed down to their mean, each with equal weight, as librosa's `to_mono` does and as training sets for
 /// speech are made. No channel is left out and none is scaled by its position.
@@ -84,12 +86,9 @@ impl<'s> Reader<'s> {
             self.decoded |= rate.is_some();
             self.convert(rate, &mut output).map_err(|error| named(error, &self.what))?;
         }
-        if self.ended
-            && !self.decoded
-            && let Some(why) = self.packets.fault()
-        {
+        if self.ended && !self.decoded {
             self.decoded = true;
-            return Err(Error::Decode { what: self.what.clone(), why });
+            return Err(nothing(&self.what, &*self.packets));
         }
         Ok(Some(output).filter(|output| !output.is_empty()))
     }
@@ -140,6 +139,28 @@ impl Iterator for Windows<'_> {
         let samples: Vec<f32> = self.pending.drain(..self.samples.min(self.pending.len())).collect();
         (!samples.is_empty()).then_some(Ok(Waveform { samples, rate: self.reader.rate }))
     }
+}
+
+/// Decodes everything and keeps nothing.
+pub(super) fn measure(what: &str, mut packets: Box<dyn Packets + '_>) -> Result<Length> {
+    let (mut mono, mut seconds, mut decoded) = (Vec::new(), 0.0, false);
+    while let Some(rate) = packets.next(&mut mono)? {
+        seconds += mono.len() as f64 / f64::from(rate);
+        decoded = true;
+    }
+    match decoded {
+        true => Ok(Length::new(packets.declared(), seconds, packets.faults().clone())),
+        false => Err(nothing(what, &*packets)),
+    }
+}
+
+/// Nothing decoded.
+fn nothing(what: &str, packets: &(dyn Packets + '_)) -> Error {
+    let why = packets.faults().first.as_ref().map_or_else(
+        || "it holds not one sample of sound".to_owned(),
+        |fault| format!("not one sample of it decodes: {fault}"),
+    );
+    Error::Decode { what: what.to_owned(), why }
 }
 
 /// The resampler does not know the file.

@@ -4,10 +4,15 @@
 //! loads: alpha is dropped, not composited, and 16-bit gray is clipped, not scaled. Formats that PIL does not read
 //! (OpenEXR, Radiance, farbfeld) follow the nearest sensible rule, said where it is applied.
 
+mod bmp;
+mod directory;
 mod gif;
+mod heif;
 mod ico;
 mod jpeg;
+mod orientation;
 mod pixels;
+pub(crate) mod png;
 mod tiff;
 
 use std::io::Cursor;
@@ -48,21 +53,24 @@ impl Limits {
     }
 }
 
-/// The first picture in a file of any format: JPEG, PNG, GIF, WebP, TIFF, BMP, ICO, TGA, PNM, QOI, DDS, HDR, EXR, farbfeld.
-/// It is turned upright as its EXIF orientation says.
+/// The first picture in a file of any format: JPEG, PNG, GIF, WebP, AVIF, HEIC, TIFF, BMP, ICO, TGA, PNM, QOI, DDS, HDR, EXR, farbfeld.
+/// It is turned upright as its EXIF or XMP orientation says, or, in AVIF and HEIC, the file's own turns.
 ///
 /// # Errors
 /// When the format is unknown, the file is damaged or cut off, or its header says a size beyond the limits.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     let format = format(bytes)?;
     let picture = match format {
+        ImageFormat::Avif => return heif::decode(bytes, limits),
         ImageFormat::Jpeg => jpeg::decode(bytes, limits)?,
         ImageFormat::Gif => gif::decode(bytes, limits)?,
         ImageFormat::Ico => ico::decode(bytes, limits)?,
         ImageFormat::Tiff => tiff::decode(bytes, limits)?,
+        ImageFormat::Bmp => bmp::decode(bytes, limits)?,
+        ImageFormat::Png => general(&png::still(bytes), format, limits)?,
         _ => general(bytes, format, limits)?,
     };
-    Ok(upright(picture, orientation(bytes)))
+    Ok(upright(picture, orientation::of(bytes, format)))
 }
 
 /// A picture that may have been decoded at a fraction of its size.
@@ -87,7 +95,7 @@ pub fn decode_reduced(bytes: &[u8], limits: &Limits, side: usize) -> Result<Redu
         return Ok(Reduced { width: image.width, height: image.height, image });
     }
     let (image, (width, height)) = jpeg::scaled(bytes, limits, side)?;
-    let orientation = orientation(bytes);
+    let orientation = orientation::of(bytes, ImageFormat::Jpeg);
     let turned = Orientation::from_exif(orientation).is_some_and(|turn| {
         use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
         matches!(turn, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
@@ -98,21 +106,67 @@ pub fn decode_reduced(bytes: &[u8], limits: &Limits, side: usize) -> Result<Redu
 
 /// Which format the first bytes announce. TGA announces none, so its header is checked for sense.
 fn format(bytes: &[u8]) -> Result<ImageFormat> {
-    if let Ok(format) = image::guess_format(bytes) {
-        return Ok(format);
-    }
-    let is_tga = bytes.len() >= 18
-        && matches!(bytes[1..3], [1, 1 | 9] | [0, 2 | 3 | 10 | 11])
-        && matches!(bytes[16], 8 | 15 | 16 | 24 | 32)
-        && bytes[17] & 0xc0 == 0;
-    if is_tga {
-        return Ok(ImageFormat::Tga);
-    }
-    Err(Error::Decode {
+    guess(bytes).ok_or_else(|| Error::Decode {
         what: "image".into(),
-        why: "its first bytes are of no known format (JPEG, PNG, GIF, WebP, TIFF, BMP, ICO, TGA, PNM, QOI, DDS, HDR, \
+        why: "its first bytes are of no known format (JPEG, PNG, GIF, WebP, AVIF, HEIC, TIFF, BMP, ICO, TGA, PNM, QOI, DDS, HDR, \
               EXR, farbfeld)"
             .into(),
+    })
+}
+
+fn guess(bytes: &[u8]) -> Option<ImageFormat> {
+    // The image crate's name for AVIF stands for HEIC too, which it does not know.
+    if heif::brand(bytes).is_some() {
+        return Some(ImageFormat::Avif);
+    }
+    // The image crate does not know BigTIFF by its letters.
+    if bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b") {
+        return Some(ImageFormat::Tiff);
+    }
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Avif) => None,
+        Ok(ImageFormat::Bmp) if !bmp::has_header(bytes) => None,
+        // Two letters of text are not yet a picture.
+        Ok(ImageFormat::Pnm) if !bytes.get(2).is_some_and(|b| b.is_ascii_whitespace() || *b == b'#') => None,
+        Ok(format) => Some(format),
+        Err(_) => is_tga(bytes).then_some(ImageFormat::Tga),
+    }
+}
+
+fn is_tga(bytes: &[u8]) -> bool {
+    bytes.len() >= 18
+        && matches!(bytes[1..3], [1, 1 | 9] | [0, 2 | 3 | 10 | 11])
+        && matches!(bytes[16], 8 | 15 | 16 | 24 | 32)
+        && bytes[17] & 0xc0 == 0
+        && bytes[12..16] != [0; 4]
+}
+
+/// Whether a file is a sequence of pictures in the boxes of AVIF or HEIC.
+pub(crate) fn is_heif_sequence(head: &[u8]) -> bool {
+    heif::brand(head).is_some_and(|(_, _, sequence)| sequence)
+}
+
+/// The name and the usual extension of the format that a file begins like.
+pub(crate) fn format_name(head: &[u8]) -> Option<(&'static str, &'static str)> {
+    if let Some((name, extension, _)) = heif::brand(head) {
+        return Some((name, extension));
+    }
+    Some(match guess(head)? {
+        ImageFormat::Jpeg => ("JPEG", "jpg"),
+        ImageFormat::Png => ("PNG", "png"),
+        ImageFormat::Gif => ("GIF", "gif"),
+        ImageFormat::WebP => ("WebP", "webp"),
+        ImageFormat::Tiff => ("TIFF", "tiff"),
+        ImageFormat::Bmp => ("BMP", "bmp"),
+        ImageFormat::Ico => ("ICO", "ico"),
+        ImageFormat::Tga => ("TGA", "tga"),
+        ImageFormat::Pnm => ("PNM", "pnm"),
+        ImageFormat::Qoi => ("QOI", "qoi"),
+        ImageFormat::Dds => ("DDS", "dds"),
+        ImageFormat::Hdr => ("Radiance", "hdr"),
+        ImageFormat::OpenExr => ("OpenEXR", "exr"),
+        ImageFormat::Farbfeld => ("farbfeld", "ff"),
+        _ => return None,
     })
 }
 
@@ -143,20 +197,6 @@ fn general(bytes: &[u8], format: ImageFormat, limits: &Limits) -> Result<Image> 
         height: height as usize,
         rgb: pixels::to_rgb(picture, depth, format).map_err(|why| Error::Decode { what, why })?,
     })
-}
-
-/// The EXIF orientation, 1 when there is none that makes sense: a damaged note does not spoil a picture.
-fn orientation(bytes: &[u8]) -> u8 {
-    let mut reader = exif::Reader::new();
-    let found = match reader.continue_on_error(true).read_from_container(&mut Cursor::new(bytes)) {
-        Ok(found) => found,
-        Err(error) => match error.distill_partial_result(|_| ()) {
-            Ok(found) => found,
-            Err(_) => return 1,
-        },
-    };
-    let field = found.get_field(exif::Tag::Orientation, exif::In::PRIMARY);
-    field.and_then(|field| field.value.get_uint(0)).and_then(|value| value.try_into().ok()).unwrap_or(1)
 }
 
 /// Undoes an orientation.

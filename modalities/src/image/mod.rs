@@ -7,6 +7,7 @@ mod resize;
 
 pub use crop::{center_crop, crop, pad};
 pub use decode::{Limits, Reduced, decode, decode_reduced};
+pub(crate) use decode::{format_name, is_heif_sequence, png};
 pub use normalize::{Normalize, normalize};
 pub use resize::{Filter, resize, resize_tensor};
 

@@ -3,13 +3,11 @@
 use super::convert::Converter;
 use super::decoder::Decoder;
 use super::webp::{Animation, is_webp};
-use super::{Clip, Info, Limits, Sampling};
+use super::{Clip, Info, Limits, Measured, Sampling, Timeline};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::libav::Source;
-
-/// The most frames that a file is believed to hold before they are counted: a week at 25 a second.
-const PLAUSIBLE: usize = 1 << 24;
+use crate::libav::{Faults, Source};
+use crate::measure::Length;
 
 /// One frame of a video.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +25,8 @@ pub struct Frames {
     source: Source,
     reader: Reader,
     converter: Converter,
-    given: usize,
+    /// When the frames that were given are shown, on the file's clock.
+    times: Vec<f64>,
     ended: bool,
 }
 
@@ -38,12 +37,13 @@ enum Reader {
 
 impl Frames {
     pub(super) fn new(source: Source, limits: &Limits) -> Result<Self> {
+        let source = source.without_notes()?;
         let reader = if is_webp(&mut *source.open()?) {
             Reader::Animation(Box::new(Animation::open(&source, limits)?))
         } else {
             Reader::Video(Box::new(Decoder::open(&source, limits)?))
         };
-        Ok(Self { source, reader, converter: Converter::default(), given: 0, ended: false })
+        Ok(Self { source, reader, converter: Converter::default(), times: Vec::new(), ended: false })
     }
 
     /// What the file says of itself.
@@ -59,41 +59,53 @@ impl Frames {
         if self.ended {
             return None;
         }
-        let wanted = wanted(self.given);
-        let frame = match &mut self.reader {
+        let wanted = wanted(self.times.len());
+        let next = match &mut self.reader {
             Reader::Video(decoder) => {
                 let orientation = decoder.orientation();
                 decoder.next().map(|(frame, seconds)| {
                     let image = wanted.then(|| self.converter.convert(frame, orientation)).transpose();
-                    image.map(|image| image.map(|image| Frame { image, seconds }))
+                    (seconds, image)
                 })
             }
             Reader::Animation(animation) => {
-                animation.next().map(|(image, seconds)| Ok(wanted.then_some(Frame { image, seconds })))
+                animation.next().map(|(image, seconds)| (seconds, Ok(wanted.then_some(image))))
             }
         };
-        match frame {
-            Some(Ok(frame)) => {
-                self.given += 1;
-                Some(Ok(frame))
+        match next {
+            Some((seconds, Ok(image))) => {
+                self.times.push(seconds);
+                Some(Ok(image.map(|image| Frame { image, seconds })))
             }
-            Some(Err(fault)) => {
+            Some((_, Err(fault))) => {
                 self.ended = true;
                 Some(Err(self.source.damaged(format!("a frame cannot be converted to RGB: {fault}"))))
             }
             None => {
                 self.ended = true;
-                (self.given == 0).then(|| Err(self.nothing()))
+                self.times.is_empty().then(|| Err(self.nothing()))
             }
         }
     }
 
-    fn nothing(&self) -> Error {
-        let fault = match &self.reader {
-            Reader::Video(decoder) => decoder.fault().map(|fault| fault.to_string()),
-            Reader::Animation(_) => None,
+    fn faults(&self) -> &Faults {
+        match &self.reader {
+            Reader::Video(decoder) => decoder.faults(),
+            Reader::Animation(animation) => animation.faults(),
+        }
+    }
+
+    /// When the frames that were given are shown.
+    fn timeline(&self) -> Timeline {
+        let last = match &self.reader {
+            Reader::Video(decoder) => decoder.shown(),
+            Reader::Animation(animation) => animation.shown(),
         };
-        let fault = fault.map_or(String::new(), |fault| format!(" ({fault})"));
+        Timeline::new(self.times.clone(), last, self.info().fps)
+    }
+
+    fn nothing(&self) -> Error {
+        let fault = self.faults().first.as_ref().map_or(String::new(), |fault| format!(" ({fault})"));
         self.source.damaged(format!("none of its frames can be decoded{fault}"))
     }
 }
@@ -106,34 +118,45 @@ impl Iterator for Frames {
     }
 }
 
-/// Picks frames. Whether the number of frames was right is known at the end; if it was not, everything is decoded once
-/// more with the number that was found.
+/// Picks frames. Which they are follows from the times of all frames, of which the packets tell before anything is
+/// decoded. Whether they told right is known at the end; if they did not, everything is decoded once more.
 pub(super) fn sample(source: &Source, sampling: &Sampling, limits: &Limits) -> Result<Clip> {
     let mut frames = Frames::new(source.clone(), limits)?;
     if *sampling == Sampling::All {
         let kept = keep(&mut frames, limits, |_| true)?;
-        let (fps, total) = (frames.info().fps, frames.given);
-        return Ok(Clip { frames: kept, indices: (0..total).collect(), fps, total_frames: total });
+        return Ok(Clip::new(kept, (0..frames.times.len()).collect(), &frames.timeline()));
     }
-    let info = frames.info().clone();
-    let mut total = info.frames.filter(|&frames| frames <= PLAUSIBLE);
-    if total.is_none()
-        && let Reader::Video(decoder) = &mut frames.reader
-    {
-        total = Some(decoder.count_packets());
+    if let Reader::Video(decoder) = &mut frames.reader {
+        let told = decoder.scan();
         frames = Frames::new(source.clone(), limits)?;
+        // A rule that does not fit what the packets tell may fit what they hold.
+        if let Ok(indices) = told.pick(sampling) {
+            let kept = keep_some(&mut frames, limits, &indices)?;
+            let found = frames.timeline();
+            if told.times.len() == found.times.len() && found.pick(sampling)? == indices {
+                return Ok(Clip::new(kept, indices, &found));
+            }
+        } else {
+            keep(&mut frames, limits, |_| false)?;
+        }
+    } else {
+        keep(&mut frames, limits, |_| false)?;
     }
-    // A rule that does not fit what the file says may fit what it holds.
-    let guessed = total.and_then(|total| sampling.indices(total, info.fps).ok());
-    let mut indices = guessed.unwrap_or_default();
-    let mut kept = keep_some(&mut frames, limits, &indices)?;
-    if indices.is_empty() || total != Some(frames.given) {
-        indices = sampling.indices(frames.given, info.fps)?;
-        frames = Frames::new(source.clone(), limits)?;
-        kept = keep_some(&mut frames, limits, &indices)?;
-        indices.truncate(kept.len());
-    }
-    Ok(Clip { frames: kept, indices, fps: info.fps, total_frames: frames.given })
+    let found = frames.timeline();
+    let mut indices = found.pick(sampling)?;
+    let mut frames = Frames::new(source.clone(), limits)?;
+    let kept = keep_some(&mut frames, limits, &indices)?;
+    indices.truncate(kept.len());
+    Ok(Clip::new(kept, indices, &found))
+}
+
+/// Decodes everything and keeps nothing.
+pub(super) fn measure(source: &Source, limits: &Limits) -> Result<Measured> {
+    let mut frames = Frames::new(source.clone(), limits)?;
+    keep(&mut frames, limits, |index| index == 0)?;
+    let (info, timeline, faults) = (frames.info().clone(), frames.timeline(), frames.faults().clone());
+    let length = Length::new(info.seconds, timeline.seconds, faults);
+    Ok(Measured { info, timeline, length })
 }
 
 /// The frames at `indices`, which may repeat and come in any order. Decodes to the end.

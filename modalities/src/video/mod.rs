@@ -7,6 +7,7 @@ mod convert;
 mod decoder;
 mod frames;
 mod sampling;
+mod timeline;
 mod webp;
 
 use std::path::Path;
@@ -15,9 +16,11 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::image::Image;
 use crate::libav::Source;
+use crate::measure::Length;
 
 pub use frames::{Frame, Frames};
 pub use sampling::{Quota, Sampling};
+pub use timeline::{Timeline, tick_from};
 
 /// Frames sampled from a video, and where they stood in it.
 #[derive(Debug, Clone)]
@@ -26,10 +29,41 @@ pub struct Clip {
     pub frames: Vec<Image>,
     /// Index of each sampled frame in presentation order.
     pub indices: Vec<usize>,
-    /// Frames per second of the source.
+    /// When each sampled frame appears, in seconds after the video's first frame.
+    pub times: Vec<f64>,
+    /// Frames per second of the source, on average over the time that it is shown.
     pub fps: f64,
     /// Frames of the source.
     pub total_frames: usize,
+}
+
+impl Clip {
+    fn new(frames: Vec<Image>, indices: Vec<usize>, timeline: &Timeline) -> Self {
+        let times = indices.iter().map(|&index| timeline.at(index)).collect();
+        Self { frames, indices, times, fps: timeline.fps, total_frames: timeline.times.len() }
+    }
+
+    /// All frames of a video that shows `fps` of them a second.
+    pub fn steady(frames: Vec<Image>, fps: f64) -> Self {
+        let timeline = Timeline::steady(frames.len(), fps);
+        Self::new(frames, (0..timeline.times.len()).collect(), &timeline)
+    }
+
+    /// How long the source is shown, in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.total_frames as f64 / self.fps
+    }
+}
+
+/// What decoding a whole video found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// What the file says of itself.
+    pub info: Info,
+    /// When its frames are shown.
+    pub timeline: Timeline,
+    /// Its declared and its real length, and what did not decode.
+    pub length: Length,
 }
 
 /// What a file says of its video.
@@ -39,7 +73,7 @@ pub struct Info {
     pub width: usize,
     /// Rows of an upright frame.
     pub height: usize,
-    /// Frames per second, on average.
+    /// Frames per second. Files of a variable rate may state anything; a [`Timeline`] knows.
     pub fps: f64,
     /// Frames, where the file states them. Only decoding tells for sure.
     pub frames: Option<usize>,
@@ -91,6 +125,22 @@ pub fn sample(path: &Path, sampling: &Sampling, limits: &Limits) -> Result<Clip>
 /// As [`sample`].
 pub fn sample_bytes(what: &str, bytes: Arc<[u8]>, sampling: &Sampling, limits: &Limits) -> Result<Clip> {
     frames::sample(&Source::memory(what, bytes), sampling, limits)
+}
+
+/// Decodes a whole video and keeps none of it: how long it is, when its frames are shown and what is damaged.
+///
+/// # Errors
+/// When the file cannot be read, nothing of it decodes, or its frames are larger than the limits allow.
+pub fn measure(path: &Path, limits: &Limits) -> Result<Measured> {
+    frames::measure(&Source::file(path), limits)
+}
+
+/// [`measure`] for a file in memory; `what` names it in errors.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_bytes(what: &str, bytes: Arc<[u8]>, limits: &Limits) -> Result<Measured> {
+    frames::measure(&Source::memory(what, bytes), limits)
 }
 
 /// All frames of a video, one by one.

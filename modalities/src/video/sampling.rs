@@ -1,5 +1,6 @@
 //! Which frames of a video a model sees.
 
+use super::Timeline;
 use crate::error::{Error, Result};
 
 /// How frames are picked from a video. The rules are those of Hugging Face transformers' video processors, to the frame.
@@ -9,6 +10,9 @@ pub enum Sampling {
     All,
     /// These frames, counted from 0 in presentation order.
     Indices(Vec<usize>),
+    /// At most so many a second: the frames that are shown at the ticks of this rate, each once. A video whose frames never
+    /// come faster keeps them all.
+    Thinned(f64),
     /// Frame `i` of `n` is `i * total / n`, rounded down: the rule of processors that have none of their own, such as
     /// LLaVA-OneVision's.
     Uniform(Quota),
@@ -39,6 +43,8 @@ pub enum Sampling {
 pub enum Quota {
     /// A fixed number.
     Count(usize),
+    /// This number, or every frame of a video that has fewer.
+    UpTo(usize),
     /// So many per second of video, within bounds and never more than there are.
     PerSecond {
         /// Frames per second.
@@ -60,8 +66,9 @@ impl Sampling {
             Self::Centered { fps, .. } => *fps,
             Self::Uniform(quota) | Self::Spread(quota) | Self::Strided { quota, .. } => match quota {
                 Quota::PerSecond { fps, .. } => *fps,
-                Quota::Count(_) => 1.0,
+                Quota::Count(_) | Quota::UpTo(_) => 1.0,
             },
+            Self::Thinned(fps) => *fps,
             Self::All | Self::Indices(_) => 1.0,
         };
         if !(rate.is_finite() && rate > 0.0 && fps.is_finite() && fps > 0.0) {
@@ -73,12 +80,15 @@ impl Sampling {
             return Err(Error::Prompt("frames cannot be picked from a video that has none".into()));
         }
         let (frames, end) = (total as f64, total as f64 - 1.0);
+        let at_most = |n: usize| n.min(total);
         let indices = match self {
             Self::All => (0..total).collect(),
             Self::Indices(indices) => indices.clone(),
+            Self::Thinned(rate) => Timeline::steady(total, fps).thinned(*rate),
             Self::Uniform(quota) => {
                 let n = match quota {
                     Quota::Count(n) => *n,
+                    Quota::UpTo(n) => at_most(*n),
                     Quota::PerSecond { fps: rate, least, most } => {
                         ((frames / fps * rate) as usize).max(1).max(*least).min(*most)
                     }
@@ -88,8 +98,10 @@ impl Sampling {
             }
             Self::Strided { quota, multiple } => {
                 let unit = (*multiple).max(1);
+                let whole = |n: usize| (n as f64 / unit as f64).round_ties_even() as usize * unit;
                 let n = match quota {
-                    Quota::Count(n) => (*n as f64 / unit as f64).round_ties_even() as usize * unit,
+                    Quota::Count(n) => whole(*n),
+                    Quota::UpTo(n) => at_most(whole(*n)),
                     Quota::PerSecond { fps: rate, least, most } => {
                         let most = (most.min(&total) / unit * unit) as f64;
                         let n = (frames / fps * rate).max(*least as f64).min(most);
@@ -102,6 +114,7 @@ impl Sampling {
             Self::Spread(quota) => {
                 let n = match quota {
                     Quota::Count(n) => *n,
+                    Quota::UpTo(n) => at_most(*n),
                     Quota::PerSecond { fps: rate, least, most } => {
                         ((frames / fps * rate) as usize).max(*least).min(*most).min(total)
                     }
@@ -217,6 +230,8 @@ mod tests {
         assert!(Sampling::All.indices(3, f64::NAN).is_err());
         assert!(Sampling::Uniform(Quota::Count(4)).indices(3, 25.0).is_err());
         let nothing = Quota::PerSecond { fps: f64::INFINITY, least: 0, most: 8 };
+        let up_to = |n| Sampling::Uniform(Quota::UpTo(n)).indices(3, 25.0).unwrap();
+        assert_eq!((up_to(2), up_to(32)), (vec![0, 1], vec![0, 1, 2]));
         assert!(Sampling::Spread(nothing).indices(3, 25.0).is_err());
     }
 }

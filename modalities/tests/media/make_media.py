@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
 """Makes the clips and sounds of these tests, and what other programs decode them to.
 
-Run in this folder with ffmpeg 5.1 on the path and numpy, soundfile, av, pillow and transformers installed. Clips and sounds are
-synthetic. `video.json` holds, for each clip, what `ffmpeg -pix_fmt rgb24` makes of its frames (pillow for WebP):
+Run in this folder with ffmpeg 5.1 on the path and numpy, soundfile, av, pillow and transformers installed; `hard` as an
+argument makes the later ones only. Clips and sounds are synthetic. `video.json` holds, for each clip, what `ffmpeg -pix_fmt rgb24` makes of its frames (pillow for WebP):
 FNV-1a hashes, and the mean colour of each quarter for machines on which swscale rounds otherwise. The `*.golden.f32`
 files hold what soundfile (ffmpeg for AAC) decodes, the mean of the channels, little endian.
 """
 
 import json
 import pathlib
+import struct
 import subprocess
+import sys
 
 import av
 import numpy as np
-import soundfile
 from PIL import Image
-from transformers import WhisperFeatureExtractor
 
 HERE = pathlib.Path(__file__).parent
 WIDTH, HEIGHT = 64, 48
@@ -83,19 +83,78 @@ def golden(name):
     if name.endswith(".webp"):
         frames, fps = webp(path)
     else:
-        stream = av.open(str(path)).streams.video[0]
+        container = av.open(str(path))
+        stream = container.streams.video[0]
         fps = float(stream.average_rate)
         width, height = stream.width, stream.height
         if "90" in name or "270" in name:
             width, height = height, width
         raw = np.frombuffer(ffmpeg("-i", name, "-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"), np.uint8)
         frames = list(raw.reshape(-1, height, width, 3))
+        if name in ("screen.mkv", "vfr.mp4"):
+            # The stated rate is that of the first frames, or of the order of decoding.
+            probe = ["ffprobe", "-v", "error", "-show_entries", "frame=pts_time,pkt_duration_time", "-of", "csv=p=0", name]
+            lines = subprocess.run(probe, check=True, stdout=subprocess.PIPE, cwd=HERE, text=True).stdout.split()
+            shown = [tuple(map(float, line.strip(",").split(","))) for line in lines]
+            fps = len(frames) / (max(shown)[0] + max(shown)[1] - min(shown)[0])
     height, width = frames[0].shape[:2]
     hashes, means = [fnv(frame.tobytes()) for frame in frames], [quarters(frame) for frame in frames]
     return dict(width=width, height=height, fps=fps, hashes=hashes, quarters=means)
 
 
+def disposing():
+    """Animations whose frames cover parts of the canvas, are blended, and are disposed of in every way."""
+    patches = []
+    for i in range(6):
+        patch = np.zeros((48, 64, 4), np.uint8)
+        patch[8 + i : 24 + i, 4 + 8 * i : 20 + 8 * i] = (220, 30 + 20 * i, 30, 255)
+        patch[30:34, 10:50] = (20, 200, 240, 60 + 30 * i)
+        patches.append(Image.fromarray(patch))
+    patches[0].save(HERE / "blended.webp", save_all=True, append_images=patches[1:], duration=[100, 300, 100, 50, 100, 100],
+                    lossless=True, background=(0, 0, 0, 0), minimize_size=True)
+    solid = [Image.alpha_composite(Image.new("RGBA", p.size, (9, 9, 9, 255)), p).convert("RGB") for p in patches]
+    solid[0].save(HERE / "disposed.png", format="PNG", save_all=True, append_images=patches[1:], duration=100,
+                  disposal=[0, 1, 2, 1, 2, 0], blend=1)
+    # Whole frames of a palette with nothing transparent: each frame is a box that is put back, cleared or left.
+    solid[0].save(HERE / "disposed.gif", save_all=True, append_images=solid[1:], duration=100, disposal=[1, 1, 3, 3, 2, 1])
+
+
+def hard():
+    """Clips whose rate varies, and sounds whose headers lie."""
+    x264 = ["-c:v", "libx264", "-threads", "1", "-crf", "30", "-pix_fmt", "yuv420p", "-bitexact"]
+    # A screen that moves for a third of a second, and then every two seconds, as OBS and phones store it.
+    times = "setpts='if(lt(N,10),N/30,2*(N-9))/TB'"
+    ffmpeg(*source(rate=30, frames=20), "-vf", times, "-vsync", "vfr", *x264, "screen.mkv")
+    ffmpeg(*source(rate=5, frames=10), *x264, "slow.mp4")
+    ffmpeg("-i", "slow.mp4", "-f", "lavfi", "-i", "sine=frequency=440:duration=2", "-c:v", "copy", "-c:a", "libopus", "-b:a", "16k", "-bitexact", "talk.mkv")
+    # Two seconds of a rate that varies, quiet first: without a table of contents, and with one that counts no frame.
+    quiet_then_noise = "aevalsrc='if(lt(t,1),0,0.4*sin(2*PI*330*t)+0.3*random(0))':d=2:s=16000"
+    vbr = ["-f", "lavfi", "-i", quiet_then_noise, "-c:a", "libmp3lame", "-q:a", "6", "-bitexact", "-id3v2_version", "0"]
+    ffmpeg(*vbr, "-write_xing", "0", "bare.mp3")
+    ffmpeg(*vbr, "counted.mp3")
+    counted = bytearray((HERE / "counted.mp3").read_bytes())
+    at = counted.find(b"Xing")
+    for name, frames in [("uncounted.mp3", 0), ("miscounted.mp3", 20)]:
+        struct.pack_into(">I", counted, at + 8, frames)
+        (HERE / name).write_bytes(counted)
+    (HERE / "counted.mp3").unlink()
+    # Sounds shorter than any decoder's patience.
+    for ending, encoder in {"mp3": ["-c:a", "libmp3lame", "-b:a", "32k"], "opus": ["-c:a", "libopus", "-b:a", "16k"],
+                            "aac": ["-c:a", "aac", "-b:a", "32k"], "flac": ["-c:a", "flac"]}.items():
+        ffmpeg("-f", "lavfi", "-i", "sine=frequency=440:duration=0.05:sample_rate=16000", *encoder, "-bitexact", f"short.{ending}")
+    # What FFmpeg's command decodes of them: samples at 16 kHz.
+    lengths = {}
+    for name in ["bare.mp3", "uncounted.mp3", "miscounted.mp3", "short.mp3", "short.opus", "short.aac", "short.flac", "talk.mkv"]:
+        rate = 48000 if "opus" in name or "mkv" in name else 16000
+        raw = ffmpeg("-i", name, "-f", "s16le", "-ac", 1, "-ar", rate, "-map", "a", "-")
+        lengths[name] = [rate, len(raw) // 2]
+    (HERE / "lengths.json").write_text(json.dumps(lengths, indent=1) + "\n")
+
+
 def sounds():
+    import soundfile
+    from transformers import WhisperFeatureExtractor
+
     rng = np.random.default_rng(7)
 
     def signal(samples, rate):
@@ -144,8 +203,14 @@ def sounds():
 
 
 if __name__ == "__main__":
-    videos()
-    sounds()
-    names = sorted(p.name for p in HERE.iterdir() if p.suffix in (".mp4", ".webm", ".avi", ".h264", ".mkv", ".gif", ".png", ".webp"))
-    table = {name: golden(name) for name in names if name != "headless.mp4"}
-    (HERE / "video.json").write_text(json.dumps(table, indent=1) + "\n")
+    if "hard" not in sys.argv:
+        videos()
+        sounds()
+    disposing()
+    hard()
+    endings = (".mp4", ".webm", ".avi", ".h264", ".mkv", ".gif", ".png", ".webp")
+    names = sorted(p.name for p in HERE.iterdir() if p.suffix in endings and p.name != "headless.mp4")
+    table = HERE / "video.json"
+    known = json.loads(table.read_text()) if "hard" in sys.argv else {}
+    known |= {name: golden(name) for name in names if name not in known}
+    table.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")

@@ -18,6 +18,7 @@ struct OneVision {
     most: Option<usize>,
     video: Still,
     video_token: String,
+    /// Frames of a clip; a shorter clip has all of its frames, as in transformers, whose processor picks none by itself.
     frames: usize,
 }
 
@@ -208,7 +209,7 @@ impl Processor for LlavaAnyres {
     }
 
     fn video_sampling(&self) -> Option<Sampling> {
-        self.one_vision.as_ref().map(|one| Sampling::Uniform(Quota::Count(one.frames)))
+        self.one_vision.as_ref().map(|one| Sampling::Uniform(Quota::UpTo(one.frames)))
     }
 }
 

@@ -317,8 +317,8 @@ fn insert(inputs: &mut Inputs, p: &Patching, names: (&str, &str), pixels: Vec<f3
 
 /// Seconds from the start, the mean of the first and last frame of every `group`; the last frame is repeated.
 fn timestamps(clip: &Clip, group: usize) -> Vec<f64> {
-    let at = |i: usize| clip.indices[i.min(clip.indices.len() - 1)] as f64 / clip.fps;
-    (0..clip.indices.len()).step_by(group).map(|i| (at(i) + at(i + group - 1)) / 2.0).collect()
+    let at = |i: usize| clip.times.get(i).or(clip.times.last()).copied().unwrap_or(0.0);
+    (0..clip.times.len()).step_by(group).map(|i| (at(i) + at(i + group - 1)) / 2.0).collect()
 }
 
 /// Height and width, multiples of `factor` with an area within bounds, that keep the aspect ratio as well as they can

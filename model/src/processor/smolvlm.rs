@@ -225,14 +225,13 @@ impl SmolVlm {
 
     /// What stands for a clip; `frames` is the count that the introduction names.
     fn clip_text(&self, clip: &Clip, frames: usize) -> String {
-        let duration = (clip.total_frames as f64 / clip.fps) as u64;
+        let duration = clip.seconds() as u64;
         let mut text = format!(
             "You are provided the following series of {} frames from a {} [H:MM:SS] video.\n",
             in_words(frames),
             clock(duration)
         );
-        for &index in &clip.indices {
-            let second = index as f64 / clip.fps;
+        for second in &clip.times {
             text += &format!("\nFrame from {:02}:{:02}:", (second / 60.0) as u64, (second % 60.0) as u64);
             text += &self.whole();
         }

@@ -2,7 +2,7 @@
 
 use image::ImageFormat;
 
-use super::{Limits, general};
+use super::{Limits, general, png};
 use crate::error::{Error, Result};
 use crate::image::Image;
 
@@ -24,7 +24,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     let (length, start) = (number(8), number(12));
     let data = start.checked_add(length).and_then(|end| bytes.get(start..end)).ok_or_else(cut_off)?;
     if data.starts_with(b"\x89PNG") {
-        return general(data, ImageFormat::Png, limits);
+        return general(&png::still(data), ImageFormat::Png, limits);
     }
     // An icon of this picture alone.
     let mut icon = vec![0, 0, 1, 0, 1, 0];

@@ -74,3 +74,17 @@ pub(super) fn cmyk(pixels: &[u8], ink: impl Fn(u8) -> u8) -> Vec<u8> {
         })
         .collect()
 }
+
+/// RGB from luma and chroma over their whole ranges, by the tables of `ImagingConvertYCbCr2RGB` in Pillow's `ConvertYCbCr.c`.
+pub(super) fn from_ycbcr([y, cb, cr]: [u8; 3]) -> [u8; 3] {
+    // Weights in 64ths, with a half added before the fraction is dropped, whatever the sign.
+    let (cb, cr) = (i32::from(cb) - 128, i32::from(cr) - 128);
+    let part = |weight: f64, chroma: i32| (weight * 64.0 * f64::from(chroma) + 0.5) as i32;
+    let clip = |value: i32| value.clamp(0, 255) as u8;
+    let y = i32::from(y);
+    [
+        clip(y + (part(1.402, cr) >> 6)),
+        clip(y + ((part(-0.344_14, cb) + part(-0.714_14, cr)) >> 6)),
+        clip(y + (part(1.772, cb) >> 6)),
+    ]
+}
