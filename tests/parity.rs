@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use parity_case::{Case, cases, compare_inputs, distance};
 use percept::hal::Device;
-use percept::infer::{Engine, EngineOptions, Sampler, Sampling};
-use percept::model::checkpoint::Checkpoint;
+use percept::infer::{Engine, EngineOptions, GenerateOptions, Sampler, Sampling};
+use percept::modalities::{Media, Message, video};
+use percept::model::checkpoint::{Checkpoint, convert};
 use percept::model::{CausalModel, Model};
 
 /// Run every case on a device and fail with the list of those that differ.
@@ -84,6 +85,93 @@ fn check_causal(
         return Err(format!("continues with {tokens:?} instead of {expected:?}"));
     }
     Ok(format!("{} rows, logits within {error:.1e}, {} tokens", logits.len() / vocab, tokens.len()))
+}
+
+/// Positions in time of a long clip are beyond those of the text behind it, so the answer's own positions tell the
+/// releases apart. Tokens of transformers 5.24 and 4.57 for the same weights.
+#[test]
+fn an_answer_about_a_long_clip_begins_where_the_release_that_wrote_the_checkpoint_has_it() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
+    let messages = serde_json::json!([{ "role": "user", "content": [
+        { "type": "video" }, { "type": "text", "text": "What happens?" },
+    ] }]);
+    let messages: Vec<Message> = serde_json::from_value(messages).unwrap();
+    for (release, expected) in [("5.24.0", [319, 386, 305, 250]), ("4.57.1", [319, 163, 305, 250])] {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(cases.join("qwen2-5-vl-image/model")).unwrap() {
+            let file = entry.unwrap();
+            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        let config = folder.path().join("config.json");
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text.replace("\"5.23.0\"", &format!("\"{release}\""))).unwrap();
+
+        let Model::Causal(model) =
+            percept::model::open(Arc::new(Checkpoint::open(folder.path()).unwrap())).unwrap()
+        else {
+            panic!("Qwen2.5-VL continues sequences");
+        };
+        let sampling = model.processor().video_sampling().unwrap();
+        let clip = cases.join("media/k24.mkv");
+        let clip = video::sample(&clip, &sampling, &video::Limits::default()).unwrap();
+        let media = Media { videos: vec![clip], ..Media::default() };
+        let inputs = model.processor().chat(&messages, &media).unwrap();
+        let device = percept::registry().open("cpu").unwrap();
+        let mut engine = Engine::new(device, model, EngineOptions::default()).unwrap();
+        let options = GenerateOptions { max_tokens: Some(4), ..GenerateOptions::default() };
+        let said = engine.generate(&inputs, &options, &mut |_| {}).unwrap();
+        assert_eq!(said.tokens, expected, "as {release} wrote it");
+    }
+}
+
+/// The logits of a prompt's rows and the greedy continuation, of a model's folder or file.
+fn said(model: &Path, case: &Case) -> (Vec<f32>, Vec<i32>) {
+    let Model::Causal(model) = percept::model::open(Arc::new(Checkpoint::open(model).unwrap())).unwrap()
+    else {
+        panic!("{} continues sequences", case.name);
+    };
+    let inputs = model.processor().chat(&case.messages().unwrap(), &Media::default()).unwrap();
+    let device = percept::registry().open("cpu").unwrap();
+    let mut engine = Engine::new(device, model, EngineOptions::default()).unwrap();
+    let (_, logits) = engine.prefill(&inputs, 0, 0).unwrap();
+    let options = GenerateOptions { max_tokens: Some(8), ..GenerateOptions::default() };
+    (logits, engine.generate(&inputs, &options, &mut |_| {}).unwrap().tokens)
+}
+
+#[test]
+fn a_gguf_file_says_what_the_folder_says_that_it_was_made_of() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
+    let llama3 = serde_json::json!({ "rope_parameters": { "rope_theta": 1e4, "rope_type": "llama3", "factor": 8.0,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64 } });
+    let changes = [
+        ("llama", serde_json::json!({})),
+        ("llama", llama3),
+        ("llama", serde_json::json!({ "rope_scaling": { "rope_type": "linear", "factor": 4.0 } })),
+        ("llama", serde_json::json!({ "model_type": "mistral", "sliding_window": 5 })),
+        ("qwen2", serde_json::json!({})),
+        ("qwen3", serde_json::json!({})),
+        ("gemma3-text", serde_json::json!({ "query_pre_attn_scalar": 11, "final_logit_softcapping": 20.0 })),
+    ];
+    for case in cases(&folder) {
+        for (_, change) in changes.iter().filter(|(name, _)| *name == case.name) {
+            let folder = tempfile::tempdir().unwrap();
+            for entry in std::fs::read_dir(case.folder.join("model")).unwrap() {
+                let file = entry.unwrap();
+                std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+            }
+            let config = folder.path().join("config.json");
+            let mut own: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+            own.as_object_mut().unwrap().extend(change.as_object().cloned().unwrap());
+            std::fs::write(&config, own.to_string()).unwrap();
+            let file = folder.path().join("m.gguf");
+            convert(&Checkpoint::open(folder.path()).unwrap(), &file, None).unwrap();
+            let ((a, said_a), (b, said_b)) = (said(folder.path(), &case), said(&file, &case));
+            let off = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            assert!(a.len() == b.len() && off <= 1e-5, "{} with {change}: off by {off}", case.name);
+            assert_eq!(said_a, said_b, "{} with {change}", case.name);
+        }
+    }
 }
 
 #[test]

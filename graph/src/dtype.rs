@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The element type of a tensor.
 ///
-/// The quantized types use ggml's block layouts: a row of the last dimension is a whole number of blocks, and each
+/// The quantized types use ggml's block layouts, all but the last: a row of the last dimension is a whole number of blocks, and each
 /// block holds its scales beside its packed integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -38,11 +38,15 @@ pub enum DType {
     /// 256 weights in 16 groups: 6-bit weights, signed 8-bit scales, f16 super-scale.
     #[serde(rename = "q6_k")]
     Q6K,
+    /// 32 weights in 2 groups: f32 scales, f32 minima, 32 signed bytes. None of ggml's formats: what weights of formats
+    /// without a type of their own are held in, to the bit.
+    #[serde(rename = "q8_x")]
+    Q8X,
 }
 
 impl DType {
     /// Every element type.
-    pub const ALL: [DType; 12] = [
+    pub const ALL: [DType; 13] = [
         DType::F32,
         DType::F16,
         DType::BF16,
@@ -55,6 +59,7 @@ impl DType {
         DType::Q4_1,
         DType::Q4K,
         DType::Q6K,
+        DType::Q8X,
     ];
 
     /// The name used in text graphs and on the command line.
@@ -72,13 +77,14 @@ impl DType {
             DType::Q4_1 => "q4_1",
             DType::Q4K => "q4_k",
             DType::Q6K => "q6_k",
+            DType::Q8X => "q8_x",
         }
     }
 
     /// Elements in one storage block: 1 for dense types.
     pub const fn block_len(self) -> usize {
         match self {
-            DType::Q8_0 | DType::Q4_0 | DType::Q4_1 => 32,
+            DType::Q8_0 | DType::Q4_0 | DType::Q4_1 | DType::Q8X => 32,
             DType::Q4K | DType::Q6K => 256,
             _ => 1,
         }
@@ -95,6 +101,7 @@ impl DType {
             DType::Q4_1 => 20,
             DType::Q4K => 144,
             DType::Q6K => 210,
+            DType::Q8X => 48,
         }
     }
 
@@ -122,7 +129,7 @@ impl fmt::Display for DType {
 
 /// A dtype name that is not one of [`DType::ALL`].
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("unknown dtype '{0}'; known: f32 f16 bf16 i32 u32 u8 bool q8_0 q4_0 q4_1 q4_k q6_k")]
+#[error("unknown dtype '{0}'; known: f32 f16 bf16 i32 u32 u8 bool q8_0 q4_0 q4_1 q4_k q6_k q8_x")]
 pub struct UnknownDType(pub String);
 
 impl FromStr for DType {

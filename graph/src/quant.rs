@@ -15,6 +15,7 @@ pub fn dequantize(dtype: DType, blocks: &[u8], out: &mut [f32]) -> bool {
         DType::Q4_1 => q4_1,
         DType::Q4K => q4_k,
         DType::Q6K => q6_k,
+        DType::Q8X => q8_x,
         _ => return false,
     };
     let (bytes, len) = (dtype.block_bytes(), dtype.block_len());
@@ -98,6 +99,14 @@ fn q6_k(block: &[u8], out: &mut [f32]) {
     }
 }
 
+/// Two f32 scales, two f32 minima, 32 signed bytes, of which the first sixteen go with the first scale and minimum.
+fn q8_x(block: &[u8], out: &mut [f32]) {
+    let float = |i: usize| f32::from_le_bytes([block[i], block[i + 1], block[i + 2], block[i + 3]]);
+    for (i, (y, &q)) in out.iter_mut().zip(&block[16..]).enumerate() {
+        *y = float(i / 16 * 4) * q as i8 as f32 + float(8 + i / 16 * 4);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +173,14 @@ mod tests {
         assert_eq!(y[128 + 96 + 5], 0.25 * scale * (0x2A as f32 - 32.0));
         assert_eq!(y[0], 0.25 * -8.0 * -32.0);
         assert_eq!(y[17], 0.25 * -7.0 * -32.0);
+    }
+
+    #[test]
+    fn q8_x_by_hand() {
+        let mut b: Vec<u8> = [0.5f32, 3.0, -1.0, 0.25].into_iter().flat_map(f32::to_le_bytes).collect();
+        b.extend((0..32u8).map(|i| (i as i8 - 16) as u8));
+        let y = decoded(DType::Q8X, &b);
+        assert_eq!((y[0], y[15], y[16], y[31]), (-9.0, -1.5, 0.25, 45.25));
     }
 
     #[test]

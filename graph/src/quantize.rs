@@ -15,6 +15,7 @@ pub fn quantize(dtype: DType, values: &[f32]) -> Option<Vec<u8>> {
         DType::Q4_1 => q4_1,
         DType::Q4K => q4_k,
         DType::Q6K => q6_k,
+        DType::Q8X => q8_x,
         _ => return None,
     };
     let len = dtype.block_len();
@@ -51,6 +52,16 @@ fn q8_0(values: &[f32], out: &mut Vec<u8>) {
     let inverse = inverse(scale);
     push_half(out, scale);
     out.extend(values.iter().map(|x| (x * inverse).round() as i8 as u8));
+}
+
+/// Each half to its own greatest magnitude, without minima.
+fn q8_x(values: &[f32], out: &mut Vec<u8>) {
+    let scales: Vec<f32> = values.chunks(16).map(|half| extreme(half).abs() / 127.0).collect();
+    out.extend(scales.iter().chain(&[0.0; 2]).flat_map(|scale| scale.to_le_bytes()));
+    for (half, scale) in values.chunks(16).zip(scales) {
+        let inverse = inverse(scale);
+        out.extend(half.iter().map(|x| (x * inverse).round() as i8 as u8));
+    }
 }
 
 fn q4_0(values: &[f32], out: &mut Vec<u8>) {
@@ -171,9 +182,11 @@ mod tests {
             .collect();
         values[256..512].fill(0.0);
         // The step of a group, and what rounding scales to a fraction of the block's greatest adds.
-        for (dtype, group, bound) in
-            [(DType::Q4K, 32, 1.0 / 30.0 + 2.0 / 126.0), (DType::Q6K, 16, 1.0 / 32.0)]
-        {
+        for (dtype, group, bound) in [
+            (DType::Q4K, 32, 1.0 / 30.0 + 2.0 / 126.0),
+            (DType::Q6K, 16, 1.0 / 32.0),
+            (DType::Q8X, 16, 1.0 / 254.0),
+        ] {
             let blocks = quantize(dtype, &values).unwrap();
             let mut found = vec![0.0; values.len()];
             assert!(dequantize(dtype, &blocks, &mut found));

@@ -156,11 +156,11 @@ impl Engine {
         if tokens > context {
             return Err(Error::TooLong { what: "the prompt and its continuation", tokens, context });
         }
-        let at = sequence.next_position;
+        let more = ids.len() as i32;
         let layout = Layout {
             ids: ids.to_vec(),
-            positions: vec![(at..at + ids.len() as i32).collect()],
-            next_position: at + ids.len() as i32,
+            positions: sequence.next.iter().map(|&at| (at..at.saturating_add(more)).collect()).collect(),
+            next: sequence.next.iter().map(|&at| at.saturating_add(more)).collect(),
             features: vec![None; ids.len()],
             blocks: None,
         };
@@ -229,7 +229,7 @@ impl Engine {
             let wanted = from.clamp(chunk.start, chunk.end)..chunk.end;
             logits.extend(self.run_chunk(sequence, layout, features, chunk, wanted, total)?);
         }
-        sequence.next_position = layout.next_position;
+        sequence.next.clone_from(&layout.next);
         Ok(logits)
     }
 

@@ -12,14 +12,14 @@ pub struct Sequence {
     pub(crate) capacity: usize,
     /// Rows that hold something.
     pub(crate) length: usize,
-    /// Position of the next row.
-    pub(crate) next_position: i32,
+    /// Positions of the next row, one for each axis that positions were given on.
+    pub(crate) next: Vec<i32>,
 }
 
 impl Sequence {
     /// An empty sequence with room for `capacity` rows; memory is taken when it is first used.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { caches: HashMap::new(), capacity, length: 0, next_position: 0 }
+        Self { caches: HashMap::new(), capacity, length: 0, next: vec![0] }
     }
 
     /// Tokens read so far.
@@ -35,7 +35,7 @@ impl Sequence {
     /// Forget everything after the first `length` rows. Text only: positions must count up by one from there.
     pub fn truncate(&mut self, length: usize) {
         if length < self.length {
-            self.next_position -= (self.length - length) as i32;
+            self.next.iter_mut().for_each(|at| *at -= (self.length - length) as i32);
             self.length = length;
         }
     }

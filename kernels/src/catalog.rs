@@ -233,7 +233,7 @@ fn sort() -> Entry {
 /// Every float dtype.
 const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 /// Every quantized dtype.
-const QUANTIZED: [DType; 5] = [DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K];
+const QUANTIZED: [DType; 6] = [DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K, DType::Q8X];
 
 fn matmul() -> Entry {
     let mut e = Entry::new("matmul");

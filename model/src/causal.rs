@@ -65,8 +65,8 @@ pub struct Layout {
     pub ids: Vec<i32>,
     /// Positions of the rows, one list for each axis that a rotation reads, at least one.
     pub positions: Vec<Vec<i32>>,
-    /// The position of the next row, on every axis.
-    pub next_position: i32,
+    /// The positions of the next row, one for each list of positions; all of them go up by one a row from there.
+    pub next: Vec<i32>,
     /// Rows whose embedding is a row of the encoders' features, counted through all runs.
     pub features: Vec<Option<usize>>,
     /// Numbers of image blocks that see both ways, -1 elsewhere. A block must not be longer than a prefill chunk.
@@ -83,7 +83,7 @@ impl Layout {
         let rows = ids.len();
         Ok(Self {
             positions: vec![(0..rows as i32).collect()],
-            next_position: rows as i32,
+            next: vec![rows as i32],
             features: vec![None; rows],
             blocks: None,
             ids,

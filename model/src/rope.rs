@@ -25,6 +25,13 @@ pub struct Rope {
     reach: usize,
 }
 
+/// The rotary parameters of a configuration, of whose values `get` gives those that are not null: `rope_scaling` where
+/// it says something, whatever `rope_parameters` says beside it, as in transformers.
+pub fn rope_parameters<'a>(get: impl Fn(&str) -> Option<&'a Value>) -> Option<&'a Value> {
+    let says = |v: &&Value| v.as_object().is_none_or(|o| !o.is_empty());
+    ["rope_scaling", "rope_parameters"].into_iter().filter_map(get).find(says)
+}
+
 /// Frequencies of a sequence that outgrows what the model was trained on.
 #[derive(Debug, Clone, PartialEq)]
 struct Growth {
@@ -47,15 +54,15 @@ impl Rope {
         Self { axes: vec![0; frequencies.len()], frequencies, factor: 1.0, growth: None, reach: 0 }
     }
 
-    /// The scheme that a decoder's configuration asks for: `rope_parameters`, or `rope_theta` with `rope_scaling`.
+    /// The scheme that a decoder's configuration asks for: `rope_scaling` or `rope_parameters`, with `rope_theta` where
+    /// these have none.
     ///
     /// # Errors
     /// When the scaling is unknown or one of its values is missing.
     pub fn from_config(c: &Config, head_dim: usize, default_theta: f64) -> Result<Self> {
         let theta = c.maybe_f64("rope_theta")?.unwrap_or(default_theta);
-        let scaling = c.any(&["rope_parameters", "rope_scaling"]).cloned().unwrap_or(Value::Null);
-        let scaling = if scaling.is_null() { json!({}) } else { scaling };
-        Self::from_parameters(c, &scaling, head_dim, theta)
+        let none = json!({});
+        Self::from_parameters(c, rope_parameters(|key| c.get(key)).unwrap_or(&none), head_dim, theta)
     }
 
     /// As [`Rope::from_config`], with the object of scaling parameters given.
@@ -68,7 +75,14 @@ impl Rope {
         if !(theta.is_finite() && theta > 0.0) {
             return Err(s.error("rope_theta", "must be positive"));
         }
+        // A context is stretched over a few thousand features at most.
+        if head_dim > 1 << 16 {
+            return Err(c.error("head_dim", &format!("is {head_dim}, more features than any head has")));
+        }
         let mut rope = Self::new(head_dim, theta);
+        if let Some(share) = s.maybe_f64("partial_rotary_factor")?.filter(|share| *share != 1.0) {
+            return Err(s.error("partial_rotary_factor", &format!("is {share}; whole heads turn here")));
+        }
         let kind = match s.any(&["rope_type", "type"]) {
             Some(v) => v.as_str().unwrap_or("?").to_string(),
             None => "default".into(),
@@ -140,6 +154,27 @@ impl Rope {
         let axis = |i: usize| if !i.is_multiple_of(n) && i < sections[i % n] * n { i % n } else { 0 };
         self.axes = (0..self.frequencies.len()).map(axis).collect();
         self
+    }
+
+    /// Whether another rotation differs by no more than the rounding of its numbers to f32.
+    pub fn is_near(&self, other: &Rope) -> bool {
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-6 * a.abs().max(b.abs());
+        let all = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(*a, *b));
+        let growth = match (&self.growth, &other.growth) {
+            (None, None) => true,
+            (Some(a), Some(b)) => {
+                let rules = match (&a.rule, &b.rule) {
+                    (GrowthRule::Long(a), GrowthRule::Long(b)) => all(a, b),
+                    (a, b) => a == b,
+                };
+                a.trained == b.trained && rules
+            }
+            _ => false,
+        };
+        growth
+            && all(&self.frequencies, &other.frequencies)
+            && near(self.factor, other.factor)
+            && (&self.axes, self.reach) == (&other.axes, other.reach)
     }
 
     /// Pairs of features that turn.

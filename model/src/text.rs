@@ -14,16 +14,16 @@ use crate::error::{Error, Result};
 use crate::processor::Transcript;
 use crate::weights::Weights;
 
-/// The tokenizer of a checkpoint: `tokenizer.json`, or the vocabulary inside a GGUF file.
+/// The tokenizer of a checkpoint: `tokenizer.json`, which a GGUF file may hold, or the vocabulary inside a GGUF file.
 ///
 /// # Errors
 /// When there is none, or it is damaged.
 pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
-    if let Some(vocabulary) = checkpoint.vocabulary()? {
-        return Ok(Tokenizer::from_gguf(&vocabulary)?);
+    if let Some(found) = Tokenizer::find::<Error>(|name| Ok(checkpoint.file(name)?))? {
+        return Ok(found);
     }
-    let found = Tokenizer::find::<Error>(|name| Ok(checkpoint.file(name)?))?;
-    found.ok_or_else(|| Error::Content {
+    let vocabulary = checkpoint.vocabulary()?.map(|v| Tokenizer::from_gguf(&v)).transpose()?;
+    vocabulary.ok_or_else(|| Error::Content {
         file: checkpoint.path().display().to_string(),
         why: "there is no tokenizer.json beside the weights".into(),
     })
@@ -43,7 +43,7 @@ pub fn template(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Option
 }
 
 /// The tokens that end an answer: `eos_token_id` of generation_config.json, or else of config.json, or else the
-/// tokenizer's own. A GGUF file names one only, so the usual ends of a turn count there too.
+/// tokenizer's own.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -63,10 +63,6 @@ pub fn ends(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Vec<i32>> 
     let mut ends = places.into_iter().map(of).find(|ids| !ids.is_empty()).unwrap_or_default();
     if ends.is_empty() {
         ends.extend(tokenizer.eos().map(|id| id as i32));
-    }
-    if checkpoint.format() == Format::Gguf {
-        let turns = ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>"];
-        ends.extend(turns.iter().filter_map(|t| tokenizer.id(t)).map(|id| id as i32));
     }
     Ok(ends)
 }

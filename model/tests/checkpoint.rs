@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use percept_graph::DType;
-use percept_modalities::text::TokenKind;
+use percept_modalities::text::{TokenKind, Tokenizer};
 use percept_model::checkpoint::{Checkpoint, Error, Format, LoadOptions, convert};
+use percept_model::{Config, Decoder, family, text};
 use serde_json::{Value, json};
 
 fn fixture(name: &str) -> PathBuf {
@@ -43,6 +44,101 @@ fn gguf_tensors_are_those_that_transformers_reads() {
         let checkpoint = Checkpoint::open_with(fixture(&format!("{name}.gguf")), DECODED).unwrap();
         hold_to(&checkpoint, &expected(name)["tensors"], name);
     }
+}
+
+/// Weights as methods of quantization store them are what they were packed from, and methods that are not read are
+/// refused by their names.
+#[test]
+fn quantized_layers_are_the_weights_they_were_packed_from() {
+    let text = std::fs::read(fixture("quantized.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&text).unwrap();
+    let open = |name: &str, method: &Value, options: LoadOptions| {
+        let folder = tempfile::tempdir().unwrap();
+        let from = fixture("quantized").join(name).with_extension("safetensors");
+        std::fs::copy(from, folder.path().join("model.safetensors")).unwrap();
+        let config = json!({ "model_type": "llama", "quantization_config": method });
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        Checkpoint::open_with(folder.path(), options)
+    };
+    for (name, expected) in expected.as_object().unwrap() {
+        let decoded = open(name, &expected["config"], DECODED).unwrap();
+        let found = digest(&decoded, "layer.weight");
+        assert_eq!((&found["digest"], &found["dims"]), (&expected["digest"], &expected["dims"]), "{name}");
+        let others: Vec<&str> = decoded.names().filter(|n| *n != "layer.bias").collect();
+        assert_eq!(others, ["layer.weight"], "{name}");
+        assert!(decoded.config().get("quantization_config").is_none());
+        let held = open(name, &expected["config"], LoadOptions::default()).unwrap();
+        let weight = held.weight("layer.weight").unwrap();
+        let float = ["fp8", "gptq_act_order"].contains(&name.as_str());
+        assert_eq!(weight.ty.dtype, if float { DType::F32 } else { DType::Q8X }, "{name}");
+        assert_eq!(held.held().len(), 1, "{name}");
+        if !float {
+            let mut values = vec![0.0; weight.ty.numel()];
+            assert!(percept_graph::dequantize(weight.ty.dtype, weight.bytes(), &mut values));
+            let decoded = decoded.weight("layer.weight").unwrap();
+            assert_eq!(bytemuck::cast_slice::<f32, u8>(&values), decoded.bytes(), "{name}");
+        }
+    }
+    for (name, method, why) in [
+        ("gptq", json!({ "quant_method": "gptq", "bits": 3 }), "'bits' 3"),
+        ("awq", json!({ "quant_method": "awq", "version": "gemv" }), "gemv"),
+        ("fp8", json!({ "quant_method": "compressed-tensors", "format": "marlin-24" }), "marlin-24"),
+        ("fp8", json!({ "quant_method": "fp8", "weight_block_size": [4, 100] }), "scales"),
+    ] {
+        let error = open(name, &method, DECODED).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+/// Pieces of a file, cut by its tensors as llama-gguf-split does: the first has the keys.
+#[test]
+fn a_gguf_file_in_pieces_is_read_as_one() {
+    let whole = Checkpoint::open(fixture("packed.gguf")).unwrap();
+    for any in ["packed-00001-of-00003.gguf", "packed-00002-of-00003.gguf", ""] {
+        let split = Checkpoint::open(fixture("split").join(any)).unwrap();
+        assert_eq!(contents(&whole), contents(&split), "{any}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |name: &str, to: &str| {
+        std::fs::copy(fixture("split").join(name), folder.path().join(to)).unwrap();
+    };
+    let first = folder.path().join("packed-00001-of-00003.gguf");
+    copy("packed-00001-of-00003.gguf", "packed-00001-of-00003.gguf");
+    copy("packed-00002-of-00003.gguf", "packed-00002-of-00003.gguf");
+    let lost = Checkpoint::open(&first).unwrap_err().to_string();
+    assert!(lost.contains("packed-00003-of-00003.gguf"), "{lost}");
+    copy("packed-00002-of-00003.gguf", "packed-00003-of-00003.gguf");
+    let other = Checkpoint::open(&first).unwrap_err().to_string();
+    assert!(other.contains("packed-00003-of-00003.gguf") && other.contains("piece 3"), "{other}");
+    copy("packed-00001-of-00003.gguf", "renamed.gguf");
+    let renamed = Checkpoint::open(folder.path().join("renamed.gguf")).unwrap_err().to_string();
+    assert!(renamed.contains("one of 3 pieces"), "{renamed}");
+}
+
+/// Formats without a dtype of their own are held in one that has each weight to the bit, and it is said what that takes.
+#[test]
+fn blocks_of_other_formats_hold_what_gguf_decodes() {
+    let text = std::fs::read(fixture("packed.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&text).unwrap();
+    let decoded = Checkpoint::open_with(fixture("packed.gguf"), DECODED).unwrap();
+    let held = Checkpoint::open(fixture("packed.gguf")).unwrap();
+    assert_eq!(expected.as_object().unwrap().len(), 11);
+    for (name, expected) in expected.as_object().unwrap() {
+        assert_eq!(&digest(&decoded, name), expected, "{name}");
+        let weight = held.weight(name).unwrap();
+        let mut values = vec![0.0; weight.ty.numel()];
+        assert!(percept_graph::dequantize(weight.ty.dtype, weight.bytes(), &mut values));
+        let bits: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
+        let decoded = decoded.weight(name).unwrap();
+        let expected: Vec<u32> = bytemuck::pod_collect_to_vec(decoded.bytes());
+        assert_eq!(bits, expected, "{name}");
+    }
+    let lines = held.held();
+    assert!(lines.iter().any(|l| l.contains("Q5_K") && l.contains("q8_x")), "{lines:?}");
+    assert_eq!((lines.len(), decoded.held().len()), (11, 11));
+    let out = tempfile::tempdir().unwrap();
+    let refused = convert(&held, &out.path().join("m.gguf"), None).unwrap_err().to_string();
+    assert!(refused.contains("blocks"), "{refused}");
 }
 
 #[test]
@@ -329,4 +425,227 @@ fn a_vocabulary_goes_to_tokenizer_json_and_back() {
     assert_eq!((&a.model, &a.tokens, a.bos, a.eos), (&b.model, &b.tokens, b.bos, b.eos));
     assert_eq!((b.add_bos, b.add_space_prefix), (Some(true), Some(false)));
     assert_eq!(back.file("chat_template.jinja").unwrap(), from.file("chat_template.jinja").unwrap());
+}
+
+/// A copy of a parity case's model in a new folder, with its configuration and its tokenizer changed.
+fn changed(case: &str, config: &Value, tokenizer: impl Fn(&mut Value)) -> tempfile::TempDir {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity").join(case).join("model");
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(model).unwrap() {
+        let path = entry.unwrap().path();
+        let place = folder.path().join(path.file_name().unwrap());
+        std::fs::copy(&path, &place).unwrap();
+        let read = || serde_json::from_slice::<Value>(&std::fs::read(&place).unwrap()).unwrap();
+        if place.ends_with("config.json") {
+            let mut own = read();
+            let over = config.as_object().cloned().unwrap_or_default();
+            own.as_object_mut().unwrap().extend(over);
+            std::fs::write(&place, own.to_string()).unwrap();
+        }
+        if place.ends_with("tokenizer.json") {
+            let mut own = read();
+            tokenizer(&mut own);
+            std::fs::write(&place, own.to_string()).unwrap();
+        }
+    }
+    folder
+}
+
+/// Texts in which tokenizers differ that look alike.
+const AWKWARD: [&str; 9] = [
+    "Cafe\u{301} r\u{e9}sume\u{301} \u{212b}ngstro\u{308}m",
+    " a leading space, and  two",
+    "<|im_start|>user\nhello<|im_end|> <s></s> <s> x",
+    "are area  are   bare are<s>are  <|im_end|>  are",
+    "\u{1100}\u{1161} \u{fb01}ne 12345 \u{1f600}",
+    "tabs\tand\r\nlines\n\n",
+    "it's THEY'RE don't",
+    "",
+    " ",
+];
+
+#[test]
+fn text_becomes_the_same_tokens_from_a_folder_and_from_the_gguf_file_made_of_it() {
+    let as_it_is = |_: &mut Value| {};
+    let composed = |t: &mut Value| t["normalizer"] = json!({ "type": "NFC" });
+    let lowered = |t: &mut Value| {
+        t["normalizer"] =
+            json!({ "type": "Sequence", "normalizers": [{ "type": "NFKC" }, { "type": "Lowercase" }] });
+    };
+    let flagged = |t: &mut Value| {
+        let id = t["model"]["vocab"]["are"].as_u64().unwrap();
+        let added = t["added_tokens"].as_array_mut().unwrap();
+        for token in added.iter_mut() {
+            (token["lstrip"], token["rstrip"]) = (json!(true), json!(true));
+        }
+        added.push(json!({ "id": id, "content": "are", "single_word": true, "lstrip": false, "rstrip": true,
+            "normalized": true, "special": false }));
+    };
+    let metaspace = |t: &mut Value| {
+        *t = serde_json::from_slice(&std::fs::read(fixture("metaspace_first.json")).unwrap()).unwrap();
+    };
+    let prefixed = |t: &mut Value| t["pre_tokenizer"]["add_prefix_space"] = json!(true);
+    let changes: [(&str, &dyn Fn(&mut Value)); 6] = [
+        ("as it is", &as_it_is),
+        ("composed", &composed),
+        ("lowered", &lowered),
+        ("flagged", &flagged),
+        ("metaspace", &metaspace),
+        ("prefixed", &prefixed),
+    ];
+    for case in ["llama", "qwen2", "qwen3", "gemma3-text"] {
+        for (name, change) in changes {
+            let folder = changed(case, &json!({}), change);
+            let from = Checkpoint::open(folder.path()).unwrap();
+            let file = folder.path().join("m.gguf");
+            let done = convert(&from, &file, None).unwrap();
+            let to = Checkpoint::open(&file).unwrap();
+            let again = folder.path().join("again");
+            convert(&to, &again, None).unwrap();
+            let a = text::tokenizer(&from).unwrap();
+            for to in [to, Checkpoint::open(&again).unwrap()] {
+                let b = text::tokenizer(&to).unwrap();
+                for text in AWKWARD {
+                    for special in [false, true] {
+                        let ids = a.encode(text, special).unwrap();
+                        assert_eq!(ids, b.encode(text, special).unwrap(), "{case}, {name}: {text:?}");
+                        assert_eq!(
+                            a.decode(&ids, special).unwrap(),
+                            b.decode(&ids, special).unwrap(),
+                            "{case}"
+                        );
+                    }
+                }
+                assert_eq!(text::ends(&from, &a).unwrap(), text::ends(&to, &b).unwrap(), "{case}, {name}");
+                assert_eq!(a.settings().tokens, b.settings().tokens, "{case}, {name}");
+                let template = |c: &Checkpoint| c.file("chat_template.jinja").unwrap();
+                assert_eq!(template(&from), template(&to), "{case}, {name}");
+            }
+            // What llama.cpp reads of the file does not say all of it, and that is told.
+            let told = done.notes.iter().any(|note| note.contains("llama.cpp"));
+            assert_eq!(told, name != "as it is", "{case}, {name}: {:?}", done.notes);
+        }
+    }
+}
+
+/// Files that others publish hold no tokenizer.json, and their tokenizers composed what llama.cpp does not.
+#[test]
+fn the_vocabulary_of_a_published_qwen_file_composes_text_first() {
+    let qwen = |t: &mut Value| {
+        let split = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+        t["normalizer"] = json!({ "type": "NFC" });
+        t["pre_tokenizer"] = json!({ "type": "Sequence", "pretokenizers": [
+            { "type": "Split", "pattern": { "Regex": split }, "behavior": "Isolated", "invert": false },
+            { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false },
+        ] });
+    };
+    let folder = changed("qwen2", &json!({}), qwen);
+    let from = Checkpoint::open(folder.path()).unwrap();
+    let file = folder.path().join("m.gguf");
+    convert(&from, &file, None).unwrap();
+    let vocabulary = Checkpoint::open(&file).unwrap().vocabulary().unwrap().unwrap();
+    assert_eq!(vocabulary.pre, "qwen2");
+    let (a, b) = (text::tokenizer(&from).unwrap(), Tokenizer::from_gguf(&vocabulary).unwrap());
+    for text in AWKWARD {
+        assert_eq!(a.encode(text, false).unwrap(), b.encode(text, false).unwrap(), "{text:?}");
+    }
+    let ids = |text: &str| b.encode(text, false).unwrap();
+    assert_eq!(ids("e\u{301}"), ids("\u{e9}"));
+}
+
+fn decoder(checkpoint: &Checkpoint) -> Decoder {
+    let config = Config::new("config.json", checkpoint.config(), json!({})).unwrap();
+    let place = family::Place { model: "model.".into(), head: "lm_head.weight".into() };
+    family::decoder(&config, &place).unwrap()
+}
+
+#[test]
+fn what_config_json_says_is_in_the_gguf_file_or_is_refused_by_its_name() {
+    let rope = |scaling: Value| json!({ "rope_parameters": null, "rope_scaling": scaling });
+    let llama3 = |original: u64, high: f64| {
+        rope(json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": high,
+            "original_max_position_embeddings": original, "rope_theta": 1e4 }))
+    };
+    let yarn = |over: Value| {
+        let mut scaling =
+            json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64 });
+        scaling.as_object_mut().unwrap().extend(over.as_object().cloned().unwrap());
+        rope(scaling)
+    };
+    let kinds = |kinds: [&str; 3]| json!({ "layer_types": kinds });
+    let (full, slides) = ("full_attention", "sliding_attention");
+    let nested = |full: Value, sliding: Value| json!({ "rope_parameters": { "full_attention": full, "sliding_attention": sliding } });
+    let held = [
+        ("llama", rope(json!({ "rope_type": "linear", "factor": 4.0 }))),
+        ("llama", json!({ "rope_scaling": { "rope_type": "linear", "factor": 4.0 } })),
+        ("llama", llama3(64, 4.0)),
+        ("llama", llama3(8192, 4.0)),
+        ("llama", llama3(300, 2.5)),
+        ("llama", yarn(json!({}))),
+        ("qwen2", yarn(json!({ "attention_factor": 1.5 }))),
+        ("qwen3", yarn(json!({ "beta_fast": 16.0, "beta_slow": 2.0, "mscale": 0.7, "mscale_all_dim": 1.2 }))),
+        ("qwen3", yarn(json!({ "attention_factor": 0.1 }))),
+        ("llama", json!({ "rope_parameters": null, "rope_theta": 1234567.0, "rms_norm_eps": 1e-3 })),
+        ("llama", json!({ "model_type": "mistral", "sliding_window": 7 })),
+        ("llama", json!({ "model_type": "mistral", "sliding_window": null })),
+        ("gemma3-text", json!({ "query_pre_attn_scalar": 10 })),
+        ("gemma3-text", json!({ "final_logit_softcapping": 30.0, "sliding_window": 5 })),
+        ("gemma3-text", kinds([slides, full, slides])),
+        ("gemma3-text", kinds([full, full, full])),
+        (
+            "gemma3-text",
+            nested(
+                json!({ "rope_type": "linear", "factor": 8.0, "rope_theta": 1e6 }),
+                json!({ "rope_theta": 500.0 }),
+            ),
+        ),
+    ];
+    for (case, change) in &held {
+        let folder = changed(case, change, |_| {});
+        let from = Checkpoint::open(folder.path()).unwrap();
+        let file = folder.path().join("m.gguf");
+        convert(&from, &file, None).unwrap_or_else(|e| panic!("{case} with {change}: {e}"));
+        let (a, b) = (decoder(&from), decoder(&Checkpoint::open(&file).unwrap()));
+        assert_eq!(a.ropes.len(), b.ropes.len());
+        for (a, b) in a.ropes.iter().zip(&b.ropes) {
+            assert!(a.is_near(b), "{case} with {change}: {a:?} {b:?}");
+        }
+        assert_eq!(a, Decoder { ropes: a.ropes.clone(), ..b }, "{case} with {change}");
+    }
+    let refused = [
+        ("llama", json!({ "hidden_act": "gelu" }), "'hidden_act'"),
+        ("qwen3", json!({ "hidden_act": "relu" }), "'hidden_act'"),
+        ("gemma3-text", json!({ "hidden_activation": "gelu" }), "'hidden_act'"),
+        (
+            "qwen2",
+            json!({ "use_sliding_window": true, "sliding_window": 5, "layer_types": [full, full, slides] }),
+            "'sliding_window'",
+        ),
+        (
+            "qwen3",
+            json!({ "use_sliding_window": true, "sliding_window": 5, "layer_types": [slides, full, full] }),
+            "'sliding_window'",
+        ),
+        ("llama", rope(json!({ "rope_type": "dynamic", "factor": 2.0 })), "'dynamic'"),
+        ("llama", yarn(json!({ "truncate": false })), "rotary"),
+        (
+            "llama",
+            rope(json!({ "rope_type": "longrope", "short_factor": [1, 2, 3, 4], "long_factor": [2, 2, 3, 4],
+                "original_max_position_embeddings": 64 })),
+            "'longrope'",
+        ),
+        ("gemma3-text", json!({ "use_bidirectional_attention": true }), "'use_bidirectional_attention'"),
+        ("gemma3-text", kinds([full, slides, slides]), "'layer_types'"),
+        ("gemma3-text", nested(json!({}), json!({ "rope_type": "linear", "factor": 2.0 })), "rotary"),
+        ("llama", json!({ "head_dim": 68_719_476_736u64 }), "'head_dim'"),
+        ("llama", json!({ "model_type": "mixtral" }), "mixtral"),
+    ];
+    for (case, change, name) in &refused {
+        let folder = changed(case, change, |_| {});
+        let from = Checkpoint::open(folder.path()).unwrap();
+        let file = folder.path().join("m.gguf");
+        let error = convert(&from, &file, None).expect_err(&change.to_string()).to_string();
+        assert!(error.contains(name), "{case} with {change}: {error}");
+        assert!(!file.exists());
+    }
 }

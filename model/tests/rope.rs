@@ -67,6 +67,28 @@ fn scalings_that_cannot_be_are_refused_by_name() {
     assert!(refused(json!({"rope_type": "linear"})).contains("'factor' is missing"));
     assert!(refused(json!({"mrope_section": [2, 2, 2]})).contains("8 pairs"));
     assert!(refused(json!({"rope_theta": -1.0})).contains("rope_theta"));
+    assert!(refused(json!({"partial_rotary_factor": 0.5})).contains("partial_rotary_factor"));
+}
+
+/// `convert_rope_params_to_dict` of transformers 5.24: `self.rope_parameters = rope_scaling or self.rope_parameters`.
+#[test]
+fn of_both_spellings_the_older_one_holds_where_it_says_something() {
+    let both = |scaling: Value, parameters: Value| {
+        let config = json!({
+            "max_position_embeddings": 64, "rope_theta": 500.0, "rope_scaling": scaling, "rope_parameters": parameters,
+        });
+        Rope::from_config(&Config::new("config.json", &config, json!({})).unwrap(), 16, 1e4).unwrap()
+    };
+    let linear = |theta: f64| {
+        let parameters = json!({"rope_type": "linear", "factor": 4.0, "rope_theta": theta});
+        scaled("rope_parameters", parameters).unwrap()
+    };
+    let plain = json!({"rope_type": "default", "rope_theta": 1e4});
+    assert_eq!(both(json!({"rope_type": "linear", "factor": 4.0}), plain.clone()), linear(500.0));
+    assert_eq!(both(json!({"type": "linear", "factor": 4.0, "rope_theta": 7.0}), plain.clone()), linear(7.0));
+    for silent in [json!(null), json!({})] {
+        assert_eq!(both(silent, plain.clone()), Rope::new(16, 1e4));
+    }
 }
 
 #[test]

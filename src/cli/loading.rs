@@ -36,6 +36,7 @@ impl Loading {
     pub fn open(&self) -> Result<Model, Failure> {
         let options = LoadOptions { dtype: self.dtype, dequantize: self.dtype.is_some() };
         let checkpoint = Checkpoint::open_with(&self.model, options).map_err(percept::model::Error::from)?;
+        checkpoint.held().iter().for_each(|line| eprintln!("{line}"));
         let mut weights = Weights::new(Arc::new(checkpoint));
         if let Some(adapter) = &self.adapter {
             weights = weights.with_adapter(adapter)?;

@@ -36,11 +36,12 @@ pub fn example(ty: &TensorType, seed: u64) -> Vec<u8> {
     }
 }
 
-/// Quantized blocks of random integers under small scales; the f16 scales stand at ggml's places within a block.
+/// Quantized blocks of random integers under small scales; the scales stand at their places within a block.
 fn blocks(dtype: DType, count: usize, next: &mut impl FnMut() -> u64) -> Vec<u8> {
     let scales: &[usize] = match dtype {
         DType::Q4_1 | DType::Q4K => &[0, 2],
         DType::Q6K => &[208],
+        DType::Q8X => &[0, 4, 8, 12],
         _ => &[0],
     };
     let size = dtype.block_bytes();
@@ -48,7 +49,10 @@ fn blocks(dtype: DType, count: usize, next: &mut impl FnMut() -> u64) -> Vec<u8>
     let small = half::f16::from_f32(1.0 / 256.0).to_le_bytes();
     for block in bytes.chunks_exact_mut(size) {
         for &at in scales {
-            block[at..at + 2].copy_from_slice(&small);
+            match dtype {
+                DType::Q8X => block[at..at + 4].copy_from_slice(&(1f32 / 256.0).to_le_bytes()),
+                _ => block[at..at + 2].copy_from_slice(&small),
+            }
         }
     }
     bytes

@@ -108,18 +108,22 @@ impl Random {
         HostTensor::from_f64(ty.clone(), &values).unwrap_or_else(|_| empty(ty.dtype))
     }
 
-    /// Random blocks: any bits for the integers, f16 scales of ordinary size.
+    /// Random blocks: any bits for the integers, scales of ordinary size with the digits of an f16.
     fn blocks(&mut self, ty: &TensorType) -> HostTensor {
         let scales: &[usize] = match ty.dtype {
             DType::Q4_1 | DType::Q4K => &[0, 2],
             DType::Q6K => &[208],
+            DType::Q8X => &[0, 4, 8, 12],
             _ => &[0],
         };
         let mut bytes: Vec<u8> = (0..ty.bytes()).map(|_| self.bits() as u8).collect();
         for block in bytes.chunks_exact_mut(ty.dtype.block_bytes()) {
             for &at in scales {
                 let scale = half::f16::from_f64(round_to(DType::F16, 0.02 * self.normal()));
-                block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+                match ty.dtype {
+                    DType::Q8X => block[at..at + 4].copy_from_slice(&scale.to_f32().to_le_bytes()),
+                    _ => block[at..at + 2].copy_from_slice(&scale.to_le_bytes()),
+                }
             }
         }
         HostTensor::new(ty.clone(), bytes).unwrap_or_else(|_| empty(DType::F32))

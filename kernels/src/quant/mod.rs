@@ -1,4 +1,4 @@
-//! ggml's block formats read as 32-bit words and dequantized in registers, exactly in f32.
+//! Block formats, ggml's and one of our own, read as 32-bit words and dequantized in registers, exactly in f32.
 //!
 //! A quantized binding has the same functions as a dense one: `load4_NAME(quad)` and `load_NAME(i)`; kernels that read
 //! through them take any weight.
@@ -18,6 +18,7 @@ pub(crate) fn declare(binding: usize, name: &str, dtype: DType) -> Result<String
         DType::Q4_1 => include_str!("q4_1.wgsl"),
         DType::Q4K => include_str!("q4_k.wgsl"),
         DType::Q6K => include_str!("q6_k.wgsl"),
+        DType::Q8X => include_str!("q8_x.wgsl"),
         d => return Err(Unsupported::new(format!("{d} is not quantized"))),
     };
     let common = include_str!("bytes.wgsl");

@@ -9,7 +9,7 @@ use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::strip::Strip;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
-use tokenizers::normalizers::{NormalizerWrapper, Prepend, Replace};
+use tokenizers::normalizers::{NFC, NormalizerWrapper, Prepend, Replace};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -121,6 +121,9 @@ impl GgufVocabulary {
         }
         splits.push(ByteLevel::new(false, false, false).into());
         let mut inner = Inner::new(model);
+        if pre::composes(&self.pre) {
+            inner.with_normalizer(Some(NFC)).map_err(|error| wrong("pre", error))?;
+        }
         inner
             .with_pre_tokenizer(Some(tokenizers::pre_tokenizers::sequence::Sequence::new(splits)))
             .with_decoder(Some(ByteLevel::default()));

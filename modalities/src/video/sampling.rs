@@ -119,11 +119,13 @@ impl Sampling {
                         ((frames / fps * rate) as usize).max(*least).min(*most).min(total)
                     }
                 };
+                few(n)?;
                 linspace(0.0, end, n).map(|at| at.round_ties_even() as usize).collect()
             }
             Self::Centered { fps: rate, most, skip } => {
                 let seconds = frames / fps;
                 let n = ((rate * seconds).round_ties_even() as usize).min(*most).max(1);
+                few(n)?;
                 let long = *skip > 0.0 && seconds - 2.0 * skip > *most as f64 * rate;
                 let (mut first, mut last) = (0.0, end);
                 if long {
@@ -149,6 +151,16 @@ impl Sampling {
             None => Ok(indices),
         }
     }
+}
+
+/// Frames that may be picked where a rule repeats those there are.
+const MOST_FRAMES: usize = 1 << 16;
+
+fn few(n: usize) -> Result<()> {
+    if n > MOST_FRAMES {
+        return Err(Error::Prompt(format!("{n} frames are asked for, more than {MOST_FRAMES}")));
+    }
+    Ok(())
 }
 
 fn enough(n: usize, total: usize) -> Result<()> {

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::draft::Draft;
 use super::error::{Error, Result, unsupported};
-use super::gguf::{Architecture, Given, Head, of_config, rope_factors, write_tensor};
+use super::gguf::{self, Architecture, Described, Facts, Given, Head, write_tensor};
 use super::tensor::Change;
 use super::{Checkpoint, More, pretty};
 
@@ -85,7 +85,7 @@ fn to_folder(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Resul
     done.tensors = jobs.len();
     done.bytes = jobs.iter().map(|j| j.ty.bytes() as u64).sum();
     let mut files = checkpoint.carried()?;
-    if let Some(vocabulary) = checkpoint.vocabulary()? {
+    if let Some(vocabulary) = checkpoint.vocabulary()?.filter(|_| !files.contains_key("tokenizer.json")) {
         match Tokenizer::from_gguf(&vocabulary).and_then(|t| t.to_files()) {
             Ok(made) => files.extend(made.map(|(name, bytes)| (name.to_string(), bytes))),
             Err(e) => done.notes.push(format!("there is no tokenizer.json: {e}")),
@@ -154,10 +154,21 @@ fn to_gguf(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Result<
     let mut done = Converted::default();
     let mut head = Head::default();
     let mut sources: Vec<(Option<&str>, Change)> = Vec::new();
+    crate::family::check_extents(checkpoint).map_err(|e| bad(e.to_string()))?;
+    // Another GGUF file's own keys say all that there is to say.
+    let described = match checkpoint.more {
+        More::Gguf(_) => None,
+        _ => Some(gguf::of_config(config, architecture).map_err(bad)?),
+    };
+    let heads = described.as_ref().map_or_else(|| gguf::heads(config), |d| d.heads);
     for (name, stored) in &checkpoint.tensors {
         let Some((row, ggml)) = architecture.to_ggml(name) else {
-            // Rotary factors are made again from the configuration.
-            if name == "rope_freqs.weight" {
+            if name == ROPE_FACTORS {
+                // Where they are another file's they stay; elsewhere they are made of the configuration.
+                if described.is_none() {
+                    head.tensors.push((name.clone(), stored.ty.with_dtype(DType::F32)));
+                    sources.push((Some(name), Change::None));
+                }
                 continue;
             }
             let why = format!("tensor '{name}' has no name in GGUF files of {}", architecture.name);
@@ -174,7 +185,13 @@ fn to_gguf(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Result<
         if let Some(why) = why.filter(|_| dtype.is_some_and(|d| d != target)) {
             done.kept.push((name.clone(), target, why));
         }
-        let change = architecture.change(row, config);
+        if target == DType::Q8X {
+            let format = stored.form.name().unwrap_or_else(|| target.name().into());
+            return Err(bad(format!(
+                "tensor '{name}' is {format}, which is read and not written; give a --dtype"
+            )));
+        }
+        let change = architecture.change(row, heads);
         if let Change::Unpermute { heads } = change {
             let rows = stored.ty.dims.first().copied().unwrap_or(0);
             if heads == 0 || !rows.is_multiple_of(2 * heads) {
@@ -184,12 +201,17 @@ fn to_gguf(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Result<
         head.tensors.push((ggml, stored.ty.with_dtype(target)));
         sources.push((Some(name), change));
     }
-    let factors = rope_factors(config).map_err(bad)?;
+    let factors = described.as_ref().and_then(|d| d.rope_factors.clone());
     if let Some(factors) = &factors {
-        head.tensors.push(("rope_freqs.weight".into(), TensorType::new(DType::F32, [factors.len()])));
+        head.tensors.push((ROPE_FACTORS.into(), TensorType::new(DType::F32, [factors.len()])));
         sources.push((None, Change::None));
     }
-    head.keys = keys(checkpoint, architecture, dtype, &mut done).map_err(bad)?;
+    if let Some(described) = &described {
+        let types = head.tensors.iter().map(|(name, ty)| (name.as_str(), ty));
+        let facts = Facts::new(types, factors.clone());
+        gguf::check(&described.keys, &facts, config, architecture).map_err(bad)?;
+    }
+    head.keys = keys(checkpoint, architecture, described, dtype, &mut done).map_err(bad)?;
     let draft = Draft::new(out)?;
     draft.write(None, |file| {
         head.write(file)?;
@@ -210,6 +232,9 @@ fn to_gguf(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Result<
     done.bytes = head.tensors.iter().map(|(_, ty)| ty.bytes() as u64).sum();
     Ok(done)
 }
+
+/// The factors of rotary frequencies in GGUF files.
+const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The dtype of a tensor in a GGUF file, and why it is not the one asked for.
 fn target(ty: &TensorType, dtype: Option<DType>, is_head: bool) -> (DType, Option<&'static str>) {
@@ -243,6 +268,7 @@ fn target(ty: &TensorType, dtype: Option<DType>, is_head: bool) -> (DType, Optio
 fn keys(
     checkpoint: &Checkpoint,
     architecture: &Architecture,
+    described: Option<Described>,
     dtype: Option<DType>,
     done: &mut Converted,
 ) -> Result<Vec<(String, Given)>, String> {
@@ -267,7 +293,9 @@ fn keys(
     if let More::Gguf(metadata) = &checkpoint.more {
         // What another program wrote stays as it is, but for what has changed.
         for (key, raw) in metadata.raw() {
-            let stale = key == "general.alignment" || key == "general.file_type" && file_type.is_some();
+            let stale = key == "general.alignment"
+                || key == "general.file_type" && file_type.is_some()
+                || key.starts_with("split.");
             if !stale && keys.iter().all(|(k, _)| k != key) {
                 keys.push((key.to_string(), Given::Raw(raw.to_vec())));
             }
@@ -276,8 +304,11 @@ fn keys(
     }
     let name = checkpoint.path().file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     keys.push(("general.name".into(), Given::Text(name)));
-    keys.extend(of_config(checkpoint.config(), architecture)?);
-    super::gguf::tokenizer_keys(checkpoint, &mut keys, &mut done.notes)?;
+    if let Some(described) = described {
+        keys.extend(described.keys);
+        done.notes.extend(described.notes);
+    }
+    gguf::tokenizer_keys(checkpoint, &mut keys, &mut done.notes)?;
     Ok(keys)
 }
 
@@ -336,8 +367,9 @@ impl Checkpoint {
                 }
             }
         }
-        carry("generation_config.json")?;
         carry("chat_template.jinja")?;
+        carry("tokenizer.json")?;
+        gguf::CARRIED.into_iter().try_for_each(carry)?;
         Ok(files)
     }
 }

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::{Error, Result, damaged, unreadable};
+use super::gguf;
 
 /// What holds the weights.
 #[derive(Debug, PartialEq)]
@@ -53,7 +54,9 @@ fn find_in(folder: &Path) -> Result<Weights> {
     let has = |name: &str| names.iter().any(|n| n == name);
     let only = |ending: &str| {
         // Adapters lie beside the model they change.
-        let fits = |n: &&String| n.ends_with(ending) && !n.starts_with("adapter_model");
+        // Of a file in pieces the first stands for all.
+        let later = |n: &str| gguf::piece(n).is_some_and(|(_, number, _)| number > 1);
+        let fits = |n: &&String| n.ends_with(ending) && !n.starts_with("adapter_model") && !later(n);
         let all: Vec<&String> = names.iter().filter(fits).collect();
         match all[..] {
             [] => Ok(None),

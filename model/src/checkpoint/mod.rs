@@ -4,12 +4,14 @@
 //! CTranslate2's Whisper. Files are mapped into memory; a tensor that needs no conversion is handed out without a copy.
 //! Files are not trusted: every size, offset and count is checked before memory is taken.
 
+mod blocks;
 mod convert;
 mod ctranslate2;
 mod draft;
 mod error;
 mod folder;
 mod gguf;
+mod quantized;
 mod safetensors;
 mod source;
 mod tensor;
@@ -109,7 +111,7 @@ impl Checkpoint {
             Weights::Safetensors(file) => {
                 Self::of_safetensors(path, folder, safetensors::tensors(&Source::map(file)?)?)
             }
-            Weights::Gguf(file) => Self::of_gguf(path, gguf::Gguf::parse(&Source::map(file)?)?),
+            Weights::Gguf(file) => Self::of_gguf(path, gguf::open(file)?),
             Weights::CTranslate2(file) => {
                 Self::of_ctranslate2(path, folder, &ctranslate2::ModelBin::parse(&Source::map(file)?)?)
             }
@@ -130,7 +132,7 @@ impl Checkpoint {
         let (source, path) = (Source::memory(name, bytes), Path::new(name));
         match format {
             Format::Safetensors => Self::of_safetensors(path, None, safetensors::tensors(&source)?),
-            Format::Gguf => Self::of_gguf(path, gguf::Gguf::parse(&source)?),
+            Format::Gguf => Self::of_gguf(path, gguf::whole(&source)?),
             Format::CTranslate2 => Self::of_ctranslate2(path, None, &ctranslate2::ModelBin::parse(&source)?),
         }?
         .with(options)
@@ -146,6 +148,7 @@ impl Checkpoint {
         if let Some(config) = checkpoint.side_json("config.json")? {
             checkpoint.config = config;
         }
+        quantized::unpack(path, &mut checkpoint.tensors, &mut checkpoint.config)?;
         Ok(checkpoint)
     }
 
@@ -178,6 +181,27 @@ impl Checkpoint {
         }
         self.tensors.values_mut().for_each(|t| t.cast(options.dtype, options.dequantize));
         Ok(self)
+    }
+
+    /// What is not handed out as it is in the file because no dtype is like its format: a line for each format, with
+    /// the memory that its weights take.
+    pub fn held(&self) -> Vec<String> {
+        let mut formats: BTreeMap<String, (usize, usize, usize, DType)> = BTreeMap::new();
+        for stored in self.tensors.values() {
+            let Some(format) = stored.form.name() else { continue };
+            let of = formats.entry(format).or_insert((0, 0, 0, stored.ty.dtype));
+            *of = (of.0 + 1, of.1 + stored.span.as_ref().len(), of.2 + stored.ty.bytes(), of.3);
+        }
+        let line = |(format, (tensors, file, memory, dtype)): (String, (usize, usize, usize, DType))| {
+            let megabytes = |bytes: usize| bytes as f64 / 1e6;
+            format!(
+                "{tensors} tensors of {format} are held in {dtype}, to the bit where that is not a cast: {:.1} MB \
+                 instead of {:.1} MB",
+                megabytes(memory),
+                megabytes(file)
+            )
+        };
+        formats.into_iter().map(line).collect()
     }
 
     /// The same checkpoint with some tensors replaced or added, f32 or any other dtype of the graph, under the name that
@@ -274,7 +298,8 @@ impl Checkpoint {
     }
 
     /// A file beside the weights such as `tokenizer.json`; `None` where there is none. For GGUF and CTranslate2,
-    /// `config.json`, `generation_config.json` and `chat_template.jinja` are made from what the format says.
+    /// `config.json`, `generation_config.json` and `chat_template.jinja` are made from what the format says; a GGUF
+    /// file may also hold a tokenizer's files as they are.
     ///
     /// # Errors
     /// When it cannot be read, or is larger than 256 MiB.
@@ -285,7 +310,13 @@ impl Checkpoint {
             (More::Gguf(keys), "chat_template.jinja") => {
                 keys.text("tokenizer.chat_template")?.map(String::into_bytes)
             }
-            (More::Gguf(_), "generation_config.json") => Some(pretty(&self.gguf_generation_config())),
+            (More::Gguf(keys), "tokenizer.json") => keys.text(gguf::TOKENIZER_JSON)?.map(String::into_bytes),
+            (More::Gguf(keys), name) if gguf::CARRIED.contains(&name) => {
+                match keys.text(&gguf::file_key(name))? {
+                    None if name == "generation_config.json" => Some(pretty(&self.gguf_generation_config()?)),
+                    held => held.map(String::into_bytes),
+                }
+            }
             (More::CTranslate2 { own, tokens }, "generation_config.json") => match self.side_file(name)? {
                 Some(file) => Some(file),
                 None => Some(pretty(&ctranslate2::generation_config(own, &self.config, tokens))),
@@ -306,13 +337,26 @@ impl Checkpoint {
         if let More::Gguf(metadata) = &self.more { gguf::vocabulary(metadata) } else { Ok(None) }
     }
 
-    fn gguf_generation_config(&self) -> Json {
+    /// The tokens of a GGUF file without a generation_config.json. It names one end, or two, so the usual ends of a
+    /// turn count there too.
+    fn gguf_generation_config(&self) -> Result<Json> {
+        const TURNS: [&str; 5] = ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>"];
         let id = |key: &str| self.config.get(key).cloned().unwrap_or(Json::Null);
-        json!({
+        let mut ends: Vec<u64> = id("eos_token_id").as_u64().into_iter().collect();
+        if let (More::Gguf(keys), Some(vocabulary)) = (&self.more, self.vocabulary()?) {
+            let named = ["eot", "eom"].map(|end| keys.unsigned(&format!("tokenizer.ggml.{end}_token_id")));
+            ends.extend(named.into_iter().flatten());
+            let turns =
+                vocabulary.tokens.iter().zip(0..).filter(|(token, _)| TURNS.contains(&token.as_str()));
+            ends.extend(turns.map(|(_, id)| id));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        ends.retain(|id| seen.insert(*id));
+        Ok(json!({
             "bos_token_id": id("bos_token_id"),
-            "eos_token_id": id("eos_token_id"),
+            "eos_token_id": if ends.len() == 1 { json!(ends[0]) } else { json!(ends) },
             "pad_token_id": id("pad_token_id"),
-        })
+        }))
     }
 
     fn side_file(&self, name: &str) -> Result<Option<Vec<u8>>> {

@@ -54,6 +54,7 @@ fn form(dtype: Dtype) -> Option<Form> {
         Dtype::U8 => Form::Graph(DType::U8),
         Dtype::BOOL => Form::Graph(DType::Bool),
         Dtype::F64 => Form::F64,
+        Dtype::F8_E4M3 => Form::F8,
         Dtype::I8 => integer(1, true),
         Dtype::I16 => integer(2, true),
         Dtype::U16 => integer(2, false),

@@ -7,7 +7,9 @@ use half::{bf16, f16};
 use percept_graph::{DType, TensorType, dequantize, quantize};
 use percept_hal::Weight;
 
+use super::blocks::Packing;
 use super::error::{Error, Result, damaged};
+use super::quantized::{self, Packed, e4m3};
 use super::source::{Lent, Span};
 
 /// The elements of a tensor as the file has them.
@@ -24,6 +26,12 @@ pub(crate) enum Form {
         /// Two's complement.
         signed: bool,
     },
+    /// Blocks of a format that no dtype of the graph has.
+    Packed(Packing),
+    /// A linear layer's weight, put together of several tensors.
+    Layer(Arc<Packed>),
+    /// Floats of eight bits, E4M3.
+    F8,
     /// Signed integers of `bytes` bytes; element = integer / the row's scale. One scale (f32) for every row of the
     /// first dimension, or one for all.
     Scaled { bytes: usize, scales: Span },
@@ -35,20 +43,38 @@ impl Form {
         match self {
             Form::Graph(dtype) => dtype.block_bytes(),
             Form::F64 => 8,
+            Form::Packed(packing) => packing.block_bytes(),
+            Form::Layer(_) | Form::F8 => 1,
             Form::Integer { bytes, .. } | Form::Scaled { bytes, .. } => *bytes,
         }
     }
 
     /// Elements of one block: 1 unless the form is quantized.
     pub fn block_len(&self) -> usize {
-        if let Form::Graph(dtype) = self { dtype.block_len() } else { 1 }
+        match self {
+            Form::Graph(dtype) => dtype.block_len(),
+            Form::Packed(packing) => packing.block_len(),
+            _ => 1,
+        }
+    }
+
+    /// The name of a format that no dtype of the graph is like.
+    pub fn name(&self) -> Option<String> {
+        match self {
+            Form::Packed(packing) => Some(format!("{packing:?}")),
+            Form::Layer(packed) => Some(packed.name()),
+            Form::F8 => Some("F8_E4M3".into()),
+            _ => None,
+        }
     }
 
     /// The graph's dtype that holds such elements.
     pub fn natural(&self) -> DType {
         match self {
             Form::Graph(dtype) => *dtype,
-            Form::F64 | Form::Scaled { .. } => DType::F32,
+            Form::Packed(packing) => packing.held_in(),
+            Form::Layer(packed) => packed.held_in(),
+            Form::F64 | Form::F8 | Form::Scaled { .. } => DType::F32,
             Form::Integer { signed: false, .. } => DType::U32,
             Form::Integer { signed: true, .. } => DType::I32,
         }
@@ -134,7 +160,29 @@ impl Stored {
         }
         // Words rather than bytes, so that the copy is aligned for every dtype.
         let mut out = Aligned::with_capacity(self.ty.bytes());
-        if same && !matches!(self.change, Change::MinusOne) {
+        if let Form::Layer(packed) = &self.form
+            && dtype == DType::Q8X
+        {
+            let mut held = Vec::new();
+            packed.rows(name, |values, scales| {
+                held.clear();
+                quantized::blocks(values, scales, &mut held);
+                out.extend(&held);
+                Ok(())
+            })?;
+        } else if let Form::Packed(packing) = self.form
+            && packing.held_in() == dtype
+        {
+            let mut held = Vec::new();
+            self.move_rows(|rows| {
+                // A few blocks at a time, so that what is held twice is small.
+                for blocks in rows.chunks(CHUNK / packing.block_len() * packing.block_bytes()) {
+                    held.clear();
+                    blocks.chunks_exact(packing.block_bytes()).for_each(|b| packing.hold(b, &mut held));
+                    out.extend(&held);
+                }
+            });
+        } else if same && !matches!(self.change, Change::MinusOne) {
             self.move_rows(|row| out.extend(row));
         } else if dtype.is_int() {
             self.integers(name, |v| out.extend(&v))?;
@@ -154,6 +202,13 @@ impl Stored {
         }
         if self.ty.numel() == 0 {
             return Ok(());
+        }
+        if let Form::Layer(packed) = &self.form {
+            return packed.rows(name, |values, scales| {
+                let row: Vec<f32> = values.iter().zip(scales).map(|(value, scale)| value * scale).collect();
+                out(&self.encode(name, dtype, &row)?);
+                Ok(())
+            });
         }
         let row = self.ty.numel() / self.ty.dims.first().copied().unwrap_or(1).max(1);
         let mut values = vec![0.0; CHUNK.min(self.ty.numel())];
@@ -231,8 +286,17 @@ impl Stored {
                 let whole = dequantize(*dtype, bytes, out);
                 debug_assert!(whole, "rows are whole blocks");
             }
+            Form::Packed(packing) => {
+                let (dtype, mut held) = (packing.held_in(), Vec::new());
+                bytes.chunks_exact(packing.block_bytes()).for_each(|b| packing.hold(b, &mut held));
+                let whole = dequantize(dtype, &held, out);
+                debug_assert!(whole, "a block is held in whole blocks");
+            }
             Form::Graph(dtype) => units.for_each(|(b, v)| *v = integer(b, *dtype == DType::I32) as f32),
             Form::Integer { signed, .. } => units.for_each(|(b, v)| *v = integer(b, *signed) as f32),
+            Form::F8 => units.for_each(|(b, v)| *v = e4m3(b[0])),
+            // Its rows are converted one by one.
+            Form::Layer(_) => out.fill(f32::NAN),
             Form::F64 => units.for_each(|(b, v)| {
                 *v = f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32;
             }),

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::block::Stack;
 use crate::config::Config;
 use crate::contrastive::{Contrastive, TextPool, TextTower, VisionPool};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::family::Model;
 use crate::family::media::processor_files;
 use crate::processor::{CLIP_STILL, Still, StillDefaults};
@@ -70,6 +70,15 @@ pub(super) fn two_towers(
     text: TextTower,
     still: StillDefaults,
 ) -> Result<Model> {
+    // Every text is filled up to this length.
+    let table = "text_model.embeddings.position_embedding.weight";
+    let positions = weights.checkpoint().ty(table).and_then(|ty| ty.dims.first().copied());
+    if let Some(positions) = positions.filter(|n| *n < text.length) {
+        return Err(Error::Content {
+            file: "config.json".into(),
+            why: format!("'max_position_embeddings' is {}, but {table} has {positions} rows", text.length),
+        });
+    }
     let files = processor_files(&weights)?;
     let tokenizer = tokenizer(weights.checkpoint())?;
     Ok(Model::Contrastive(Box::new(Contrastive {

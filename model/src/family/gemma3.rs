@@ -63,22 +63,30 @@ pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
     Ok(d)
 }
 
-/// The rotations of full and sliding layers: nested under the kind of layer, or `rope_theta` with `rope_scaling` for
-/// full layers and `rope_local_base_freq` for the others.
+/// The rotations of full and sliding layers.
 fn ropes(c: &Config, head_dim: usize) -> Result<Vec<Rope>> {
-    let none = json!({});
-    let nested = c.get("rope_parameters").filter(|p| p.get("full_attention").is_some());
-    let (full, sliding) = match nested {
-        Some(p) => (p.get("full_attention"), p.get("sliding_attention").filter(|s| !s.is_null())),
-        None => (c.any(&["rope_scaling", "rope_parameters"]), None),
-    };
     let local = c.maybe_f64("rope_local_base_freq")?.unwrap_or(10_000.0);
     let global = c.maybe_f64("rope_theta")?.unwrap_or(1e6);
-    let read = |p: Option<&Value>, theta| Rope::from_parameters(c, p.unwrap_or(&none), head_dim, theta);
+    let (full, sliding) = parameters(|key| c.get(key));
     let mut ropes = vec![Rope::new(head_dim, global); 2];
-    ropes[FULL] = read(full, global)?;
-    ropes[SLIDING] = read(sliding, local)?;
+    ropes[FULL] = Rope::from_parameters(c, &full, head_dim, global)?;
+    ropes[SLIDING] = Rope::from_parameters(c, &sliding, head_dim, local)?;
     Ok(ropes)
+}
+
+/// The rotary parameters of full and of sliding layers: nested in `rope_parameters` under the kind of layer, with those
+/// of `rope_scaling` laid over the full layers' (`Gemma3TextConfig` of transformers 5). `get` gives the values of the
+/// configuration that are not null.
+pub fn parameters<'a>(get: impl Fn(&str) -> Option<&'a Value>) -> (Value, Value) {
+    let kind = |name: &str| {
+        let nested = get("rope_parameters").and_then(|p| p.get(name)).filter(|p| !p.is_null());
+        nested.cloned().unwrap_or(json!({}))
+    };
+    let mut full = kind("full_attention");
+    if let (Some(full), Some(Value::Object(over))) = (full.as_object_mut(), get("rope_scaling")) {
+        full.extend(over.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+    (full, kind("sliding_attention"))
 }
 
 #[cfg(test)]

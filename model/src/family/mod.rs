@@ -1,6 +1,7 @@
 //! The families, one file each.
 
 mod clip;
+mod extents;
 mod gemma3;
 mod gemma3_vision;
 mod llama;
@@ -33,6 +34,8 @@ use crate::error::{Error, Result};
 use crate::text::TextModel;
 use crate::weights::Weights;
 
+pub(crate) use extents::check as check_extents;
+pub(crate) use gemma3::parameters as gemma3_rope_parameters;
 pub use whisper::Whisper;
 
 /// A model by what it does.
@@ -107,6 +110,7 @@ pub fn open(checkpoint: Arc<Checkpoint>) -> Result<Model> {
 pub fn open_weights(weights: Weights) -> Result<Model> {
     let config = Config::new("config.json", weights.checkpoint().config(), Value::Null)?;
     refuse_packed(&config)?;
+    extents::check(weights.checkpoint())?;
     let model_type = config.text("model_type")?;
     let found = FAMILIES.iter().find(|f| f.0 == model_type).ok_or_else(|| unknown(model_type, FAMILIES))?;
     found.1(&config, weights)

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::family::media::{MediaModel, Reader, processor_files, prompt, text_config, token};
 use crate::family::{Model, Place, decoder};
-use crate::processor::{Placeholder, ProcessorFiles, Prompt, insert_i64, refuse};
+use crate::processor::{Placeholder, ProcessorFiles, Prompt, insert_i64, refuse, rows};
 use crate::vision::{encoder_run, floats, integers};
 use crate::weights::Weights;
 
@@ -141,7 +141,7 @@ impl Processor for Hearing {
             }
             if let Array { values: Values::I64(values), .. } = self.features.mask(sound.samples.len()) {
                 let heard = values.iter().filter(|&&m| m != 0).count();
-                replacements.push(self.token.repeat(lengths(heard).1));
+                replacements.push(rows(&self.token, lengths(heard).1)?);
                 mask.extend(values);
             }
         }

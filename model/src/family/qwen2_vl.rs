@@ -13,7 +13,7 @@ use crate::family::media::{
 };
 use crate::family::{Model, Place, decoder, qwen2};
 use crate::processor::{QwenVersion, QwenVl};
-use crate::rope::Rope;
+use crate::rope::{Rope, rope_parameters};
 use crate::vision::{Grids, QwenTower, Resume, floats, integers, mrope_layout};
 use crate::weights::Weights;
 
@@ -41,9 +41,7 @@ pub fn text(c: &Config, place: &Place) -> Result<Decoder> {
 
 /// Gives a rotation whose configuration names no sections those of the published models.
 pub fn multimodal(c: &Config, d: &mut Decoder, usual: impl Fn(Rope) -> Rope) {
-    let named = ["rope_parameters", "rope_scaling"]
-        .iter()
-        .any(|k| c.get(k).is_some_and(|p| p.get("mrope_section").is_some()));
+    let named = rope_parameters(|key| c.get(key)).is_some_and(|p| p.get("mrope_section").is_some());
     if !named && d.ropes.iter().all(|r| r.pairs() == 64) {
         d.ropes = d.ropes.drain(..).map(usual).collect();
     }

@@ -45,6 +45,7 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     let reader =
         Tiles { places, tower, factor, out: decoder.hidden, image_token: token(c, "image", 128_257)? };
     let processor = Box::new(SmolVlm::new(&processor_files(&weights)?, prompt(&weights)?)?);
+    processor.fits(reader.tower.image, reader.rows())?;
     Ok(Model::Causal(Box::new(MediaModel { decoder, weights, processor, reader })))
 }
 

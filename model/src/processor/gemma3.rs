@@ -3,7 +3,7 @@
 use percept_modalities::image::Filter;
 use percept_modalities::{Aim, Inputs, Media, Message, Processor, Result};
 
-use super::prompt::{Placeholder, Prompt, mark_tokens, refuse};
+use super::prompt::{Placeholder, Prompt, mark_tokens, refuse, rows};
 use super::settings::{HALF_NORMALIZE, ProcessorFiles, Size};
 use super::still::{Still, StillDefaults};
 
@@ -18,7 +18,7 @@ pub struct Gemma3 {
 }
 
 impl Gemma3 {
-    /// Reads the processor's files; `rows` is the number of feature rows of a picture where they are silent.
+    /// Reads the processor's files; `rows` is the number of feature rows that the model has of a picture.
     ///
     /// # Errors
     /// When a setting cannot be used, or the vocabulary lacks the placeholder.
@@ -33,7 +33,13 @@ impl Gemma3 {
         let begin_token = prompt.token("boi_token", "<start_of_image>");
         let image_token = prompt.token("image_token", "<image_soft_token>");
         let end_token = prompt.token("eoi_token", "<end_of_image>");
-        let rows = image_token.repeat(files.processor.count("image_seq_length", rows)?);
+        let given = files.processor.count("image_seq_length", rows)?;
+        if given > rows {
+            return Err(files.processor.fault(format!(
+                "`image_seq_length` is {given}, the model has {rows} rows of features a picture"
+            )));
+        }
+        let rows = self::rows(&image_token, given)?;
         Ok(Self {
             still: Still::read(&files.image, defaults)?,
             picture: format!("\n\n{begin_token}{rows}{end_token}\n\n"),

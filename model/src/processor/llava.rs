@@ -3,7 +3,7 @@
 use percept_modalities::image::Filter;
 use percept_modalities::{Aim, Inputs, Media, Message, Processor, Result};
 
-use super::prompt::{Placeholder, Prompt, refuse};
+use super::prompt::{Placeholder, Prompt, refuse, rows};
 use super::settings::{CLIP_NORMALIZE, ProcessorFiles, Size};
 use super::still::{Still, StillDefaults, mean_colour, pad_to_square};
 
@@ -24,7 +24,7 @@ impl Tower {
     /// Rows of features of a picture of so many pixels.
     pub fn features(&self, height: usize, width: usize) -> usize {
         let dropped = usize::from(self.strategy == "default");
-        ((height / self.patch) * (width / self.patch) + self.additional).saturating_sub(dropped)
+        ((height / self.patch) * (width / self.patch)).saturating_add(self.additional).saturating_sub(dropped)
     }
 
     /// With what the processor's file says in its place.
@@ -95,8 +95,8 @@ impl Processor for Llava {
             .collect::<Result<Vec<_>>>()?;
         let replacements = pictures
             .iter()
-            .map(|p| self.image_token.repeat(self.tower.features(p.height, p.width)))
-            .collect();
+            .map(|p| rows(&self.image_token, self.tower.features(p.height, p.width)))
+            .collect::<Result<_>>()?;
         let placeholder = Placeholder { kind: "image", token: &self.image_token, replacements };
         let mut inputs = self.prompt.encode(&text, &[placeholder])?;
         if !pictures.is_empty() {

@@ -1,12 +1,12 @@
 //! LLaVA-NeXT and LLaVA-OneVision: a picture as a small copy of itself and the squares of its best resolution.
 
 use percept_modalities::image::{self, Filter, Image};
-use percept_modalities::video::{Quota, Sampling};
+use percept_modalities::video::{Clip, Quota, Sampling};
 use percept_modalities::{Aim, Array, Error, Inputs, Media, Message, Processor, Result, Values};
 
 use super::anyres::{Extent, Plan, best_resolution, fitted, most_squares};
 use super::llava::{CLIP_STILL, Tower};
-use super::prompt::{Placeholder, Prompt, insert_i64, refuse};
+use super::prompt::{Placeholder, Prompt, insert_i64, refuse, rows};
 use super::settings::{CLIP_NORMALIZE, ProcessorFiles, Settings, Size};
 use super::still::{Still, StillDefaults, mean_colour, pad_to_square, stack};
 
@@ -122,7 +122,7 @@ impl LlavaAnyres {
             }
             None => {
                 let plan = Plan::new(size, resolution, edge.0, edge.0 / self.tower.patch, None);
-                plan.features() + self.tower.features(edge.0, edge.1)
+                plan.features().saturating_add(self.tower.features(edge.0, edge.1))
             }
         }
     }
@@ -132,6 +132,13 @@ impl LlavaAnyres {
 fn resolutions_of(s: &Settings, default: Vec<Extent>, square: usize) -> Result<Vec<Extent>> {
     let resolutions: Vec<Extent> = s.get("image_grid_pinpoints", default)?;
     let whole = |n: usize| n > 0 && n <= 1 << 20 && n.is_multiple_of(square);
+    // Four times the pixels of the largest published one, in at most so many squares.
+    let large = |(h, w): &&Extent| h * w > 1 << 24 || (h / square) * (w / square) > 256;
+    if let Some((h, w)) = resolutions.iter().filter(|r| whole(r.0) && whole(r.1)).find(large) {
+        return Err(s.fault(format!(
+            "`image_grid_pinpoints` has [{h}, {w}], more pixels or squares of {square} than any picture is cut into"
+        )));
+    }
     match resolutions.iter().find(|r| !whole(r.0) || !whole(r.1)) {
         Some((h, w)) => Err(s.fault(format!(
             "`image_grid_pinpoints` has [{h}, {w}], which are not multiples of {square} pixels"
@@ -155,7 +162,7 @@ impl Processor for LlavaAnyres {
                 let padded = pad_to_square(picture, mean_colour(&self.still.normalize))?;
                 pictures.push(vec![self.still.fit(&padded)?]);
                 let dropped = usize::from(self.tower.strategy == "default");
-                images.push(self.image_token.repeat(one.rows + 1 - dropped));
+                images.push(rows(&self.image_token, one.rows + 1 - dropped)?);
                 continue;
             }
             let resolution = best_resolution(size, &self.resolutions).ok_or_else(|| {
@@ -163,7 +170,7 @@ impl Processor for LlavaAnyres {
             })?;
             let squares = self.squares(picture, resolution)?;
             let edge = (squares[0].height, squares[0].width);
-            images.push(self.image_token.repeat(self.placeholders(size, resolution, edge)));
+            images.push(rows(&self.image_token, self.placeholders(size, resolution, edge))?);
             pictures.push(squares);
         }
 
@@ -172,8 +179,8 @@ impl Processor for LlavaAnyres {
         let mut clips = Vec::new();
         if let Some(one) = &self.one_vision {
             let pooled = one.rows.isqrt().div_ceil(2).pow(2);
-            let rows = |frames: usize| one.video_token.repeat(frames * pooled + 1);
-            let replacements = media.videos.iter().map(|c| rows(c.frames.len())).collect();
+            let of = |clip: &Clip| rows(&one.video_token, clip.frames.len().saturating_mul(pooled) + 1);
+            let replacements = media.videos.iter().map(of).collect::<Result<_>>()?;
             placeholders.push(Placeholder { kind: "video", token: &one.video_token, replacements });
             for clip in &media.videos {
                 clips.push(clip.frames.iter().map(|f| one.video.fit(f)).collect::<Result<Vec<_>>>()?);

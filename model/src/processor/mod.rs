@@ -18,7 +18,7 @@ pub use gemma3::Gemma3;
 pub use llava::{CLIP_STILL, Llava, Tower};
 pub use llava_anyres::LlavaAnyres;
 pub use native::{NATIVE_TOKENS, Native, NativeMedia};
-pub use prompt::{Placeholder, Prompt, insert_i64, mark_tokens, refuse};
+pub use prompt::{Placeholder, Prompt, insert_i64, mark_tokens, refuse, rows};
 pub use qwen_vl::{QwenVersion, QwenVl};
 pub use settings::{CLIP_NORMALIZE, HALF_NORMALIZE, ProcessorFiles, Settings, Size};
 pub use smolvlm::SmolVlm;

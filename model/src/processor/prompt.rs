@@ -102,6 +102,23 @@ impl Prompt {
     }
 }
 
+/// Placeholders of one medium, at most: four times those of the longest video that any family here takes.
+const MOST_ROWS: usize = 1 << 19;
+
+/// A placeholder's text, once for each of so many feature rows of one medium.
+///
+/// # Errors
+/// When there are more rows than any model reads.
+pub fn rows(token: &str, count: usize) -> Result<String> {
+    if count > MOST_ROWS {
+        return Err(Error::Prompt(format!(
+            "one medium would take {count} tokens of the prompt, more than {MOST_ROWS}: the processor's files and \
+             config.json do not fit together"
+        )));
+    }
+    Ok(token.repeat(count))
+}
+
 /// Adds an array of integers.
 pub fn insert_i64(inputs: &mut Inputs, name: &str, dims: Vec<usize>, values: Vec<i64>) {
     inputs.arrays.insert(name.into(), Array { dims, values: Values::I64(values) });

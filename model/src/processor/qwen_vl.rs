@@ -5,7 +5,7 @@ use percept_modalities::image::{self, Filter, Image, Normalize};
 use percept_modalities::video::{Clip, Quota, Sampling};
 use percept_modalities::{Aim, Array, Error, Inputs, Media, Message, Processor, Result, Values};
 
-use super::prompt::{Placeholder, Prompt, insert_i64, mark_tokens, refuse};
+use super::prompt::{Placeholder, Prompt, insert_i64, mark_tokens, refuse, rows};
 use super::settings::{CLIP_NORMALIZE, HALF_NORMALIZE, ProcessorFiles, Settings, Size};
 use super::still::Resize;
 
@@ -66,7 +66,13 @@ impl Patching {
             temporal: s.count("temporal_patch_size", 2)?,
             merge: s.count("merge_size", 2)?,
         };
-        if p.patch > 1 << 12 || p.merge > 1 << 8 || p.temporal > 1 << 8 {
+        // Pictures smaller than these bounds grow to them.
+        let (most, factor) = (if own_bounds { 1 << 22 } else { 1 << 20 }, p.patch.saturating_mul(p.merge));
+        if p.min_pixels > most {
+            let why = format!("pictures of at least {} pixels are asked for, more than {most}", p.min_pixels);
+            return Err(s.fault(why));
+        }
+        if p.patch > 1 << 7 || factor > 1 << 10 || p.temporal > 8 {
             return Err(s.fault(format!(
                 "patches of {} pixels and {} frames merged by {} are not those of a vision tower",
                 p.patch, p.temporal, p.merge
@@ -224,16 +230,16 @@ impl QwenVl {
     }
 
     /// What stands for a clip in the prompt.
-    fn clip_text(&self, clip: &Clip, grid: [usize; 3]) -> String {
+    fn clip_text(&self, clip: &Clip, grid: [usize; 3]) -> Result<String> {
         let rows = self.video.features(grid);
         if self.version != QwenVersion::Qwen3 {
-            return self.video_token.repeat(rows);
+            return self::rows(&self.video_token, rows);
         }
-        let frame = self.video_token.repeat(rows / grid[0]);
-        timestamps(clip, self.video.temporal)
+        let frame = self::rows(&self.video_token, rows / grid[0])?;
+        let frames = timestamps(clip, self.video.temporal)
             .into_iter()
-            .map(|seconds| format!("<{seconds:.1} seconds>{}{frame}{}", self.start_token, self.end_token))
-            .collect()
+            .map(|seconds| format!("<{seconds:.1} seconds>{}{frame}{}", self.start_token, self.end_token));
+        Ok(frames.collect())
     }
 }
 
@@ -253,7 +259,7 @@ impl Processor for QwenVl {
             let p = &self.image;
             let size = smart_resize((picture.height, picture.width), p.factor(), p.min_pixels, p.max_pixels)?;
             let grid = p.patches(&[p.fit(picture, size)?], &mut pixels);
-            images.push(self.image_token.repeat(p.features(grid)));
+            images.push(rows(&self.image_token, p.features(grid))?);
             grids.push(grid);
         }
 
@@ -268,7 +274,7 @@ impl Processor for QwenVl {
             let grid = self.video.patches(&frames, &mut video_pixels);
             let sampled_fps = clip.indices.len() as f64 / clip.total_frames.max(1) as f64 * clip.fps;
             seconds.push((self.video.temporal as f64 / sampled_fps) as f32);
-            videos.push(self.clip_text(clip, grid));
+            videos.push(self.clip_text(clip, grid)?);
             video_grids.push(grid);
         }
 

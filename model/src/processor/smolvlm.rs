@@ -19,6 +19,9 @@ use super::words::in_words;
 /// Longest edge that any resize may give.
 const MOST: usize = 4096;
 
+/// Tiles of a picture, at most; published models cut up to 144.
+const MOST_TILES: usize = 256;
+
 /// The template of conversations with videos: transformers takes it whatever template the checkpoint has.
 const VIDEO_TEMPLATE: &str = "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}\
 {% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}\
@@ -50,11 +53,13 @@ impl Tiling {
         let (longest, exact) = match (s.get("do_resize", true)?, size) {
             (false, _) => (None, None),
             (true, Size::Longest(edge)) => (Some(edge), None),
-            (true, Size::Exact { height, width }) => (None, Some((height, width))),
+            (true, Size::Exact { height, width }) if height.max(width) <= MOST => {
+                (None, Some((height, width)))
+            }
             (true, other) => {
-                return Err(
-                    s.fault(format!("`size` is {other:?}; it needs longest_edge, or height and width"))
-                );
+                return Err(s.fault(format!(
+                    "`size` is {other:?}; it needs longest_edge, or a height and a width up to {MOST}"
+                )));
             }
         };
         Ok(Self {
@@ -91,6 +96,12 @@ impl Tiling {
         let (height, width) = multiple_of_tile(sized.height, sized.width, t);
         let sized = self.resize(&sized, (height, width))?;
         let (rows, columns) = (height / t, width / t);
+        if rows * columns > MOST_TILES {
+            return Err(Error::Prompt(format!(
+                "a picture of {}x{} would be cut into {rows}x{columns} tiles of {t} pixels, more than {MOST_TILES}",
+                picture.width, picture.height
+            )));
+        }
         if rows * columns == 1 {
             out.push(sized);
             return Ok((0, 0));
@@ -197,6 +208,26 @@ impl SmolVlm {
             image_token,
             prompt,
         })
+    }
+
+    /// Refuses files for a tower of larger pictures, or for one that gives more rows of features of a picture.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn fits(&self, edge: usize, rows: usize) -> Result<()> {
+        for (key, given, most) in [
+            ("image_seq_len", self.rows, rows),
+            ("max_image_size", self.image.tile, edge),
+            ("max_image_size", self.video.tile, edge),
+        ] {
+            if given > most {
+                return Err(Error::Config {
+                    file: "processor_config.json".into(),
+                    why: format!("`{key}` is {given}, the model's tower has {most}"),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// What stands for one whole picture.

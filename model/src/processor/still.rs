@@ -5,6 +5,9 @@ use percept_modalities::{Array, Result, Values};
 
 use super::settings::{Settings, Size};
 
+/// Pixels of the edge of a picture that a tower reads, at most; published ones have up to 1024.
+const MOST_EDGE: usize = 4096;
+
 /// What a family does where its file is silent.
 #[derive(Debug, Clone, Copy)]
 pub struct StillDefaults {
@@ -60,6 +63,18 @@ impl Still {
             },
             Some(_) => return Err(s.fault("`crop_size` needs a height and a width")),
         };
+        let edges = match size {
+            Size::Exact { height, width } => (height, width),
+            Size::Shortest(edge) | Size::Longest(edge) | Size::Edges { shortest: edge, .. } => (edge, edge),
+        };
+        for (key, (height, width)) in [("size", edges), ("crop_size", crop.unwrap_or(edges))] {
+            if height.max(width) > MOST_EDGE {
+                let why = format!(
+                    "`{key}` is {height}x{width}; no tower reads more than {MOST_EDGE} pixels an edge"
+                );
+                return Err(s.fault(why));
+            }
+        }
         Ok(Self {
             size: s.get("do_resize", true)?.then_some(size),
             filter: s.filter(defaults.filter)?,

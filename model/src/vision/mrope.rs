@@ -17,12 +17,17 @@ pub struct Grids {
     pub steps: Vec<f32>,
 }
 
-/// Where text goes on behind features.
+/// Positions are below this; a day of video at a hundred positions a second ends before it.
+const FARTHEST: i32 = 1 << 24;
+
+/// Where text goes on behind features, and where the model's own answer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// Behind the largest of their positions (`get_rope_index` of the original, and of transformers before 5.3).
+    /// Behind the largest of their positions, and the answer behind the largest of the whole prompt (`get_rope_index`
+    /// of the original, and of transformers before 5.3).
     AllAxes,
-    /// Behind the largest of their rows and columns, whatever the time (transformers 5.3 and later).
+    /// Behind the largest of their rows and columns, whatever the time, and the answer behind the prompt's last token,
+    /// on every axis (transformers 5.3 and later).
     RowsAndColumns,
 }
 
@@ -63,6 +68,12 @@ pub fn mrope_layout(inputs: &Inputs, kinds: &[Grids], resume: Resume) -> Result<
             // A cast cuts the fraction off.
             for (i, offset) in [(t as f32 * step) as i32, y as i32, x as i32].into_iter().enumerate() {
                 let position = next.saturating_add(offset);
+                if !(0..FARTHEST).contains(&position) {
+                    return Err(Error::Inputs(format!(
+                        "a frame would stand at position {position}: config.json's tokens_per_second, or the clip's \
+                         rate, is not that of any video"
+                    )));
+                }
                 if i > 0 || resume == Resume::AllAxes {
                     largest = largest.max(position);
                 }
@@ -73,9 +84,12 @@ pub fn mrope_layout(inputs: &Inputs, kinds: &[Grids], resume: Resume) -> Result<
         at += frames * h * w;
         next = largest.saturating_add(1);
     }
-    // What the model says itself comes behind all of them.
-    let next_position = positions.iter().flatten().max().map_or(0, |p| p.saturating_add(1));
-    Ok(Layout { ids, positions, next_position, features, blocks: None })
+    let behind = |position: Option<&i32>| position.map_or(0, |p| p.saturating_add(1));
+    let next = positions.iter().map(|axis| match resume {
+        Resume::AllAxes => behind(positions.iter().flatten().max()),
+        Resume::RowsAndColumns => behind(axis.last()),
+    });
+    Ok(Layout { next: next.collect(), ids, positions, features, blocks: None })
 }
 
 #[cfg(test)]
@@ -102,7 +116,7 @@ mod tests {
         assert_eq!(l.positions[0], [0, 1, 1, 1, 1, 3, 4, 4, 9, 9, 14, 14, 15]);
         assert_eq!(l.positions[1], [0, 1, 1, 2, 2, 3, 4, 4, 4, 4, 4, 4, 15]);
         assert_eq!(l.positions[2], [0, 1, 2, 1, 2, 3, 4, 5, 4, 5, 4, 5, 15]);
-        assert_eq!((l.next_position, l.features[6], l.features[4]), (16, Some(4), Some(3)));
+        assert_eq!((l.next, l.features[6], l.features[4]), (vec![16; 3], Some(4), Some(3)));
     }
 
     // Positions of get_rope_index of Qwen2.5-VL, transformers 5.23, with 0.6 seconds a frame at 4 positions a second.
@@ -112,7 +126,10 @@ mod tests {
         let l = mrope_layout(&prompt(&[1, 9, 9, 9, 9, 9, 9, 3]), &kinds, Resume::RowsAndColumns).unwrap();
         assert_eq!(l.positions[0], [0, 1, 1, 3, 3, 5, 5, 3]);
         assert_eq!(l.positions[2], [0, 1, 2, 1, 2, 1, 2, 3]);
-        assert_eq!(l.next_position, 6);
+        // `generate` goes on behind the last token, not behind the last frame's 5.
+        assert_eq!(l.next, [4; 3]);
+        let ends_in_a_clip = mrope_layout(&prompt(&[1, 9, 9, 9, 9, 9, 9]), &kinds, Resume::RowsAndColumns);
+        assert_eq!(ends_in_a_clip.unwrap().next, [6, 2, 3]);
     }
 
     #[test]

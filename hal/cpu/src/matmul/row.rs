@@ -374,6 +374,27 @@ impl Row for Q6K {
     }
 }
 
+/// 32 weights in 2 groups: f32 scales, f32 minima, 32 signed bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Q8X;
+
+impl Row for Q8X {
+    const VECTORS: usize = 2;
+    const PERIOD: usize = 2;
+    const ELEMENTS: usize = 1;
+    const STORED: DType = DType::Q8X;
+    const BYTES: usize = Self::STORED.block_bytes();
+    const OPEN: usize = 0;
+    #[inline(always)]
+    unsafe fn vector<L: DotLanes>(l: L, p: *const u8, _: *const Opened, _: usize, j: usize) -> L::I {
+        // SAFETY: the caller promises the block.
+        let ([scales, minima], q) =
+            unsafe { (p.cast::<[[f32; 2]; 2]>().read_unaligned(), l.load_i8(&sixteen(p.add(16 + 16 * j)))) };
+        // The product is exact for weights of every format that is held so, so this is rounded once.
+        l.bits(l.add(l.mul(l.splat(scales[j]), l.to_float(q)), l.splat(minima[j])))
+    }
+}
+
 /// Calls `$body` with `$R` standing for the [`Row`] that reads `$dtype`; bf16 is widened.
 macro_rules! with_row {
     ($dtype:expr, $R:ident => $body:expr) => {
@@ -404,6 +425,10 @@ macro_rules! with_row {
             }
             percept_graph::DType::Q6K => {
                 type $R = $crate::matmul::row::Q6K;
+                $body
+            }
+            percept_graph::DType::Q8X => {
+                type $R = $crate::matmul::row::Q8X;
                 $body
             }
             _ => {

@@ -217,6 +217,7 @@ fn a_row_has_the_same_bits_alone_in_a_batch_and_on_any_number_of_threads() {
         (DType::F32, DType::Q4_1),
         (DType::F32, DType::Q4K),
         (DType::BF16, DType::Q6K),
+        (DType::F32, DType::Q8X),
     ];
     for isa in DotIsa::available() {
         for (lhs, rhs) in dtypes {
@@ -314,7 +315,7 @@ fn infinities_and_nan_reach_exactly_the_elements_they_belong_to() {
 fn quantized_weights_agree_with_f64_both_ways() {
     let mut random = Random(6);
     for isa in DotIsa::available() {
-        for rhs in [DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K] {
+        for rhs in [DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K, DType::Q8X] {
             let block = rhs.block_len();
             for (m, rows, blocks) in
                 [(1, 1, 1), (1, 67, 3), (2, 5, 4), (3, 9, 7), (4, 33, 2), (5, 6, 9), (37, 70, 5)]

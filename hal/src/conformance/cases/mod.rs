@@ -29,7 +29,7 @@ const DENSE: [DType; 7] =
     [DType::F32, DType::F16, DType::BF16, DType::I32, DType::U32, DType::U8, DType::Bool];
 
 /// The block-quantized dtypes.
-const QUANTIZED: [DType; 5] = [DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K];
+const QUANTIZED: [DType; 6] = [DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K, DType::Q8X];
 
 /// Every case, lowest rung first.
 pub fn all() -> Vec<Case> {

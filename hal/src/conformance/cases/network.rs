@@ -158,10 +158,13 @@ fn linear(t: &mut Table) {
                 } else {
                     t.values(L2, "quantized_dot", &variant, forward);
                 }
-                t.values(L2, "int8_dot", &variant, move |b| {
-                    let (x, w) = (between_steps(b, d, [rows, k]), b.weight(q, &[n, k], Fill::Normal));
-                    record(b, Composite::Int8Dot, &[&x, &w], Class::Sum { terms: k });
-                });
+                // What is held in this type comes from formats that nobody multiplies as integers.
+                if q != DType::Q8X {
+                    t.values(L2, "int8_dot", &variant, move |b| {
+                        let (x, w) = (between_steps(b, d, [rows, k]), b.weight(q, &[n, k], Fill::Normal));
+                        record(b, Composite::Int8Dot, &[&x, &w], Class::Sum { terms: k });
+                    });
+                }
                 t.values(L2, "quantized_dot_transposed", &variant, move |b| {
                     let (g, w) = (b.data(d, &[rows, n], Fill::Normal), b.weight(q, &[n, k], Fill::Normal));
                     record(

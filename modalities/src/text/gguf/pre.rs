@@ -111,6 +111,12 @@ pub(crate) fn name_of(patterns: &[String]) -> Option<&'static str> {
     RULES.iter().find(|(.., own)| *own == patterns).and_then(|(names, ..)| names.first()).copied()
 }
 
+/// Whether text is put into Unicode's composed form (NFC) first. llama.cpp does not, but the models learnt from
+/// tokenizers that do: those of Qwen, and those made from GPT-NeoX's, OLMo's and Cohere's.
+pub(super) fn composes(name: &str) -> bool {
+    matches!(name, "qwen2" | "qwen35" | "olmo" | "mpt" | "modern-bert" | "command-r")
+}
+
 /// Whether texts begin with the first token although the file does not say so.
 pub(super) fn begins_with_bos(name: &str) -> bool {
     matches!(

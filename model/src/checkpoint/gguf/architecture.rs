@@ -109,14 +109,17 @@ impl Architecture {
         KNOWN.iter().find(|a| a.name == name)
     }
 
-    /// The architecture that a `model_type` of Hugging Face's is in GGUF files.
+    /// The architecture that a `model_type` of Hugging Face's is in GGUF files. Mistral is Llama there.
     pub fn of_model_type(model_type: &str) -> Option<&'static Architecture> {
+        let model_type = if model_type == "mistral" { "llama" } else { model_type };
         KNOWN.iter().find(|a| a.model_type == model_type)
     }
 
     /// Every `model_type` there is, for refusals.
     pub fn model_types() -> String {
-        KNOWN.map(|a| a.model_type).join(", ")
+        let mut known = KNOWN.map(|a| a.model_type).to_vec();
+        known.push("mistral");
+        known.join(", ")
     }
 
     /// The row and the Hugging Face name of a tensor of a GGUF file.
@@ -129,16 +132,22 @@ impl Architecture {
         self.rows.iter().find_map(|row| Some((row, rename(hf, row.hf, row.ggml)?)))
     }
 
-    /// What llama.cpp's converter has done to a tensor, of a model with this config.json, and reading has to undo.
-    pub fn change(&self, row: &Row, config: &Json) -> Change {
-        let heads = |key: &str| config.get(key).and_then(Json::as_u64).unwrap_or(0) as usize;
+    /// What llama.cpp's converter has done to a tensor, of a model with so many heads for queries and for keys, and
+    /// reading has to undo.
+    pub fn change(&self, row: &Row, [queries, keys]: [usize; 2]) -> Change {
         match row.ggml {
-            "blk.N.attn_q" if self.permuted => Change::Unpermute { heads: heads("num_attention_heads") },
-            "blk.N.attn_k" if self.permuted => Change::Unpermute { heads: heads("num_key_value_heads") },
+            "blk.N.attn_q" if self.permuted => Change::Unpermute { heads: queries },
+            "blk.N.attn_k" if self.permuted => Change::Unpermute { heads: keys },
             name if self.norms_plus_one && name.ends_with("norm") => Change::MinusOne,
             _ => Change::None,
         }
     }
+}
+
+/// The heads for queries and for keys of a configuration that was read from a GGUF file.
+pub(crate) fn heads(config: &Json) -> [usize; 2] {
+    let heads = |key: &str| config.get(key).and_then(Json::as_u64).unwrap_or(0) as usize;
+    [heads("num_attention_heads"), heads("num_key_value_heads")]
 }
 
 /// `name` under the pattern `from`, written as the pattern `to`.

@@ -3,13 +3,48 @@
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 
-use percept_graph::DType;
+use percept_graph::{DType, TensorType};
 use serde_json::{Map, Value as Json, json};
 
 use super::super::error::{Result, damaged, unsupported};
 use super::super::tensor::Stored;
 use super::architecture::Architecture;
+use super::keys::LLAMA3_RULE;
 use super::metadata::{Metadata, Value};
+
+/// What a configuration tells from a file's tensors, under ggml's names.
+pub(crate) struct Facts<'a> {
+    types: BTreeMap<&'a str, &'a TensorType>,
+    /// The values of `rope_freqs.weight`, where it is f32.
+    rope_factors: Option<Vec<f32>>,
+}
+
+impl<'a> Facts<'a> {
+    pub fn new(
+        types: impl Iterator<Item = (&'a str, &'a TensorType)>,
+        rope_factors: Option<Vec<f32>>,
+    ) -> Self {
+        Facts { types: types.collect(), rope_factors }
+    }
+
+    /// The facts of a file's tensors.
+    ///
+    /// # Errors
+    /// When the rotary factors cannot be loaded.
+    pub fn of(tensors: &'a BTreeMap<String, Stored>) -> Result<Self> {
+        let name = "rope_freqs.weight";
+        let floats = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        let rope_factors = match tensors.get(name).filter(|t| t.ty.dtype == DType::F32) {
+            Some(stored) => Some(stored.load(name)?.bytes().chunks_exact(4).map(floats).collect()),
+            None => None,
+        };
+        Ok(Facts::new(tensors.iter().map(|(name, t)| (name.as_str(), &t.ty)), rope_factors))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.types.contains_key(name)
+    }
+}
 
 /// Makes the configuration of a file of the architecture `name`. One that is not `known` gets its name as
 /// `model_type` and nothing else, so that whoever looks for its family can say which there are.
@@ -17,7 +52,7 @@ pub fn synthesize(
     metadata: &Metadata,
     name: &str,
     known: Option<&Architecture>,
-    tensors: &BTreeMap<String, Stored>,
+    facts: &Facts,
 ) -> Result<Json> {
     let Some(architecture) = known else { return Ok(json!({ "model_type": name })) };
     let keys = Keys { metadata, name };
@@ -34,7 +69,10 @@ pub fn synthesize(
     let head_dim = keys.optional("attention.key_length")?.unwrap_or(hidden / heads);
     let theta = keys.float("rope.freq_base").unwrap_or(if name == "gemma3" { 1e6 } else { 1e4 });
     set("architectures", json!([architecture.class]));
-    set("model_type", json!(architecture.model_type));
+    let window = keys.optional("attention.sliding_window")?.filter(|w| *w > 0);
+    // Mistral is llama.cpp's Llama, and its window the one difference.
+    let model_type = if name == "llama" && window.is_some() { "mistral" } else { architecture.model_type };
+    set("model_type", json!(model_type));
     set("hidden_size", json!(hidden));
     set("intermediate_size", json!(keys.required("feed_forward_length")?));
     set("num_hidden_layers", json!(blocks));
@@ -44,10 +82,10 @@ pub fn synthesize(
     set("max_position_embeddings", json!(context));
     set("rms_norm_eps", json!(keys.float("attention.layer_norm_rms_epsilon").unwrap_or(1e-6)));
     set("rope_theta", json!(theta));
-    set("rope_scaling", rope_scaling(&keys, theta, head_dim, tensors)?);
+    set("rope_scaling", rope_scaling(&keys, theta, head_dim, context, facts)?);
     // The head is the table of embeddings unless the file has one of its own.
-    set("tie_word_embeddings", json!(!tensors.contains_key("output.weight")));
-    let rows = tensors.get("token_embd.weight").and_then(|t| t.ty.dims.first().copied());
+    set("tie_word_embeddings", json!(!facts.has("output.weight")));
+    let rows = facts.types.get("token_embd.weight").and_then(|ty| ty.dims.first().copied());
     let Some(vocabulary) = keys.optional("vocab_size")?.or(rows.map(|n| n as u64)) else {
         return Err(damaged(metadata.path(), "there is no tensor 'token_embd.weight'"));
     };
@@ -56,28 +94,33 @@ pub fn synthesize(
         let id = metadata.unsigned(&format!("tokenizer.ggml.{ggml}_token_id"));
         set(&format!("{key}_token_id"), json!(id));
     }
-    set("torch_dtype", json!(dense_dtype(tensors)));
+    set("torch_dtype", json!(dense_dtype(facts)));
     match name {
         "gemma3" => {
-            // llama.cpp tells the 27B model, whose scale is that of hidden / heads, by its 62 blocks.
-            let scalar = if blocks == 62 { hidden / heads } else { head_dim };
-            set("query_pre_attn_scalar", json!(scalar));
+            let of = |n: u64| n as usize;
+            let scalar = match keys.float("attention.scale") {
+                Some(scale) => json!(tidy(scale.powf(-2.0), |scalar| scalar.powf(-0.5), scale)),
+                None => json!(implied_scalar(of(blocks), of(hidden), of(heads), of(head_dim))),
+            };
+            set("query_pre_attn_scalar", scalar);
             set("hidden_activation", json!("gelu_pytorch_tanh"));
             set("sliding_window", json!(keys.required("attention.sliding_window")?));
-            set("sliding_window_pattern", json!(6));
+            let pattern = keys.optional("attention.sliding_window_pattern")?;
+            set("sliding_window_pattern", json!(pattern.unwrap_or(6)));
             set("rope_local_base_freq", json!(keys.float("rope.freq_base_swa").unwrap_or(1e4)));
             set("final_logit_softcapping", json!(keys.float("final_logit_softcapping")));
             set("attn_logit_softcapping", json!(keys.float("attn_logit_softcapping")));
-            set("attention_bias", json!(tensors.contains_key("blk.0.attn_q.bias")));
+            set("attention_bias", json!(facts.has("blk.0.attn_q.bias")));
         }
         _ => {
             set("hidden_act", json!("silu"));
             // Qwen2 always has these biases and no key for them.
             if name != "qwen2" {
-                set("attention_bias", json!(tensors.contains_key("blk.0.attn_q.bias")));
+                set("attention_bias", json!(facts.has("blk.0.attn_q.bias")));
             }
             if name == "llama" {
-                set("mlp_bias", json!(tensors.contains_key("blk.0.ffn_gate.bias")));
+                set("mlp_bias", json!(facts.has("blk.0.ffn_gate.bias")));
+                set("sliding_window", json!(window));
             }
         }
     }
@@ -115,8 +158,8 @@ impl Keys<'_> {
 }
 
 /// The dtype that most of a model was before its matrices were quantized, as far as its dense matrices tell.
-fn dense_dtype(tensors: &BTreeMap<String, Stored>) -> &'static str {
-    let dense = |dtype: DType| tensors.values().any(|t| t.ty.rank() > 1 && t.ty.dtype == dtype);
+fn dense_dtype(facts: &Facts) -> &'static str {
+    let dense = |dtype: DType| facts.types.values().any(|ty| ty.rank() > 1 && ty.dtype == dtype);
     if dense(DType::BF16) {
         "bfloat16"
     } else if dense(DType::F16) {
@@ -126,21 +169,36 @@ fn dense_dtype(tensors: &BTreeMap<String, Stored>) -> &'static str {
     }
 }
 
-fn rope_scaling(keys: &Keys, theta: f64, head_dim: u64, tensors: &BTreeMap<String, Stored>) -> Result<Json> {
-    if let Some(factors) = tensors.get("rope_freqs.weight") {
-        return llama3(keys, theta, head_dim, factors);
+fn rope_scaling(keys: &Keys, theta: f64, head_dim: u64, context: u64, facts: &Facts) -> Result<Json> {
+    if facts.has("rope_freqs.weight") {
+        return factors(keys, theta, head_dim as usize, context, facts);
     }
     let kind = keys.metadata.text(&format!("{}.rope.scaling.type", keys.name))?;
     let factor = keys.float("rope.scaling.factor").or(keys.float("rope.scale_linear"));
-    let original = keys.optional("rope.scaling.original_context_length")?;
     match (kind.as_deref(), factor) {
         (Some("none") | None, None) | (Some("none"), _) => Ok(Json::Null),
         (Some("linear") | None, Some(1.0)) => Ok(Json::Null),
         (Some("linear") | None, Some(factor)) => Ok(json!({ "rope_type": "linear", "factor": factor })),
         (Some("yarn"), Some(factor)) => {
             let mut scaling = json!({ "rope_type": "yarn", "factor": factor });
-            if let Some(original) = original {
+            if let Some(original) = keys.optional("rope.scaling.original_context_length")? {
                 scaling["original_max_position_embeddings"] = json!(original);
+            }
+            if let Some(given) = keys.float("rope.scaling.attn_factor") {
+                let own = yarn_magnitude(factor, 1.0);
+                scaling["attention_factor"] = json!(tidy(given * own, |whole| whole / own, given));
+            }
+            for key in ["beta_fast", "beta_slow"] {
+                if let Some(beta) = keys.float(&format!("rope.scaling.yarn_{key}")) {
+                    scaling[key] = json!(beta);
+                }
+            }
+            // These change what nothing here computes.
+            for key in ["yarn_ext_factor", "yarn_attn_factor", "yarn_log_multiplier"] {
+                if keys.get(&format!("rope.scaling.{key}")).is_some() {
+                    let why = format!("key '{}.rope.scaling.{key}' is not known here", keys.name);
+                    return Err(unsupported(keys.metadata.path(), why));
+                }
             }
             Ok(scaling)
         }
@@ -153,39 +211,87 @@ fn rope_scaling(keys: &Keys, theta: f64, head_dim: u64, tensors: &BTreeMap<Strin
     }
 }
 
-/// Llama 3.1 and later: the file has the factor of every frequency instead of the rule. The rule's published models
-/// differ in `factor` only, so that is read off and the rest is checked against it.
-fn llama3(keys: &Keys, theta: f64, head_dim: u64, factors: &Stored) -> Result<Json> {
-    const ORIGINAL: f64 = 8192.0;
-    const LOW: f64 = 1.0;
-    const HIGH: f64 = 4.0;
+/// The magnitude of attention in YaRN: that of `factor`, weighted.
+pub(super) fn yarn_magnitude(factor: f64, weight: f64) -> f64 {
+    if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 }
+}
+
+/// What scores of Gemma 3's queries are divided by the square root of. llama.cpp tells the 27B model, whose scale is
+/// that of hidden / heads, by its 62 blocks.
+pub(super) fn implied_scalar(blocks: usize, hidden: usize, heads: usize, head_dim: usize) -> usize {
+    if blocks == 62 { hidden / heads.max(1) } else { head_dim }
+}
+
+/// The number with the fewest digits that `value` may stand for, where `to_single` of it rounds to the f32 `single`.
+fn tidy(value: f64, to_single: impl Fn(f64) -> f64, single: f64) -> f64 {
+    let shorter = (1..9).filter_map(|digits| format!("{value:.digits$e}").parse::<f64>().ok());
+    shorter.into_iter().find(|v| to_single(*v) as f32 == single as f32).unwrap_or(value)
+}
+
+/// A file with the factor of every frequency. Llama 3.1 and later have them instead of a rule: ours is beside them in
+/// files written here, and published models differ in `factor` only, so that is read off and the rest is checked
+/// against it. Any other factors are taken as they are, as LongRoPE's for every length.
+fn factors(keys: &Keys, theta: f64, head_dim: usize, context: u64, facts: &Facts) -> Result<Json> {
     let path = keys.metadata.path();
-    let unlike =
-        || unsupported(path, "tensor 'rope_freqs.weight' does not follow Llama 3's rule of rotary scaling");
-    if factors.ty.dtype != DType::F32 || factors.ty.dims != [head_dim as usize / 2] {
-        return Err(unlike());
+    let given = facts.rope_factors.as_deref().filter(|f| f.len() == head_dim / 2);
+    let wrong = || damaged(path, format!("tensor 'rope_freqs.weight' is not f32[{}]", head_dim / 2));
+    let given = given.ok_or_else(wrong)?;
+    if let Some(bad) = given.iter().find(|f| !(f.is_finite() && **f > 0.0)) {
+        return Err(damaged(
+            path,
+            format!("tensor 'rope_freqs.weight' holds {bad}, by which nothing is divided"),
+        ));
     }
-    let weight = factors.load("rope_freqs.weight")?;
-    let given: Vec<f64> = weight
-        .bytes()
-        .chunks_exact(4)
-        .map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
-        .collect();
-    let factor = given.iter().copied().fold(1.0, f64::max);
-    for (i, given) in given.iter().enumerate() {
-        let length = TAU * theta.powf(2.0 * i as f64 / head_dim as f64);
-        let smooth = ((ORIGINAL / length - LOW) / (HIGH - LOW)).clamp(0.0, 1.0);
-        let expected = 1.0 / ((1.0 - smooth) / factor + smooth);
-        let difference = (given / expected - 1.0).abs();
-        if difference.is_nan() || difference > 1e-3 {
-            return Err(unlike());
-        }
+    let follows = |rule: &Json, tolerance: f32| {
+        let expected = llama3_factors(rule, theta, head_dim).unwrap_or_default();
+        let near = |(given, expected): (&f32, &f32)| (given / expected - 1.0).abs() <= tolerance;
+        expected.len() == given.len() && given.iter().zip(&expected).all(near)
+    };
+    if let Some(text) = keys.metadata.text(LLAMA3_RULE)? {
+        let rule = serde_json::from_str::<Json>(&text).ok().filter(|rule| follows(rule, 1e-5));
+        let unlike =
+            || damaged(path, format!("key '{LLAMA3_RULE}' is not the rule of tensor 'rope_freqs.weight'"));
+        return rule.ok_or_else(unlike);
+    }
+    let published = json!({
+        "rope_type": "llama3",
+        "factor": given.iter().copied().fold(1.0, f32::max),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    });
+    if follows(&published, 1e-3) {
+        return Ok(published);
     }
     Ok(json!({
-        "rope_type": "llama3",
-        "factor": factor,
-        "low_freq_factor": LOW,
-        "high_freq_factor": HIGH,
-        "original_max_position_embeddings": ORIGINAL as u64,
+        "rope_type": "longrope",
+        "short_factor": given,
+        "long_factor": given,
+        "factor": 1.0,
+        "attention_factor": 1.0,
+        "original_max_position_embeddings": context,
     }))
+}
+
+/// The factors by which Llama 3's rule divides each rotary frequency.
+///
+/// # Errors
+/// The number that the rule lacks.
+pub(super) fn llama3_factors(
+    rule: &Json,
+    theta: f64,
+    head_dim: usize,
+) -> std::result::Result<Vec<f32>, String> {
+    let number = |key: &str| {
+        let value = rule.get(key).and_then(Json::as_f64);
+        value.ok_or_else(|| format!("config.json has no number '{key}' in its rotary scaling"))
+    };
+    let (factor, original) = (number("factor")?, number("original_max_position_embeddings")?);
+    let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
+    let one = |i: usize| {
+        let length = TAU * theta.powf(2.0 * i as f64 / head_dim as f64);
+        let smooth = ((original / length - low) / (high - low)).clamp(0.0, 1.0);
+        (1.0 / ((1.0 - smooth) / factor + smooth)) as f32
+    };
+    Ok((0..head_dim / 2).map(one).collect())
 }

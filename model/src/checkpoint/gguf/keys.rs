@@ -1,118 +1,279 @@
-//! The keys of a GGUF file, from a config.json.
+//! The keys of a GGUF file, from a config.json and the decoder that it describes.
 
-use std::f64::consts::TAU;
-
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::architecture::Architecture;
+use super::config::{self, Facts, implied_scalar, llama3_factors, yarn_magnitude};
+use super::metadata::Metadata;
 use super::write::Given;
+use crate::block::BlockSpec;
+use crate::config::Config;
+use crate::decoder::Decoder;
+use crate::family::{self, Place};
+use crate::rope::rope_parameters;
 
-/// The keys under the architecture's name.
+/// What a model's configuration becomes in a GGUF file.
+pub(crate) struct Described {
+    /// The keys under the architecture's name.
+    pub keys: Vec<(String, Given)>,
+    /// The factors by which llama.cpp divides each rotary frequency, where the scaling is Llama 3's.
+    pub rope_factors: Option<Vec<f32>>,
+    /// Heads for queries and for keys.
+    pub heads: [usize; 2],
+    /// What llama.cpp computes otherwise than the keys say.
+    pub notes: Vec<String>,
+}
+
+/// The key that holds Llama 3's rule of rotary scaling, of which llama.cpp's own keys have the result alone.
+pub(super) const LLAMA3_RULE: &str = "percept.rope_scaling";
+
+/// Describe a model of this config.json.
 ///
 /// # Errors
-/// The key of config.json that is missing or that GGUF cannot say.
-pub(crate) fn of_config(config: &Json, architecture: &Architecture) -> Result<Vec<(String, Given)>, String> {
-    let name = architecture.name;
-    let mut keys = Vec::new();
-    let whole = |key: &str| {
-        let value = config.get(key).and_then(Json::as_u64).and_then(|v| u32::try_from(v).ok());
-        value.ok_or_else(|| format!("config.json has no whole number '{key}'"))
-    };
+/// The key of config.json that is missing, or that a file of the architecture cannot say.
+pub(crate) fn of_config(config: &Json, architecture: &Architecture) -> Result<Described, String> {
+    let c = Config::new("config.json", config, json!({})).map_err(|e| e.to_string())?;
+    let decoder = decoder(&c)?;
+    let block = decoder.stack.blocks.first().ok_or("config.json says that there are no layers")?;
+    let (attention, name) = (&block.attention, architecture.name);
+    let mut described = Described { keys: Vec::new(), rope_factors: None, heads: [0; 2], notes: Vec::new() };
+    described.heads = [attention.heads, attention.kv_heads];
+    let notes = &mut described.notes;
+    let mut keys: Vec<(String, Given)> = Vec::new();
     let mut set = |key: &str, value: Given| keys.push((format!("{name}.{key}"), value));
-    let (hidden, heads) = (whole("hidden_size")?, whole("num_attention_heads")?);
-    if heads == 0 {
-        return Err("config.json says 'num_attention_heads' is 0".into());
-    }
-    let head_dim = whole("head_dim").unwrap_or(hidden / heads);
-    set("block_count", Given::U32(whole("num_hidden_layers")?));
-    set("context_length", Given::U32(whole("max_position_embeddings")?));
-    set("embedding_length", Given::U32(hidden));
-    set("feed_forward_length", Given::U32(whole("intermediate_size")?));
-    set("attention.head_count", Given::U32(heads));
-    set("attention.head_count_kv", Given::U32(whole("num_key_value_heads").unwrap_or(heads)));
-    set("attention.key_length", Given::U32(head_dim));
-    set("attention.value_length", Given::U32(head_dim));
-    set("vocab_size", Given::U32(whole("vocab_size")?));
-    let eps = config.get("rms_norm_eps").and_then(Json::as_f64);
-    let eps = eps.ok_or("config.json has no number 'rms_norm_eps'")?;
-    set("attention.layer_norm_rms_epsilon", Given::F32(eps as f32));
-    let rope = Rope::of(config);
-    set("rope.freq_base", Given::F32(rope.theta(config, if name == "gemma3" { 1e6 } else { 1e4 }) as f32));
-    if name == "llama" {
-        set("rope.dimension_count", Given::U32(head_dim));
-    }
-    match rope.kind() {
-        // What Llama 3 scales is in a tensor.
-        "default" | "llama3" => {}
-        kind @ ("linear" | "yarn") => {
-            set("rope.scaling.type", Given::Text(kind.into()));
-            set("rope.scaling.factor", Given::F32(rope.number("factor")? as f32));
-            if let Ok(original) = rope.number("original_max_position_embeddings") {
-                set("rope.scaling.original_context_length", Given::U32(original as u32));
-            }
-        }
-        other => return Err(format!("GGUF has no key for the rotary scaling '{other}' of config.json")),
-    }
-    if name == "gemma3" {
-        set("attention.sliding_window", Given::U32(whole("sliding_window")?));
-        let pattern = config.get("layer_types").and_then(Json::as_array);
-        let regular = pattern.is_none_or(|types| {
-            types.iter().enumerate().all(|(i, t)| (t == "full_attention") == ((i + 1) % 6 == 0))
-        });
-        if !regular {
-            return Err(
-                "GGUF has Gemma 3 with every sixth layer full, 'layer_types' of config.json says otherwise"
-                    .into(),
-            );
-        }
-    }
-    Ok(keys)
-}
-
-/// The factors by which llama.cpp divides each rotary frequency, for the rule of Llama 3; `None` for other rules.
-pub(crate) fn rope_factors(config: &Json) -> Result<Option<Vec<f32>>, String> {
-    let rope = Rope::of(config);
-    if rope.kind() != "llama3" {
-        return Ok(None);
-    }
-    let (factor, original) = (rope.number("factor")?, rope.number("original_max_position_embeddings")?);
-    let (low, high) = (rope.number("low_freq_factor")?, rope.number("high_freq_factor")?);
-    let whole = |key: &str| config.get(key).and_then(Json::as_f64);
-    let head_dim =
-        whole("head_dim").or(whole("hidden_size").zip(whole("num_attention_heads")).map(|(h, n)| h / n));
-    let head_dim = head_dim.filter(|d| (2.0..=65536.0).contains(d)).ok_or("config.json has no 'head_dim'")?;
-    let theta = rope.theta(config, 1e4);
-    let one = |i: usize| {
-        let length = TAU * theta.powf(2.0 * i as f64 / head_dim);
-        let smooth = ((original / length - low) / (high - low)).clamp(0.0, 1.0);
-        (1.0 / ((1.0 - smooth) / factor + smooth)) as f32
+    let context = config.get("max_position_embeddings").and_then(Json::as_u64);
+    set("block_count", whole("num_hidden_layers", decoder.stack.blocks.len())?);
+    set("context_length", whole("max_position_embeddings", context.map_or(decoder.context, |n| n as usize))?);
+    set("embedding_length", whole("hidden_size", decoder.hidden)?);
+    set("feed_forward_length", whole("intermediate_size", block.mlp.width)?);
+    set("attention.head_count", whole("num_attention_heads", attention.heads)?);
+    set("attention.head_count_kv", whole("num_key_value_heads", attention.kv_heads)?);
+    set("attention.key_length", whole("head_dim", attention.head_dim)?);
+    set("attention.value_length", whole("head_dim", attention.head_dim)?);
+    set("vocab_size", whole("vocab_size", decoder.vocab)?);
+    set("attention.layer_norm_rms_epsilon", Given::F32(block.norm.eps));
+    let gemma = name == "gemma3";
+    let own = |key: &str| c.get(key);
+    let (full, sliding) = match gemma {
+        true => family::gemma3_rope_parameters(own),
+        false => (rope_parameters(own).cloned().unwrap_or(json!({})), json!({})),
     };
-    Ok(Some((0..head_dim as usize / 2).map(one).collect()))
+    let theta = |of: &Json, key: &str, default: f64| {
+        of.get("rope_theta").or(c.get(key)).and_then(Json::as_f64).unwrap_or(default)
+    };
+    let rope = Rope { parameters: &full, theta: theta(&full, "rope_theta", if gemma { 1e6 } else { 1e4 }) };
+    set("rope.freq_base", single("rope_theta", rope.theta)?);
+    if name == "llama" {
+        set("rope.dimension_count", whole("head_dim", attention.head_dim)?);
+    }
+    described.rope_factors = rope.describe(&c, attention.head_dim, &mut set)?;
+    if gemma {
+        let local = theta(&sliding, "rope_local_base_freq", 1e4);
+        set("rope.freq_base_swa", single("rope_local_base_freq", local)?);
+        gemma3(&c, &decoder, &mut set, notes)?;
+    } else if let Some(window) = attention.window.filter(|_| name == "llama") {
+        set("attention.sliding_window", whole("sliding_window", window)?);
+        notes.push(format!(
+            "llama.cpp leaves 'attention.sliding_window' aside in files of architecture 'llama', so it sees more than \
+             the last {window} tokens"
+        ));
+    }
+    if described.rope_factors.is_some() && !rope.scales_alike() {
+        keys.push((LLAMA3_RULE.into(), Given::Text(rope.parameters.to_string())));
+    }
+    described.keys = keys;
+    Ok(described)
 }
 
-/// The rotary parameters that apply to full attention: `rope_scaling`, or `rope_parameters` of newer files, which may
-/// hold one object for each kind of layer.
-struct Rope<'a>(Option<&'a Json>);
-
-impl<'a> Rope<'a> {
-    fn of(config: &'a Json) -> Self {
-        let object = |key: &str| config.get(key).filter(|v| v.is_object());
-        let new = object("rope_parameters").map(|p| p.get("full_attention").unwrap_or(p));
-        Rope(new.or(object("rope_scaling")))
+/// Refuses keys that a reader makes another model of than config.json describes, and names what differs.
+///
+/// # Errors
+/// When they do, or cannot be read.
+pub(crate) fn check(
+    keys: &[(String, Given)],
+    facts: &Facts,
+    config: &Json,
+    architecture: &Architecture,
+) -> Result<(), String> {
+    let c = Config::new("config.json", config, json!({})).map_err(|e| e.to_string())?;
+    let metadata = Metadata::of(keys).map_err(|e| e.to_string())?;
+    let read = config::synthesize(&metadata, architecture.name, Some(architecture), facts)
+        .map_err(|e| e.to_string())?;
+    let read = Config::new("GGUF", &read, json!({})).map_err(|e| e.to_string())?;
+    let found = differences(&decoder(&c)?, &decoder(&read)?);
+    if found.is_empty() {
+        return Ok(());
     }
+    Err(format!(
+        "GGUF's architecture '{}' cannot hold what config.json says about {}; keep the model in safetensors",
+        architecture.name,
+        found.join(", ")
+    ))
+}
 
-    fn kind(&self) -> &str {
-        let kind = self.0.and_then(|p| p.get("rope_type").or(p.get("type")));
-        kind.and_then(Json::as_str).unwrap_or("default")
+fn decoder(c: &Config) -> Result<Decoder, String> {
+    let place = Place { model: "model.".into(), head: "lm_head.weight".into() };
+    family::decoder(c, &place).map_err(|e| e.to_string())
+}
+
+/// The keys of config.json in which two decoders differ.
+fn differences(a: &Decoder, b: &Decoder) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut differ = |same: bool, what: String| {
+        if !same && !found.contains(&what) {
+            found.push(what);
+        }
+    };
+    let ropes = a.ropes.len() == b.ropes.len() && a.ropes.iter().zip(&b.ropes).all(|(a, b)| a.is_near(b));
+    differ(a.vocab == b.vocab, "'vocab_size'".into());
+    differ(a.hidden == b.hidden, "'hidden_size'".into());
+    differ(ropes, "its rotary positions ('rope_parameters', 'rope_scaling', 'rope_theta')".into());
+    differ(a.context == b.context, "'max_position_embeddings'".into());
+    differ(a.logit_cap == b.logit_cap, "'final_logit_softcapping'".into());
+    differ(a.embedding_scale == b.embedding_scale, "the scale of its embeddings".into());
+    differ(a.norm == b.norm, "'rms_norm_eps'".into());
+    differ(a.stack.blocks.len() == b.stack.blocks.len(), "'num_hidden_layers'".into());
+    for (a, b) in a.stack.blocks.iter().zip(&b.stack.blocks) {
+        let (p, q) = (&a.attention, &b.attention);
+        differ(p.heads == q.heads, "'num_attention_heads'".into());
+        differ(p.kv_heads == q.kv_heads, "'num_key_value_heads'".into());
+        differ(p.head_dim == q.head_dim, "'head_dim'".into());
+        differ(p.bias == q.bias, "'attention_bias'".into());
+        let (own, other) = (p.window, q.window);
+        differ(own == other, format!("'sliding_window' ({own:?}, a reader would take {other:?})"));
+        differ(p.rope == q.rope, "'layer_types' or 'sliding_window_pattern'".into());
+        differ(near(p.scale, q.scale), "'query_pre_attn_scalar'".into());
+        differ(p.soft_cap == q.soft_cap, "'attn_logit_softcapping'".into());
+        differ(p.causal == q.causal, "'use_bidirectional_attention'".into());
+        differ(a.mlp.width == b.mlp.width, "'intermediate_size'".into());
+        differ(
+            a.mlp.activation == b.mlp.activation,
+            format!("'hidden_act' ({:?}, a reader would take {:?})", a.mlp.activation, b.mlp.activation),
+        );
+        differ(a.mlp.bias == b.mlp.bias, "'mlp_bias'".into());
+        differ(a.norm == b.norm, "'rms_norm_eps'".into());
+        let parts = |b: &BlockSpec| (b.sandwich, b.layer_scale, b.names, b.cross.is_some(), b.mlp.gated);
+        differ(parts(a) == parts(b) && p.qk_norm == q.qk_norm, "the parts of its layers".into());
     }
+    found
+}
 
-    fn theta(&self, config: &Json, default: f64) -> f64 {
-        let own = self.0.and_then(|p| p.get("rope_theta"));
-        own.or(config.get("rope_theta")).and_then(Json::as_f64).unwrap_or(default)
+fn near(a: f32, b: f32) -> bool {
+    (a - b).abs() <= 1e-6 * a.abs().max(b.abs())
+}
+
+fn whole(key: &str, value: usize) -> Result<Given, String> {
+    let short =
+        u32::try_from(value).map_err(|_| format!("config.json: '{key}' is {value}, too large for GGUF"));
+    short.map(Given::U32)
+}
+
+fn single(key: &str, value: f64) -> Result<Given, String> {
+    let short = value as f32;
+    let fits = short.is_finite() && (short != 0.0 || value == 0.0);
+    fits.then_some(Given::F32(short)).ok_or(format!("config.json: '{key}' is {value}, which is no f32"))
+}
+
+/// The windows, the rotation and the scale of Gemma 3.
+fn gemma3(
+    c: &Config,
+    d: &Decoder,
+    set: &mut impl FnMut(&str, Given),
+    notes: &mut Vec<String>,
+) -> Result<(), String> {
+    let window = c.get("sliding_window").and_then(Json::as_u64).unwrap_or(4096);
+    set("attention.sliding_window", whole("sliding_window", window as usize)?);
+    // Every so many layers one sees everything; where none does, the period is longer than the stack.
+    let full = |b: &BlockSpec| b.attention.window.is_none();
+    let period = d.stack.blocks.iter().position(full).map_or(d.stack.blocks.len(), |i| i) + 1;
+    if period != 6 && !(period > d.stack.blocks.len() && d.stack.blocks.len() < 6) {
+        set("attention.sliding_window_pattern", whole("sliding_window_pattern", period)?);
     }
+    if let Some(cap) = d.logit_cap {
+        set("final_logit_softcapping", Given::F32(cap));
+    }
+    let attention = &d.stack.blocks[0].attention;
+    let implied = implied_scalar(d.stack.blocks.len(), d.hidden, attention.heads, attention.head_dim);
+    if !near(attention.scale, (implied as f64).powf(-0.5) as f32) {
+        set("attention.scale", Given::F32(attention.scale));
+        notes.push(
+            "llama.cpp leaves 'attention.scale' (1 / sqrt of 'query_pre_attn_scalar') aside and takes that of \
+             Gemma 3's published sizes"
+                .into(),
+        );
+    }
+    Ok(())
+}
 
+/// The rotary parameters that apply to full attention.
+struct Rope<'a> {
+    parameters: &'a Json,
+    theta: f64,
+}
+
+impl Rope<'_> {
     fn number(&self, key: &str) -> Result<f64, String> {
-        let value = self.0.and_then(|p| p.get(key)).and_then(Json::as_f64);
+        let value = self.parameters.get(key).and_then(Json::as_f64);
         value.ok_or_else(|| format!("config.json has no number '{key}' in its rotary scaling"))
+    }
+
+    /// Whether LongRoPE scales texts of every length alike, and their attention not at all: what reading makes of
+    /// factors that follow no rule.
+    fn scales_alike(&self) -> bool {
+        let p = self.parameters;
+        let short = p.get("short_factor");
+        short.is_some()
+            && short == p.get("long_factor")
+            && p.get("attention_factor").and_then(Json::as_f64) == Some(1.0)
+    }
+
+    /// The keys of a scaling; for Llama 3's, the factors instead.
+    fn describe(
+        &self,
+        c: &Config,
+        head_dim: usize,
+        set: &mut impl FnMut(&str, Given),
+    ) -> Result<Option<Vec<f32>>, String> {
+        let p = self.parameters;
+        let kind = p.get("rope_type").or(p.get("type")).and_then(Json::as_str).unwrap_or("default");
+        match kind {
+            "default" | "mrope" => {}
+            "llama3" => return llama3_factors(p, self.theta, head_dim).map(Some),
+            "longrope" if self.scales_alike() => {
+                let factors = p["short_factor"].as_array().into_iter().flatten().filter_map(Json::as_f64);
+                return Ok(Some(factors.map(|f| f as f32).collect()));
+            }
+            "linear" => {
+                set("rope.scaling.type", Given::Text(kind.into()));
+                set("rope.scaling.factor", single("factor", self.number("factor")?)?);
+            }
+            "yarn" => {
+                let context = c.get("max_position_embeddings").and_then(Json::as_f64);
+                let original = "original_max_position_embeddings";
+                let trained = c.get(original).or(p.get(original)).and_then(Json::as_f64).or(context);
+                let trained = trained.ok_or(format!("config.json has no number '{original}'"))?;
+                let stretched = || context.map(|n| n / trained).ok_or("config.json has no YaRN 'factor'");
+                let factor = self.number("factor").or_else(|_| stretched())?;
+                set("rope.scaling.type", Given::Text(kind.into()));
+                set("rope.scaling.factor", single("factor", factor)?);
+                set("rope.scaling.original_context_length", whole(original, trained as usize)?);
+                // llama.cpp multiplies its own magnitude by this.
+                let own = |key: &str| p.get(key).and_then(Json::as_f64);
+                let ratio = |key: &str| own(key).filter(|m| *m != 0.0).map(|m| yarn_magnitude(factor, m));
+                let magnitude = own("attention_factor")
+                    .or(ratio("mscale").zip(ratio("mscale_all_dim")).map(|(m, all)| m / all));
+                if let Some(magnitude) = magnitude {
+                    let given = single("attention_factor", magnitude / yarn_magnitude(factor, 1.0))?;
+                    set("rope.scaling.attn_factor", given);
+                }
+                for key in ["beta_fast", "beta_slow"] {
+                    if let Some(beta) = own(key).filter(|b| *b != 0.0) {
+                        set(&format!("rope.scaling.yarn_{key}"), single(key, beta)?);
+                    }
+                }
+            }
+            other => return Err(format!("GGUF has no key for the rotary scaling '{other}' of config.json")),
+        }
+        Ok(None)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::super::error::{Result, damaged, unsupported};
 use super::super::source::{Fields, Source};
+use super::write::{self, Given};
 
 /// The type of a value, or of an array's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +175,14 @@ impl Metadata {
             }
         }
         Ok(Metadata { source: source.clone(), values })
+    }
+
+    /// The keys of a file that is still to be written.
+    pub fn of(keys: &[(String, Given)]) -> Result<Metadata> {
+        let mut bytes = Vec::new();
+        keys.iter().for_each(|(key, value)| write::pair(&mut bytes, key, value));
+        let source = Source::memory("a new GGUF file", bytes);
+        Metadata::parse(&source, &mut Fields::new(&source), keys.len() as u64)
     }
 
     /// The file.

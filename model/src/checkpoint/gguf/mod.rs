@@ -4,6 +4,7 @@ mod architecture;
 mod config;
 mod keys;
 mod metadata;
+mod split;
 mod tokenizer;
 mod vocabulary;
 mod write;
@@ -16,13 +17,16 @@ use percept_graph::DType;
 use percept_modalities::text::GgufVocabulary;
 use serde_json::Value as Json;
 
+use super::blocks::Packing;
 use super::error::{Result, damaged, unsupported};
 use super::source::{Fields, Source};
 use super::tensor::{Change, Form, Stored};
-pub(crate) use architecture::Architecture;
-pub(crate) use keys::{of_config, rope_factors};
+pub(crate) use architecture::{Architecture, heads};
+pub(crate) use config::Facts;
+pub(crate) use keys::{Described, check, of_config};
 pub(crate) use metadata::Metadata;
-pub(crate) use tokenizer::tokenizer_keys;
+pub(crate) use split::{open, piece, whole};
+pub(crate) use tokenizer::{CARRIED, TOKENIZER_JSON, file_key, tokenizer_keys};
 pub(crate) use write::{Given, Head, tensor as write_tensor};
 
 /// Where a file keeps the start of its tensors aligned unless it says otherwise.
@@ -100,29 +104,26 @@ impl Gguf {
 
     /// The tensors under their Hugging Face names, and the configuration in Hugging Face's shape. Tensors and
     /// architectures that are not known keep the names they have.
+    ///
+    /// # Errors
+    /// When a tensor has a scale of its own, which no rule here applies, or the keys are not those of a model.
     pub fn translate(self) -> Result<(BTreeMap<String, Stored>, Json, Metadata)> {
-        let path = self.source.path().to_path_buf();
-        let Some(split) = self.metadata.unsigned("split.count") else { return self.translate_whole() };
-        if split > 1 {
-            let why =
-                format!("one of {split} pieces of a GGUF file; join them with llama-gguf-split --merge");
-            return Err(unsupported(&path, why));
-        }
-        self.translate_whole()
-    }
-
-    fn translate_whole(self) -> Result<(BTreeMap<String, Stored>, Json, Metadata)> {
         let path = self.source.path();
         let name = self.metadata.text("general.architecture")?.unwrap_or_default();
         let known = Architecture::named(&name);
-        let config = config::synthesize(&self.metadata, &name, known, &self.tensors)?;
+        let config = config::synthesize(&self.metadata, &name, known, &config::Facts::of(&self.tensors)?)?;
         let mut tensors = BTreeMap::new();
         for (ggml, mut stored) in self.tensors {
+            if known.is_some() && (ggml.ends_with(".scale") || ggml.ends_with(".input_scale")) {
+                let why =
+                    format!("tensor '{ggml}' scales the weights of another one, which is not done here");
+                return Err(unsupported(path, why));
+            }
             let Some((row, hf)) = known.and_then(|a| a.to_hf(&ggml)) else {
                 tensors.insert(ggml, stored);
                 continue;
             };
-            stored.change = known.map_or(Change::None, |a| a.change(row, &config));
+            stored.change = known.map_or(Change::None, |a| a.change(row, heads(&config)));
             if let Change::Unpermute { heads } = stored.change {
                 let rows = stored.ty.dims.first().copied().unwrap_or(0);
                 let floats = stored.ty.dtype.is_float() || stored.ty.dtype.is_quantized();
@@ -176,9 +177,14 @@ impl Info {
         }
         let number = fields.u32("a tensor's type")?;
         let form = form(number).ok_or_else(|| {
-            let known = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K are read; \
-                         llama-quantize --allow-requantize makes them";
-            unsupported(path, format!("tensor '{name}' is {}: {known}", type_name(number)))
+            let known = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K";
+            let held: Vec<String> = Packing::ALL.iter().map(|(packing, _)| format!("{packing:?}")).collect();
+            let why = format!(
+                "tensor '{name}' is {}: {known}, {} are read; llama-quantize --allow-requantize makes them",
+                type_name(number),
+                held.join(", ")
+            );
+            unsupported(path, why)
         })?;
         Ok((name, Info { dims, form, offset: fields.u64("a tensor's offset")? }))
     }
@@ -200,7 +206,10 @@ fn form(number: u32) -> Option<Form> {
         25 => integer(2),
         27 => integer(8),
         28 => Form::F64,
-        _ => Form::Graph(TYPES.into_iter().find(|(_, n)| *n == number)?.0),
+        _ => match TYPES.into_iter().find(|(_, n)| *n == number) {
+            Some((dtype, _)) => Form::Graph(dtype),
+            None => Form::Packed(Packing::ALL.into_iter().find(|(_, n)| *n == number)?.0),
+        },
     })
 }
 
@@ -220,25 +229,16 @@ const TYPES: [(DType, u32); 9] = [
 /// ggml's names of the types that are not read, for the refusal.
 fn type_name(number: u32) -> String {
     let known = [
-        (6, "Q5_0"),
-        (7, "Q5_1"),
         (9, "Q8_1"),
-        (10, "Q2_K"),
-        (11, "Q3_K"),
-        (13, "Q5_K"),
         (15, "Q8_K"),
         (16, "IQ2_XXS"),
         (17, "IQ2_XS"),
         (18, "IQ3_XXS"),
         (19, "IQ1_S"),
-        (20, "IQ4_NL"),
         (21, "IQ3_S"),
         (22, "IQ2_S"),
-        (23, "IQ4_XS"),
         (29, "IQ1_M"),
-        (34, "TQ1_0"),
-        (35, "TQ2_0"),
-        (39, "MXFP4"),
+        (41, "Q1_0"),
     ];
     known
         .iter()

@@ -31,10 +31,23 @@ const SPLITS: [(&str, &[&str]); 4] = [
     ),
 ];
 
-/// Add the vocabulary, the special tokens and the chat template; what cannot be told is noted.
+/// The key that holds a whole tokenizer.json (`tokenizer.huggingface.json` of the format's specification).
+pub(crate) const TOKENIZER_JSON: &str = "tokenizer.huggingface.json";
+
+/// Files that go with a model and whose contents no key of llama.cpp's holds whole.
+pub(crate) const CARRIED: [&str; 3] =
+    ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
+
+/// The key that holds one of these files.
+pub(crate) fn file_key(name: &str) -> String {
+    format!("percept.file.{name}")
+}
+
+/// Add the vocabulary, the special tokens and the chat template in llama.cpp's keys, and the files they come from as
+/// they are. What llama.cpp's keys leave out is noted.
 ///
 /// # Errors
-/// When tokenizer.json is not what llama.cpp can hold.
+/// When tokenizer.json is not what llama.cpp can hold, or a file is not JSON.
 pub(crate) fn tokenizer_keys(
     checkpoint: &Checkpoint,
     keys: &mut Vec<(String, Given)>,
@@ -45,12 +58,31 @@ pub(crate) fn tokenizer_keys(
         Some(bytes) => serde_json::from_slice::<Json>(&bytes).map_err(|e| format!("{name}: {e}")),
     };
     let (tokenizer, settings) = (json("tokenizer.json")?, json("tokenizer_config.json")?);
+    for name in CARRIED {
+        let mut file = json(name)?;
+        if let Some(object) = file.as_object_mut() {
+            // The template has a key of its own.
+            if object.get("chat_template").is_some_and(Json::is_string) {
+                object.remove("chat_template");
+            }
+            keys.push((file_key(name), Given::Text(file.to_string())));
+        }
+    }
     if tokenizer.is_null() {
         notes.push("there is no tokenizer.json, so the file has no vocabulary and takes no text".into());
         return Ok(());
     }
     let rows = checkpoint.config().get("vocab_size").and_then(Json::as_u64).unwrap_or(0);
     let vocabulary = Vocabulary::read(&tokenizer, rows)?;
+    keys.push((TOKENIZER_JSON.into(), Given::Text(tokenizer.to_string())));
+    let beyond = beyond_llama_cpp(&tokenizer);
+    if !beyond.is_empty() {
+        notes.push(format!(
+            "llama.cpp's keys cannot say this of tokenizer.json, which is in the file as a whole too (key \
+             '{TOKENIZER_JSON}') and which llama.cpp does not read, so that its token ids may differ: {}",
+            beyond.join(", ")
+        ));
+    }
     let mut set = |key: &str, value: Given| keys.push((format!("tokenizer.{key}"), value));
     let id = |token: &str| vocabulary.tokens.iter().position(|t| t == token).map(|i| i as u32);
     if vocabulary.byte_fallback {
@@ -64,8 +96,8 @@ pub(crate) fn tokenizer_keys(
         let known = known.or_else(|| GgufVocabulary::split_name(&patterns));
         if known.is_none() {
             notes.push(format!(
-                "tokenizer.json splits text in a way that GGUF has no known name for ({}); llama.cpp's default stands in, \
-                 so token ids may differ",
+                "tokenizer.json splits text in a way that llama.cpp has no known name for ({}); its default stands in \
+                 there, so its token ids may differ",
                 patterns.join(" then ")
             ));
         }
@@ -190,12 +222,45 @@ fn patterns(pre_tokenizer: &Json) -> Vec<String> {
     }
 }
 
+/// What a tokenizer does that llama.cpp does not by the same vocabulary.
+fn beyond_llama_cpp(tokenizer: &Json) -> Vec<String> {
+    let mut beyond = Vec::new();
+    let model = &tokenizer["model"];
+    let byte_fallback = model["byte_fallback"] == true;
+    for normalizer in parts(&tokenizer["normalizer"], "normalizers") {
+        let kind = normalizer["type"].as_str().unwrap_or_default();
+        let spaces = byte_fallback && matches!(kind, "Prepend" | "Replace");
+        if !kind.is_empty() && !spaces {
+            beyond.push(format!("the normalizer {kind}"));
+        }
+    }
+    for splitter in parts(&tokenizer["pre_tokenizer"], "pretokenizers") {
+        if splitter["prepend_scheme"] == "first" || splitter["add_prefix_space"] == true && !byte_fallback {
+            beyond.push(format!("{} puts a space before the first word alone", splitter["type"]));
+        }
+    }
+    for key in ["unk_token", "continuing_subword_prefix", "end_of_word_suffix"] {
+        if !byte_fallback && model[key].as_str().is_some_and(|text| !text.is_empty()) {
+            beyond.push(format!("'{key}' of its model"));
+        }
+    }
+    let added = tokenizer["added_tokens"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for flag in ["lstrip", "rstrip", "single_word", "normalized"] {
+        let flagged = added.iter().filter(|token| token[flag] == true).count();
+        if flagged > 0 {
+            beyond.push(format!("'{flag}' of {flagged} added tokens"));
+        }
+    }
+    beyond
+}
+
+/// The members of a sequence, or the one there is.
+fn parts(part: &Json, list: &str) -> Vec<Json> {
+    part[list].as_array().cloned().unwrap_or_else(|| vec![part.clone()])
+}
+
 /// Whether a space is put before the text: by a normalizer or, in newer files, by Metaspace.
 fn adds_space(tokenizer: &Json) -> bool {
-    let parts = |part: &Json, list: &str| match part[list].as_array() {
-        Some(parts) => parts.clone(),
-        None => vec![part.clone()],
-    };
     let prepends = parts(&tokenizer["normalizer"], "normalizers").iter().any(|n| n["type"] == "Prepend");
     let metaspace = |p: &Json| {
         p["type"] == "Metaspace" && p["prepend_scheme"] != "never" && p["add_prefix_space"] != false

@@ -37,10 +37,7 @@ impl Head {
         bytes.extend(3u32.to_le_bytes());
         bytes.extend((self.tensors.len() as u64).to_le_bytes());
         bytes.extend((self.keys.len() as u64).to_le_bytes());
-        for (key, value) in &self.keys {
-            text(&mut bytes, key);
-            value.encode(&mut bytes);
-        }
+        self.keys.iter().for_each(|(key, value)| pair(&mut bytes, key, value));
         let mut offset = 0u64;
         for (name, ty) in &self.tensors {
             text(&mut bytes, name);
@@ -53,6 +50,12 @@ impl Head {
         bytes.resize(padded(bytes.len()) as usize, 0);
         out.write_all(&bytes)
     }
+}
+
+/// A key with the type and the value of what it stands for.
+pub(super) fn pair(out: &mut Vec<u8>, key: &str, value: &Given) {
+    text(out, key);
+    value.encode(out);
 }
 
 /// Write one tensor's bytes and what fills them up to the next tensor's start.
