@@ -1,9 +1,13 @@
 //! Training held to PyTorch, and whole runs through files as a user makes them.
 
+#[path = "training/folders.rs"]
+mod folders;
 #[path = "training/golden.rs"]
 mod golden;
 #[path = "training/runs.rs"]
 mod runs;
+#[path = "training/stages.rs"]
+mod stages;
 #[path = "training/ways.rs"]
 mod ways;
 
