@@ -190,7 +190,9 @@ fn changed(config: &Config) -> Result<Vec<String>> {
     };
     let wrong = |why: String| Error::Config { file: path.clone(), why };
     let mut old: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-    let mut new = Table::try_from(config).map_err(|e| wrong(e.to_string()))?;
+    // Through text, as the old ones: 0.9 in single precision is another number as a double.
+    let text = toml::to_string(config).map_err(|e| wrong(e.to_string()))?;
+    let mut new: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
     // A folder may be moved as a whole.
     for table in [&mut old, &mut new] {
         table.remove("out");
