@@ -29,6 +29,9 @@ pub struct Progress {
     pub seed: u64,
     /// Mean loss on held-out data, when it was measured at this step.
     pub held_out_loss: Option<f64>,
+    /// Losses of the last ten steps.
+    #[serde(default)]
+    pub recent: Vec<f64>,
     /// The checkpoint that training began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,

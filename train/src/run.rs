@@ -200,7 +200,6 @@ impl Going<'_> {
         let began = Instant::now();
         let first = self.progress.step;
         let mut saved = (first > 0).then_some(first);
-        let mut recent: Vec<f64> = Vec::new();
         let mut evaluations = Vec::new();
         while self.progress.step < steps {
             if let Some(stop) = self.asked_to_stop()? {
@@ -229,6 +228,7 @@ impl Going<'_> {
             self.progress.step = step;
             self.progress.position = Some(drawn.position);
             self.progress.held_out_loss = None;
+            let recent = &mut self.progress.recent;
             recent.push(report.loss);
             recent.drain(..recent.len().saturating_sub(10));
             let seconds = at.elapsed().as_secs_f64();
@@ -264,7 +264,7 @@ impl Going<'_> {
         let summary = Summary {
             stage: self.stage.title.clone(),
             steps: self.progress.step,
-            loss: recent.iter().sum::<f64>() / recent.len().max(1) as f64,
+            loss: self.progress.recent.iter().sum::<f64>() / self.progress.recent.len().max(1) as f64,
             evaluations,
             model,
             outlook: Outlook { trained_parameters: parameters, ..outlook },
@@ -424,6 +424,7 @@ impl Progress {
             position: None,
             seed,
             held_out_loss: None,
+            recent: Vec::new(),
             base: None,
             written: None,
         }
