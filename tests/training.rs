@@ -2,10 +2,14 @@
 
 #[path = "training/adapt.rs"]
 mod adapt;
+#[path = "training/folders.rs"]
+mod folders;
 #[path = "training/golden.rs"]
 mod golden;
 #[path = "training/runs.rs"]
 mod runs;
+#[path = "training/stages.rs"]
+mod stages;
 #[path = "training/ways.rs"]
 mod ways;
 

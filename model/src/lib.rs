@@ -35,7 +35,7 @@ pub use contrastive::{Contrastive, TextPool, TextTower, VisionPool};
 pub use decoder::{Decoder, StepShape};
 pub use error::{Error, Result};
 pub use family::{Model, open, open_weights};
-pub use parameters::{Adapter, Masters, Parameters, Stored, product};
+pub use parameters::{Adapter, DROPOUT_KEY, DROPOUT_SHARE, Masters, Parameters, Stored, product};
 pub use rope::Rope;
 pub use vision_tower::VisionTower;
 pub use weights::{Trained, Weights, uses};

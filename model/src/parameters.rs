@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use percept_graph::{Activation, DType, Tensor, TensorType, Trace};
+use percept_graph::{Activation, DType, Role, Tensor, TensorType, Trace};
 
 use crate::error::Error;
 
@@ -20,7 +20,18 @@ pub trait Stored {
         let _ = name;
         None
     }
+
+    /// Whether elements before that are dropped; the graph then has the inputs [`DROPOUT_KEY`] and [`DROPOUT_SHARE`].
+    fn drops(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
 }
+
+/// The input u32[2] that keys the random bits of dropout, another one for every batch.
+pub const DROPOUT_KEY: &str = "dropout.key";
+/// The input f32[] that is the share of elements that are dropped, below 1; with 0 nothing is.
+pub const DROPOUT_SHARE: &str = "dropout.share";
 
 /// A low-rank addition to a linear layer (Hu et al. 2021): y + scale x A^T B^T, with the parameters
 /// `{name}.lora_A.weight` [rank,k] and `{name}.lora_B.weight` [n,rank].
@@ -86,9 +97,28 @@ impl<'a> Parameters<'a> {
         };
         let down = self.matrix(&format!("{name}.lora_A.weight"), [rank, k]);
         let up = self.matrix(&format!("{name}.lora_B.weight"), [n, rank]);
-        let added = product(&product(x, &down, None, None), &up, None, None) * scale as f64;
+        let dropped = self.stored.drops(name).then(|| self.dropped(x, name));
+        let x_down = product(dropped.as_ref().unwrap_or(x), &down, None, None);
+        let added = product(&x_down, &up, None, None) * scale as f64;
         let y = product(x, &w, b.as_ref(), None) + added;
         act.map_or(y.clone(), |a| y.activate(a))
+    }
+
+    /// x with a random share of its elements replaced by 0 and the others divided by what is left of one (Srivastava et
+    /// al. 2014). The bits are counter-based: under the batch's key, each layer has the stream of its name, and an
+    /// element the counter of its place.
+    fn dropped(&self, x: &Tensor, name: &str) -> Tensor {
+        let key = self.batch_input(DROPOUT_KEY, TensorType::new(DType::U32, [2]));
+        let share = self.batch_input(DROPOUT_SHARE, TensorType::new(DType::F32, []));
+        let uniform = key.random_uniform(dropout_stream(name), x.dims());
+        let kept = x / (share.like(1.0) - &share);
+        uniform.lt(&share).select(&x.like(0.0), &kept)
+    }
+
+    /// An input of the batch, which all layers have in common.
+    pub fn batch_input(&self, name: &str, ty: TensorType) -> Tensor {
+        let mut declared = self.declared.borrow_mut();
+        declared.entry(name.to_string()).or_insert_with(|| self.trace.input(name, Role::Data, ty)).clone()
     }
 
     /// Rows of the table `name` [v,d] at i32 ids, as f32.
@@ -118,6 +148,11 @@ impl<'a> Parameters<'a> {
     }
 }
 
+/// The stream of a layer's dropout: FNV-1a of its name.
+fn dropout_stream(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
+}
+
 /// act(x w^T + b) of f32 x and w [n,k] in any dtype. With a half-precision w the products are of halves, summed in f32;
 /// a quantized one is dequantized exactly.
 pub fn product(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, act: Option<Activation>) -> Tensor {
@@ -127,4 +162,118 @@ pub fn product(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, act: Option<Activa
     let y = x.cast(w.dtype()).linear(w, None, None).cast(DType::F32);
     let y = bias.map_or(y.clone(), |b| &y + b);
     act.map_or(y.clone(), |a| y.activate(a))
+}
+
+#[cfg(test)]
+mod tests {
+    use percept_graph::HostTensor;
+    use percept_graph::reference::evaluate;
+
+    use super::*;
+
+    /// One layer with an adapter whose input is dropped.
+    struct Dropping;
+
+    impl Stored for Dropping {
+        fn dtype(&self, _name: &str, _dims: &[usize]) -> Result<DType, Error> {
+            Ok(DType::F32)
+        }
+
+        fn adapter(&self, _name: &str) -> Option<Adapter> {
+            Some(Adapter { rank: 2, scale: 0.5 })
+        }
+
+        fn drops(&self, _name: &str) -> bool {
+            true
+        }
+    }
+
+    /// Threefry-2x32-20 of the counter (a, b), as in Salmon et al. 2011.
+    fn threefry(key: [u32; 2], counter: [u32; 2]) -> u32 {
+        let keys = [key[0], key[1], key[0] ^ key[1] ^ 0x1BD1_1BDA];
+        let [mut a, mut b] = [counter[0].wrapping_add(keys[0]), counter[1].wrapping_add(keys[1])];
+        for round in 0..20usize {
+            a = a.wrapping_add(b);
+            b = b.rotate_left([13, 15, 26, 6, 17, 29, 16, 24][round % 8]) ^ a;
+            if round % 4 == 3 {
+                let i = round / 4 + 1;
+                a = a.wrapping_add(keys[i % 3]);
+                b = b.wrapping_add(keys[(i + 1) % 3]).wrapping_add(i as u32);
+            }
+        }
+        a
+    }
+
+    // y = x w^T + scale (m x / (1 - p)) A^T B^T with m from the published generator, worked out in plain loops.
+    #[test]
+    fn dropout_before_an_adapter_follows_its_formula() {
+        let (rows, k, n, rank) = (40, 8, 3, 2);
+        let t = Trace::new("dropout");
+        let x = t.data("x", DType::F32, [rows, k]);
+        let p = Parameters::new(&t, &Dropping);
+        t.output("y", &p.linear(&x, "layers.0.q", n, false, None));
+        drop(p);
+        let graph = t.finish().unwrap();
+        let numbers = |n: usize, seed: usize| -> Vec<f64> {
+            (0..n).map(|i| ((i * 7 + seed * 13) % 11) as f64 / 8.0 - 0.5).collect()
+        };
+        let values = |name: &str| match name {
+            "x" => numbers(rows * k, 1),
+            "layers.0.q.weight" => numbers(n * k, 2),
+            "layers.0.q.lora_A.weight" => numbers(rank * k, 3),
+            _ => numbers(n * rank, 4),
+        };
+        let run = |share: f64, key: [u32; 2]| {
+            let input = |i: &percept_graph::Input| {
+                let ty = graph.ty(i.value).clone();
+                match &i.name[..] {
+                    DROPOUT_KEY => HostTensor::from_f64(ty, &key.map(f64::from)).unwrap(),
+                    DROPOUT_SHARE => HostTensor::from_f64(ty, &[share]).unwrap(),
+                    name => HostTensor::from_f64(ty, &values(name)).unwrap(),
+                }
+            };
+            let inputs: Vec<HostTensor> = graph.inputs().iter().map(input).collect();
+            evaluate(&graph, &inputs).unwrap()[0].values()
+        };
+        let [x, w] = ["x", "layers.0.q.weight"].map(values);
+        let [a, b] = ["layers.0.q.lora_A.weight", "layers.0.q.lora_B.weight"].map(values);
+        let expected = |share: f64, key: [u32; 2]| {
+            let mut dropped = 0;
+            let mut y = Vec::new();
+            for r in 0..rows {
+                let kept: Vec<f64> = (0..k)
+                    .map(|c| {
+                        let bits = threefry(key, [(r * k + c) as u32, dropout_stream("layers.0.q")]);
+                        let is_dropped = f64::from(bits >> 8) / 16_777_216.0 < share;
+                        dropped += usize::from(is_dropped);
+                        if is_dropped { 0.0 } else { x[r * k + c] / (1.0 - share) }
+                    })
+                    .collect();
+                let dot = |u: &[f64], v: &[f64]| u.iter().zip(v).map(|(u, v)| u * v).sum::<f64>();
+                let down: Vec<f64> = a.chunks(k).map(|row| dot(&kept, row)).collect();
+                for j in 0..n {
+                    y.push(
+                        dot(&x[r * k..][..k], &w[j * k..][..k]) + 0.5 * dot(&down, &b[j * rank..][..rank]),
+                    );
+                }
+            }
+            (y, dropped as f64 / (rows * k) as f64)
+        };
+        for (share, key) in [(0.0, [1, 2]), (0.25, [1, 2]), (0.25, [3, 2]), (0.6, [7, 9])] {
+            let (wanted, dropped) = expected(share, key);
+            let found = run(share, key);
+            assert!(
+                found.iter().zip(&wanted).all(|(f, e)| (f - e).abs() < 1e-5),
+                "{share}: {found:?} {wanted:?}"
+            );
+            assert!((dropped - share).abs() < 0.08, "{dropped} of {share}");
+        }
+        assert_ne!(run(0.25, [1, 2]), run(0.25, [3, 2]));
+    }
+
+    #[test]
+    fn the_stream_of_a_layer_is_fnv_1a() {
+        // Published values for the empty text and for "a" and "foobar".
+        assert_eq!(["", "a", "foobar"].map(dropout_stream), [0x811c_9dc5, 0xe40c_292c, 0xbf9c_f968]);
+    }
 }

@@ -29,6 +29,11 @@ pub trait Trained: Send + Sync {
 
     /// What is trained beside the linear layer `name`, if anything is.
     fn adapter(&self, name: &str) -> Option<Adapter>;
+
+    /// Whether elements before what is trained beside a linear layer are dropped.
+    fn drops(&self) -> bool {
+        false
+    }
 }
 
 /// An adapter in the layout of the PEFT library: a folder with adapter_config.json and adapter_model.safetensors.
@@ -222,6 +227,10 @@ impl Stored for Weights {
         let rank = *down.dims.first()?;
         let over = if adapter.over_root { (rank as f64).sqrt() } else { rank as f64 };
         Some(Adapter { rank, scale: (adapter.alpha / over) as f32 })
+    }
+
+    fn drops(&self, name: &str) -> bool {
+        self.trained.as_ref().is_some_and(|t| t.drops() && t.adapter(name).is_some())
     }
 }
 

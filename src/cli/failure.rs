@@ -54,16 +54,26 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 2 for wrong use, 1 for everything else.
+    /// 2 for wrong use, 128 and the signal's number where one stopped a run, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) | Failure::Device(percept::hal::Error::UnknownDevice { .. }) => 2,
             Failure::Infer(percept::infer::Error::Setting(_)) => 2,
             Failure::Data(percept::data::Error::Config(_)) => 2,
-            Failure::Train(percept::train::Error::Config { .. }) => 2,
+            Failure::Train(e) => training(e),
             Failure::Pull(percept::data::pull::Error::Usage(_)) => 2,
             _ => 1,
         }
+    }
+}
+
+fn training(error: &percept::train::Error) -> u8 {
+    use percept::train::Error;
+    match error {
+        Error::Config { .. } => 2,
+        Error::Stopped { stop, .. } => stop.exit_code(),
+        Error::Stage { source, .. } => training(source),
+        _ => 1,
     }
 }
 

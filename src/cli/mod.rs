@@ -75,7 +75,9 @@ enum Command {
     /// Train or fine-tune a model as a TOML file says
     #[command(
         after_help = "Examples:\n  percept train flags.toml\n  percept train flags.toml --resume --device cpu\n  \
-        percept train flags.toml --set optimizer.rate=3e-4 --set steps=100"
+        percept train flags.toml --set optimizer.rate=3e-4 --set steps=100\n  \
+        percept train flags.toml --set epochs=3 --json\n\n\
+        Ctrl-C and SIGTERM save a checkpoint and end the run with exit code 130 or 143; --resume goes on from it."
     )]
     Train(train::Train),
     /// Ask a model what corpora answer, and count how often it says the same

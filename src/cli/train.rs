@@ -1,14 +1,16 @@
 //! `percept train`: a run from its TOML file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use percept::hal::{CompileOptions, TraceEvent, chrome_trace};
 #[cfg(feature = "mpi")]
 use percept::train::Communicator as _;
-use percept::train::{Config, Event, Place, Single, Summary, Watch, run};
+use percept::train::{Config, Event, Outlook, Place, Single, Stop, Summary, Watch, run};
 use serde_json::json;
 
 use super::Failure;
@@ -20,13 +22,13 @@ pub struct Train {
     /// Where to train: auto, cpu, wgpu:0
     #[arg(long, default_value = "auto", value_name = "ID")]
     device: String,
-    /// Go on from the last checkpoint of the run's folder
+    /// Go on from the last checkpoint of the run's folder, or begin where there is none
     #[arg(long)]
     resume: bool,
     /// Put a value over what the file says, such as optimizer.rate=3e-4; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Running anything on the host is an error
+    /// Running anything on the host is an error, and so is an adapter of another base
     #[arg(long)]
     strict: bool,
     /// Write a Chrome timeline of the third step's operations
@@ -40,17 +42,14 @@ pub struct Train {
 impl Train {
     pub fn run(self) -> Result<(), Failure> {
         let config = Config::read(&self.run, &self.set)?;
-        let summaries = train(
-            &config,
-            &self.device,
-            self.resume,
-            self.strict,
-            &mut Lines { trace: self.trace.clone(), ..Lines::new() },
-        )?;
+        let signals =
+            Some(Signals::catch().map_err(|source| Failure::File { path: "signals".into(), source })?);
+        let mut lines = Lines { trace: self.trace.clone(), signals, ..Lines::new() };
+        let summaries = train(&config, &self.device, self.resume, self.strict, &mut lines)?;
         if self.json {
             println!("{}", json!(summaries));
-        } else if let Some(last) = summaries.last() {
-            print!("{}", told(last));
+        } else {
+            summaries.iter().for_each(|s| print!("{}", told(s)));
         }
         Ok(())
     }
@@ -91,12 +90,13 @@ fn started_by_mpi() -> bool {
 }
 
 fn told(summary: &Summary) -> String {
+    let stage = if summary.stage.is_empty() { String::new() } else { format!("{}: ", summary.stage) };
     let mut text = format!(
-        "{} steps in {}, loss {:.4}, {} parameters trained; the model is {}\n",
+        "{stage}{} steps in {}, loss {:.4}, {} parameters trained; the model is {}\n",
         summary.steps,
         HumanDuration(Duration::from_secs_f64(summary.seconds)),
         summary.loss,
-        summary.trained_parameters,
+        HumanCount(summary.outlook.trained_parameters),
         summary.model.display()
     );
     for e in &summary.evaluations {
@@ -112,10 +112,63 @@ fn told(summary: &Summary) -> String {
     text
 }
 
+/// What a run is about to do, in lines.
+fn foretold(outlook: &Outlook) -> String {
+    let corpus = |c: &percept::train::Corpus| {
+        format!("{} {} samples, {:.2} epochs", c.name, HumanCount(c.samples), c.epochs)
+    };
+    let corpora: Vec<String> = outlook.corpora.iter().map(corpus).collect();
+    let mut text = format!("data: {}", corpora.join("; "));
+    if outlook.samples_per_step > 0 {
+        text += &format!(
+            "; a step has {} samples with {} tokens",
+            HumanCount(outlook.samples_per_step as u64),
+            HumanCount(outlook.tokens_per_step as u64)
+        );
+    }
+    text += &format!(
+        "\ntrained: {} of {} parameters, {:.2} %",
+        HumanCount(outlook.trained_parameters),
+        HumanCount(outlook.parameters),
+        100.0 * outlook.trained_parameters as f64 / outlook.parameters.max(1) as f64
+    );
+    if outlook.expected_memory > 0 {
+        text += &format!("; about {} of device memory", HumanBytes(outlook.expected_memory));
+    }
+    text
+}
+
+/// Ctrl-C and SIGTERM. The first of them lets the run save and stop; one more of its kind ends the process at once.
+#[derive(Clone)]
+struct Signals(Arc<AtomicUsize>);
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::flag;
+        let seen = Arc::new(AtomicUsize::new(0));
+        for (signal, stop) in [(SIGINT, Stop::Interrupt), (SIGTERM, Stop::Terminate)] {
+            let again = Arc::new(AtomicBool::new(false));
+            let code = stop.exit_code();
+            // In this order, so that only the second signal finds the flag set.
+            flag::register_conditional_shutdown(signal, code.into(), again.clone())?;
+            flag::register(signal, again)?;
+            flag::register_usize(signal, seen.clone(), code.into())?;
+        }
+        Ok(Self(seen))
+    }
+
+    fn seen(&self) -> Option<Stop> {
+        let code = self.0.load(Ordering::Relaxed);
+        [Stop::Interrupt, Stop::Terminate].into_iter().find(|s| usize::from(s.exit_code()) == code)
+    }
+}
+
 /// A progress line and what happens beside it, on standard error.
 pub struct Lines {
     bar: ProgressBar,
     trace: Option<PathBuf>,
+    signals: Option<Signals>,
 }
 
 impl Lines {
@@ -125,7 +178,7 @@ impl Lines {
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
             bar.set_style(style);
         }
-        Self { bar, trace: None }
+        Self { bar, trace: None, signals: None }
     }
 
     fn say(&self, text: &str) {
@@ -135,6 +188,10 @@ impl Lines {
 }
 
 impl Watch for Lines {
+    fn stop(&self) -> Option<Stop> {
+        self.signals.as_ref()?.seen()
+    }
+
     fn wants_timeline(&self, step: u64) -> bool {
         step == 3 && self.trace.is_some()
     }
@@ -147,13 +204,15 @@ impl Watch for Lines {
 
     fn event(&mut self, event: &Event) -> percept::train::Result<()> {
         match event {
-            Event::Begin { step, steps, device, processes } => {
+            Event::Begin { step, steps, device, processes, stage, outlook } => {
                 self.bar.set_length(*steps);
                 self.bar.set_position(*step);
                 let others =
                     if *processes > 1 { format!(" in {processes} processes") } else { String::new() };
                 let from = if *step > 0 { format!(" from step {step} on") } else { String::new() };
-                self.say(&format!("training on {device}{others}{from}, {steps} steps"));
+                let stage = if stage.is_empty() { String::new() } else { format!("{stage}: ") };
+                self.say(&format!("{stage}training on {device}{others}{from}, {steps} steps"));
+                self.say(&foretold(outlook));
             }
             Event::Step(s) => {
                 self.bar.set_position(s.step);

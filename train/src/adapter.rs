@@ -1,56 +1,353 @@
-//! Low-rank adapters in PEFT's layout.
+//! Low-rank adapters in PEFT's layout: written, compared with what a run trains, and put on top of one another.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use percept_graph::HostTensor;
-use percept_model::checkpoint::{self, Checkpoint};
-use serde_json::json;
+use percept_graph::{DType, HostTensor};
+use percept_model::checkpoint::{self, BASE_FILE, Base, Checkpoint, LoadOptions};
+use percept_model::{Stored as _, Trained as _, Weights};
+use serde_json::{Value, json};
 
 use crate::config::LoraConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::trainer::floats;
 
 /// What PEFT puts before the names of the model that it adapts.
 const ADAPTED: &str = "base_model.model.";
+/// Names that a message lists before it counts the rest.
+const LISTED: usize = 3;
+
+/// What an adapter is made from.
+pub struct Parts<'a> {
+    /// The run's settings.
+    pub lora: &'a LoraConfig,
+    /// What the run may train.
+    pub plan: &'a Plan,
+    /// The checkpoint that the adapter belongs to.
+    pub checkpoint: &'a Checkpoint,
+    /// What is recorded of that checkpoint.
+    pub base: Option<&'a Base>,
+    /// An adapter that stays as it is under the trained one.
+    pub below: Option<&'a Below>,
+}
 
 /// Write the folder of an adapter: adapter_model.safetensors, with the parameters that were trained whole among its
-/// tensors, and adapter_config.json.
+/// tensors, adapter_config.json, and what PEFT has no place for in percept.json.
 ///
 /// # Errors
 /// When it cannot be written, or something is there.
-pub fn write(
-    folder: &Path,
-    lora: &LoraConfig,
-    plan: &Plan,
-    base: &Path,
-    trained: &BTreeMap<String, HostTensor>,
-) -> Result<()> {
-    let layers: Vec<&String> =
-        plan.adapters().keys().filter(|l| trained.contains_key(&format!("{l}.lora_A.weight"))).collect();
-    let whole: Vec<&str> = trained
+pub fn write(folder: &Path, parts: &Parts, trained: &BTreeMap<String, HostTensor>) -> Result<()> {
+    let Parts { lora, plan, .. } = parts;
+    let is_used = |n: &String| trained.contains_key(n) || trained.contains_key(&format!("{n}.lora_A.weight"));
+    let unused: Vec<String> = plan
+        .adapters()
         .keys()
-        .filter(|n| plan.adapted(n).is_none())
+        .cloned()
+        .chain(wholes(plan, parts.checkpoint))
+        .filter(|n| !is_used(n))
+        .collect();
+    let (tensors, rank, alpha) = match parts.below {
+        Some(below) => {
+            let rank = lora.rank + below.rank();
+            (below.under(trained, lora)?, rank, lora.scale() * rank as f64)
+        }
+        None => (trained.clone(), lora.rank, lora.alpha()),
+    };
+    let layers: Vec<&str> = tensors.keys().filter_map(|n| n.strip_suffix(".lora_A.weight")).collect();
+    let whole: Vec<&str> = tensors
+        .keys()
+        .filter(|n| layer_of(n).is_none())
         .map(|n| n.strip_suffix(".weight").or(n.strip_suffix(".bias")).unwrap_or(n))
         .collect();
+    let base = parts.checkpoint.path();
     let base = std::fs::canonicalize(base).unwrap_or_else(|_| base.to_path_buf());
     let config = json!({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "bias": "none",
-        "fan_in_fan_out": false, "inference_mode": true, "r": lora.rank,
-        "lora_alpha": lora.alpha.unwrap_or(2.0 * lora.rank as f64), "lora_dropout": 0.0, "target_modules": layers,
+        "fan_in_fan_out": false, "inference_mode": true, "r": rank, "lora_alpha": alpha, "lora_dropout": lora.dropout, "target_modules": layers,
         "modules_to_save": if whole.is_empty() { json!(null) } else { json!(whole) }, "use_rslora": false,
         "use_dora": false,
     });
-    let tensors = trained.iter().map(|(n, t)| (format!("{ADAPTED}{n}"), t.clone())).collect();
-    let files = BTreeMap::from([("adapter_config.json".to_string(), format!("{config:#}\n").into_bytes())]);
+    let mut own = json!({ "unused": unused });
+    if let Some(base) = parts.base {
+        own["base"] = json!(base);
+    }
+    let text = |json: Value| format!("{json:#}\n").into_bytes();
+    let files = BTreeMap::from([
+        ("adapter_config.json".to_string(), text(config)),
+        (BASE_FILE.to_string(), text(own)),
+    ]);
+    let tensors = tensors.into_iter().map(|(n, t)| (format!("{ADAPTED}{n}"), t)).collect();
     Ok(checkpoint::write_as(folder, "adapter_model.safetensors", &tensors, &files)?)
 }
 
-/// The tensors of an adapter under the model's own names.
+/// The tensors of an adapter as f32 under the model's own names.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn read(folder: &Path) -> Result<Checkpoint> {
-    let file = Checkpoint::open(folder.join("adapter_model.safetensors"))?;
+    let options = LoadOptions { dtype: Some(DType::F32), dequantize: true };
+    let file = Checkpoint::open_with(folder.join("adapter_model.safetensors"), options)?;
     Ok(file.renamed(|name| name.strip_prefix(ADAPTED).unwrap_or(name).to_string()))
+}
+
+/// The layer that a tensor of an adapter stands beside.
+fn layer_of(name: &str) -> Option<&str> {
+    name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"))
+}
+
+/// The parameters that a plan trains whole.
+fn wholes<'a>(plan: &'a Plan, checkpoint: &'a Checkpoint) -> impl Iterator<Item = String> + 'a {
+    let floats = |n: &&str| checkpoint.ty(n).is_some_and(|t| t.dtype.is_float());
+    checkpoint.names().filter(floats).filter(|n| plan.is_master(n)).map(str::to_string)
+}
+
+/// What decides whether one adapter can be trained on as another.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Form {
+    /// The rank, and what the product of A and B is multiplied by, of each layer.
+    layers: BTreeMap<String, (usize, f32)>,
+    /// Parameters that are trained whole.
+    whole: BTreeSet<String>,
+    /// What patterns matched and no batch used, so that it has no tensors.
+    unused: BTreeSet<String>,
+}
+
+impl Form {
+    /// Of the adapters that a run trains.
+    pub fn planned(plan: &Plan, checkpoint: &Checkpoint) -> Self {
+        let layers = plan.adapters().iter().map(|(l, a)| (l.clone(), (a.rank, a.scale)));
+        Self { layers: layers.collect(), whole: wholes(plan, checkpoint).collect(), unused: BTreeSet::new() }
+    }
+
+    /// Of an adapter in a folder, over its base.
+    ///
+    /// # Errors
+    /// When it is no adapter of this base.
+    pub fn read(folder: &Path, base: Arc<Checkpoint>) -> Result<Self> {
+        let tensors = read(folder)?;
+        let weights = Weights::new(base).with_adapter(folder)?;
+        let mut form = Self { unused: unused(folder), ..Self::default() };
+        for name in tensors.names() {
+            match layer_of(name) {
+                Some(layer) => {
+                    let adapter = weights.adapter(layer).map(|a| (a.rank, a.scale));
+                    form.layers.insert(layer.to_string(), adapter.unwrap_or_default());
+                }
+                None => {
+                    form.whole.insert(name.to_string());
+                }
+            }
+        }
+        Ok(form)
+    }
+
+    /// Of the one adapter that holds this on top of `below`.
+    pub fn on_top_of(&self, below: &Form) -> Self {
+        let highest = |f: &Form| f.layers.values().map(|l| l.0).max().unwrap_or(0);
+        let rank = highest(self) + highest(below);
+        let scale = self.layers.values().next().map_or(0.0, |l| l.1);
+        let layers = self.layers.keys().chain(below.layers.keys()).map(|l| (l.clone(), (rank, scale)));
+        Self {
+            layers: layers.collect(),
+            whole: self.whole.union(&below.whole).cloned().collect(),
+            unused: BTreeSet::new(),
+        }
+    }
+
+    /// An error that names every difference between the adapter in `folder`, which this is of, and what a run trains.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub fn check(&self, folder: &Path, run: &Form) -> Result<()> {
+        let mut differences = Vec::new();
+        let rank = |(rank, _): &(usize, f32)| *rank as f64;
+        let scale = |(_, scale): &(usize, f32)| f64::from(*scale);
+        for (what, of) in [("rank", &rank as &dyn Fn(&(usize, f32)) -> f64), ("alpha over rank", &scale)] {
+            let other = |(l, a): (&String, &(usize, f32))| {
+                let b = run.layers.get(l)?;
+                ((of(a) - of(b)).abs() > 1e-6 * of(b).abs()).then(|| (l.clone(), of(a), of(b)))
+            };
+            if let Some((layer, own, new)) = self.layers.iter().find_map(other) {
+                differences.push(format!("its {what} is {own} and this run's {new} ({layer})"));
+            }
+        }
+        let mut lacks = |mine: Vec<&String>, what: &str| {
+            if !mine.is_empty() {
+                let listed: Vec<&str> = mine.iter().take(LISTED).map(|n| n.as_str()).collect();
+                let more = match mine.len() - listed.len() {
+                    0 => String::new(),
+                    n => format!(" and {n} more"),
+                };
+                differences.push(format!("{what} {}{more}", listed.join(", ")));
+            }
+        };
+        let new = |n: &&String| !self.layers.contains_key(*n) && !self.unused.contains(*n);
+        lacks(run.layers.keys().filter(new).collect(), "it has nothing beside these of this run's layers:");
+        let lost = |n: &&String| !run.layers.contains_key(*n);
+        lacks(self.layers.keys().filter(lost).collect(), "lora.layers leaves out these of its layers:");
+        let new = |n: &&String| !self.whole.contains(*n) && !self.unused.contains(*n);
+        lacks(run.whole.iter().filter(new).collect(), "it has no values of its own for these of lora.also:");
+        let lost = |n: &&String| !run.whole.contains(*n);
+        lacks(self.whole.iter().filter(lost).collect(), "lora.also leaves out these that it holds whole:");
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Setting(format!(
+            "the adapter {} cannot be continued, because it differs: {}. Give the same settings, or keep it as it is \
+             under a new one with lora.from = \"stack\" or \"merge\"",
+            folder.display(),
+            differences.join("; ")
+        )))
+    }
+}
+
+fn unused(folder: &Path) -> BTreeSet<String> {
+    let text = std::fs::read(folder.join(BASE_FILE)).unwrap_or_default();
+    let json: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let names = json.get("unused").and_then(Value::as_array).into_iter().flatten();
+    names.filter_map(Value::as_str).map(str::to_string).collect()
+}
+
+/// How the base of an adapter stands to the one that it is put on, in words.
+#[derive(Debug, PartialEq)]
+pub enum OtherBase {
+    /// It was trained on other weights.
+    Differs(String),
+    /// Its folder does not say on which weights it was trained.
+    Unknown(String),
+}
+
+/// What to say of an adapter on `base`; `None` where it was trained on that.
+///
+/// # Errors
+/// When what the folder says of its base cannot be read.
+pub fn other_base(folder: &Path, base: &Base) -> Result<Option<OtherBase>> {
+    let adapter = folder.display();
+    Ok(match Base::read(folder)? {
+        Some(own) => own
+            .differs_from(base)
+            .map(|how| OtherBase::Differs(format!("the adapter {adapter} belongs to another base: {how}"))),
+        None => Some(OtherBase::Unknown(format!(
+            "the adapter {adapter} does not say which weights it was trained on ({BASE_FILE}), so they are not \
+             compared with {}",
+            base.path.display()
+        ))),
+    })
+}
+
+/// An adapter that stays as it is while another is trained on top of it.
+pub struct Below {
+    folder: PathBuf,
+    tensors: Checkpoint,
+    /// Rank and scale by layer.
+    layers: BTreeMap<String, (usize, f32)>,
+}
+
+impl Below {
+    /// Open an adapter over its base.
+    ///
+    /// # Errors
+    /// When it is no adapter of this base.
+    pub fn open(folder: &Path, base: Arc<Checkpoint>) -> Result<Self> {
+        let form = Form::read(folder, base)?;
+        Ok(Self { folder: folder.to_path_buf(), tensors: read(folder)?, layers: form.layers })
+    }
+
+    /// The base with this adapter merged into it, in memory.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn merged(&self, base: Arc<Checkpoint>) -> Result<Checkpoint> {
+        Ok(Weights::new(base).with_adapter(&self.folder)?.merged()?)
+    }
+
+    /// The highest rank of its layers.
+    fn rank(&self) -> usize {
+        self.layers.values().map(|l| l.0).max().unwrap_or(0)
+    }
+
+    /// One adapter that adds what this one and the trained one add: the rows of A and the columns of B follow those that
+    /// were trained, and B makes up for the other scale. Where a layer has only one of the two, or a lower rank, the
+    /// rest is 0, so that every layer has the same rank.
+    fn under(
+        &self,
+        trained: &BTreeMap<String, HostTensor>,
+        lora: &LoraConfig,
+    ) -> Result<BTreeMap<String, HostTensor>> {
+        let rank = lora.rank + self.rank();
+        let mut all = trained.clone();
+        for name in self.tensors.names() {
+            if layer_of(name).is_none() && !all.contains_key(name) {
+                let weight = self.tensors.weight(name)?;
+                all.insert(name.to_string(), HostTensor::new(weight.ty.clone(), weight.bytes())?);
+            }
+        }
+        let on_top = trained.keys().filter_map(|n| n.strip_suffix(".lora_A.weight")).map(str::to_string);
+        let layers: BTreeSet<String> = self.layers.keys().cloned().chain(on_top).collect();
+        for layer in layers {
+            let [down, up] = ["A", "B"].map(|m| format!("{layer}.lora_{m}.weight"));
+            let own = |name: &str| trained.get(name).map(|t| (t.ty().dims.clone(), floats(t.bytes())));
+            let below = |name: &str| -> Result<_> {
+                let Some(_) = self.tensors.ty(name) else { return Ok(None) };
+                let weight = self.tensors.weight(name)?;
+                Ok(Some((weight.ty.dims.clone(), floats(weight.bytes()))))
+            };
+            let (old_down, old_up) = (below(&down)?, below(&up)?);
+            let (new_down, new_up) = (own(&down), own(&up));
+            let extent =
+                |a: &Option<(Vec<usize>, Vec<f32>)>, b: &Option<(Vec<usize>, Vec<f32>)>, axis: usize| {
+                    a.as_ref().or(b.as_ref()).and_then(|t| t.0.get(axis)).copied().unwrap_or(0)
+                };
+            let (k, n) = (extent(&new_down, &old_down, 1), extent(&new_up, &old_up, 0));
+            let mut a = vec![0f32; rank * k];
+            for (first, part) in [(0, &new_down), (lora.rank, &old_down)] {
+                if let Some((_, values)) = part {
+                    a[first * k..first * k + values.len()].copy_from_slice(values);
+                }
+            }
+            let mut b = vec![0f32; n * rank];
+            let by = self.layers.get(&layer).map_or(0.0, |l| f64::from(l.1) / lora.scale());
+            for (first, part, by) in [(0, &new_up, 1.0), (lora.rank, &old_up, by)] {
+                let Some((dims, values)) = part else { continue };
+                let width = dims.get(1).copied().unwrap_or(0);
+                for (to, from) in b.chunks_exact_mut(rank).zip(values.chunks_exact(width.max(1))) {
+                    to[first..].iter_mut().zip(from).for_each(|(t, &f)| *t = (f64::from(f) * by) as f32);
+                }
+            }
+            all.insert(down, HostTensor::from_f32(vec![rank, k], &a)?);
+            all.insert(up, HostTensor::from_f32(vec![n, rank], &b)?);
+        }
+        Ok(all)
+    }
+}
+
+/// The tensors of a checkpoint of a run that trains on top of another adapter, without that one's part.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn own_part(checkpoint: Checkpoint, plan: &Plan) -> Result<Checkpoint> {
+    let mut parts = Vec::new();
+    for (layer, adapter) in plan.adapters() {
+        for matrix in ["A", "B"] {
+            let name = format!("{layer}.lora_{matrix}.weight");
+            let Some(ty) = checkpoint.ty(&name).cloned() else { continue };
+            let weight = checkpoint.weight(&name)?;
+            let values = floats(weight.bytes());
+            let [rows, columns] = [0, 1].map(|d| ty.dims.get(d).copied().unwrap_or(0));
+            let (dims, own): (_, Vec<f32>) = match matrix {
+                "A" => {
+                    (vec![adapter.rank, columns], values.into_iter().take(adapter.rank * columns).collect())
+                }
+                _ => {
+                    let cut = |row: &[f32]| row[..adapter.rank.min(row.len())].to_vec();
+                    (vec![rows, adapter.rank], values.chunks_exact(columns.max(1)).flat_map(cut).collect())
+                }
+            };
+            let ty = percept_graph::TensorType::new(DType::F32, dims);
+            parts.push((name, ty, own.iter().flat_map(|v| v.to_le_bytes()).collect()));
+        }
+    }
+    Ok(checkpoint.with_tensors("the adapter on top", parts)?)
 }

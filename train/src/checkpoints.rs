@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use percept_data::loader::Position;
 use percept_graph::HostTensor;
-use percept_model::checkpoint::{self, Checkpoint};
+use percept_model::checkpoint::{self, Base, Checkpoint};
 use serde::{Deserialize, Serialize};
 
-use crate::adapter;
 use crate::config::Config;
 use crate::error::{Error, Result, file};
 use crate::trainer::{LossScale, Trainer};
@@ -29,6 +29,22 @@ pub struct Progress {
     pub seed: u64,
     /// Mean loss on held-out data, when it was measured at this step.
     pub held_out_loss: Option<f64>,
+    /// Losses of the last ten steps.
+    #[serde(default)]
+    pub recent: Vec<f64>,
+    /// The checkpoint that training began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// Fingerprints of the trained tensors and of those beside them, as they were written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<[String; 2]>,
+}
+
+/// A checkpoint that cannot be used, and why.
+pub struct Damaged {
+    step: u64,
+    /// In words.
+    pub why: String,
 }
 
 /// The checkpoints of a run.
@@ -43,28 +59,15 @@ impl Checkpoints {
         Self { folder: config.out.join("checkpoints"), keep: config.checkpoint.keep.max(1) }
     }
 
-    /// Make the folder, and remove what an interrupted run left half written.
-    ///
-    /// # Errors
-    /// When the folder cannot be made or read.
-    pub fn clean(config: &Config) -> Result<()> {
-        let folder = config.out.join("checkpoints");
-        fs::create_dir_all(&folder).map_err(file(&folder))?;
-        for entry in fs::read_dir(&folder).map_err(file(&folder))? {
-            let path = entry.map_err(file(&folder))?.path();
-            if path.extension().is_some_and(|e| e == "tmp") {
-                fs::remove_dir_all(&path).map_err(file(&path))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Steps that have a checkpoint, in order.
     ///
     /// # Errors
     /// When the folder cannot be read.
     pub fn steps(&self) -> Result<Vec<u64>> {
         let mut steps = Vec::new();
+        if !self.folder.is_dir() {
+            return Ok(steps);
+        }
         for entry in fs::read_dir(&self.folder).map_err(file(&self.folder))? {
             let name = entry.map_err(file(&self.folder))?.file_name();
             steps.extend(name.to_string_lossy().strip_prefix("step-").and_then(|n| n.parse::<u64>().ok()));
@@ -94,6 +97,7 @@ impl Checkpoints {
     /// # Errors
     /// When it cannot be written; those that are there stay.
     pub fn save(&self, trainer: &Trainer, config: &Config, progress: &Progress) -> Result<PathBuf> {
+        fs::create_dir_all(&self.folder).map_err(file(&self.folder))?;
         let place = self.place(progress.step);
         let temporary = place.with_extension("tmp");
         let written = self.write(&temporary, trainer, config, progress).and_then(|()| {
@@ -117,9 +121,21 @@ impl Checkpoints {
         let (masters, rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut saved).into_iter().partition(|(n, _)| trainer.trained().contains_key(n));
         write_model(trainer, config, &masters, folder)?;
-        let json = serde_json::to_vec_pretty(progress).unwrap_or_default();
-        let files = BTreeMap::from([("progress.json".to_string(), json)]);
-        checkpoint::write(&folder.join("training"), &rest, &files)?;
+        let training = folder.join("training");
+        checkpoint::write(&training, &rest, &BTreeMap::new())?;
+        let written = [trained(folder, config)?, Checkpoint::open(training.join("model.safetensors"))?];
+        let [first, second] = &written;
+        let progress =
+            Progress { written: Some([first.fingerprint()?, second.fingerprint()?]), ..progress.clone() };
+        let json = serde_json::to_vec_pretty(&progress).unwrap_or_default();
+        let path = training.join("progress.json");
+        File::create(&path)
+            .and_then(|mut f| {
+                f.write_all(&json)?;
+                f.sync_all()
+            })
+            .map_err(file(&path))?;
+        sync(&training)?;
         sync(folder)
     }
 
@@ -136,11 +152,63 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Bring a trainer to where a checkpoint left off.
+    /// Bring a trainer to where the last checkpoint left off, or the one before where that is damaged, with those that
+    /// are. `None` where there is no checkpoint.
     ///
     /// # Errors
-    /// When the checkpoint cannot be read or is of another model or run.
-    pub fn restore(&self, step: u64, trainer: &mut Trainer, config: &Config) -> Result<Progress> {
+    /// When none of them can be read, or they are of another model or run.
+    pub fn restore_last(
+        &self,
+        trainer: &mut Trainer,
+        config: &Config,
+        base: Option<&Base>,
+    ) -> Result<(Option<Progress>, Vec<Damaged>)> {
+        let mut damaged: Vec<Damaged> = Vec::new();
+        for step in self.steps()?.into_iter().rev() {
+            match self.restore(step, trainer, config, base) {
+                Ok(progress) => return Ok((Some(progress), damaged)),
+                // These say that the run is another one, not that a file is damaged.
+                Err(e @ Error::Setting(_)) => return Err(e),
+                Err(e) => damaged.push(Damaged { step, why: e.to_string() }),
+            }
+        }
+        match damaged.first() {
+            None => Ok((None, damaged)),
+            Some(last) => Err(Error::Setting(format!(
+                "no checkpoint of {} can be read, the last because {}; begin anew with another `out`",
+                self.folder.display(),
+                last.why
+            ))),
+        }
+    }
+
+    /// Put a damaged checkpoint out of the way, and say so.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn set_aside(&self, damaged: &Damaged) -> Result<String> {
+        let place = self.place(damaged.step);
+        let aside = self.folder.join(format!("damaged-step-{:08}", damaged.step));
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(file(&aside))?;
+        }
+        fs::rename(&place, &aside).map_err(file(&place))?;
+        Ok(format!(
+            "the checkpoint of step {} cannot be read ({}); it was renamed to {} and the one before is used",
+            damaged.step,
+            damaged.why,
+            aside.display()
+        ))
+    }
+
+    /// Bring a trainer to where a checkpoint left off.
+    fn restore(
+        &self,
+        step: u64,
+        trainer: &mut Trainer,
+        config: &Config,
+        base: Option<&Base>,
+    ) -> Result<Progress> {
         let progress = self.progress(step)?;
         let place = self.place(step);
         if progress.seed != config.seed {
@@ -151,14 +219,37 @@ impl Checkpoints {
                 config.seed
             )));
         }
-        let masters = match config.lora {
-            Some(_) => adapter::read(&place)?,
-            None => Checkpoint::open(&place)?,
-        };
+        if let (Some(old), Some(new)) = (&progress.base, base)
+            && let Some(how) = old.differs_from(new)
+        {
+            return Err(Error::Setting(format!(
+                "{} is of another model: {how}; start anew in another folder",
+                place.display()
+            )));
+        }
+        let masters = trained(&place, config)?;
         let kept = Checkpoint::open(place.join("training/model.safetensors"))?;
+        for (file, written) in [&masters, &kept].into_iter().zip(progress.written.iter().flatten()) {
+            if file.fingerprint()? != *written {
+                let why = "its tensors are not those that were written".into();
+                return Err(checkpoint::Error::Damaged { path: file.path().to_path_buf(), why }.into());
+            }
+        }
+        let masters = match config.lora {
+            Some(_) => trainer.own_adapter(&place)?,
+            None => masters,
+        };
         let scale = LossScale { value: progress.loss_scale.0, steady: progress.loss_scale.1 };
         trainer.restore(&masters, &kept, progress.updates, scale)?;
         Ok(progress)
+    }
+}
+
+/// The tensors of a checkpoint of a run that training changes, and with them those that it does not.
+fn trained(place: &Path, config: &Config) -> Result<Checkpoint> {
+    match config.lora {
+        Some(_) => Ok(Checkpoint::open(place.join("adapter_model.safetensors"))?),
+        None => Ok(Checkpoint::open(place)?),
     }
 }
 
@@ -173,7 +264,7 @@ pub fn write_model(
     folder: &Path,
 ) -> Result<()> {
     if let Some(lora) = &config.lora {
-        return adapter::write(folder, lora, trainer.plan(), trainer.checkpoint().path(), trained);
+        return trainer.write_adapter(folder, lora, trained);
     }
     let options = checkpoint::LoadOptions { dtype: config.model.dtype, dequantize: false };
     let tensors = trained.iter().map(|(n, t)| (n.clone(), t.ty().clone(), t.bytes().to_vec()));

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use percept_data::augment::Augmentation;
 use percept_graph::DType;
 use serde::{Deserialize, Serialize};
-use toml::{Table, Value};
+use toml::Table;
 
 use crate::error::{Error, Result, file};
+use crate::settings::{apply, explained, one_length};
 
 /// One run of training.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -15,11 +16,19 @@ use crate::error::{Error, Result, file};
 pub struct Config {
     /// Folder that checkpoints, logs and the finished model go to.
     pub out: PathBuf,
+    /// What the run or stage is called in messages; the folder of a stage in `out` is called so too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Seeds everything that is drawn.
     #[serde(default)]
     pub seed: u64,
-    /// Optimizer steps.
+    /// Optimizer steps. Either these or `epochs` must be given.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub steps: u64,
+    /// How often every sample is seen at least, in place of `steps`: a mixture runs until the corpus that takes longest at
+    /// its weight has been gone through this often. May be a fraction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<f64>,
     /// What is trained.
     pub model: ModelConfig,
     /// What it is trained on.
@@ -56,6 +65,9 @@ pub struct ModelConfig {
     pub path: PathBuf,
     /// Draw new weights from the run's seed instead of reading them.
     pub init: bool,
+    /// A folder with a low-rank adapter that is merged into the checkpoint before training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
     /// Names of parameters that stay as they are; `*` stands for any characters.
     pub freeze: Vec<String>,
     /// Dtype that frozen weights are loaded in: f32, f16 or bf16. As the file has them when left out.
@@ -175,7 +187,8 @@ pub struct GroupConfig {
     pub kind: Option<OptimizerKind>,
 }
 
-/// How the learning rate goes over the steps.
+/// How the learning rate goes over the steps. The first step after the warm-up has the whole rate, and the last one is
+/// still above `end`, as in transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Schedule {
@@ -218,14 +231,33 @@ pub struct LoraConfig {
     /// Over the rank it multiplies what adapters add; twice the rank when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
-    /// An adapter of the same rank and layers to go on with.
+    /// Share of the elements before A that are dropped while training; the rest is scaled up to make up for it.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub dropout: f64,
+    /// A folder with an adapter to go on from. A stage after one with adapters goes on from those when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// How to go on from an adapter: continue, stack or merge.
+    #[serde(default)]
+    pub from: Onward,
     /// Names of linear layers, without `.weight`; `*` stands for any characters.
     pub layers: Vec<String>,
     /// Names of parameters that are trained whole beside them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
+}
+
+/// How training goes on from an adapter that is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Onward {
+    /// The adapter itself is trained on. Rank, alpha, layers and what is trained whole must be the same.
+    #[default]
+    Continue,
+    /// It stays as it is, and a new one is trained on top. The result is one adapter that holds both.
+    Stack,
+    /// It is merged into the model, which is written to the folder `merged` of the run, and a new one is trained on that.
+    Merge,
 }
 
 /// Dtypes, loss scaling and recomputation.
@@ -287,6 +319,14 @@ fn one() -> u32 {
     1
 }
 
+fn is_zero(steps: &u64) -> bool {
+    *steps == 0
+}
+
+fn is_nothing(share: &f64) -> bool {
+    *share == 0.0
+}
+
 impl Config {
     /// Read a file; `set` are `key=value` with dots in the keys, over what the file says.
     ///
@@ -311,45 +351,15 @@ impl Config {
             for setting in set {
                 apply(&mut table, setting).map_err(&wrong)?;
             }
+            let set: Vec<&str> = set.iter().filter_map(|s| s.split('=').next()).collect();
+            one_length(&mut table, |key| set.contains(&key));
             table.try_into().map_err(|e| wrong(explained(&e)))?
         };
         config.check().map_err(wrong)?;
         Ok(config)
     }
 
-    /// The runs that this one consists of: itself, or its stages in order. Each stage writes to a folder of its own
-    /// inside `out` and goes on with the model of the one before.
-    ///
-    /// # Errors
-    /// When a stage says something that cannot be.
-    pub fn runs(&self) -> Result<Vec<Config>> {
-        if self.stages.is_empty() {
-            return Ok(vec![self.clone()]);
-        }
-        let wrong = |i: usize, why: String| Error::Setting(format!("stage {}: {why}", i + 1));
-        let mut base = Table::try_from(self).map_err(|e| wrong(0, e.to_string()))?;
-        base.remove("stage");
-        let mut runs: Vec<Config> = Vec::new();
-        for (i, stage) in self.stages.iter().enumerate() {
-            let mut table = base.clone();
-            overlay(&mut table, stage);
-            let mut run: Config = table.try_into().map_err(|e| wrong(i, explained(&e)))?;
-            if !stage.contains_key("out") {
-                run.out = self.out.join(format!("stage-{}", i + 1));
-            }
-            let own_model =
-                stage.get("model").and_then(Value::as_table).is_some_and(|m| m.contains_key("path"));
-            if let (Some(before), false) = (runs.last(), own_model) {
-                run.model.path = before.out.join("model");
-                run.model.init = false;
-            }
-            run.check().map_err(|why| wrong(i, why))?;
-            runs.push(run);
-        }
-        Ok(runs)
-    }
-
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let positive = |name: &str, v: f64| match v.is_finite() && v > 0.0 {
             true => Ok(()),
             false => Err(format!("{name} is {v}; it must be positive")),
@@ -358,8 +368,34 @@ impl Config {
             true => Ok(()),
             false => Err(format!("{name} is {v}; it must be at least 0 and below 1")),
         };
-        if self.steps == 0 && self.stages.is_empty() {
-            return Err("steps is 0; nothing would be trained".into());
+        match self.epochs {
+            Some(_) if self.steps > 0 => {
+                return Err("steps and epochs are both given; one says how long".into());
+            }
+            Some(epochs) => positive("epochs", epochs)?,
+            None if self.steps == 0 && self.stages.is_empty() => {
+                return Err("steps is 0 or missing, and so is epochs; nothing would be trained".into());
+            }
+            None => {}
+        }
+        self.check_name()?;
+        if self.model.init && self.model.adapter.is_some() {
+            return Err("model.adapter changes weights that are there; with model.init there are none".into());
+        }
+        let s = &self.schedule;
+        if !(0.0..=1.0).contains(&s.end) {
+            return Err(format!("schedule.end is {}; it is a share of the rate, from 0 to 1", s.end));
+        }
+        if s.decay > 0 && s.kind != Curve::Wsd {
+            return Err("schedule.decay belongs to kind = \"wsd\"; other curves fall over all steps".into());
+        }
+        if s.kind == Curve::Wsd && s.decay == 0 {
+            return Err(
+                "schedule.kind is wsd, which needs schedule.decay: the steps of the fall at the end".into()
+            );
+        }
+        if s.end > 0.0 && s.kind == Curve::Constant {
+            return Err("schedule.end has no meaning where the rate is constant".into());
         }
         for (name, n) in [("data.length", self.data.length), ("data.rows", self.data.rows)] {
             if n == 0 && self.stages.is_empty() {
@@ -384,6 +420,7 @@ impl Config {
                 return Err("lora.rank is 0; adapters need a rank of at least 1".into());
             }
             positive("lora.alpha", lora.alpha.unwrap_or(1.0))?;
+            share("lora.dropout", lora.dropout)?;
         }
         if !self.precision.compute.is_float() {
             return Err(format!(
@@ -393,52 +430,30 @@ impl Config {
         }
         positive("precision.loss_scale", self.precision.loss_scale)
     }
-}
 
-/// What is wrong with a TOML text, and for a key that is not known the nearest that is.
-fn explained(error: &toml::de::Error) -> String {
-    let text = error.to_string();
-    let quoted: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
-    let (true, Some((wrong, known))) = (error.message().starts_with("unknown "), quoted.split_first()) else {
-        return text.trim_end().to_string();
-    };
-    let near = known.iter().map(|k| (strsim::damerau_levenshtein(k, wrong), k)).min();
-    match near {
-        Some((distance, key)) if distance <= 2 + wrong.len() / 4 => {
-            format!("{}\ndid you mean `{key}`?", text.trim_end())
-        }
-        _ => text.trim_end().to_string(),
-    }
-}
-
-/// Set one value by its dotted key.
-fn apply(table: &mut Table, setting: &str) -> Result<(), String> {
-    let (key, text) =
-        setting.split_once('=').ok_or_else(|| format!("--set {setting}: it needs the form key=value"))?;
-    // What is no TOML value is a text.
-    let value = toml::from_str::<Table>(&format!("value = {text}")).ok().and_then(|mut t| t.remove("value"));
-    let value = value.unwrap_or_else(|| Value::String(text.to_string()));
-    let mut at = table;
-    let mut parts: Vec<&str> = key.split('.').collect();
-    let last = parts.pop().unwrap_or_default();
-    for part in parts {
-        let next = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
-        at =
-            next.as_table_mut().ok_or_else(|| format!("--set {setting}: `{part}` holds a value, no keys"))?;
-    }
-    at.insert(last.to_string(), value);
-    Ok(())
-}
-
-/// `over` laid over `table`; tables are merged, everything else is replaced.
-fn overlay(table: &mut Table, over: &Table) {
-    for (key, value) in over {
-        match (table.get_mut(key), value) {
-            (Some(Value::Table(old)), Value::Table(new)) => overlay(old, new),
-            _ => {
-                table.insert(key.clone(), value.clone());
+    /// A name is a folder's, and no folder of the run has it.
+    fn check_name(&self) -> Result<(), String> {
+        let Some(name) = &self.name else { return Ok(()) };
+        let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':']);
+        let taken = ["checkpoints", "initial", "merged", "model"].contains(&&name[..]);
+        match plain && !taken {
+            true => Ok(()),
+            false => {
+                Err(format!("name is {name:?}; it must be a folder's plain name, and none of the run's own"))
             }
         }
+    }
+}
+
+impl LoraConfig {
+    /// What the product of A and B is multiplied by: alpha over the rank.
+    pub fn scale(&self) -> f64 {
+        self.alpha() / self.rank as f64
+    }
+
+    /// Alpha, twice the rank when it is left out.
+    pub fn alpha(&self) -> f64 {
+        self.alpha.unwrap_or(2.0 * self.rank as f64)
     }
 }
 
@@ -517,6 +532,15 @@ mod tests {
             ("steps=0", "nothing"),
             ("precision.compute=q4_0", "f32, bf16 or f16"),
             ("lora.rank=0", "layers"),
+            ("lora={rank=1, layers=['a'], dropout=1.0}", "below 1"),
+            ("lora={rank=1, layers=['a'], from='tack'}", "did you mean `stack`?"),
+            ("epochs=0.0", "positive"),
+            ("name='a/b'", "plain name"),
+            ("name='model'", "the run's own"),
+            ("schedule.decay=3", "wsd"),
+            ("schedule.kind=wsd", "schedule.decay"),
+            ("schedule={kind='constant', end=0.1}", "constant"),
+            ("schedule.end=1.5", "share"),
         ] {
             let e = parse(RUN, &[set]).unwrap_err().to_string();
             assert!(e.contains(word), "{set}: {e}");
@@ -524,15 +548,15 @@ mod tests {
     }
 
     #[test]
-    fn stages_go_on_from_one_another() {
-        let text =
-            format!("{RUN}[[stage]]\nsteps = 3\n[stage.model]\nfreeze = ['a*']\n[[stage]]\nseed = 2\n");
-        let runs = parse(&text, &[]).unwrap().runs().unwrap();
-        assert_eq!((runs[0].steps, runs[1].steps, runs[1].seed), (3, 10, 2));
-        assert_eq!(runs[0].model.freeze, ["a*"]);
-        assert_eq!(runs[1].model.path, PathBuf::from("runs/a/stage-1/model"));
-        assert_eq!(runs[0].model.path, PathBuf::from("base"));
-        let e = parse(&format!("{RUN}[[stage]]\nstep = 3\n"), &[]).unwrap().runs().unwrap_err().to_string();
-        assert!(e.contains("stage 1") && e.contains("did you mean `steps`?"), "{e}");
+    fn a_run_has_one_length() {
+        let both = parse(&format!("epochs = 2.0\n{RUN}"), &[]).unwrap_err().to_string();
+        assert!(both.contains("both given"), "{both}");
+        // What is set goes over the file's, whichever of the two that has.
+        let c = parse(RUN, &["epochs=2"]).unwrap();
+        assert_eq!((c.steps, c.epochs), (0, Some(2.0)));
+        let c = parse(&RUN.replace("steps = 10", "epochs = 0.5"), &["steps=3"]).unwrap();
+        assert_eq!((c.steps, c.epochs), (3, None));
+        let none = parse(&RUN.replace("steps = 10\n", ""), &[]).unwrap_err().to_string();
+        assert!(none.contains("nothing would be trained"), "{none}");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::watch::Stop;
+
 /// What went wrong. Every message says what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,6 +24,37 @@ pub enum Error {
     /// A loss or gradient is no number any more.
     #[error("{0}")]
     NotFinite(String),
+    /// Another run has the folder.
+    #[error("{}: {why}", folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+        /// Who has it, and what to do.
+        why: String,
+    },
+    /// The run was asked to stop, and stopped.
+    #[error("stopped by {} after step {step} of {steps}; {}", stop.name(), saved.as_deref().map_or(
+        "nothing was trained yet".into(),
+        |s| format!("{} holds everything, go on with --resume", s.display())
+    ))]
+    Stopped {
+        /// What asked.
+        stop: Stop,
+        /// Steps done.
+        step: u64,
+        /// Steps in all.
+        steps: u64,
+        /// The last checkpoint.
+        saved: Option<PathBuf>,
+    },
+    /// A stage of a run.
+    #[error("{stage}: {source}")]
+    Stage {
+        /// Its number and name.
+        stage: String,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// Another process of the same run failed.
     #[error("{0}")]
     Peer(String),

@@ -27,6 +27,8 @@ pub struct Feed {
     source: Source,
     settings: DataConfig,
     refused: u64,
+    /// Samples of each corpus.
+    sizes: Vec<u64>,
 }
 
 enum Source {
@@ -63,6 +65,7 @@ impl Feed {
         let datasets = settings.train.iter().map(SourceConfig::dataset).collect();
         let config = LoaderConfig { datasets, seed, order: Order::Shuffled, rank: 0, world: 1 };
         let loader = Arc::new(Loader::open(&config)?);
+        let sizes = loader.datasets().iter().map(|d| d.len() as u64).collect();
         let start = position.unwrap_or_else(|| loader.start());
         let (sources, length) = (settings.train.clone(), settings.length);
         let prepare = move |draw: &Draw, sample: Sample| -> Result<Arc<Encoded>> {
@@ -81,7 +84,12 @@ impl Feed {
                 Source::Filled(PackedBatches::new(stream, settings.rows, settings.length, |s| s.tokens()))
             }
         };
-        Ok(Self { source, settings: settings.clone(), refused: 0 })
+        Ok(Self { source, settings: settings.clone(), refused: 0, sizes })
+    }
+
+    /// The samples of each corpus, in the order of the settings.
+    pub fn sizes(&self) -> &[u64] {
+        &self.sizes
     }
 
     /// The next step.

@@ -1,7 +1,7 @@
 //! The loss of a batch as a graph.
 
 use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace};
-use percept_model::{CausalModel, Context, Decoder, EncoderRun, Parameters};
+use percept_model::{CausalModel, Context, DROPOUT_KEY, DROPOUT_SHARE, Decoder, EncoderRun, Parameters};
 
 use crate::batch::Shape;
 use crate::encode::IGNORE;
@@ -24,7 +24,7 @@ pub enum Purpose {
 /// The graph of a batch's loss.
 ///
 /// Inputs are the arrays of [`crate::batch::Batch`] and `count` f32[], the answer tokens of the whole step over all
-/// processes. The output `loss` f32[] is the sum of the cross-entropies over `count`. To train there is also
+/// processes; with dropout also [`DROPOUT_KEY`] and [`DROPOUT_SHARE`]. The output `loss` f32[] is the sum of the cross-entropies over `count`. To train there is also
 /// `objective`, which is `loss` times `scale` where that is asked for; to evaluate there are `losses` f32[out] and
 /// `right` i32[out], 1 where the label is the most likely token.
 ///
@@ -111,6 +111,10 @@ fn encode(t: &Trace, p: &Parameters, runs: &[EncoderRun], deepstack: usize) -> V
         let g = &run.graph;
         let input = |i: &percept_graph::Input| match i.role {
             Role::Parameter => p.shared(&i.name, g.ty(i.value)),
+            // Dropout is the batch's, in encoders too.
+            _ if [DROPOUT_KEY, DROPOUT_SHARE].contains(&&i.name[..]) => {
+                p.batch_input(&i.name, g.ty(i.value).clone())
+            }
             role => t.input(format!("media.{r}.{}", i.name), role, g.ty(i.value).clone()),
         };
         let inputs: Vec<Tensor> = g.inputs().iter().map(input).collect();

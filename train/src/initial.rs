@@ -145,19 +145,31 @@ fn new_model(from: &Path, seed: u64, out: &Path) -> Result<()> {
     Ok(percept::initial(&json, &tokenizer, seed, out)?)
 }
 
-/// A model's checkpoint, new when the run asks for it.
+/// The checkpoint that a run trains: the model's own, or one that is made in the run's folder once, from nothing or with an
+/// adapter merged into it.
 ///
 /// # Errors
-/// As [`new_model`], or when the checkpoint cannot be opened.
+/// As [`new_model`], or when the checkpoint or the adapter cannot be opened.
 pub fn open(config: &crate::config::Config) -> Result<Checkpoint> {
     let options = checkpoint::LoadOptions { dtype: config.model.dtype, dequantize: false };
-    if !config.model.init {
-        return Ok(Checkpoint::open_with(&config.model.path, options)?);
-    }
-    let place = config.out.join("initial");
-    if !place.join("model.safetensors").is_file() {
+    let place = config.base_path();
+    let made = |place: &Path| -> Result<()> {
+        if place.is_dir() {
+            return Ok(());
+        }
         std::fs::create_dir_all(&config.out).map_err(file(&config.out))?;
-        new_model(&config.model.path, config.seed, &place)?;
+        match &config.model.adapter {
+            None => new_model(&config.model.path, config.seed, place),
+            Some(adapter) => {
+                let base = Arc::new(Checkpoint::open(&config.model.path)?);
+                let merged = Weights::new(base).with_adapter(adapter)?.merged()?;
+                checkpoint::convert(&merged, place, None)?;
+                Ok(())
+            }
+        }
+    };
+    if config.model.init || config.model.adapter.is_some() {
+        made(&place)?;
     }
     Ok(Checkpoint::open_with(&place, options)?)
 }

@@ -6,6 +6,7 @@
 
 mod adapter;
 pub mod batch;
+mod check;
 mod checkpoints;
 mod communicator;
 mod config;
@@ -14,17 +15,22 @@ pub mod encode;
 mod error;
 mod evaluate;
 mod feed;
+mod folder;
 pub mod forward;
 mod initial;
+mod keys;
 mod log;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod optimizer;
+mod outlook;
 mod patterns;
 mod plan;
 mod program;
 mod run;
 mod schedule;
+mod settings;
+mod stages;
 mod steps;
 mod trainer;
 mod watch;
@@ -32,7 +38,7 @@ mod watch;
 pub use communicator::{Communicator, Single};
 pub use config::{
     CheckpointConfig, Config, Curve, DataConfig, EvaluateConfig, GroupConfig, LoraConfig, ModelConfig,
-    OptimizerConfig, OptimizerKind, PrecisionConfig, Schedule, SourceConfig,
+    Onward, OptimizerConfig, OptimizerKind, PrecisionConfig, Schedule, SourceConfig,
 };
 pub use error::{Error, Result};
 pub use feed::{decode, question};
@@ -40,4 +46,4 @@ pub use feed::{decode, question};
 pub use mpi::Mpi;
 pub use run::{Place, Summary, run};
 pub use trainer::{LossScale, Measured, StepReport, Trainer};
-pub use watch::{Evaluation, Event, Said, StepEvent, Watch};
+pub use watch::{Corpus, Evaluation, Event, Outlook, Said, StepEvent, Stop, Watch};

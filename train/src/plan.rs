@@ -15,6 +15,7 @@ use crate::patterns::Patterns;
 pub struct Plan {
     masters: Masters,
     adapters: BTreeMap<String, Adapter>,
+    drops: bool,
     groups: Vec<(Patterns, Group)>,
     usual: Group,
     /// Tables and heads, which Muon leaves to AdamW.
@@ -59,8 +60,7 @@ impl Plan {
                 let (on, also) = (Patterns::new(&lora.layers), Patterns::new(&lora.also));
                 on.check("lora.layers", layers())?;
                 also.check("lora.also", floats())?;
-                let alpha = lora.alpha.unwrap_or(2.0 * lora.rank as f64);
-                let adapter = Adapter { rank: lora.rank, scale: (alpha / lora.rank as f64) as f32 };
+                let adapter = Adapter { rank: lora.rank, scale: lora.scale() as f32 };
                 let adapted = layers().filter(|l| on.matches(l) && !freeze.matches(&format!("{l}.weight")));
                 adapters.extend(adapted.map(|l| (l.to_string(), adapter)));
                 Masters::Only(also)
@@ -83,7 +83,8 @@ impl Plan {
             (patterns, group)
         };
         let groups: Vec<_> = config.optimizer.groups.iter().map(group).collect();
-        let plan = Self { masters, adapters, groups, usual, outer: Vec::new() };
+        let drops = config.lora.as_ref().is_some_and(|l| l.dropout > 0.0);
+        let plan = Self { masters, adapters, drops, groups, usual, outer: Vec::new() };
         let trained: Vec<String> = plan.candidates(checkpoint).collect();
         if trained.is_empty() {
             let why =
@@ -153,6 +154,10 @@ impl Trained for Plan {
 
     fn adapter(&self, name: &str) -> Option<Adapter> {
         self.adapters.get(name).copied()
+    }
+
+    fn drops(&self) -> bool {
+        self.drops
     }
 }
 

@@ -1,18 +1,25 @@
 //! A model being trained on a device.
 
+mod extent;
+mod saved;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
 use percept_graph::{DType, Graph, HostTensor, Role, TensorType};
 use percept_hal::{Buffer, CompileOptions, CompileReport, Device, TraceEvent, Uses};
-use percept_model::checkpoint::{Checkpoint, LoadOptions};
-use percept_model::{CausalModel, Model, Weights, open_weights, uses};
+use percept_model::checkpoint::{Base, Checkpoint, LoadOptions};
+use percept_model::random::parameter_stream;
+use percept_model::{
+    CausalModel, DROPOUT_KEY, DROPOUT_SHARE, Model, Trained as _, Weights, open_weights, uses,
+};
+use rand_chacha::rand_core::RngCore as _;
 
-use crate::adapter;
+use crate::adapter::{self, Below, Form};
 use crate::batch::{Batch, Shape};
 use crate::communicator::Communicator;
-use crate::config::Config;
+use crate::config::{Config, Onward};
 use crate::diagnose;
 use crate::error::{Error, Result};
 use crate::forward::{Purpose, forward};
@@ -34,6 +41,10 @@ pub struct Trainer {
     programs: HashMap<Key, Program>,
     /// The adapter that training goes on with.
     begun: Option<Checkpoint>,
+    /// The adapter that stays as it is under the trained one.
+    below: Option<Below>,
+    /// What an adapter's folder says of the base.
+    base: Option<Base>,
     /// Updates that changed something.
     updates: u64,
     scale: LossScale,
@@ -87,6 +98,21 @@ impl Trainer {
     pub fn new(config: &Config, device: Arc<dyn Device>, options: CompileOptions) -> Result<Self> {
         let checkpoint = Arc::new(initial::open(config)?);
         let plan = Plan::new(config, &checkpoint)?;
+        let from = config.lora.as_ref().and_then(|l| Some((l.from, l.path.as_deref()?)));
+        let (mut begun, mut below) = (None, None);
+        match from {
+            Some((Onward::Stack, path)) => below = Some(Below::open(path, checkpoint.clone())?),
+            Some((_, path)) => {
+                let own = Form::read(path, checkpoint.clone())?;
+                own.check(path, &Form::planned(&plan, &checkpoint))?;
+                begun = Some(adapter::read(path)?);
+            }
+            None => {}
+        }
+        let checkpoint = match &below {
+            Some(below) => Arc::new(below.merged(checkpoint)?),
+            None => checkpoint,
+        };
         let outer = {
             let model = causal(Weights::new(checkpoint.clone()))?;
             [model.decoder().table.clone(), model.decoder().head.clone()]
@@ -103,7 +129,9 @@ impl Trainer {
             state: State::default(),
             trained: Trained::new(),
             programs: HashMap::new(),
-            begun: config.lora.as_ref().and_then(|l| l.path.as_deref()).map(adapter::read).transpose()?,
+            begun,
+            below,
+            base: None,
             updates: 0,
             scale,
             timeline: None,
@@ -141,6 +169,11 @@ impl Trainer {
         let options = LoadOptions { dtype: self.config.model.dtype, dequantize: false };
         let base = Checkpoint::open_with(self.checkpoint().path(), options)?;
         causal(Weights::new(Arc::new(base)).with_adapter(folder)?)
+    }
+
+    /// From now on say in the folders of adapters that they belong to this base.
+    pub fn record_base(&mut self, base: Base) {
+        self.base = Some(base);
     }
 
     /// Which parameters are trained.
@@ -201,6 +234,7 @@ impl Trainer {
                 let key = self.prepare_fused(batch)?;
                 let mut arguments = self.upload(&batch.arrays)?;
                 arguments.extend(scalars);
+                arguments.extend(self.dropout(peers.rank(), 0)?);
                 let outputs = self.programs[&key].run(&mut self.state, &arguments, self.timeline.as_mut())?;
                 StepReport {
                     loss: self.scalar(&outputs, "loss")?,
@@ -226,12 +260,29 @@ impl Trainer {
         self.upload(&scalars)
     }
 
+    /// The inputs of dropout for a piece of a step's batches: the same whenever and wherever a run takes this step.
+    fn dropout(&self, rank: usize, piece: usize) -> Result<HashMap<String, Buffer>> {
+        let share = self.config.lora.as_ref().map_or(0.0, |l| l.dropout);
+        let stream = format!("dropout {} {rank} {piece}", self.updates);
+        let mut random = parameter_stream(&stream, self.config.seed);
+        self.dropout_inputs(share, [random.next_u32(), random.next_u32()])
+    }
+
+    fn dropout_inputs(&self, share: f64, key: [u32; 2]) -> Result<HashMap<String, Buffer>> {
+        if !self.plan.drops() {
+            return Ok(HashMap::new());
+        }
+        let key = HostTensor::from_f64(TensorType::new(DType::U32, [2]), &key.map(f64::from))?;
+        let share = HostTensor::from_f32([], &[share as f32])?;
+        self.upload(&BTreeMap::from([(DROPOUT_KEY.to_string(), key), (DROPOUT_SHARE.to_string(), share)]))
+    }
+
     /// Where the first value that is no finite number appears when these batches are differentiated, as the path of a
     /// module.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn first_not_finite(&mut self, batches: &[Batch]) -> Result<String> {
+    pub fn first_not_finite(&mut self, batches: &[Batch], peers: &dyn Communicator) -> Result<String> {
         for name in self.trained.keys() {
             let Some(buffer) = self.state.0.get(name) else { continue };
             if floats(&self.device.read(buffer)?).iter().any(|v| !v.is_finite()) {
@@ -240,11 +291,12 @@ impl Trainer {
         }
         let answers = batches.iter().map(|b| b.answers).sum();
         let scalars = self.scalars(answers, 0.0)?;
-        for batch in batches {
+        for (piece, batch) in batches.iter().enumerate() {
             let (graph, places) = diagnose::graph(self.differentiated(batch)?.graph())?;
             let program = Program::compile(&*self.device, graph, &self.options)?;
             let mut arguments = self.upload(&batch.arrays)?;
             arguments.extend(scalars.iter().map(|(n, b)| (n.clone(), b.clone())));
+            arguments.extend(self.dropout(peers.rank(), piece)?);
             let outputs = program.run(&mut self.state, &arguments, self.timeline.as_mut())?;
             if let Some(place) = diagnose::first(&places, |name| self.scalar(&outputs, name))? {
                 return Ok(place);
@@ -261,15 +313,12 @@ impl Trainer {
         peers: &dyn Communicator,
     ) -> Result<StepReport> {
         let mut loss = 0.0;
-        for batch in batches {
-            let key = Key::Accumulate(batch.shape.clone());
-            if !self.programs.contains_key(&key) {
-                let graph = self.differentiated(batch)?.accumulate()?;
-                self.compile(key.clone(), graph)?;
-            }
+        for (piece, batch) in batches.iter().enumerate() {
+            let key = self.prepare_accumulate(batch)?;
             self.begin_sums()?;
             let mut arguments = self.upload(&batch.arrays)?;
             arguments.extend(scalars.iter().map(|(n, b)| (n.clone(), b.clone())));
+            arguments.extend(self.dropout(peers.rank(), piece)?);
             let outputs = self.programs[&key].run(&mut self.state, &arguments, self.timeline.as_mut())?;
             loss += self.scalar(&outputs, "loss")?;
         }
@@ -328,6 +377,7 @@ impl Trainer {
         let mut arguments = self.upload(&batch.arrays)?;
         let one = HostTensor::from_f32([], &[1.0])?;
         arguments.insert("count".into(), self.device.upload(one.ty(), one.bytes())?);
+        arguments.extend(self.dropout_inputs(0.0, [0, 0])?);
         if self.config.optimizer.ema > 0.0 {
             let means =
                 self.trained.keys().filter_map(|n| Some((n.clone(), self.state.0.get(&mean_name(n))?)));
@@ -362,78 +412,13 @@ impl Trainer {
         Ok(without)
     }
 
-    /// What training changes, by the names of [`Trainer::restore`]: parameters, moments, means.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn saved(&self) -> Result<BTreeMap<String, HostTensor>> {
-        let mut saved = BTreeMap::new();
-        for name in self.kept_names() {
-            if let Some(buffer) = self.state.0.get(&name) {
-                saved.insert(name, HostTensor::new(buffer.ty().clone(), self.device.read(buffer)?)?);
-            }
+    fn prepare_accumulate(&mut self, batch: &Batch) -> Result<Key> {
+        let key = Key::Accumulate(batch.shape.clone());
+        if !self.programs.contains_key(&key) {
+            let graph = self.differentiated(batch)?.accumulate()?;
+            self.compile(key.clone(), graph)?;
         }
-        Ok(saved)
-    }
-
-    /// The trained parameters as evaluation and the finished model use them: their means where those are kept.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn parameters(&self) -> Result<BTreeMap<String, HostTensor>> {
-        let mut found = BTreeMap::new();
-        for name in self.trained.keys() {
-            let buffer = self.state.0.get(&mean_name(name)).or_else(|| self.state.0.get(name));
-            if let Some(buffer) = buffer {
-                found.insert(name.clone(), HostTensor::new(buffer.ty().clone(), self.device.read(buffer)?)?);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Go on with what an earlier run saved.
-    ///
-    /// # Errors
-    /// When a tensor is missing or has another shape than the model.
-    pub fn restore(
-        &mut self,
-        masters: &Checkpoint,
-        kept: &Checkpoint,
-        updates: u64,
-        scale: LossScale,
-    ) -> Result<()> {
-        let trained: Vec<&str> = kept.names().filter_map(|n| n.strip_prefix("m.")).collect();
-        for name in trained {
-            let weight = masters.weight(name)?;
-            if let Some(ty) = self.model.weights().checkpoint().ty(name)
-                && ty.dims != weight.ty.dims
-            {
-                return Err(Error::Setting(format!(
-                    "'{name}' is {} in {}, the model's is {ty}; start anew in another folder",
-                    weight.ty,
-                    masters.path().display()
-                )));
-            }
-            self.trained.insert(name.to_string(), weight.ty.clone());
-        }
-        for name in self.kept_names() {
-            let saved = if self.trained.contains_key(&name) { masters } else { kept };
-            let weight = saved.weight(&name)?;
-            self.state.0.insert(name, self.device.upload(&weight.ty, weight.bytes())?);
-        }
-        (self.updates, self.scale) = (updates, scale);
-        Ok(())
-    }
-
-    fn kept_names(&self) -> Vec<String> {
-        let of = |(name, ty): (&String, &TensorType)| {
-            let kind = self.plan.group(name, ty).kind;
-            let mut names = vec![name.clone()];
-            names.extend(moments(kind).iter().map(|p| format!("{p}.{name}")));
-            names.extend((self.config.optimizer.ema > 0.0).then(|| mean_name(name)));
-            names
-        };
-        self.trained.iter().flat_map(of).collect()
+        Ok(key)
     }
 
     fn prepare_fused(&mut self, batch: &Batch) -> Result<Key> {
@@ -565,7 +550,7 @@ impl Trainer {
 }
 
 /// The model of weights, if it continues text.
-fn causal(weights: Weights) -> Result<Box<dyn CausalModel>> {
+pub(crate) fn causal(weights: Weights) -> Result<Box<dyn CausalModel>> {
     match open_weights(weights)? {
         Model::Causal(model) => Ok(model),
         _ => Err(Error::Setting(
@@ -574,6 +559,7 @@ fn causal(weights: Weights) -> Result<Box<dyn CausalModel>> {
     }
 }
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
+/// The elements of an f32 tensor.
+pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }

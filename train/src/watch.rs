@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use percept_hal::TraceEvent;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
@@ -21,6 +21,12 @@ pub enum Event {
         device: String,
         /// Processes.
         processes: usize,
+        /// The stage; empty for a run without stages.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        stage: String,
+        /// What it is about to do.
+        #[serde(flatten)]
+        outlook: Outlook,
     },
     /// A step was taken.
     Step(StepEvent),
@@ -40,6 +46,61 @@ pub enum Event {
         /// In words.
         text: String,
     },
+}
+
+/// What a run is about to do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// What it trains on.
+    pub corpora: Vec<Corpus>,
+    /// Samples of the first step, which others have too where the run asks for so many, and about as many otherwise.
+    pub samples_per_step: usize,
+    /// Tokens of the first step's samples.
+    pub tokens_per_step: usize,
+    /// Parameters that are trained, those of adapters included; a tied one counts once.
+    pub trained_parameters: u64,
+    /// All parameters, those of adapters included.
+    pub parameters: u64,
+    /// Bytes of parameters, moments and gradients, and of the values between them in a step, on the device.
+    pub expected_memory: u64,
+}
+
+/// A corpus, and how often a run goes through it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Corpus {
+    /// What it is called.
+    pub name: String,
+    /// Its samples.
+    pub samples: u64,
+    /// How often each is seen over the whole run.
+    pub epochs: f64,
+}
+
+/// Why a run should stop before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Ctrl-C.
+    Interrupt,
+    /// Another program asked.
+    Terminate,
+}
+
+impl Stop {
+    /// The signal's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+
+    /// The exit code of a process that it ended: 128 and the signal's number.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
 }
 
 /// A step.
@@ -71,7 +132,7 @@ pub struct StepEvent {
 }
 
 /// A held-out corpus, measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Steps done.
     pub step: u64,
@@ -90,7 +151,7 @@ pub struct Evaluation {
 }
 
 /// What the model answers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Said {
     /// The sample.
     pub key: String,
@@ -107,6 +168,11 @@ pub trait Watch {
     /// # Errors
     /// When what is written cannot be written.
     fn event(&mut self, event: &Event) -> Result<()>;
+
+    /// Whether the run should stop: it then saves a checkpoint after the step that it is at.
+    fn stop(&self) -> Option<Stop> {
+        None
+    }
 
     /// Whether the operations of this step are to be timed one by one.
     fn wants_timeline(&self, step: u64) -> bool {

@@ -5,6 +5,7 @@ mod bench;
 mod command;
 mod demo;
 mod deny;
+mod keys;
 mod layering;
 mod links;
 mod peers;
