@@ -17,15 +17,19 @@ fn commands() -> Vec<&'static str> {
 
 /// The words of a line, with those in quotes as one.
 fn words(line: &str) -> Vec<String> {
-    line.split('"').enumerate().flat_map(|(at, part)| {
-        let quoted = at % 2 == 1;
-        let all: Vec<&str> = if quoted { vec![part] } else { part.split_whitespace().collect() };
-        all.into_iter().map(str::to_string).collect::<Vec<_>>()
-    }).collect()
+    line.split('"')
+        .enumerate()
+        .flat_map(|(at, part)| {
+            let quoted = at % 2 == 1;
+            let all: Vec<&str> = if quoted { vec![part] } else { part.split_whitespace().collect() };
+            all.into_iter().map(str::to_string).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 fn run(folder: &Path, words: &[String]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_percept")).args(&words[1..]).current_dir(folder).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_percept")).args(&words[1..]).current_dir(folder).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {told}", words.join(" "));
     output
@@ -43,7 +47,9 @@ fn the_tutorial_of_two_adaptations_runs_as_it_is_written() {
         }
         let mut words = words(line);
         match words[1].as_str() {
-            "train" => words.extend(["--set", "steps=3", "--set", "evaluate.limit=4", "--device", "cpu"].map(String::from)),
+            "train" => words.extend(
+                ["--set", "steps=3", "--set", "evaluate.limit=4", "--device", "cpu"].map(String::from),
+            ),
             "eval" => words.extend(["--limit", "3", "--json", "--device", "cpu"].map(String::from)),
             "generate" => words.extend(["--max-tokens", "4", "--json", "--device", "cpu"].map(String::from)),
             _ => {}
@@ -64,10 +70,19 @@ fn the_tutorial_of_two_adaptations_runs_as_it_is_written() {
         }
     }
     assert_eq!(scores, 3, "before, between and after");
-    assert_eq!(trained, ["train-general.toml", "train-reports.toml", "train-ultrasound.toml", "train-both.toml"]);
-    assert!(answers.len() == 2 && answers[0] == answers[1], "an adapter beside its base and merged: {answers:?}");
+    assert_eq!(
+        trained,
+        ["train-general.toml", "train-reports.toml", "train-ultrasound.toml", "train-both.toml"]
+    );
+    assert!(
+        answers.len() == 2 && answers[0] == answers[1],
+        "an adapter beside its base and merged: {answers:?}"
+    );
     let of = |run: &str| std::fs::read(folder.path().join(run).join("adapter_model.safetensors")).unwrap();
     assert!(of("runs/both/reports/model") == of("runs/reports/model"));
-    assert!(of("runs/both/ultrasound/model") == of("runs/ultrasound/model"), "stages and runs learn the same");
+    assert!(
+        of("runs/both/ultrasound/model") == of("runs/ultrasound/model"),
+        "stages and runs learn the same"
+    );
     assert!(of("runs/ultrasound/model") != of("runs/reports/model"));
 }

@@ -106,7 +106,7 @@ impl Planes {
     /// Puts a part in its place; what reaches over the edge is cut off. False when it is stored otherwise, or its place
     /// lies between samples of chroma.
     pub(super) fn put(&mut self, part: &Self, left: usize, top: usize) -> bool {
-        let odd = self.halved.0 && left % 2 > 0 || self.halved.1 && top % 2 > 0;
+        let odd = self.halved.0 && !left.is_multiple_of(2) || self.halved.1 && !top.is_multiple_of(2);
         if odd || (part.halved, part.planes.len()) != (self.halved, self.planes.len()) {
             return false;
         }
