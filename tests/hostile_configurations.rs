@@ -267,7 +267,7 @@ fn no_number_in_a_configuration_ends_in_a_panic_or_in_a_gigabyte() {
     let (mut failures, mut tried) = (Vec::new(), 0);
     let mut slowest = (Duration::ZERO, String::new());
     // A step that has no factor in common with the number of changes comes by all of them.
-    let step = (0..).map(|i| 7919 + i).find(|step| singles.len() % step != 0).unwrap();
+    let step = (0..).map(|i| 7919 + i).find(|step| !singles.len().is_multiple_of(*step)).unwrap();
     for i in 0..wanted {
         if only.is_some_and(|only| only != i) {
             continue;

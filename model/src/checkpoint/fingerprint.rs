@@ -106,6 +106,9 @@ fn digest(name: &str, tensor: &Stored) -> [u8; 32] {
     if let Form::Scaled { scales, .. } = &tensor.form {
         spans.push(scales);
     }
+    if let Form::Layer(layer) = &tensor.form {
+        layer.parts().for_each(|(name, stored)| part(&digest(name, stored)));
+    }
     for span in spans {
         let lent = Lent(span.clone());
         let pieces: Vec<_> = lent.as_ref().par_chunks(PIECE).map(Sha256::digest).collect();
@@ -120,6 +123,9 @@ fn form(tensor: &Stored) -> String {
         Form::Graph(dtype) => DType::name(*dtype).to_string(),
         Form::F64 => "f64".into(),
         Form::Integer { bytes, signed } => format!("{}{}", if *signed { "i" } else { "u" }, 8 * bytes),
+        Form::Packed(packing) => format!("{packing:?}"),
+        Form::Layer(layer) => format!("layer of {}", layer.method()),
+        Form::F8 => "f8".into(),
         Form::Scaled { bytes, .. } => format!("scaled i{}", 8 * bytes),
     };
     match tensor.change {

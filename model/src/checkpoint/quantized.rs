@@ -141,6 +141,18 @@ fn block(value: Option<&Json>) -> Option<[usize; 2]> {
 }
 
 impl Packed {
+    /// The tensors that the layer is put together of, by what they are.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Stored)> {
+        let always = [("weights", &self.weights), ("scales", &self.scales)];
+        let perhaps = [("zeros", &self.zeros), ("groups", &self.groups)];
+        always.into_iter().chain(perhaps.into_iter().filter_map(|(name, part)| Some((name, part.as_ref()?))))
+    }
+
+    /// The method that packed them.
+    pub fn method(&self) -> &'static str {
+        self.method
+    }
+
     /// Takes a layer's tensors out of all.
     fn take(
         path: &Path,
