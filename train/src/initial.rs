@@ -10,7 +10,7 @@ use percept_modalities::{Content, Media, Message, Part};
 use percept_model::checkpoint::{self, Checkpoint};
 use percept_model::family::{Model, open_weights, percept};
 use percept_model::random::{normal, parameter_stream};
-use percept_model::{CausalModel, Config, Masters, NormKind, StepShape, Weights};
+use percept_model::{CausalModel, Config, Masters, NormKind, StepShape, Weights, locate};
 use rand_chacha::rand_core::RngCore;
 use serde_json::Value;
 
@@ -145,19 +145,36 @@ fn new_model(from: &Path, seed: u64, out: &Path) -> Result<()> {
     Ok(percept::initial(&json, &tokenizer, seed, out)?)
 }
 
-/// A model's checkpoint, new when the run asks for it.
+/// A model's checkpoint, new when the run asks for it. Where the path is an adapter's folder, it is the base with the adapter
+/// merged into it, which becomes a folder of the run.
 ///
 /// # Errors
-/// As [`new_model`], or when the checkpoint cannot be opened.
+/// As [`new_model`], or when the checkpoint or the adapter cannot be opened.
 pub fn open(config: &crate::config::Config) -> Result<Checkpoint> {
     let options = checkpoint::LoadOptions { dtype: config.model.dtype, dequantize: false };
-    if !config.model.init {
-        return Ok(Checkpoint::open_with(&config.model.path, options)?);
-    }
     let place = config.out.join("initial");
-    if !place.join("model.safetensors").is_file() {
+    let is_made = place.join("model.safetensors").is_file();
+    if config.model.init {
+        if !is_made {
+            std::fs::create_dir_all(&config.out).map_err(file(&config.out))?;
+            new_model(&config.model.path, config.seed, &place)?;
+        }
+        return Ok(Checkpoint::open_with(&place, options)?);
+    }
+    let located = locate(&config.model.path)?;
+    if located.adapters.is_empty() {
+        return Ok(Checkpoint::open_with(&located.base, options)?);
+    }
+    if !is_made {
         std::fs::create_dir_all(&config.out).map_err(file(&config.out))?;
-        new_model(&config.model.path, config.seed, &place)?;
+        let mut weights = Weights::new(Arc::new(Checkpoint::open(&located.base)?));
+        for adapter in &located.adapters {
+            weights = weights.with_adapter(adapter)?;
+        }
+        if let Some(doubt) = weights.doubts().first() {
+            return Err(Error::Setting(format!("model.path: {doubt}")));
+        }
+        checkpoint::convert(&weights.merged()?, &place, None)?;
     }
     Ok(Checkpoint::open_with(&place, options)?)
 }
