@@ -8,6 +8,7 @@ mod convert;
 mod ctranslate2;
 mod draft;
 mod error;
+mod fingerprint;
 mod folder;
 mod gguf;
 mod safetensors;
@@ -26,6 +27,7 @@ use serde_json::{Value as Json, json};
 
 pub use convert::{Converted, convert};
 pub use error::{Error, Result};
+pub use fingerprint::{BASE_FILE, Base};
 pub use write::{write, write_as};
 
 use error::{damaged, unsupported};
