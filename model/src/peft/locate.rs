@@ -22,7 +22,7 @@ pub struct Located {
 
 /// Where the parts of a model are. A path to a checkpoint is itself. The id of a repository that is in the hub's cache is
 /// its folder there. An adapter's folder is the base that its adapter_config.json names, by a path (absolute, or relative to
-/// the current folder or to the adapter's) or by its id in the hub's cache, and the adapter over it.
+/// the current folder, to the adapter's or to the one that holds it) or by its id in the hub's cache, and the adapter over it.
 ///
 /// # Errors
 /// When an adapter names no base, or one that is nowhere.
@@ -87,14 +87,13 @@ fn base_of(folder: &Path, cache: Option<&hub::Cache>, notes: &mut Vec<String>) -
         return Err(config.error(why.into()));
     };
     let named = Path::new(base);
-    let beside = folder.join(named);
-    let found: Vec<&Path> = [named, &beside].into_iter().filter(|p| p.exists()).collect();
-    if let [first, second] = found[..]
-        && first.canonicalize().ok() != second.canonicalize().ok()
-    {
-        notes.push(format!("the adapter's base is taken from {}, not from {}", first.display(), second.display()));
-    }
+    let (inside, beside) = (folder.join(named), folder.join("..").join(named));
+    let found: Vec<&Path> = [named, &inside, &beside].into_iter().filter(|p| p.exists()).collect();
     if let Some(first) = found.first() {
+        let others = found.iter().filter(|p| p.canonicalize().ok() != first.canonicalize().ok());
+        notes.extend(others.map(|other| {
+            format!("the adapter's base is taken from {}, not from {}", first.display(), other.display())
+        }));
         return Ok(first.to_path_buf());
     }
     if let Some(snapshot) = cached(named, config.revision.as_deref(), cache) {
@@ -102,7 +101,7 @@ fn base_of(folder: &Path, cache: Option<&hub::Cache>, notes: &mut Vec<String>) -
     }
     let mut tried = vec![base.to_string()];
     if named.is_relative() {
-        tried.push(beside.display().to_string());
+        tried.extend([&inside, &beside].map(|p| p.display().to_string()));
     }
     if let Some(place) = cache.and_then(|c| c.repository(base)) {
         tried.push(place.display().to_string());
@@ -152,10 +151,11 @@ mod tests {
         fs::create_dir_all(at("base")).unwrap();
         let locate = |path: &Path| locate_in(path, Some(&cache));
         adapter(&at("absolute"), at("base").to_str().unwrap());
-        adapter(&at("beside"), "../base");
+        adapter(&at("inside"), "../base");
+        adapter(&at("beside"), "base");
         adapter(&at("cached"), "org/name");
-        adapter(&at("upon"), "../beside");
-        for (name, base) in [("absolute", at("base")), ("beside", at("beside/../base")), ("cached", snapshot.clone())] {
+        adapter(&at("upon"), "beside");
+        for (name, base) in [("absolute", at("base")), ("inside", at("inside/../base")), ("beside", at("beside/../base")), ("cached", snapshot.clone())] {
             let expected = Located { base, adapters: vec![at(name)], notes: vec![] };
             assert_eq!(locate(&at(name)).unwrap(), expected, "{name}");
         }

@@ -176,7 +176,10 @@ impl Overlay {
                 true => module.strip_suffix(".out_proj").unwrap_or(module),
                 false => module,
             };
-            a.config.check_target(named)?;
+            // A head that is to be tied to the table has adapters without being listed.
+            if !(a.config.tied && self.names.is_tied_head(module)) {
+                a.config.check_target(named)?;
+            }
             let [n, k] = dims;
             let (inputs, outputs) = if table { (n, k) } else { (k, n) };
             let shapes = [a.ty(&down)?, a.ty(&up)?];
@@ -219,7 +222,12 @@ impl Overlay {
                      linear layers only"
                 )));
             }
-            self.low_rank.entry(target).or_default().push(low_rank);
+            let all = self.low_rank.entry(target.clone()).or_default();
+            if let Some(other) = all.iter().find(|l| l.adapter == a.at) {
+                let why = format!("'{}' and '{}' both adapt '{target}'", other.down, low_rank.down);
+                return Err(a.config.error(why));
+            }
+            all.push(low_rank);
         }
         for part in [Part::Bias, Part::Magnitude] {
             let alone = !parts.keys().any(|p| matches!(p, Part::Down | Part::TableDown));
@@ -433,14 +441,15 @@ impl Adding<'_> {
             let why = format!("'modules_to_save' names '{missing}', of which {TENSORS} has no tensor");
             return Err(self.config.error(why));
         }
-        let rows = |end: &str| modules.iter().any(|(name, parts)| parts.contains_key(&Part::Rows) && ends_with(name, end));
+        let with_rows = modules.iter().filter(|(_, parts)| parts.contains_key(&Part::Rows)).map(|(name, _)| name);
         let missing = match &self.config.tokens {
             None => None,
-            Some(Tokens::OfTable(_)) => (!rows("")).then_some("the table"),
+            Some(Tokens::OfTable(_)) => with_rows.clone().next().is_none().then_some("the table"),
             // What is tied to a table is in the file once.
             Some(Tokens::ByName(all)) => {
                 let other = |name: &str| all.len() > 1 && names.is_tied_head(name);
-                all.keys().map(String::as_str).find(|name| !rows(name) && !other(name))
+                let found = |end: &str| with_rows.clone().any(|name| ends_with(name, end));
+                all.keys().map(String::as_str).find(|name| !found(name) && !other(name))
             }
         };
         match missing {
