@@ -173,12 +173,14 @@ impl LoraConfig {
             Some(Value::String(one)) => Ok(vec![one.clone()]),
             Some(v) => strings(v).ok_or_else(|| config.error(key, &format!("must be a list of texts, not {v}"))),
         };
-        let names = |key: &str| match config.get(key) {
-            None => Ok(None),
-            // What all-linear stands for is in the tensors' names.
-            Some(Value::String(all)) if all == "all-linear" => Ok(Some(Names::Any)),
-            Some(Value::String(like)) => Ok(Some(Names::Like(regex(&config, key, &format!(r"\A(?:{like})\z"))?))),
-            Some(_) => Ok(Some(Names::Ends(texts(key)?))),
+        let names = |key: &str| -> Result<Option<Names>> {
+            Ok(match config.get(key) {
+                None => None,
+                // What all-linear stands for is in the tensors' names.
+                Some(Value::String(all)) if all == "all-linear" => Some(Names::Any),
+                Some(Value::String(like)) => Some(Names::Like(regex(&config, key, &format!(r"\A(?:{like})\z"))?)),
+                Some(_) => Some(Names::Ends(texts(key)?)),
+            })
         };
         let layers = match config.get("layers_to_transform") {
             Some(Value::Number(_)) => vec![config.usize("layers_to_transform")?],
