@@ -124,7 +124,8 @@ impl<'a> Parameters<'a> {
         let mut y = match extras.magnitude {
             false => product(x, &w, b.as_ref(), None) + added,
             true => {
-                let scaled = product(x, &w, None, None) * self.get(&format!("{name}.lora_magnitude_vector"), [n]);
+                let scaled =
+                    product(x, &w, None, None) * self.get(&format!("{name}.lora_magnitude_vector"), [n]);
                 let y = scaled + added;
                 b.map_or(y.clone(), |b| y + b)
             }
@@ -143,7 +144,8 @@ impl<'a> Parameters<'a> {
         };
         let rows = look(&self.as_stored(name, dims));
         let layer = name.strip_suffix(".weight").filter(|_| self.stored.is_adapted(name));
-        let Some((layer, Adapter { rank, scale })) = layer.and_then(|l| Some((l, self.stored.adapter(l)?))) else {
+        let Some((layer, Adapter { rank, scale })) = layer.and_then(|l| Some((l, self.stored.adapter(l)?)))
+        else {
             return rows;
         };
         let [v, d] = dims;

@@ -91,13 +91,16 @@ impl Weights {
             let Some(overlay) = &self.overlay else { continue };
             let raw = overlay.raw(&self.checkpoint, name)?;
             let dims = raw.ty.dims.clone();
-            let weight = if overlay.adapts(name) { self.find(&format!("{name}{}", suffix::SUM))? } else { raw };
+            let weight =
+                if overlay.adapts(name) { self.find(&format!("{name}{}", suffix::SUM))? } else { raw };
             parted |= overlay.is_new_head(name);
             changed.push((name.to_string(), TensorType::new(DType::F32, dims), widened(&weight)));
             let Some(layer) = name.strip_suffix(".weight").filter(|l| overlay.extras(l).1) else { continue };
             let (bias, added) = (format!("{layer}.bias"), self.find(&format!("{layer}{}", suffix::BIAS))?);
             if !self.has(&bias) {
-                let why = format!("'lora_bias' adds a bias to '{layer}', which has none, so that it cannot be merged");
+                let why = format!(
+                    "'lora_bias' adds a bias to '{layer}', which has none, so that it cannot be merged"
+                );
                 return Err(Error::Content { file: crate::peft::FILE.into(), why });
             }
             // A bias that the adapter replaces is among the changed ones by its own name; both changes are in this one.

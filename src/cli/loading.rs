@@ -44,7 +44,9 @@ impl Weighted {
     pub fn parse(text: &str) -> Result<Self, String> {
         let whole = Self { path: text.into(), weight: 1.0 };
         // A folder's name may hold the sign too.
-        let Some((path, weight)) = text.rsplit_once('=').filter(|_| !whole.path.exists()) else { return Ok(whole) };
+        let Some((path, weight)) = text.rsplit_once('=').filter(|_| !whole.path.exists()) else {
+            return Ok(whole);
+        };
         match weight.parse::<f64>() {
             Ok(weight) if weight.is_finite() => Ok(Self { path: path.into(), weight }),
             _ => Err(format!("'{weight}' is no weight; give a number, as in {path}=0.5")),

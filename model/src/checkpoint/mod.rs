@@ -146,8 +146,14 @@ impl Checkpoint {
         folder: Option<PathBuf>,
         tensors: BTreeMap<String, Stored>,
     ) -> Result<Checkpoint> {
-        let mut checkpoint =
-            Checkpoint { path: path.into(), folder, tensors, config: Json::Null, is_config_new: false, more: More::Safetensors };
+        let mut checkpoint = Checkpoint {
+            path: path.into(),
+            folder,
+            tensors,
+            config: Json::Null,
+            is_config_new: false,
+            more: More::Safetensors,
+        };
         if let Some(config) = checkpoint.side_json("config.json")? {
             checkpoint.config = config;
         }
@@ -156,7 +162,14 @@ impl Checkpoint {
 
     fn of_gguf(path: &Path, file: gguf::Gguf) -> Result<Checkpoint> {
         let (tensors, config, metadata) = file.translate()?;
-        Ok(Checkpoint { path: path.into(), folder: None, tensors, config, is_config_new: false, more: More::Gguf(metadata) })
+        Ok(Checkpoint {
+            path: path.into(),
+            folder: None,
+            tensors,
+            config,
+            is_config_new: false,
+            more: More::Gguf(metadata),
+        })
     }
 
     fn of_ctranslate2(
@@ -165,8 +178,14 @@ impl Checkpoint {
         model: &ctranslate2::ModelBin,
     ) -> Result<Checkpoint> {
         let more = More::CTranslate2 { own: Json::Null, tokens: Vec::new() };
-        let mut checkpoint =
-            Checkpoint { path: path.into(), folder, tensors: BTreeMap::new(), config: Json::Null, is_config_new: false, more };
+        let mut checkpoint = Checkpoint {
+            path: path.into(),
+            folder,
+            tensors: BTreeMap::new(),
+            config: Json::Null,
+            is_config_new: false,
+            more,
+        };
         let own = checkpoint.side_json("config.json")?.unwrap_or(Json::Null);
         let tokens = checkpoint.token_list()?;
         (checkpoint.tensors, checkpoint.config) = ctranslate2::translate(model, &tokens)?;

@@ -46,8 +46,12 @@ pub(crate) const KEYS: &[(&str, Use, &str)] = {
         ("exclude_modules", Honoured, "a module with tensors that is among them is an error"),
         ("layers_to_transform", Honoured, "a layer with tensors that is not among them is an error"),
         ("layers_pattern", Honoured, "where a module's name holds the number of its layer"),
-        ("init_lora_weights", Honoured, "pissa and olora take their first values out of the base, as PEFT does on loading; \
-            pissa_niter_N, corda, loftq and lora_ga cannot be repeated and are refused; the others leave the base as it is"),
+        (
+            "init_lora_weights",
+            Honoured,
+            "pissa and olora take their first values out of the base, as PEFT does on loading; \
+            pissa_niter_N, corda, loftq and lora_ga cannot be repeated and are refused; the others leave the base as it is",
+        ),
         ("base_model_name_or_path", Honoured, "the base, where the adapter is given as a model"),
         ("revision", Honoured, "the base's revision in the hub's cache"),
         ("fan_in_fan_out", Told, "true for GPT-2's transposed layers only, which no family here has"),
@@ -66,11 +70,19 @@ pub(crate) const KEYS: &[(&str, Use, &str)] = {
         ("runtime_config", Told, "PEFT does not read it from a file either"),
         ("alora_invocation_tokens", Refused, "the adapter is to act from these tokens on only"),
         ("arrow_config", Refused, "each token is to choose among several adapters"),
-        ("kasa_config", Refused, "the base is to lose its smallest singular values, and the update has a diagonal"),
+        (
+            "kasa_config",
+            Refused,
+            "the base is to lose its smallest singular values, and the update has a diagonal",
+        ),
         ("layer_replication", Refused, "layers of the base are to be repeated"),
         ("megatron_config", Refused, "the base is to be one of Megatron's"),
         ("monteclora_config", Refused, "the weights are to be drawn"),
-        ("target_parameters", Refused, "single parameters are to be adapted, as of experts, which no family here has"),
+        (
+            "target_parameters",
+            Refused,
+            "single parameters are to be adapted, as of experts, which no family here has",
+        ),
         ("use_bdlora", Refused, "A and B are to be block-diagonal"),
         ("use_qalora", Refused, "inputs are to be pooled in groups"),
     ]
@@ -155,7 +167,8 @@ impl LoraConfig {
             let found = KEYS.iter().find(|k| k.0 == key);
             match found {
                 Some((_, Use::Refused, why)) if config.get(key).is_some_and(is_set) => {
-                    let why = format!("is set, which is not done here: {why}; merge the adapter with PEFT first");
+                    let why =
+                        format!("is set, which is not done here: {why}; merge the adapter with PEFT first");
                     return Err(config.error(key, &why));
                 }
                 Some(_) => {}
@@ -171,14 +184,18 @@ impl LoraConfig {
         let texts = |key: &str| match config.get(key) {
             None => Ok(Vec::new()),
             Some(Value::String(one)) => Ok(vec![one.clone()]),
-            Some(v) => strings(v).ok_or_else(|| config.error(key, &format!("must be a list of texts, not {v}"))),
+            Some(v) => {
+                strings(v).ok_or_else(|| config.error(key, &format!("must be a list of texts, not {v}")))
+            }
         };
         let names = |key: &str| -> Result<Option<Names>> {
             Ok(match config.get(key) {
                 None => None,
                 // What all-linear stands for is in the tensors' names.
                 Some(Value::String(all)) if all == "all-linear" => Some(Names::Any),
-                Some(Value::String(like)) => Some(Names::Like(regex(&config, key, &format!(r"\A(?:{like})\z"))?)),
+                Some(Value::String(like)) => {
+                    Some(Names::Like(regex(&config, key, &format!(r"\A(?:{like})\z"))?))
+                }
                 Some(_) => Some(Names::Ends(texts(key)?)),
             })
         };
@@ -186,10 +203,11 @@ impl LoraConfig {
             Some(Value::Number(_)) => vec![config.usize("layers_to_transform")?],
             _ => config.list("layers_to_transform")?,
         };
-        let place = |p: &String| {
-            regex(&config, "layers_pattern", &format!(r"\A(?:.*?\.)?{p}\.(?<layer>\d+)\."))
-        };
-        if let Some(bias) = config.get("bias").filter(|b| !["none", "all", "lora_only"].iter().any(|k| *b == k)) {
+        let place =
+            |p: &String| regex(&config, "layers_pattern", &format!(r"\A(?:.*?\.)?{p}\.(?<layer>\d+)\."));
+        if let Some(bias) =
+            config.get("bias").filter(|b| !["none", "all", "lora_only"].iter().any(|k| *b == k))
+        {
             return Err(config.error("bias", &format!("is {bias}; known: none, all, lora_only")));
         }
         Ok(Self {
@@ -300,7 +318,10 @@ fn regex(config: &Config, key: &str, pattern: &str) -> Result<Regex> {
 }
 
 fn too_hard(pattern: &Regex, e: &fancy_regex::Error) -> Error {
-    Error::Content { file: FILE.into(), why: format!("the pattern '{}' cannot be matched: {e}", pattern.as_str()) }
+    Error::Content {
+        file: FILE.into(),
+        why: format!("the pattern '{}' cannot be matched: {e}", pattern.as_str()),
+    }
 }
 
 /// Numbers by patterns that fit the end of a module's name from a dot on, in the file's order.
@@ -336,7 +357,8 @@ fn tokens(config: &Config) -> Result<Option<Tokens>> {
         }
         list => ids(list).map(Tokens::OfTable),
     };
-    let why = || config.error(key, &format!("must be ids of tokens, or lists of them by module, not {value}"));
+    let why =
+        || config.error(key, &format!("must be ids of tokens, or lists of them by module, not {value}"));
     found.map(Some).ok_or_else(why)
 }
 
@@ -401,7 +423,8 @@ mod tests {
 
     #[test]
     fn modules_that_peft_would_not_adapt_are_refused() {
-        let check = |file: Value, module: &str| of(file).unwrap().check_target(module).map_err(|e| e.to_string());
+        let check =
+            |file: Value, module: &str| of(file).unwrap().check_target(module).map_err(|e| e.to_string());
         let (q, k) = ("model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.k_proj");
         let listed = json!({ "target_modules": ["q_proj"] });
         check(listed.clone(), q).unwrap();
@@ -413,9 +436,7 @@ mod tests {
         check(excluded.clone(), q).unwrap();
         assert!(check(excluded, k).unwrap_err().contains("'exclude_modules'"));
         for pattern in [json!(null), json!("layers"), json!(["h", "layers"])] {
-            let some = |layers: Value| {
-                json!({ "target_modules": ["q_proj"], "layers_to_transform": layers, "layers_pattern": pattern })
-            };
+            let some = |layers: Value| json!({ "target_modules": ["q_proj"], "layers_to_transform": layers, "layers_pattern": pattern });
             check(some(json!(1)), q).unwrap();
             check(some(json!([0, 1])), q).unwrap();
             assert!(check(some(json!([0])), q).unwrap_err().contains("'layers_to_transform'"));
@@ -446,7 +467,9 @@ mod tests {
             let e = refusal("init_lora_weights", json!(name));
             assert!(e.contains("'init_lora_weights'") && e.contains(name), "{e}");
         }
-        for name in [json!(true), json!(false), json!("gaussian"), json!("eva"), json!("orthogonal"), json!("mica")] {
+        for name in
+            [json!(true), json!(false), json!("gaussian"), json!("eva"), json!("orthogonal"), json!("mica")]
+        {
             assert_eq!(of(json!({ "init_lora_weights": name })).unwrap().initial, Initial::Plain);
         }
     }
@@ -456,7 +479,8 @@ mod tests {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/adapters.md");
         let page = std::fs::read_to_string(page).unwrap();
         let rows: Vec<&str> = page.lines().filter(|l| l.starts_with("| `")).collect();
-        let expected = KEYS.iter().map(|(key, of, text)| format!("| `{key}` | {of:?} | {text} |").replace("| H", "| h"));
+        let expected =
+            KEYS.iter().map(|(key, of, text)| format!("| `{key}` | {of:?} | {text} |").replace("| H", "| h"));
         let lower = |row: String| row.replace("| Told |", "| told |").replace("| Refused |", "| refused |");
         assert_eq!(rows, expected.map(lower).collect::<Vec<_>>());
     }

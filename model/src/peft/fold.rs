@@ -142,7 +142,9 @@ impl Overlay {
             let new = new.chunks_exact((new.len() / rows.ids.len().max(1)).max(1));
             for (id, values) in rows.ids.iter().zip(new) {
                 let encoded: Vec<u8> = values.iter().flat_map(|v| encode(dtype, *v as f64)).collect();
-                if let Some(row) = bytes.get_mut(id * width..(id + 1) * width).filter(|r| r.len() == encoded.len()) {
+                if let Some(row) =
+                    bytes.get_mut(id * width..(id + 1) * width).filter(|r| r.len() == encoded.len())
+                {
                     row.copy_from_slice(&encoded);
                 }
             }
@@ -207,7 +209,8 @@ impl Overlay {
                 Some(last) => last.norms(&base, k, one.table),
                 None => Vec::new(),
             };
-            let scales: Vec<f32> = read(name)?.iter().zip(norms).map(|(m, norm)| (*m as f64 / norm) as f32).collect();
+            let scales: Vec<f32> =
+                read(name)?.iter().zip(norms).map(|(m, norm)| (*m as f64 / norm) as f32).collect();
             for term in &mut terms {
                 term.scale(&scales, k, one.table);
             }
@@ -220,7 +223,9 @@ impl Overlay {
             });
         }
         let down = terms.iter().flat_map(|t| t.down.iter().copied()).collect();
-        let up = (0..n).flat_map(|row| terms.iter().flat_map(move |t| &t.up[row * t.rank..(row + 1) * t.rank])).copied();
+        let up = (0..n)
+            .flat_map(|row| terms.iter().flat_map(move |t| &t.up[row * t.rank..(row + 1) * t.rank]))
+            .copied();
         let by_column = all.iter().any(|l| l.table);
         if all.iter().any(|l| l.bias.is_some()) {
             bias.get_or_insert_with(|| vec![0.0; n]);

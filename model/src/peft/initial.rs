@@ -64,9 +64,11 @@ fn first_columns(transposed: &DMatrixView<f64>, rank: usize) -> Result<Basis, St
     let r = qr.r();
     let largest = r.diagonal().amax();
     if r.diagonal().iter().any(|d| d.abs() <= largest * 1e-6) {
-        return Err("its matrix has first columns that depend on one another, so that its QR decomposition is not \
+        return Err(
+            "its matrix has first columns that depend on one another, so that its QR decomposition is not \
                     the only one"
-            .into());
+                .into(),
+        );
     }
     Ok(Basis::Left(qr.q()))
 }
@@ -78,7 +80,9 @@ mod tests {
     /// U diag(3, 2, 1) V^T with rotations by known angles.
     fn matrix(n: usize, k: usize) -> Vec<f32> {
         let u = |i: usize, j: usize| ((i * n + j) as f64 * 0.7).sin();
-        (0..n * k).map(|at| (0..3).map(|s| (3 - s) as f64 * u(at / k, s) * u(at % k, s + 5)).sum::<f64>() as f32).collect()
+        (0..n * k)
+            .map(|at| (0..3).map(|s| (3 - s) as f64 * u(at / k, s) * u(at % k, s + 5)).sum::<f64>() as f32)
+            .collect()
     }
 
     fn product(parts: &[Vec<f64>; 2], [n, k]: [usize; 2], rank: usize) -> Vec<f64> {
@@ -104,6 +108,10 @@ mod tests {
     #[test]
     fn what_has_no_single_answer_is_refused() {
         assert!(taken_out(Initial::Pissa, &[1.0; 6], [2, 3], 3, 1.0).unwrap_err().contains("rank 3"));
-        assert!(taken_out(Initial::Olora, &[1.0; 6], [2, 3], 2, 1.0).unwrap_err().contains("depend on one another"));
+        assert!(
+            taken_out(Initial::Olora, &[1.0; 6], [2, 3], 2, 1.0)
+                .unwrap_err()
+                .contains("depend on one another")
+        );
     }
 }

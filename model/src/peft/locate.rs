@@ -31,12 +31,16 @@ pub fn locate(model: &Path) -> Result<Located> {
 }
 
 fn locate_in(model: &Path, cache: Option<&hub::Cache>) -> Result<Located> {
-    let mut located =
-        Located { base: cached(model, None, cache).unwrap_or(model.into()), adapters: Vec::new(), notes: Vec::new() };
+    let mut located = Located {
+        base: cached(model, None, cache).unwrap_or(model.into()),
+        adapters: Vec::new(),
+        notes: Vec::new(),
+    };
     while is_adapter(&located.base) {
         let folder = folder_of(&located.base);
         if located.adapters.len() == DEEPEST || located.adapters.contains(&folder) {
-            let why = format!("the bases of adapters lead from one adapter to the next more than {DEEPEST} times");
+            let why =
+                format!("the bases of adapters lead from one adapter to the next more than {DEEPEST} times");
             return Err(Error::Content { file: folder.join(FILE).display().to_string(), why });
         }
         located.base = base_of(&folder, cache, &mut located.notes)?;
@@ -66,7 +70,8 @@ fn is_adapter(path: &Path) -> bool {
     };
     // An adapter may lie in the folder of a whole model, which is then what is meant.
     let weights = |name: &str| {
-        [".safetensors", ".safetensors.index.json", ".gguf"].iter().any(|end| name.ends_with(end)) || name == "model.bin"
+        [".safetensors", ".safetensors.index.json", ".gguf"].iter().any(|end| name.ends_with(end))
+            || name == "model.bin"
     };
     let mut names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
     path.join(FILE).is_file() && !names.any(|n| weights(&n) && !adapters(&n))
@@ -155,14 +160,22 @@ mod tests {
         adapter(&at("beside"), "base");
         adapter(&at("cached"), "org/name");
         adapter(&at("upon"), "beside");
-        for (name, base) in [("absolute", at("base")), ("inside", at("inside/../base")), ("beside", at("beside/../base")), ("cached", snapshot.clone())] {
+        for (name, base) in [
+            ("absolute", at("base")),
+            ("inside", at("inside/../base")),
+            ("beside", at("beside/../base")),
+            ("cached", snapshot.clone()),
+        ] {
             let expected = Located { base, adapters: vec![at(name)], notes: vec![] };
             assert_eq!(locate(&at(name)).unwrap(), expected, "{name}");
         }
         let upon = locate(&at("upon")).unwrap();
         assert_eq!(upon.adapters, [at("upon/../beside"), at("upon")]);
         assert_eq!(locate(Path::new("org/name")).unwrap().base, snapshot);
-        assert_eq!(locate(&at("base")).unwrap(), Located { base: at("base"), adapters: vec![], notes: vec![] });
+        assert_eq!(
+            locate(&at("base")).unwrap(),
+            Located { base: at("base"), adapters: vec![], notes: vec![] }
+        );
         fs::write(at("cached/adapter_model.safetensors"), "").unwrap();
         assert_eq!(locate(&at("cached/adapter_model.safetensors")).unwrap().adapters, [at("cached")]);
     }

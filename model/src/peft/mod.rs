@@ -128,10 +128,13 @@ impl Overlay {
         let mut modules: BTreeMap<String, BTreeMap<Part, String>> = BTreeMap::new();
         for name in tensors.names() {
             let Some((module, part)) = parse(name) else {
-                return Err(config.error(format!("tensor '{name}' of {TENSORS} is none that PEFT 0.21 saves for LoRA")));
+                return Err(config
+                    .error(format!("tensor '{name}' of {TENSORS} is none that PEFT 0.21 saves for LoRA")));
             };
             if let Some(other) = modules.entry(module).or_default().insert(part, name.to_string()) {
-                let why = format!("'{other}' and '{name}' of {TENSORS} are the same part: it holds several adapters");
+                let why = format!(
+                    "'{other}' and '{name}' of {TENSORS} are the same part: it holds several adapters"
+                );
                 return Err(config.error(why));
             }
         }
@@ -167,7 +170,9 @@ impl Overlay {
                 (Some(one), None) | (None, Some(one)) => {
                     let has_down = one.contains("lora_A") || one.contains("lora_embedding_A");
                     let other = if has_down { one.replace("_A", "_B") } else { one.replace("_B", "_A") };
-                    return Err(a.config.error(format!("{TENSORS} has '{one}' and not its other half '{other}'")));
+                    return Err(a
+                        .config
+                        .error(format!("{TENSORS} has '{one}' and not its other half '{other}'")));
                 }
             };
             let (target, dims) = self.target(a, module, &down)?;
@@ -185,7 +190,9 @@ impl Overlay {
             let shapes = [a.ty(&down)?, a.ty(&up)?];
             let rank = shapes[0].dims.first().copied().unwrap_or(0);
             let fits = |ty: &TensorType, rows: usize, columns: usize| {
-                ty.dims.first() == Some(&rows) && rows.checked_mul(columns) == Some(ty.numel()) && ty.numel() > 0
+                ty.dims.first() == Some(&rows)
+                    && rows.checked_mul(columns) == Some(ty.numel())
+                    && ty.numel() > 0
             };
             if !fits(&shapes[0], rank, inputs) || !fits(&shapes[1], outputs, rank) {
                 return Err(a.config.error(format!(
@@ -196,7 +203,9 @@ impl Overlay {
             let vector = |part: Part, asked: bool, length: usize, what: &str| -> Result<Option<String>> {
                 match parts.get(&part) {
                     None if asked => Err(a.config.error(format!("{TENSORS} has no {what} for '{module}'"))),
-                    Some(name) if !asked => Err(a.config.error(format!("'{name}' is there, and {what} is not asked for"))),
+                    Some(name) if !asked => {
+                        Err(a.config.error(format!("'{name}' is there, and {what} is not asked for")))
+                    }
                     Some(name) if a.ty(name)?.numel() != length => {
                         Err(a.config.error(format!("'{name}' {} is not {length} values", a.ty(name)?)))
                     }
@@ -208,7 +217,12 @@ impl Overlay {
                 rank,
                 table,
                 bias: vector(Part::Bias, a.config.lora_bias && !table, n, "the bias of B (lora_bias)")?,
-                magnitude: vector(Part::Magnitude, a.config.dora, outputs, "lora_magnitude_vector (use_dora)")?,
+                magnitude: vector(
+                    Part::Magnitude,
+                    a.config.dora,
+                    outputs,
+                    "lora_magnitude_vector (use_dora)",
+                )?,
                 scale: a.config.scale(named, rank)?,
                 // Tables begin at zero whatever the file says, as in PEFT.
                 initial: if table { Initial::Plain } else { a.config.initial },
@@ -278,7 +292,9 @@ impl Overlay {
         };
         match map.get(&target) {
             Some(other) if other.adapter == a.at => Ok(()),
-            Some(_) => Err(a.config.error(format!("'{}' replaces '{target}', which another adapter replaces", source.tensor))),
+            Some(_) => Err(a
+                .config
+                .error(format!("'{}' replaces '{target}', which another adapter replaces", source.tensor))),
             None => {
                 map.insert(target, source);
                 Ok(())
@@ -295,7 +311,9 @@ impl Overlay {
                 found.ok_or_else(|| a.config.error(why()))?.1
             }
             None => {
-                return Err(a.config.error(format!("'{}' is there, and no trainable_token_indices", source.tensor)));
+                return Err(a
+                    .config
+                    .error(format!("'{}' is there, and no trainable_token_indices", source.tensor)));
             }
         };
         a.only_unweighted(&source.tensor)?;
@@ -306,7 +324,9 @@ impl Overlay {
             return Err(a.config.error(why));
         }
         if let Some(id) = ids.iter().find(|id| **id >= n) {
-            return Err(a.config.error(format!("'trainable_token_indices' has {id}, and '{target}' has {n} rows")));
+            return Err(a
+                .config
+                .error(format!("'trainable_token_indices' has {id}, and '{target}' has {n} rows")));
         }
         // A head that is the table gets its new rows too, unless it has some of its own.
         let own_of_head = matches!(&a.config.tokens, Some(Tokens::ByName(all))
@@ -362,7 +382,12 @@ impl Overlay {
                 replaced: [&self.own, &self.base]
                     .iter()
                     .flat_map(|map| map.iter().filter(|(_, s)| s.adapter == at).map(|(name, _)| name.clone()))
-                    .chain(self.rows.iter().filter(|(_, r)| r.source.adapter == at).map(|(name, _)| name.clone()))
+                    .chain(
+                        self.rows
+                            .iter()
+                            .filter(|(_, r)| r.source.adapter == at)
+                            .map(|(name, _)| name.clone()),
+                    )
                     .collect(),
             }
         };
@@ -435,13 +460,19 @@ impl Adding<'_> {
     }
 
     /// An error where a module that is to be in the file is not.
-    fn check_complete(&self, modules: &BTreeMap<String, BTreeMap<Part, String>>, names: &Names) -> Result<()> {
-        let whole = |m: &str| modules.iter().any(|(name, parts)| parts.contains_key(&Part::Whole) && covers(m, name));
+    fn check_complete(
+        &self,
+        modules: &BTreeMap<String, BTreeMap<Part, String>>,
+        names: &Names,
+    ) -> Result<()> {
+        let whole =
+            |m: &str| modules.iter().any(|(name, parts)| parts.contains_key(&Part::Whole) && covers(m, name));
         if let Some(missing) = self.config.whole.iter().find(|m| !whole(m)) {
             let why = format!("'modules_to_save' names '{missing}', of which {TENSORS} has no tensor");
             return Err(self.config.error(why));
         }
-        let with_rows = modules.iter().filter(|(_, parts)| parts.contains_key(&Part::Rows)).map(|(name, _)| name);
+        let with_rows =
+            modules.iter().filter(|(_, parts)| parts.contains_key(&Part::Rows)).map(|(name, _)| name);
         let missing = match &self.config.tokens {
             None => None,
             Some(Tokens::OfTable(_)) => with_rows.clone().next().is_none().then_some("the table"),
@@ -454,9 +485,9 @@ impl Adding<'_> {
         };
         match missing {
             None => Ok(()),
-            Some(name) => {
-                Err(self.config.error(format!("'trainable_token_indices' has rows for '{name}', and {TENSORS} has none")))
-            }
+            Some(name) => Err(self
+                .config
+                .error(format!("'trainable_token_indices' has rows for '{name}', and {TENSORS} has none"))),
         }
     }
 
@@ -464,7 +495,10 @@ impl Adding<'_> {
         if self.weight == 1.0 {
             return Ok(());
         }
-        let why = format!("'{tensor}' replaces what the model has, so that the adapter has no weight {}; leave it out", self.weight);
+        let why = format!(
+            "'{tensor}' replaces what the model has, so that the adapter has no weight {}; leave it out",
+            self.weight
+        );
         Err(self.config.error(why))
     }
 }

@@ -138,22 +138,35 @@ mod tests {
     fn names_of_all_versions_mean_the_same_modules() {
         for (name, module, part) in [
             ("base_model.model.model.layers.0.q_proj.lora_A.weight", "model.layers.0.q_proj", Part::Down),
-            ("base_model.model.model.layers.0.q_proj.lora_B.default.weight", "model.layers.0.q_proj", Part::Up),
+            (
+                "base_model.model.model.layers.0.q_proj.lora_B.default.weight",
+                "model.layers.0.q_proj",
+                Part::Up,
+            ),
             ("base_model.model.lm_head.lora_B.bias", "lm_head", Part::Bias),
             ("model.layers.0.q_proj.base_layer.lora_A.weight", "model.layers.0.q_proj", Part::Down),
             ("base_model.model.model.embed_tokens.lora_embedding_A", "model.embed_tokens", Part::TableDown),
-            ("base_model.model.model.embed_tokens.lora_embedding_B.default", "model.embed_tokens", Part::TableUp),
+            (
+                "base_model.model.model.embed_tokens.lora_embedding_B.default",
+                "model.embed_tokens",
+                Part::TableUp,
+            ),
             ("base_model.model.q.lora_magnitude_vector", "q", Part::Magnitude),
             ("base_model.model.q.lora_magnitude_vector.default.weight", "q", Part::Magnitude),
             ("base_model.model.e.token_adapter.trainable_tokens_delta", "e", Part::Rows),
-            ("base_model.model.model.embed_tokens.base_layer.weight", "model.embed_tokens.weight", Part::Base),
+            (
+                "base_model.model.model.embed_tokens.base_layer.weight",
+                "model.embed_tokens.weight",
+                Part::Base,
+            ),
             ("base_model.model.q.base_layer.bias", "q.bias", Part::Base),
             ("base_model.model.lm_head.weight", "lm_head.weight", Part::Whole),
             ("base_model.model.lm_head.modules_to_save.default.weight", "lm_head.weight", Part::Whole),
         ] {
             assert_eq!(parse(name), Some((module.to_string(), part)), "{name}");
         }
-        for unknown in ["q.lora_A", "q.lora_diag.default", "q.lora_A.a.b.weight", "x.modules_to_save.default"] {
+        for unknown in ["q.lora_A", "q.lora_diag.default", "q.lora_A.a.b.weight", "x.modules_to_save.default"]
+        {
             assert_eq!(parse(unknown), None, "{unknown}");
         }
     }
