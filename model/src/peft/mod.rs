@@ -548,3 +548,6 @@ fn doubt(checkpoint: &Checkpoint, folder: &Path, config: &LoraConfig) -> Result<
          this is '{opened}'"
     )))
 }
+
+#[cfg(test)]
+mod tests;
