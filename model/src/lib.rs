@@ -37,7 +37,7 @@ pub use decoder::{Decoder, StepShape};
 pub use error::{Error, Result};
 pub use family::{Model, open, open_weights};
 pub use parameters::{Adapter, Extras, Masters, Parameters, Stored, product};
-pub use peft::{AdapterFacts, Located, locate, locate_adapter};
+pub use peft::{AdapterFacts, Located, locate, locate_adapter, tied_table};
 pub use rope::Rope;
 pub use vision_tower::VisionTower;
 pub use weights::{Trained, Weights, uses};

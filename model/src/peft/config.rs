@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fancy_regex::Regex;
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::read_capped;
+use crate::checkpoint::{BASE_FILE, read_capped};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -150,7 +150,10 @@ impl LoraConfig {
         let text = read_capped(&file, CAP)?;
         let wrong = |why: String| Error::Content { file: file.display().to_string(), why };
         let value: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
-        Self::of(&file, &value)
+        let mut config = Self::of(&file, &value)?;
+        // Percept trains a table that is the head as one, and did not say so at first.
+        config.tied |= value.get("ensure_weight_tying").is_none() && folder.join(BASE_FILE).is_file();
+        Ok(config)
     }
 
     fn of(file: &Path, value: &Value) -> Result<Self> {

@@ -439,6 +439,11 @@ impl Overlay {
     }
 }
 
+/// The table of a checkpoint whose head it is too; `None` where there is a head, or no table.
+pub fn tied_table(checkpoint: &Checkpoint) -> Option<String> {
+    Names::new(checkpoint).table().map(str::to_string)
+}
+
 /// Rows of A of all adapters to a matrix.
 fn height(all: &[LowRank]) -> usize {
     all.iter().map(|l| if l.initial == Initial::Plain { l.rank } else { 2 * l.rank }).sum()
