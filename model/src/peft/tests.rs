@@ -26,7 +26,8 @@ struct Place(tempfile::TempDir);
 impl Place {
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
-        let model = tensors(&[("model.layers.0.q_proj.weight", &[4, 3]), ("model.embed_tokens.weight", &[5, 3])]);
+        let model =
+            tensors(&[("model.layers.0.q_proj.weight", &[4, 3]), ("model.embed_tokens.weight", &[5, 3])]);
         write(&place.0.path().join("base"), &model, &BTreeMap::new()).unwrap();
         place
     }
@@ -63,14 +64,26 @@ fn every_tensor_is_used_or_named() {
     for (settings, given, said) in [
         (json!({}), vec![whole[0]], "its other half"),
         (json!({}), vec![whole[1]], "lora_A.weight"),
-        (json!({}), vec![("base_model.model.model.embed_tokens.lora_embedding_A", &[2, 5][..])], "lora_embedding_B"),
+        (
+            json!({}),
+            vec![("base_model.model.model.embed_tokens.lora_embedding_A", &[2, 5][..])],
+            "lora_embedding_B",
+        ),
         (json!({}), vec![], "holds no tensors"),
-        (json!({}), with("base_model.model.model.layers.0.q_proj.lora_diag.default", &[2]).to_vec(), "lora_diag"),
+        (
+            json!({}),
+            with("base_model.model.model.layers.0.q_proj.lora_diag.default", &[2]).to_vec(),
+            "lora_diag",
+        ),
         (json!({}), with("base_model.model.model.layers.0.mlp.bias", &[2]).to_vec(), "layers.0.mlp.bias"),
         (json!({}), with("base_model.model.model.layers.0.q_proj.lora_B.bias", &[4]).to_vec(), "lora_bias"),
         (json!({ "lora_bias": true }), whole.to_vec(), "the bias of B"),
         (json!({ "use_dora": true }), whole.to_vec(), "lora_magnitude_vector"),
-        (json!({}), with("base_model.model.model.layers.0.q_proj.lora_magnitude_vector", &[4]).to_vec(), "use_dora"),
+        (
+            json!({}),
+            with("base_model.model.model.layers.0.q_proj.lora_magnitude_vector", &[4]).to_vec(),
+            "use_dora",
+        ),
         (
             json!({ "use_dora": true }),
             with("base_model.model.model.layers.0.q_proj.lora_magnitude_vector", &[3]).to_vec(),
@@ -82,20 +95,27 @@ fn every_tensor_is_used_or_named() {
         (json!({ "trainable_token_indices": [1] }), whole.to_vec(), "rows for 'the table'"),
         (
             json!({}),
-            with("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", &[1, 3]).to_vec(),
+            with("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", &[1, 3])
+                .to_vec(),
             "no trainable_token_indices",
         ),
         (
             json!({ "trainable_token_indices": [7] }),
-            with("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", &[1, 3]).to_vec(),
+            with("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", &[1, 3])
+                .to_vec(),
             "has 7",
         ),
         (
             json!({ "trainable_token_indices": [1, 2] }),
-            with("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", &[1, 3]).to_vec(),
+            with("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", &[1, 3])
+                .to_vec(),
             "2 rows of 3",
         ),
-        (json!({}), with("model.layers.0.q_proj.lora_A.default.weight", &[2, 3]).to_vec(), "several adapters"),
+        (
+            json!({}),
+            with("model.layers.0.q_proj.lora_A.default.weight", &[2, 3]).to_vec(),
+            "several adapters",
+        ),
         (json!({}), vec![(&a[..], &[2, 4][..]), whole[1]], "do not fit"),
         (json!({}), vec![whole[0], (&b[..], &[5, 2][..])], "another base"),
     ] {
@@ -135,7 +155,8 @@ fn a_head_that_was_the_table_gets_a_tensor_of_its_own_only_where_they_differ() {
     let place = Place::new();
     let (a, b) = (format!("{TABLE}.lora_embedding_A"), format!("{TABLE}.lora_embedding_B"));
     let low: [(&str, &[usize]); 2] = [(&a, &[2, 5]), (&b, &[3, 2])];
-    let config = |tied: bool| json!({ "r": 2, "target_modules": ["embed_tokens"], "ensure_weight_tying": tied });
+    let config =
+        |tied: bool| json!({ "r": 2, "target_modules": ["embed_tokens"], "ensure_weight_tying": tied });
     let apart = place.base().with_adapter(&place.adapter("apart", config(false), &low)).unwrap();
     assert!(apart.has("lm_head.weight") && !place.base().has("lm_head.weight"));
     assert!(apart.adapter("model.embed_tokens").is_some() && apart.adapter("lm_head").is_none());
@@ -159,7 +180,9 @@ fn an_adapter_of_another_base_is_doubted_by_fingerprint_and_by_name() {
         ("base_model.model.model.layers.0.q_proj.lora_B.weight", &[4, 2]),
     ];
     let doubts = |folder: &Path| place.base().with_adapter(folder).unwrap().doubts().to_vec();
-    for (base, is_doubted) in [("org/base", false), ("Base", false), ("../base", false), ("org/other-7B", true)] {
+    for (base, is_doubted) in
+        [("org/base", false), ("Base", false), ("../base", false), ("org/other-7B", true)]
+    {
         let config = json!({ "r": 2, "base_model_name_or_path": base });
         let folder = place.adapter("named", config, &q);
         let found = doubts(&folder);
