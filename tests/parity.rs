@@ -6,12 +6,12 @@ mod parity_case;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parity_case::{Case, cases, compare_inputs, distance};
+use parity_case::{Case, adapters, cases, compare_inputs, distance};
 use percept::hal::Device;
 use percept::infer::{Engine, EngineOptions, GenerateOptions, Sampler, Sampling};
 use percept::modalities::{Media, Message, video};
 use percept::model::checkpoint::{Checkpoint, convert};
-use percept::model::{CausalModel, Model};
+use percept::model::{CausalModel, Model, Weights};
 
 /// Run every case on a device and fail with the list of those that differ.
 fn check_all(device: &str, wide: bool) {
@@ -187,4 +187,42 @@ fn cases_agree_with_hugging_face_on_an_adapter() {
         return;
     }
     check_all("wgpu:0", true);
+}
+
+/// Runs `check` on every adapter and fails with the list of those that differ.
+fn with_every_adapter(check: impl Fn(&adapters::Adapted, &Case, &Arc<dyn Device>) -> Result<String, String>) {
+    let device = percept::registry().open("cpu").unwrap();
+    let cases = adapters::cases();
+    let mut failures = Vec::new();
+    for (adapted, case) in &cases {
+        match check(adapted, case, &device) {
+            Ok(line) => println!("{}: {line}", adapted.name),
+            Err(why) => failures.push(format!("{}: {why}", adapted.name)),
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} of {} adapters fail:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
+}
+
+#[test]
+fn adapters_agree_with_peft() {
+    with_every_adapter(|adapted, case, device| adapters::check(case, adapted.weights(case)?, device, true));
+}
+
+#[test]
+fn merged_adapters_agree_with_peft() {
+    with_every_adapter(|adapted, case, device| {
+        let merged = adapted.weights(case)?.merged();
+        if adapted.name == "lora-bias-none" {
+            let why = merged.err().ok_or("a layer without a bias cannot take one")?.to_string();
+            return if why.contains("lora_bias") { Ok(why) } else { Err(why) };
+        }
+        let merged = Weights::new(Arc::new(merged.map_err(|e| e.to_string())?));
+        adapters::check(case, merged, device, false)
+    });
 }

@@ -76,7 +76,11 @@ impl Decoder {
 
     /// Logits f32[..,vocab] of normalized rows.
     pub fn logits(&self, p: &Parameters, x: &Tensor) -> Tensor {
-        let logits = product(x, &p.matrix(&self.head, [self.vocab, self.hidden]), None, None);
+        // A table that is the head too has no adapter as a head: what it gets, it gets as a table.
+        let logits = match self.head.strip_suffix(".weight").filter(|_| self.head != self.table) {
+            Some(head) => p.linear(x, head, self.vocab, false, None),
+            None => product(x, &p.matrix(&self.head, [self.vocab, self.hidden]), None, None),
+        };
         match self.logit_cap {
             Some(cap) => (logits * (1.0 / cap as f64)).tanh() * cap as f64,
             None => logits,

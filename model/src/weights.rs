@@ -6,17 +6,15 @@ use std::sync::Arc;
 use percept_graph::{DType, Graph, Op, Role, TensorType, decode, dequantize};
 use percept_hal::{Buffer, Device, Uses, Weight};
 
-use serde_json::json;
-
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::parameters::{Adapter, Stored};
+use crate::parameters::{Adapter, Extras, Stored};
+use crate::peft::{AdapterFacts, Overlay, floats, suffix};
 
-/// The parameters of a checkpoint, in the dtypes in which it was opened, and those of an adapter to it.
+/// The parameters of a checkpoint, in the dtypes in which it was opened, and those of adapters to it.
 pub struct Weights {
     checkpoint: Arc<Checkpoint>,
-    adapter: Option<LowRank>,
+    overlay: Option<Overlay>,
     trained: Option<Arc<dyn Trained>>,
     /// Of a model that is yet to be made: whether its head has a matrix of its own.
     described: Option<bool>,
@@ -36,21 +34,10 @@ pub trait Trained: Send + Sync {
     }
 }
 
-/// An adapter in the layout of the PEFT library: a folder with adapter_config.json and adapter_model.safetensors.
-struct LowRank {
-    checkpoint: Checkpoint,
-    /// lora_alpha, over the rank or its root.
-    alpha: f64,
-    over_root: bool,
-}
-
-/// What PEFT puts before the names of the model that it adapts.
-const ADAPTED: &str = "base_model.model.";
-
 impl Weights {
     /// Parameters of `checkpoint`.
     pub fn new(checkpoint: Arc<Checkpoint>) -> Self {
-        Self { checkpoint, adapter: None, trained: None, described: None }
+        Self { checkpoint, overlay: None, trained: None, described: None }
     }
 
     /// Parameters of a model that is yet to be made: graphs may declare any, in f32 and in the shape that they ask for, and
@@ -59,34 +46,35 @@ impl Weights {
         Self { described: Some(own_head), ..Self::new(checkpoint) }
     }
 
-    /// With a low-rank adapter beside its linear layers.
+    /// With an adapter in the layout of the PEFT library beside its layers: a folder with adapter_config.json and
+    /// adapter_model.safetensors.
     ///
     /// # Errors
-    /// When the folder is no adapter, or adapts a layer that is not there, or in another way.
-    pub fn with_adapter(mut self, folder: &Path) -> Result<Self> {
-        let checkpoint = Checkpoint::open(folder.join("adapter_model.safetensors"))?;
-        let file = folder.join("adapter_config.json");
-        let wrong = |why: String| Error::Content { file: file.display().to_string(), why };
-        let text = std::fs::read(&file).map_err(|e| wrong(e.to_string()))?;
-        let config = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
-        let config = Config::new(&file.display().to_string(), &config, json!({"peft_type": "LORA"}))?;
-        if config.text("peft_type")? != "LORA" || config.flag("use_dora")? {
-            return Err(wrong("only plain LoRA adapters are read".into()));
-        }
-        for name in checkpoint.names() {
-            let own = name.strip_prefix(ADAPTED).unwrap_or(name);
-            let base = own.strip_suffix(".lora_A.weight").or_else(|| own.strip_suffix(".lora_B.weight"));
-            // Tensors that were trained whole have the names of those that they replace.
-            let known = base.map_or(self.has(own), |b| self.has(&format!("{b}.weight")));
-            if !known || own == name {
-                return Err(wrong(format!(
-                    "its tensor '{name}' adapts no linear layer and replaces no tensor of the model"
-                )));
-            }
-        }
-        let (alpha, over_root) = (config.f64("lora_alpha")?, config.flag("use_rslora")?);
-        self.adapter = Some(LowRank { checkpoint, alpha, over_root });
+    /// When the folder is no adapter, asks for what is not done here, or has a tensor that fits nothing in the checkpoint.
+    pub fn with_adapter(self, folder: &Path) -> Result<Self> {
+        self.with_weighted_adapter(folder, 1.0)
+    }
+
+    /// As [`Weights::with_adapter`], with what it adds multiplied by `weight`. Called several times, adapters act in that
+    /// order, as several active ones do in PEFT: what they add is summed.
+    ///
+    /// # Errors
+    /// As [`Weights::with_adapter`]; when the weight is not 1 and the adapter replaces tensors; or when two adapters replace
+    /// the same one.
+    pub fn with_weighted_adapter(mut self, folder: &Path, weight: f64) -> Result<Self> {
+        let overlay = self.overlay.get_or_insert_with(|| Overlay::new(&self.checkpoint));
+        overlay.add(&self.checkpoint, folder, weight)?;
         Ok(self)
+    }
+
+    /// The adapters, in the order in which they act.
+    pub fn adapters(&self) -> Vec<AdapterFacts> {
+        self.overlay.as_ref().map(Overlay::facts).unwrap_or_default()
+    }
+
+    /// Why an adapter may not belong to this base, a sentence each that names both.
+    pub fn doubts(&self) -> &[String] {
+        self.overlay.as_ref().map_or(&[], |o| o.doubts())
     }
 
     /// As graphs that train them declare them. Weights of a new adapter are not in any file, and [`Weights::fetch`] does not
@@ -96,54 +84,49 @@ impl Weights {
         self
     }
 
-    /// The checkpoint with its adapter merged into it: W + scale B A, in f32 where the adapter changes something.
-    /// Quantized weights are decoded for it.
+    /// The checkpoint with its adapters merged into it, in f32 where they change something. Quantized weights are decoded
+    /// for it. A head that was the table and is no more becomes a tensor of its own.
     ///
     /// # Errors
-    /// When a tensor cannot be read or its shape is not the adapter's.
+    /// When a tensor cannot be read, or products get a bias that the layer has no place for.
     pub fn merged(self) -> Result<Checkpoint> {
         let mut changed = Vec::new();
-        if let Some(adapter) = &self.adapter {
-            for tensor in adapter.checkpoint.names() {
-                let name = tensor.strip_prefix(ADAPTED).unwrap_or(tensor);
-                let layer = name.strip_suffix(".lora_A.weight");
-                if layer.is_none() && name.ends_with(".lora_B.weight") {
-                    continue;
-                }
-                let (target, values) = match layer {
-                    Some(layer) => (format!("{layer}.weight"), self.merged_layer(layer)?),
-                    None => (name.to_string(), widened(&adapter.checkpoint.weight(tensor)?)),
-                };
-                let dims = self.checkpoint.weight(&target)?.ty.dims;
-                changed.push((target, TensorType::new(DType::F32, dims), values));
+        let mut parted = false;
+        for name in self.overlay.iter().flat_map(Overlay::changed) {
+            let Some(overlay) = &self.overlay else { continue };
+            let raw = overlay.raw(&self.checkpoint, name)?;
+            let dims = raw.ty.dims.clone();
+            let weight =
+                if overlay.adapts(name) { self.find(&format!("{name}{}", suffix::SUM))? } else { raw };
+            parted |= overlay.is_new_head(name);
+            changed.push((name.to_string(), TensorType::new(DType::F32, dims), widened(&weight)));
+            let Some(layer) = name.strip_suffix(".weight").filter(|l| overlay.extras(l).1) else { continue };
+            let (bias, added) = (format!("{layer}.bias"), self.find(&format!("{layer}{}", suffix::BIAS))?);
+            if !self.has(&bias) {
+                let why = format!(
+                    "'lora_bias' adds a bias to '{layer}', which has none, so that it cannot be merged"
+                );
+                return Err(Error::Content { file: crate::peft::FILE.into(), why });
             }
+            // A bias that the adapter replaces is among the changed ones by its own name; both changes are in this one.
+            let sum: Vec<f32> =
+                floats(&self.find(&bias)?).iter().zip(floats(&added)).map(|(b, a)| b + a).collect();
+            let bytes = sum.iter().flat_map(|v| v.to_le_bytes()).collect();
+            changed.retain(|(n, ..)| *n != bias);
+            changed.push((bias, TensorType::new(DType::F32, [sum.len()]), bytes));
         }
         let checkpoint = Arc::try_unwrap(self.checkpoint).or_else(|shared| shared.reopened())?;
-        Ok(checkpoint.with_tensors("the merged adapter", changed)?)
-    }
-
-    /// The bytes of a linear layer's matrix f32[n,k] with what its adapter adds.
-    fn merged_layer(&self, layer: &str) -> Result<Vec<u8>> {
-        let base = self.checkpoint.weight(&format!("{layer}.weight"))?;
-        let down = self.find(&format!("{layer}.lora_A.weight"))?;
-        let up = self.find(&format!("{layer}.lora_B.weight"))?;
-        let scale = self.adapter(layer).map_or(0.0, |a| a.scale);
-        let floats = |w: &Weight| -> Vec<f32> {
-            let wide = widened(w);
-            wide.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        };
-        let ([n, rank], [rank_too, k]) = (matrix(&up.ty), matrix(&down.ty));
-        if rank != rank_too || base.ty.dims != [n, k] {
-            let name = format!("{layer}.weight");
-            return Err(Error::TensorShape { name, found: base.ty.clone(), expected: vec![n, k] });
+        let mut config = checkpoint.config().clone();
+        let merged = checkpoint.with_tensors("the merged adapter", changed)?;
+        if !parted {
+            return Ok(merged);
         }
-        let (mut values, down, up) = (floats(&base), floats(&down), floats(&up));
-        for (row, up) in values.chunks_exact_mut(k.max(1)).zip(up.chunks_exact(rank.max(1))) {
-            for (u, down) in up.iter().zip(down.chunks_exact(k.max(1))) {
-                row.iter_mut().zip(down).for_each(|(w, d)| *w += scale * u * d);
-            }
+        let inner = config.get("text_config").is_some_and(|t| t.is_object());
+        config["tie_word_embeddings"] = false.into();
+        if inner {
+            config["text_config"]["tie_word_embeddings"] = false.into();
         }
-        Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        Ok(merged.with_config(config))
     }
 
     /// The file behind them.
@@ -155,7 +138,10 @@ impl Weights {
     pub fn has(&self, name: &str) -> bool {
         match self.described {
             Some(own_head) => own_head && name.ends_with("lm_head.weight"),
-            None => self.checkpoint.ty(name).is_some(),
+            None => {
+                let is_new_head = self.overlay.as_ref().is_some_and(|o| o.is_new_head(name));
+                self.checkpoint.ty(name).is_some() || is_new_head
+            }
         }
     }
 
@@ -178,11 +164,8 @@ impl Weights {
     }
 
     fn find(&self, name: &str) -> Result<Weight> {
-        let adapted = format!("{ADAPTED}{name}");
-        match &self.adapter {
-            Some(a) if a.checkpoint.ty(&adapted).is_some() => Ok(a.checkpoint.weight(&adapted)?),
-            _ => Ok(self.checkpoint.weight(name)?),
-        }
+        let adapted = self.overlay.as_ref().map(|o| o.weight(&self.checkpoint, name)).transpose()?.flatten();
+        adapted.map_or_else(|| Ok(self.checkpoint.weight(name)?), Ok)
     }
 
     /// A parameter as a graph declares it, on the device.
@@ -209,8 +192,8 @@ impl Stored for Weights {
                 return Ok(DType::F32);
             }
         }
-        let adapted = self.adapter.as_ref().and_then(|a| a.checkpoint.ty(&format!("{ADAPTED}{name}")));
-        let Some(ty) = adapted.or(self.checkpoint.ty(name)) else {
+        let adapted = self.overlay.as_ref().and_then(|o| o.ty(&self.checkpoint, name));
+        let Some(ty) = adapted.as_ref().or(self.checkpoint.ty(name)) else {
             // Asking for it gives the error that names what is near.
             return Ok(self.checkpoint.weight(name)?.ty.dtype);
         };
@@ -222,11 +205,17 @@ impl Stored for Weights {
         if let Some(new) = self.trained.as_ref().and_then(|t| t.adapter(name)) {
             return Some(new);
         }
-        let adapter = self.adapter.as_ref()?;
-        let down = adapter.checkpoint.ty(&format!("{ADAPTED}{name}.lora_A.weight"))?;
-        let rank = *down.dims.first()?;
-        let over = if adapter.over_root { (rank as f64).sqrt() } else { rank as f64 };
-        Some(Adapter { rank, scale: (adapter.alpha / over) as f32 })
+        let (rank, scale) = self.overlay.as_ref()?.adapter(name)?;
+        Some(Adapter { rank, scale: scale as f32 })
+    }
+
+    fn extras(&self, name: &str) -> Extras {
+        let (magnitude, bias) = self.overlay.as_ref().map(|o| o.extras(name)).unwrap_or_default();
+        Extras { magnitude, bias }
+    }
+
+    fn is_adapted(&self, name: &str) -> bool {
+        self.overlay.as_ref().is_some_and(|o| o.adapts(name))
     }
 
     fn drops(&self, name: &str) -> bool {
@@ -253,13 +242,8 @@ fn check_extent(name: &str, found: &TensorType, expected: &[usize]) -> Result<()
     Err(Error::TensorShape { name: name.to_string(), found: found.clone(), expected: expected.to_vec() })
 }
 
-/// Rows and columns; zeros for what is no matrix.
-fn matrix(ty: &TensorType) -> [usize; 2] {
-    ty.dims[..].try_into().unwrap_or_default()
-}
-
 /// The elements as f32: what small parameters become.
-fn widened(weight: &Weight) -> Vec<u8> {
+pub(crate) fn widened(weight: &Weight) -> Vec<u8> {
     let mut wide = vec![0f32; weight.ty.numel()];
     let unit = weight.ty.dtype.block_bytes();
     if weight.ty.dtype.is_quantized() {

@@ -2,36 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use percept::graph::DType;
-use percept::model::Weights;
-use percept::model::checkpoint::{Checkpoint, convert};
+use percept::model::checkpoint::{LoadOptions, convert};
 
 use super::Failure;
+use super::loading::{Weighted, weights};
 
 #[derive(Args)]
 pub struct Convert {
-    /// A Hugging Face folder, a .safetensors, a .gguf, or a CTranslate2 Whisper folder
+    /// A Hugging Face folder, a .safetensors, a .gguf, a CTranslate2 Whisper folder, or an adapter's folder, which is merged
+    /// into its base
     path: PathBuf,
     /// A GGUF file if its name ends in .gguf, otherwise a Hugging Face folder
     out: PathBuf,
     /// f32, f16, bf16, and for GGUF also q8_0, q4_0, q4_1, q4_k, q6_k; what the file has when left out
     #[arg(long)]
     dtype: Option<DType>,
-    /// A folder with a low-rank adapter in PEFT's layout, to be merged into the weights
-    #[arg(long, value_name = "PATH")]
-    adapter: Option<PathBuf>,
+    /// A folder with a low-rank adapter in PEFT's layout, to be merged into the weights; may be repeated
+    #[arg(long, value_name = "PATH[=WEIGHT]", value_parser = Weighted::parse)]
+    adapter: Vec<Weighted>,
+    /// An adapter that was trained on another base is an error
+    #[arg(long)]
+    strict: bool,
 }
 
 impl Convert {
     pub fn run(self) -> Result<(), Failure> {
-        let checkpoint = Checkpoint::open(&self.path)?;
-        let checkpoint = match &self.adapter {
-            Some(adapter) => Weights::new(Arc::new(checkpoint)).with_adapter(adapter)?.merged()?,
-            None => checkpoint,
-        };
+        let checkpoint = weights(&self.path, &self.adapter, LoadOptions::default(), self.strict)?.merged()?;
         let converted = convert(&checkpoint, &self.out, self.dtype)?;
         let megabytes = converted.bytes as f64 / 1e6;
         println!("{} tensors, {megabytes:.1} MB, written to {}", converted.tensors, self.out.display());

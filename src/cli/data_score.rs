@@ -1,22 +1,23 @@
 //! CLIP and SigLIP checkpoints that score how well pictures and texts fit, for recipes that name one.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use percept::data::stage::{Scorer, Scorers};
 use percept::hal::CompileOptions;
 use percept::infer::Placer;
 use percept::modalities::image::Image;
-use percept::model::checkpoint::Checkpoint;
-use percept::model::{Model, Weights};
+use percept::model::Model;
+use percept::model::checkpoint::LoadOptions;
+
+use super::loading::weights;
 
 /// Opens checkpoints on the best device.
 pub struct Checkpoints;
 
 impl Scorers for Checkpoints {
     fn open(&self, model: &Path) -> Result<Box<dyn Scorer>, String> {
-        let checkpoint = Checkpoint::open(model).map_err(|e| e.to_string())?;
-        let opened = percept::model::open_weights(Weights::new(Arc::new(checkpoint)));
+        let weights = weights(model, &[], LoadOptions::default(), false).map_err(|e| e.to_string())?;
+        let opened = percept::model::open_weights(weights);
         let Model::Contrastive(opened) = opened.map_err(|e| e.to_string())? else {
             return Err("it does not place pictures and texts in one space; give CLIP or SigLIP".into());
         };

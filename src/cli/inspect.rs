@@ -5,15 +5,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 use percept::graph::TensorType;
-use percept::model::checkpoint::Checkpoint;
+use percept::model::AdapterFacts;
+use percept::model::checkpoint::{Checkpoint, LoadOptions};
 use serde_json::{Value as Json, json};
 
 use super::Failure;
+use super::loading::weights;
 use super::table::table;
 
 #[derive(Args)]
 pub struct Inspect {
-    /// A Hugging Face folder, a .safetensors, a .gguf, or a CTranslate2 Whisper folder
+    /// A Hugging Face folder, a .safetensors, a .gguf, a CTranslate2 Whisper folder, or an adapter's folder, which is shown
+    /// with its base
     path: PathBuf,
     /// Print one JSON document, with every tensor by itself
     #[arg(long)]
@@ -22,8 +25,10 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(self) -> Result<(), Failure> {
-        let checkpoint = Checkpoint::open(&self.path)?;
-        let facts = facts(&checkpoint)?;
+        let weights = weights(&self.path, &[], LoadOptions::default(), false)?;
+        let checkpoint = weights.checkpoint();
+        let mut facts = facts(checkpoint)?;
+        facts["adapters"] = weights.adapters().iter().map(adapter_facts).collect();
         if self.json {
             println!("{facts}");
             return Ok(());
@@ -31,6 +36,9 @@ impl Inspect {
         let mut about = table(&[], &[]);
         let line = |key: &str| facts[key].as_str().unwrap_or("none").to_string();
         about.add_row(["path", &line("path")]);
+        for adapter in weights.adapters() {
+            about.add_row(["adapter", &adapter_line(&adapter)]);
+        }
         about.add_row(["format", &line("format")]);
         about.add_row(["family", &family(&facts)]);
         about.add_row(["tokenizer", &tokenizer(&facts["tokenizer"])]);
@@ -57,6 +65,21 @@ impl Inspect {
         println!("{t}");
         Ok(())
     }
+}
+
+fn adapter_facts(adapter: &AdapterFacts) -> Json {
+    json!({
+        "path": adapter.path, "parameters": adapter.parameters, "adapted": adapter.adapted, "replaced": adapter.replaced,
+    })
+}
+
+fn adapter_line(adapter: &AdapterFacts) -> String {
+    let replaced = match adapter.replaced.len() {
+        0 => String::new(),
+        n => format!(", replaces {n} tensors"),
+    };
+    let (path, parameters) = (adapter.path.display(), grouped(adapter.parameters as u64));
+    format!("{path}: {parameters} parameters, adds to {} matrices{replaced}", adapter.adapted.len())
 }
 
 fn facts(checkpoint: &Checkpoint) -> Result<Json, Failure> {

@@ -59,7 +59,9 @@ enum Command {
     /// Continue a conversation about text, pictures, video and sound
     #[command(
         after_help = "Examples:\n  percept generate --model SmolLM2.gguf --temperature 0 \"What is the capital of France?\"\n  \
-        percept generate --model Qwen2-VL-2B-Instruct --image photo.jpg \"What is this?\" --json"
+        percept generate --model Qwen2-VL-2B-Instruct --image photo.jpg \"What is this?\" --json\n  \
+        percept generate --model runs/flags/model \"Which flag is this?\"\n  \
+        percept generate --model base --adapter runs/flags/model --adapter style=0.5 \"Which flag is this?\""
     )]
     Generate(generate::Generate),
     /// Write down what is said in sound files
@@ -96,14 +98,15 @@ enum Command {
     Bench(bench::Bench),
     /// Show what a checkpoint holds: modules, shapes, dtypes, parameters, memory
     #[command(
-        after_help = "Examples:\n  percept inspect SmolLM2-135M-Instruct\n  percept inspect model.gguf --json"
+        after_help = "Examples:\n  percept inspect SmolLM2-135M-Instruct\n  percept inspect model.gguf --json\n  \
+        percept inspect runs/flags/model"
     )]
     Inspect(inspect::Inspect),
     /// Cast, quantize, and change the format of a checkpoint
     #[command(
         after_help = "Examples:\n  percept convert SmolLM2-135M-Instruct smollm2.gguf --dtype q4_1\n  \
         percept convert model.gguf folder --dtype bf16\n  \
-        percept convert SmolLM2-135M-Instruct merged --adapter runs/flags/model"
+        percept convert SmolLM2-135M-Instruct merged --adapter runs/flags/model\n  percept convert runs/flags/model merged.gguf"
     )]
     Convert(convert::Convert),
 }

@@ -1,15 +1,15 @@
 //! What `--model` names for the checks of a device: a text graph, or a checkpoint whose decoder is run for one step.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use percept::graph::{DType, Graph, Role, TensorType};
 use percept::hal::Device;
-use percept::model::checkpoint::Checkpoint;
+use percept::model::checkpoint::LoadOptions;
 use percept::model::{Model, StepShape};
 
 use super::Failure;
 use super::failure::read_text;
+use super::loading::weights;
 use super::values::{check_sizes, example};
 
 /// Tokens of the step.
@@ -44,8 +44,8 @@ impl Subject {
     }
 
     fn of_model(path: &Path, device: &dyn Device) -> Result<Self, Failure> {
-        let checkpoint = Checkpoint::open(path).map_err(percept::model::Error::from)?;
-        let Model::Causal(model) = percept::model::open(Arc::new(checkpoint))? else {
+        let weights = weights(path, &[], LoadOptions::default(), false)?;
+        let Model::Causal(model) = percept::model::open_weights(weights)? else {
             return Err(Failure::Usage(format!(
                 "{}: only models that continue text are taken apart; give one, or a text graph",
                 path.display()

@@ -1,5 +1,6 @@
 //! A parity case on disk, and how its arrays are compared.
 
+pub mod adapters;
 pub mod contrastive;
 pub mod speech;
 

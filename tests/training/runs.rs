@@ -303,3 +303,21 @@ fn an_adapter_learns_goes_on_and_merges() {
     let (_, events) = train(&text, &[], true);
     assert_eq!(losses(&events), all[12..]);
 }
+
+#[test]
+fn an_adapters_folder_is_a_model_to_begin_with() {
+    use percept::model::checkpoint::Checkpoint;
+    let folder = tempfile::tempdir().unwrap();
+    let text = file(folder.path(), "[evaluate]\nshow = 0\n");
+    let adapter = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/adapters/patterns");
+    let path = format!("model.path={}", adapter.display());
+    train(&text, &[&path, "steps=1"], false).0.unwrap();
+    let (begun, base) = (folder.path().join("out/initial"), model("llama"));
+    let values = |folder: &std::path::Path, name: &str| {
+        Checkpoint::open(folder).unwrap().weight(name).unwrap().bytes().to_vec()
+    };
+    let (adapted, kept) =
+        ("model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight");
+    assert_ne!(values(&begun, adapted), values(&base, adapted));
+    assert_eq!(values(&begun, kept), values(&base, kept));
+}

@@ -10,7 +10,7 @@ use percept_modalities::{Content, Media, Message, Part};
 use percept_model::checkpoint::{self, Checkpoint};
 use percept_model::family::{Model, open_weights, percept};
 use percept_model::random::{normal, parameter_stream};
-use percept_model::{CausalModel, Config, Masters, NormKind, StepShape, Weights};
+use percept_model::{CausalModel, Config, Masters, NormKind, StepShape, Weights, locate};
 use rand_chacha::rand_core::RngCore;
 use serde_json::Value;
 
@@ -145,32 +145,39 @@ fn new_model(from: &Path, seed: u64, out: &Path) -> Result<()> {
     Ok(percept::initial(&json, &tokenizer, seed, out)?)
 }
 
-/// The checkpoint that a run trains: the model's own, or one that is made in the run's folder once, from nothing or with an
-/// adapter merged into it.
+/// The checkpoint that a run trains: the model's own, or one that is made in the run's folder once, from nothing or with
+/// adapters merged into it. A path to an adapter's folder is its base with the adapter merged into it.
 ///
 /// # Errors
 /// As [`new_model`], or when the checkpoint or the adapter cannot be opened.
 pub fn open(config: &crate::config::Config) -> Result<Checkpoint> {
     let options = checkpoint::LoadOptions { dtype: config.model.dtype, dequantize: false };
     let place = config.base_path();
-    let made = |place: &Path| -> Result<()> {
-        if place.is_dir() {
-            return Ok(());
-        }
-        std::fs::create_dir_all(&config.out).map_err(file(&config.out))?;
-        match &config.model.adapter {
-            None => new_model(&config.model.path, config.seed, place),
-            Some(adapter) => {
-                let base = Arc::new(Checkpoint::open(&config.model.path)?);
-                let merged = Weights::new(base).with_adapter(adapter)?.merged()?;
-                checkpoint::convert(&merged, place, None)?;
-                Ok(())
-            }
-        }
-    };
-    if config.model.init || config.model.adapter.is_some() {
-        made(&place)?;
+    if place.is_dir() && place != config.model.path {
+        return Ok(Checkpoint::open_with(&place, options)?);
     }
+    if config.model.init {
+        std::fs::create_dir_all(&config.out).map_err(file(&config.out))?;
+        new_model(&config.model.path, config.seed, &place)?;
+        return Ok(Checkpoint::open_with(&place, options)?);
+    }
+    let located = locate(&config.model.path)?;
+    if located.adapters.is_empty() && config.model.adapter.is_none() {
+        return Ok(Checkpoint::open_with(&located.base, options)?);
+    }
+    let mut weights = Weights::new(Arc::new(Checkpoint::open(&located.base)?));
+    for adapter in &located.adapters {
+        weights = weights.with_adapter(adapter)?;
+    }
+    if let Some(doubt) = weights.doubts().first() {
+        return Err(Error::Setting(format!("model.path: {doubt}")));
+    }
+    // The run has said already what is to be said of the base of this one.
+    if let Some(adapter) = &config.model.adapter {
+        weights = weights.with_adapter(adapter)?;
+    }
+    std::fs::create_dir_all(&config.out).map_err(file(&config.out))?;
+    checkpoint::convert(&weights.merged()?, &place, None)?;
     Ok(Checkpoint::open_with(&place, options)?)
 }
 

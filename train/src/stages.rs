@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use percept_model::locate;
 use toml::{Table, Value};
 
 use crate::config::{Config, Onward};
@@ -146,7 +147,12 @@ impl Config {
         match (self.model.init, &self.model.adapter) {
             (true, _) => self.out.join("initial"),
             (false, Some(_)) => self.out.join("merged"),
-            (false, None) => self.model.path.clone(),
+            (false, None) => match locate(&self.model.path) {
+                Ok(located) if located.adapters.is_empty() => located.base,
+                Ok(_) => self.out.join("merged"),
+                // Opening it says what is wrong.
+                Err(_) => self.model.path.clone(),
+            },
         }
     }
 }

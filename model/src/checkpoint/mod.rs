@@ -33,7 +33,8 @@ pub use fingerprint::{BASE_FILE, Base};
 pub use write::{write, write_as};
 
 use error::{damaged, unsupported};
-use folder::{Weights, is_plain_name, read_capped};
+pub(crate) use folder::read_capped;
+use folder::{Weights, is_plain_name};
 use source::Source;
 use tensor::Stored;
 
@@ -77,6 +78,8 @@ pub struct Checkpoint {
     folder: Option<PathBuf>,
     tensors: BTreeMap<String, Stored>,
     config: Json,
+    /// Whether the configuration is no more that of the file.
+    is_config_new: bool,
     more: More,
 }
 
@@ -145,8 +148,14 @@ impl Checkpoint {
         folder: Option<PathBuf>,
         tensors: BTreeMap<String, Stored>,
     ) -> Result<Checkpoint> {
-        let mut checkpoint =
-            Checkpoint { path: path.into(), folder, tensors, config: Json::Null, more: More::Safetensors };
+        let mut checkpoint = Checkpoint {
+            path: path.into(),
+            folder,
+            tensors,
+            config: Json::Null,
+            is_config_new: false,
+            more: More::Safetensors,
+        };
         if let Some(config) = checkpoint.side_json("config.json")? {
             checkpoint.config = config;
         }
@@ -156,7 +165,14 @@ impl Checkpoint {
 
     fn of_gguf(path: &Path, file: gguf::Gguf) -> Result<Checkpoint> {
         let (tensors, config, metadata) = file.translate()?;
-        Ok(Checkpoint { path: path.into(), folder: None, tensors, config, more: More::Gguf(metadata) })
+        Ok(Checkpoint {
+            path: path.into(),
+            folder: None,
+            tensors,
+            config,
+            is_config_new: false,
+            more: More::Gguf(metadata),
+        })
     }
 
     fn of_ctranslate2(
@@ -165,8 +181,14 @@ impl Checkpoint {
         model: &ctranslate2::ModelBin,
     ) -> Result<Checkpoint> {
         let more = More::CTranslate2 { own: Json::Null, tokens: Vec::new() };
-        let mut checkpoint =
-            Checkpoint { path: path.into(), folder, tensors: BTreeMap::new(), config: Json::Null, more };
+        let mut checkpoint = Checkpoint {
+            path: path.into(),
+            folder,
+            tensors: BTreeMap::new(),
+            config: Json::Null,
+            is_config_new: false,
+            more,
+        };
         let own = checkpoint.side_json("config.json")?.unwrap_or(Json::Null);
         let tokens = checkpoint.token_list()?;
         (checkpoint.tensors, checkpoint.config) = ctranslate2::translate(model, &tokens)?;
@@ -239,6 +261,12 @@ impl Checkpoint {
         Ok(again)
     }
 
+    /// The same checkpoint with another configuration.
+    pub fn with_config(mut self, config: Json) -> Checkpoint {
+        (self.config, self.is_config_new) = (config, true);
+        self
+    }
+
     /// The same tensors under other names.
     pub fn renamed(mut self, name: impl Fn(&str) -> String) -> Checkpoint {
         self.tensors = self.tensors.into_iter().map(|(n, t)| (name(&n), t)).collect();
@@ -307,6 +335,7 @@ impl Checkpoint {
     /// When it cannot be read, or is larger than 256 MiB.
     pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let made = match (&self.more, name) {
+            (_, "config.json") if self.is_config_new => Some(pretty(&self.config)),
             (More::Safetensors, _) => None,
             (_, "config.json") => Some(pretty(&self.config)),
             (More::Gguf(keys), "chat_template.jinja") => {
