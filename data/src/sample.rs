@@ -45,6 +45,6 @@ pub enum Kind {
 impl Kind {
     /// The kind of a file by its extension, in any case; `None` for what is no medium.
     pub fn of_extension(extension: &str) -> Option<Self> {
-        crate::format::kinds_of(extension).first().copied()
+        percept_modalities::kind::of_extension(extension).map(Self::from)
     }
 }

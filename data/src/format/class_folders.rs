@@ -10,11 +10,11 @@ use super::left_out::{LeftOut, shown};
 use super::media::{HEAD, Root};
 use super::read::{Draw, Drawn, Draws};
 use super::rows::{LONGEST, utf8};
-use super::sniff::{kinds_of, sniff, unread};
+use super::sniff::{sniff, unread};
 use super::webdataset::shard_key;
 use crate::error::{Error, Result};
 use crate::reject::Reject;
-use crate::sample::Sample;
+use crate::sample::{Kind, Sample};
 
 /// Folders within folders that are followed.
 const DEEPEST: usize = 16;
@@ -117,7 +117,7 @@ impl Folder {
     /// Whether a file is a medium, by its name or its first bytes. What is neither that nor a caption is counted.
     fn is_medium(&self, path: &Path) -> bool {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        if !kinds_of(extension).is_empty() {
+        if Kind::of_extension(extension).is_some() {
             return true;
         }
         let mut head = Vec::new();

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use super::left_out::shown;
-use super::sniff::{kinds_of, sniff, unread};
+use super::sniff::{sniff, unread};
 use crate::reject::Reject;
 use crate::sample::{Blob, Kind};
 
@@ -102,30 +102,27 @@ pub(super) fn identify(
     column: Option<Kind>,
 ) -> Result<(Kind, String), Reject> {
     let named = name.and_then(|name| Path::new(name).extension()?.to_str()).map(str::to_ascii_lowercase);
-    let may_be = named.as_deref().map_or(&[][..], kinds_of);
+    let by_name = named.as_deref().and_then(Kind::of_extension);
     let found = sniff(bytes);
     let kind = match (&found, column) {
-        (Some(found), Some(column)) => found.kinds.contains(&column).then_some(column),
-        (Some(found), None) => match may_be.first() {
-            Some(first) if found.kinds.contains(first) => Some(*first),
-            _ => found.kinds.first().copied(),
-        },
+        (Some(found), Some(column)) => found.holds(column).then_some(column),
+        (Some(found), None) => Some(by_name.filter(|kind| found.holds(*kind)).unwrap_or(found.kind())),
         (None, _) if unread(bytes).is_some() => None,
-        (None, Some(column)) => may_be.contains(&column).then_some(column),
-        (None, None) => may_be.first().copied(),
+        (None, Some(column)) => by_name.filter(|kind| *kind == column),
+        (None, None) => by_name,
     };
     let Some(kind) = kind else {
         let what = shown(name.unwrap_or("a medium"));
         let why = match (found, unread(bytes)) {
-            (Some(found), _) => format!("is {}, and no {}", found.extension, word(column)),
+            (Some(found), _) => format!("is {}, and no {}", found.name(), word(column)),
             (None, Some(known)) => format!("is {known}, which is not read"),
             (None, None) => "is of no known format of picture, video or sound".to_owned(),
         };
         return Err(Reject::new("unknown-format", format!("{what} {why}")));
     };
     let extension = match (named, found) {
-        (Some(named), _) if may_be.contains(&kind) => named,
-        (_, Some(found)) => found.extension.to_owned(),
+        (Some(named), _) if by_name == Some(kind) => named,
+        (_, Some(found)) => found.extension_as(kind).to_owned(),
         (named, None) => named.unwrap_or_default(),
     };
     Ok((kind, extension))

@@ -25,7 +25,7 @@ pub(crate) use parquet::{Step, Table, has_bytes};
 pub use read::{Draw, Drawn, Draws, Format, ReadSettings};
 pub(crate) use read::{inputs, open};
 pub(crate) use rows::Cell;
-pub(crate) use sniff::{kinds_of, sniff};
+pub(crate) use sniff::sniff;
 pub(crate) use text_file::{Metered, open_text};
 pub(crate) use turns::{mention, with_media};
 pub(crate) use write::ShardWriter;

@@ -13,7 +13,7 @@ use super::{class_folders, csv_rows, json_lines, json_list, parquet, webdataset}
 use crate::build::{MANIFEST, TIMINGS};
 use crate::error::{Error, Result};
 use crate::reject::Reject;
-use crate::sample::Sample;
+use crate::sample::{Kind, Sample};
 
 /// A `[[read]]` table: files, and which of their columns is what.
 ///
@@ -250,7 +250,7 @@ fn note_other(file: &Path, left_out: &LeftOut) {
     let is_of_a_build = ["rejects.jsonl", MANIFEST, TIMINGS].contains(&&*name);
     if file.is_dir() {
         left_out.add(format!("folders within {}: only its own files are read", parent(file)));
-    } else if !is_of_a_build && super::kinds_of(extension).is_empty() {
+    } else if !is_of_a_build && Kind::of_extension(extension).is_none() {
         let name = super::left_out::shown(&name);
         left_out.add(format!("{name} in {}: it is no data of a known format", parent(file)));
     }

@@ -205,7 +205,7 @@ impl Columns {
             Cell::Value(_) => {}
             Cell::Bytes(_, bytes) => {
                 let column = shown(column);
-                self.left_out.add(match sniff(bytes).and_then(|found| found.kinds.first().copied()) {
+                self.left_out.add(match sniff(bytes).map(|found| found.kind()) {
                     Some(kind) => {
                         let kind = word(Some(kind));
                         format!("column '{column}' holds {kind} data that nothing takes; {kind} = \"{column}\" does")

@@ -93,7 +93,7 @@ fn entry(root: &Path, item: &Item, status: &Status, repeats: u32) -> Option<Valu
 fn kind_by_bytes(path: &Path) -> Option<Kind> {
     let mut head = Vec::new();
     File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
-    sniff(&head)?.kinds.first().copied()
+    Some(sniff(&head)?.kind())
 }
 
 /// The text beside a picture, as folders of pictures have it.

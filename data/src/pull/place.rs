@@ -39,7 +39,7 @@ pub(super) fn sample_name(key: Key, url: &str, head: &[u8]) -> String {
 /// The usual extension of what begins like this, or that of the address, or `bin`.
 fn extension(url: &str, head: &[u8]) -> String {
     if let Some(known) = sniff(head) {
-        return known.extension.to_owned();
+        return known.extension_as(known.kind()).to_owned();
     }
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let name = path.rsplit('/').next().unwrap_or_default();

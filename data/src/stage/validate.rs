@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use percept_modalities::audio::Reader;
 use percept_modalities::video;
-use percept_modalities::{Content, Part};
+use percept_modalities::{Content, Length, Part};
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
@@ -63,10 +63,14 @@ impl Settings for Validate {
                         if let Some(why) = cut_off(&item.sample.media[at].bytes) {
                             return Err(Reject::new("damaged", format!("medium {at}: {why}")));
                         }
-                        let seconds = match kind {
-                            Kind::Audio => sound_seconds(item, at, rate, max_seconds)?,
-                            _ => video_seconds(item, at, max_pixels, max_seconds)?,
+                        let length = match kind {
+                            Kind::Audio => sound_length(item, at, rate, max_seconds)?,
+                            _ => video_length(item, at, max_pixels, max_seconds)?,
                         };
+                        if let Some(why) = length.shortfall() {
+                            return Err(Reject::new("damaged", format!("medium {at}: {why}")));
+                        }
+                        let seconds = length.seconds;
                         if measure && let Some(seconds) = Number::from_f64(seconds) {
                             item.sample.meta.insert("seconds".into(), Value::Number(seconds));
                         }
@@ -107,9 +111,20 @@ fn check_mentions(sample: &Sample) -> Verdict {
 
 /// Decode a whole sound, packet by packet; its length in seconds.
 pub(crate) fn sound_seconds(item: &Item, at: usize, rate: u32, max_seconds: f64) -> Result<f64, Reject> {
+    sound_length(item, at, rate, max_seconds).map(|length| length.seconds)
+}
+
+/// Decode all frames of a video, and convert the first; its length in seconds, by its frames' times.
+pub(crate) fn video_seconds(item: &Item, at: usize, pixels: usize, max_seconds: f64) -> Result<f64, Reject> {
+    video_length(item, at, pixels, max_seconds).map(|length| length.seconds)
+}
+
+fn sound_length(item: &Item, at: usize, rate: u32, max_seconds: f64) -> Result<Length, Reject> {
     let reader = Reader::from_bytes("sound", &item.sample.media[at].bytes, rate);
+    let reader = reader.map_err(|e| Reject::medium(at, &e))?;
+    let declared = reader.declared();
     let mut samples = 0;
-    for chunk in reader.map_err(|e| Reject::medium(at, &e))? {
+    for chunk in reader {
         samples += chunk.map_err(|e| Reject::medium(at, &e))?.len();
         if samples as f64 > max_seconds * f64::from(rate) {
             return Err(Reject::new("too-long", format!("medium {at} has more than {max_seconds} seconds")));
@@ -118,20 +133,18 @@ pub(crate) fn sound_seconds(item: &Item, at: usize, rate: u32, max_seconds: f64)
     if samples == 0 {
         return Err(Reject::new("damaged", format!("medium {at}: not one sample of it decodes")));
     }
-    Ok(samples as f64 / f64::from(rate))
+    Ok(Length { declared, seconds: samples as f64 / f64::from(rate), faults: 0, fault: None })
 }
 
-/// Decode all frames of a video, and convert the first; its length in seconds, by its frames' times.
-pub(crate) fn video_seconds(item: &Item, at: usize, pixels: usize, max_seconds: f64) -> Result<f64, Reject> {
+fn video_length(item: &Item, at: usize, pixels: usize, max_seconds: f64) -> Result<Length, Reject> {
     let bytes = Arc::clone(&item.sample.media[at].bytes);
     let limits = video::Limits { pixels, ..video::Limits::default() };
-    let measured = video::measure_bytes("video", bytes, &limits).map_err(|e| Reject::medium(at, &e))?;
-    let seconds = measured.timeline.seconds;
-    if seconds > max_seconds {
+    let length = video::measure_bytes("video", bytes, &limits).map_err(|e| Reject::medium(at, &e))?.length;
+    if length.seconds > max_seconds {
         return Err(Reject::new(
             "too-long",
-            format!("medium {at} has {seconds:.1} seconds, over {max_seconds}"),
+            format!("medium {at} has {:.1} seconds, over {max_seconds}", length.seconds),
         ));
     }
-    Ok(seconds)
+    Ok(length)
 }

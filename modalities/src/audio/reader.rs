@@ -71,6 +71,11 @@ impl<'s> Reader<'s> {
         self.packets.seconds().filter(|seconds| seconds.is_finite() && *seconds > 0.0)
     }
 
+    /// How long the file declares the sound to be in seconds, if it does; nothing is guessed from its size.
+    pub fn declared(&self) -> Option<f64> {
+        self.packets.declared()
+    }
+
     /// The same sound in windows of `seconds`, the last one as short as what is left.
     pub fn windows(self, seconds: u32) -> Windows<'s> {
         let samples = (u64::from(self.rate) * u64::from(seconds)).max(1) as usize;

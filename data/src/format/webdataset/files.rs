@@ -11,7 +11,7 @@ use crate::format::Fault;
 use crate::format::left_out::shown;
 use crate::format::media::{identify, word};
 use crate::format::rows::{Cell, Columns, json};
-use crate::format::sniff::{kinds_of, sniff};
+use crate::format::sniff::sniff;
 use crate::format::turns::{mention, turns};
 use crate::reject::Reject;
 use crate::sample::{Blob, Kind, Sample};
@@ -91,17 +91,9 @@ impl File {
         self.extension == column || self.place == column || self.name() == column
     }
 
-    /// The kind that its place states, as in `KEY.audio.webm` and `KEY.0.video.gif`.
-    fn stated(&self) -> Option<Kind> {
-        let last = self.place.rsplit('.').next().unwrap_or_default();
-        let kind =
-            [Kind::Image, Kind::Video, Kind::Audio].into_iter().find(|kind| word(Some(*kind)) == last)?;
-        kinds_of(&self.extension).contains(&kind).then_some(kind)
-    }
-
     /// Whether it is a medium, by its name or its bytes.
     fn is_medium(&self) -> bool {
-        !kinds_of(&self.extension).is_empty()
+        Kind::of_extension(&self.extension).is_some()
             || (self.extension != "json"
                 && !TEXTS.contains(&self.extension.as_str())
                 && sniff(&self.bytes).is_some())
@@ -204,9 +196,7 @@ impl Gathered {
                 found.insert((kind, at));
                 media.push((at as u64, file, Some(kind)));
             } else if file.is_medium() {
-                // A place may be called after a kind that its file is not.
-                let stated = file.stated().filter(|kind| file.identify(Some(*kind)).is_ok());
-                let (kind, _) = file.identify(stated)?;
+                let (kind, _) = file.identify(None)?;
                 match rules.media(kind) {
                     [] => media.push((0, file, Some(kind))),
                     _ => rules.leave_out(&format!(

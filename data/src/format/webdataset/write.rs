@@ -7,8 +7,6 @@ use super::names::check_key;
 use crate::error::{Error, Result};
 use crate::format::Fault;
 use crate::format::hashed::Hashed;
-use crate::format::media::word;
-use crate::format::sniff::kinds_of;
 use crate::sample::{Kind, Sample};
 
 /// Writes one shard, which appears when it is finished.
@@ -61,11 +59,7 @@ impl Writer {
 
         let mut files = Vec::new();
         for (at, medium) in sample.media.iter().enumerate() {
-            let mut place = if sample.media.len() == 1 { String::new() } else { format!("{at}.") };
-            // A sound in a container of videos says so, and so does a video in a format of pictures.
-            if Kind::of_extension(&medium.extension) != Some(medium.kind) {
-                place = format!("{place}{}.", word(Some(medium.kind)));
-            }
+            let place = if sample.media.len() == 1 { String::new() } else { format!("{at}.") };
             files.push((format!("{place}{}", medium.extension), &*medium.bytes));
         }
         if let Some(text) = &sample.text {
@@ -99,7 +93,7 @@ impl Writer {
 fn check(sample: &Sample) -> Result<(), Fault> {
     check_key(&sample.key)?;
     for medium in &sample.media {
-        if !kinds_of(&medium.extension).contains(&medium.kind)
+        if Kind::of_extension(&medium.extension) != Some(medium.kind)
             || medium.extension.bytes().any(|b| b.is_ascii_uppercase())
         {
             let why = "is not a lower-case extension of its kind of medium";
