@@ -1,5 +1,7 @@
 //! Training held to PyTorch, and whole runs through files as a user makes them.
 
+#[path = "training/corpora.rs"]
+mod corpora;
 #[path = "training/golden.rs"]
 mod golden;
 #[path = "training/runs.rs"]

@@ -16,6 +16,7 @@ mod evaluate;
 mod feed;
 pub mod forward;
 mod initial;
+mod leakage;
 mod log;
 #[cfg(feature = "mpi")]
 mod mpi;

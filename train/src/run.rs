@@ -17,6 +17,7 @@ use crate::error::{Error, Result, file};
 use crate::evaluate::Evaluator;
 use crate::feed::{Feed, Rows};
 use crate::initial;
+use crate::leakage;
 use crate::log::Log;
 use crate::trainer::{StepReport, Trainer};
 use crate::watch::{Evaluation, Event, StepEvent, Watch};
@@ -53,8 +54,12 @@ pub struct Summary {
 /// # Errors
 /// When something is wrong with the file, the model or the data, or training cannot go on. Checkpoints stay.
 pub fn run(config: &Config, place: &Place, resume: bool, watch: &mut dyn Watch) -> Result<Vec<Summary>> {
+    let runs = config.runs()?;
+    if place.peers.rank() == 0 {
+        leakage::check(&runs, watch)?;
+    }
     let mut done = Vec::new();
-    for stage in config.runs()? {
+    for stage in runs {
         done.push(run_stage(&stage, place, resume, watch)?);
     }
     Ok(done)
