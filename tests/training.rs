@@ -2,6 +2,8 @@
 
 #[path = "training/adapt.rs"]
 mod adapt;
+#[path = "training/corpora.rs"]
+mod corpora;
 #[path = "training/folders.rs"]
 mod folders;
 #[path = "training/golden.rs"]

@@ -42,6 +42,16 @@ pub enum Error {
         /// What is wrong with it.
         fault: Fault,
     },
+    /// A build wrote no sample; a corpus that was there stays.
+    #[error("{name}: no sample was written: {why}. {} has a line for each reject", rejects.display())]
+    Empty {
+        /// What the corpus is called.
+        name: String,
+        /// What became of the samples.
+        why: String,
+        /// The file of the rejects.
+        rejects: PathBuf,
+    },
     /// A setting is wrong.
     #[error("{0}")]
     Config(String),

@@ -3,7 +3,7 @@
 mod histogram;
 mod page;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,7 @@ use crate::format::{self, LeftOut, ReadSettings};
 use crate::hash::hash_bytes;
 use crate::item::Item;
 use crate::sample::{Kind, Sample};
+use crate::splits::Splits;
 use crate::stage::{sound_seconds, video_seconds};
 use crate::tokenizer::texts;
 
@@ -69,11 +70,16 @@ pub struct Inspection {
 /// # Errors
 /// When there are no shards. Damaged ones are counted.
 pub fn inspect(path: &Path, options: &InspectOptions<'_>) -> Result<Inspection> {
-    let manifest = match path.join(crate::build::MANIFEST).exists() {
-        true => Some(Manifest::open(path)?),
-        false => None,
-    };
-    let shards = shards(path, manifest.as_ref())?;
+    let splits = Splits::find(path)?;
+    let shards: Vec<(PathBuf, String)> =
+        splits.shards().map(|(split, shard)| (shard.to_path_buf(), split.to_owned())).collect();
+    if shards.is_empty() {
+        let why = "there are no shards (.tar, .tar.gz or .parquet) in it; build it first".to_owned();
+        return Err(Error::Read { path: path.to_path_buf(), why });
+    }
+    // What a build says is of the whole corpus.
+    let is_whole = path.canonicalize().is_ok_and(|real| real == splits.root());
+    let manifest = splits.manifest().filter(|_| is_whole).cloned();
     let (seen, media) = (AtomicU64::new(0), Mutex::new(HashSet::new()));
     let each = |(shard, split): &(PathBuf, String)| -> Inspection {
         let mut part = Inspection::default();
@@ -81,7 +87,8 @@ pub fn inspect(path: &Path, options: &InspectOptions<'_>) -> Result<Inspection> 
             path: vec![glob::Pattern::escape(&shard.to_string_lossy())],
             ..ReadSettings::default()
         };
-        let draws = match format::open(&settings, Path::new(""), u64::MAX >> 1, &LeftOut::default()) {
+        let (left_out, named) = (LeftOut::default(), format::Named::default());
+        let draws = match format::open(&settings, Path::new(""), u64::MAX >> 1, &left_out, &named) {
             Ok(draws) => draws,
             Err(_) => {
                 part.count_damage("unreadable");
@@ -106,42 +113,6 @@ pub fn inspect(path: &Path, options: &InspectOptions<'_>) -> Result<Inspection> 
     whole.timings =
         std::fs::read(path.join(TIMINGS)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     Ok(whole)
-}
-
-/// The shards of a folder, each with its split: those of its manifest, or all that lie in it.
-fn shards(path: &Path, manifest: Option<&Manifest>) -> Result<Vec<(PathBuf, String)>> {
-    if let Some(manifest) = manifest {
-        return Ok(manifest.shards.iter().map(|s| (path.join(&s.file), s.split.clone())).collect());
-    }
-    if path.is_file() {
-        return Ok(vec![(path.to_path_buf(), "all".into())]);
-    }
-    let mut found = BTreeSet::new();
-    let mut pending = vec![path.to_path_buf()];
-    while let Some(folder) = pending.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(Error::read(&folder))? {
-            let entry = entry.map_err(Error::read(&folder))?;
-            let kind = entry.file_type().map_err(Error::read(&folder))?;
-            let is_shard = matches!(
-                format::Format::of(&entry.path()),
-                Some(format::Format::WebDataset | format::Format::Parquet)
-            );
-            if kind.is_dir() {
-                pending.push(entry.path());
-            } else if kind.is_file() && is_shard {
-                found.insert(entry.path());
-            }
-        }
-    }
-    if found.is_empty() {
-        let why = "there are no shards (.tar, .tar.gz or .parquet) in it; build it first".to_owned();
-        return Err(Error::Read { path: path.to_path_buf(), why });
-    }
-    let split = |shard: &PathBuf| {
-        let stem = shard.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        stem.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-').to_owned()
-    };
-    Ok(found.into_iter().map(|shard| (shard.clone(), split(&shard))).collect())
 }
 
 impl Inspection {

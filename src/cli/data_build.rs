@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use percept::data::build::{BuildOptions, Built, Manifest, Progress, Timings, build};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use percept::data::build::{BuildOptions, Built, Changes, Manifest, Progress, Timings, build};
 use percept::data::{Recipe, emoji_world};
 use serde_json::json;
 
@@ -18,7 +18,8 @@ pub struct Build {
     /// A recipe's TOML file, or the name of a built-in one: emoji-world
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// The folder of the corpus; what a killed build left there is built anew
+    /// The folder of the corpus. A corpus that is there stays if nothing that it was made of has changed, and until a new
+    /// one is whole; what a killed build left is removed
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Threads that work; as many as there are cores when left out. The shards do not depend on it
@@ -50,9 +51,11 @@ impl Build {
             _ => self.build_recipe(&bar),
         };
         bar.finish_and_clear();
-        let Built { manifest, timings } = built?;
+        let Built { manifest, timings, changes } = built?;
         if self.json {
-            println!("{}", json!({"out": self.out, "manifest": manifest, "timings": timings}));
+            let document =
+                json!({"out": self.out, "manifest": manifest, "timings": timings, "changes": changes});
+            println!("{document}");
             return Ok(());
         }
         print_stages(&manifest, timings.as_ref());
@@ -69,7 +72,9 @@ impl Build {
                 "{:.1} s on {} threads, {:.0} samples/s; seconds above are added over threads",
                 timings.seconds, timings.threads, timings.samples_per_second
             ),
-            None => println!("it was there already, from the same recipe, seed and input"),
+            None => println!(
+                "it was there already: recipe, seed, version and the content of every input are the same"
+            ),
         }
         Ok(())
     }
@@ -91,12 +96,24 @@ impl Build {
             ));
         };
         let mut options = BuildOptions { seed: self.seed, ..BuildOptions::default() };
+        let hashing = |done, all| {
+            bar.set_message(format!("{} of {} of the inputs compared", HumanBytes(done), HumanBytes(all)));
+        };
+        let rebuilding = |changes: &Changes| {
+            bar.suspend(|| eprintln!("{} is built anew: {changes}", self.out.display()));
+        };
         options.scorers = Some(&Checkpoints);
         options.progress = Some(&tell);
+        options.hashing = Some(&hashing);
+        options.rebuilding = Some(&rebuilding);
         if let Some(threads) = self.threads {
             options.threads = usize::from(threads);
         }
-        Ok(build(recipe.corpus(&options)?, &self.out, &options)?)
+        let built = build(recipe.corpus(&options)?, &self.out, &options)?;
+        for warning in built.manifest.warnings(recipe.max_rejected) {
+            bar.suspend(|| eprintln!("warning: {warning}"));
+        }
+        Ok(built)
     }
 }
 

@@ -15,7 +15,7 @@ use super::table::table;
 
 #[derive(Args)]
 pub struct Inspect {
-    /// A folder of shards, or one shard
+    /// A corpus, one of its splits as CORPUS/SPLIT or CORPUS:SPLIT, a folder of shards, or one shard
     #[arg(value_name = "DIR")]
     path: PathBuf,
     /// Write one self-contained page with charts and samples to look at

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use percept::data::Sample;
-use percept::data::format::webdataset::Shard;
+use percept::data::loader::Dataset;
 use percept::infer::{Engine, GenerateOptions};
 use percept::train::{decode, question};
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,8 @@ use super::table::table;
 pub struct Eval {
     #[command(flatten)]
     causal: Causal,
-    /// Corpora of questions with their answers: folders of shards, or .tar files
+    /// Corpora of questions with their answers: a split of one, as CORPUS/SPLIT or CORPUS:SPLIT, a folder of shards, or a
+    /// .tar file
     #[arg(long, value_name = "DIR", value_delimiter = ',', required = true)]
     tasks: Vec<PathBuf>,
     /// Questions of each corpus at most
@@ -96,23 +97,28 @@ impl Task {
 
 impl Eval {
     pub fn run(self) -> Result<(), Failure> {
-        let corpora = self.tasks.iter().map(|t| samples(t, self.limit)).collect::<Result<Vec<_>, _>>()?;
+        let mut corpora = self.tasks.iter().map(|t| samples(t, self.limit)).collect::<Result<Vec<_>, _>>()?;
+        // Two corpora are two tasks, whatever they are called.
+        let names: Vec<String> = corpora.iter().map(|(name, ..)| name.clone()).collect();
+        for (name, samples, _) in &mut corpora {
+            if names.iter().filter(|other| *other == name).count() > 1 {
+                *name = samples.path().display().to_string();
+            }
+        }
         let mut engine = self.causal.engine(self.causal.model()?)?;
-        let total: usize = corpora.iter().map(|(_, s)| s.iter().map(|(_, n)| n.len()).sum::<usize>()).sum();
+        let total: usize = corpora.iter().map(|(_, _, n)| n).sum();
         let bar = progress(total as u64);
         let mut tasks: Vec<(String, Vec<Answer>)> = Vec::new();
-        for (corpus, shards) in corpora {
-            for (shard, places) in shards {
-                for at in places {
-                    bar.inc(1);
-                    let sample = shard.read(at).map_err(|e| content(shard.path(), e))?;
-                    let Some(answer) = ask(&mut engine, &sample)? else { continue };
-                    // A corpus may hold several tasks, which its samples then name.
-                    let name = sample.meta.get("task").and_then(|t| t.as_str()).unwrap_or(&corpus);
-                    match tasks.iter_mut().find(|t| t.0 == name) {
-                        Some(task) => task.1.push(answer),
-                        None => tasks.push((name.to_string(), vec![answer])),
-                    }
+        for (corpus, samples, n) in corpora {
+            for at in 0..n {
+                bar.inc(1);
+                let sample = samples.read(at)?;
+                let Some(answer) = ask(&mut engine, &sample)? else { continue };
+                // A corpus may hold several tasks, which its samples then name.
+                let name = sample.meta.get("task").and_then(|t| t.as_str()).unwrap_or(&corpus);
+                match tasks.iter_mut().find(|t| t.0 == name) {
+                    Some(task) => task.1.push(answer),
+                    None => tasks.push((name.to_string(), vec![answer])),
                 }
             }
         }
@@ -148,51 +154,26 @@ impl Eval {
     }
 }
 
-/// A task's name, its shards, and which of their samples are asked.
-type Corpus = (String, Vec<(Shard, std::ops::Range<usize>)>);
+/// A task's name, its samples, and how many of them are asked.
+type Corpus = (String, Dataset, usize);
 
 fn samples(path: &Path, limit: Option<usize>) -> Result<Corpus, Failure> {
-    let mut left = limit.unwrap_or(usize::MAX);
-    let mut places = Vec::new();
-    for shard in shards(path)? {
-        let n = shard.len().min(left);
-        left -= n;
-        places.push((shard, 0..n));
-    }
-    let name =
-        path.file_stem().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
-    Ok((name, places))
-}
-
-/// The shards of a corpus: those of a folder, or one.
-///
-/// # Errors
-/// When one cannot be read, or there are no samples in them.
-pub fn shards(path: &Path) -> Result<Vec<Shard>, Failure> {
-    let mut files = Vec::new();
-    if path.is_dir() {
-        let source = |source| Failure::File { path: path.to_path_buf(), source };
-        for entry in std::fs::read_dir(path).map_err(source)? {
-            files.push(entry.map_err(source)?.path());
-        }
-        files.retain(|f| f.extension().is_some_and(|e| e == "tar"));
-        files.sort();
-    } else {
-        files.push(path.to_path_buf());
-    }
-    let shards = files
-        .iter()
-        .map(|file| Shard::open(file).map_err(|e| content(file, e)))
-        .collect::<Result<Vec<_>, _>>()?;
-    if shards.iter().all(Shard::is_empty) {
+    let samples = Dataset::at(path)?;
+    if samples.is_empty() {
         let why = "there are no samples in it; give a folder of .tar shards, or one of them".to_string();
         return Err(Failure::Content { path: path.to_path_buf(), why });
     }
-    Ok(shards)
+    let n = samples.len().min(limit.unwrap_or(usize::MAX));
+    Ok((name(&samples), samples, n))
 }
 
-fn content(path: &Path, e: impl std::fmt::Display) -> Failure {
-    Failure::Content { path: path.to_path_buf(), why: e.to_string() }
+/// What a task is called whose samples name none: the corpus and the split, so that splits of several corpora differ.
+fn name(samples: &Dataset) -> String {
+    let corpus = samples.splits().root().file_name().map(|name| name.to_string_lossy().into_owned());
+    match corpus.filter(|name| !samples.path().is_file() && name != samples.split()) {
+        Some(corpus) => format!("{corpus}/{}", samples.split()),
+        None => samples.split().to_string(),
+    }
 }
 
 /// Ask for a sample's last answer; `None` when it has none.

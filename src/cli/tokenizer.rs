@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use percept::data::loader::Dataset;
 use percept::data::tokenizer;
 use percept::model::family::percept::SPECIAL_TOKENS;
 
 use super::Failure;
-use super::eval::shards;
 use super::failure::write_file;
 
 #[derive(Args)]
 pub struct Learn {
-    /// Corpora: folders of shards, or .tar files
+    /// Corpora: a split of one, as CORPUS/SPLIT or CORPUS:SPLIT, folders of shards, or .tar files
     #[arg(required = true, value_name = "DIR")]
     corpora: Vec<PathBuf>,
     /// Tokens at most, those of the 256 bytes and the special ones included
@@ -30,13 +30,12 @@ impl Learn {
     pub fn run(self) -> Result<(), Failure> {
         let mut texts = Vec::new();
         for corpus in &self.corpora {
-            for shard in shards(corpus)? {
-                for at in 0..shard.len() {
-                    // One bad sample does not cost the rest.
-                    match shard.read(at) {
-                        Ok(sample) => texts.extend(tokenizer::texts(&sample)),
-                        Err(e) => eprintln!("left out: {e}"),
-                    }
+            let samples = Dataset::at(corpus)?;
+            for at in 0..samples.len() {
+                // One bad sample does not cost the rest.
+                match samples.read(at) {
+                    Ok(sample) => texts.extend(tokenizer::texts(&sample)),
+                    Err(e) => eprintln!("left out: {e}"),
                 }
             }
         }

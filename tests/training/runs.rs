@@ -30,7 +30,7 @@ pub fn file(folder: &Path, rest: &str) -> String {
     }
     format!(
         "out = '{}'\nsteps = 24\nmodel.path = '{}'\n[data]\nlength = 64\nrows = 2\ntrain = [{{ path = '{}' }}]\n\
-         held_out = [{{ path = '{}', name = 'sums' }}]\n{rest}",
+         held_out = [{{ path = '{}', name = 'sums' }}]\nallow_leakage = ['key', 'text']\n{rest}",
         folder.join("out").display(),
         model("llama").display(),
         shard.display(),

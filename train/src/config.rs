@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use percept_data::augment::Augmentation;
+use percept_data::leakage::Shared;
 use percept_graph::DType;
 use serde::{Deserialize, Serialize};
 use toml::Table;
@@ -83,6 +84,10 @@ pub struct DataConfig {
     pub train: Vec<SourceConfig>,
     /// Corpora that are measured on and never trained on.
     pub held_out: Vec<SourceConfig>,
+    /// What training and held-out data may have in common all the same: key, media, text, group. Anything else that they have
+    /// in common is an error before the first step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_leakage: Vec<Shared>,
     /// Tokens of a packed row.
     pub length: usize,
     /// Rows of a step over all processes.
@@ -102,11 +107,14 @@ pub struct SourceConfig {
     /// What it is called in reports; the last part of its path when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// A folder of WebDataset shards (`*.tar`), or one shard.
+    /// A corpus: a folder of WebDataset shards (`*.tar`), one of its splits as `corpus/train`, or one shard.
     pub path: PathBuf,
-    /// The folder in it to take, as `train`.
+    /// The split to take, as `train`; the only one there is when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
+    /// Train on it although its split is named held-out, test, validation or the like.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub train_on_held_out: bool,
     /// Its samples in a round of the mixture: with weights that add to `w`, any `w` samples in a row hold this many of it.
     #[serde(default = "one")]
     pub weight: u32,
@@ -401,6 +409,12 @@ impl Config {
             if n == 0 && self.stages.is_empty() {
                 return Err(format!("{name} is missing or 0"));
             }
+        }
+        if let Some(source) = self.data.held_out.iter().find(|source| source.train_on_held_out) {
+            return Err(format!(
+                "data.held_out: {} has train_on_held_out, which is for data.train; nothing in data.held_out is trained on",
+                source.path.display()
+            ));
         }
         let o = &self.optimizer;
         positive("optimizer.rate", o.rate)?;

@@ -1,6 +1,7 @@
 //! The stream of packed steps.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 
 use percept_data::augment::augment;
@@ -8,6 +9,7 @@ use percept_data::loader::{
     Dataset, DatasetConfig, Draw, Drawn, Loader, LoaderConfig, Order, PackedBatches, Packing,
 };
 use percept_data::loader::{Position, Prefetch, Stream};
+use percept_data::splits::is_held_out;
 use percept_data::{Kind, Sample};
 use percept_modalities::{Content, Media, Message, Part, audio, image, video};
 use percept_model::CausalModel;
@@ -133,14 +135,21 @@ impl Feed {
 
 impl SourceConfig {
     /// As the loader takes it.
-    fn dataset(&self) -> DatasetConfig {
+    pub(crate) fn dataset(&self) -> DatasetConfig {
         DatasetConfig { path: self.path.clone(), split: self.split.clone(), weight: self.weight }
     }
 
     /// What it is called in reports.
     pub fn title(&self) -> String {
-        let last = || self.path.file_stem().map(|n| n.to_string_lossy().into_owned());
-        self.name.clone().or_else(last).unwrap_or_default()
+        let last = |path: &Path| path.file_stem().map(|n| n.to_string_lossy().into_owned());
+        let path = || match (last(&self.path)?, self.path.parent().and_then(last)) {
+            // The name of a split alone says little.
+            (split, Some(corpus)) if is_held_out(&split) || split == "train" => {
+                Some(format!("{corpus}/{split}"))
+            }
+            (name, _) => Some(name),
+        };
+        self.name.clone().or_else(path).unwrap_or_default()
     }
 }
 

@@ -19,6 +19,7 @@ mod folder;
 pub mod forward;
 mod initial;
 mod keys;
+mod leakage;
 mod log;
 #[cfg(feature = "mpi")]
 mod mpi;

@@ -20,6 +20,7 @@ use crate::evaluate::Evaluator;
 use crate::feed::{Feed, Rows, StepRows};
 use crate::folder::{self, Standing};
 use crate::initial;
+use crate::leakage;
 use crate::log::Log;
 use crate::outlook;
 use crate::stages::Stage;
@@ -94,6 +95,8 @@ pub fn run(config: &Config, place: &Place, resume: bool, watch: &mut dyn Watch) 
         for stage in &stages {
             folder::sweep(&stage.config)?.map_or(Ok(()), |removed| say(removed, watch))?;
         }
+        let runs: Vec<Config> = stages.iter().map(|s| s.config.clone()).collect();
+        leakage::check(&runs, watch)?;
         // What the other processes read is made before they look.
         check(&stages, next, place.compile.strict)?.into_iter().try_for_each(|text| say(text, watch))?;
     }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::Progress;
-use super::manifest::{Rejected, StageCount, StageTime, Timings};
+use super::manifest::{Rejected, StageCount, StageTime, Timings, told};
 use super::output::Output;
 use crate::error::Result;
 use crate::format::Draw;
@@ -117,6 +117,8 @@ pub(super) struct Clock {
     written: u64,
     seconds: Vec<f64>,
     rejects: Vec<BTreeMap<&'static str, u64>>,
+    /// The first sample that each stage rejected for a reason, and what was wrong with it.
+    first: BTreeMap<(usize, &'static str), (String, String)>,
 }
 
 impl Clock {
@@ -129,6 +131,7 @@ impl Clock {
             written: 0,
             seconds: vec![0.0; stages],
             rejects: vec![BTreeMap::new(); stages],
+            first: BTreeMap::new(),
         }
     }
 
@@ -147,6 +150,7 @@ impl Clock {
         self.drawn += chunk.drawn;
         for (number, key, stage, Reject { reason, detail }) in chunk.rejected.drain(..) {
             *self.rejects[stage].entry(reason).or_default() += 1;
+            self.first.entry((stage, reason)).or_insert_with(|| (key.clone(), detail.clone()));
             let (stage, reason) = (self.names[stage].clone(), reason.to_owned());
             output.reject(&Rejected { number, key, stage, reason, detail })?;
         }
@@ -160,6 +164,18 @@ impl Clock {
     pub fn progress(&self, read: u64) -> Progress {
         let rejected = self.rejects.iter().flat_map(BTreeMap::values).sum();
         Progress { read, written: self.written, rejected }
+    }
+
+    /// How often each stage rejected for each reason, the most frequent first, with a sample that it did.
+    pub fn examples(&self) -> String {
+        let count = |stage: usize, reason| self.rejects[stage].get(reason).copied().unwrap_or(0);
+        let mut all: Vec<_> =
+            self.first.iter().map(|((s, r), first)| (count(*s, *r), *s, *r, first)).collect();
+        all.sort_by_key(|(count, ..)| std::cmp::Reverse(*count));
+        let one = |(count, stage, reason, (key, detail)): &(u64, usize, &str, &(String, String))| {
+            format!("{} ('{key}': {detail})", told([(self.names[*stage].as_str(), *reason, *count)]))
+        };
+        all.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
     /// What each stage did.

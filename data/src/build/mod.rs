@@ -2,12 +2,13 @@
 
 mod board;
 mod chunk;
+mod inputs;
 mod manifest;
 mod output;
+mod place;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,14 +18,18 @@ use self::board::{Board, Work};
 use self::chunk::{Chunk, Clock, admit, realize, work};
 use self::manifest::write_json;
 use self::output::Output;
+use self::place::Place;
 use crate::error::{Error, Result};
-use crate::format::{self, Draws, LeftOut, WriteSettings};
+use crate::format::{self, Draws, LeftOut, Named, WriteSettings};
 use crate::recipe::Recipe;
 use crate::stage::{Gate, Pictures, Scorers, Site, Stage};
 
+pub use inputs::{Changes, Inputs};
 pub use manifest::{
-    MANIFEST, Manifest, REJECTS, Rejected, ShardCount, StageCount, StageTime, TIMINGS, Timings,
+    INPUTS, Input, MANIFEST, Manifest, MediaInputs, REJECTS, Rejected, ShardCount, StageCount, StageTime,
+    TIMINGS, Timings,
 };
+pub(crate) use place::is_unsettled;
 
 /// How a build is run.
 pub struct BuildOptions<'a> {
@@ -36,12 +41,16 @@ pub struct BuildOptions<'a> {
     pub scorers: Option<&'a dyn Scorers>,
     /// Told now and then how far it is.
     pub progress: Option<&'a (dyn Fn(Progress) + Sync)>,
+    /// Told now and then how many bytes of the inputs were hashed, and of how many.
+    pub hashing: Option<&'a (dyn Fn(u64, u64) + Sync)>,
+    /// Told why a corpus that is there is built anew, before that begins.
+    pub rebuilding: Option<&'a (dyn Fn(&Changes) + Sync)>,
 }
 
 impl Default for BuildOptions<'_> {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, seed: 0, scorers: None, progress: None }
+        Self { threads, seed: 0, scorers: None, progress: None, hashing: None, rebuilding: None }
     }
 }
 
@@ -63,6 +72,8 @@ pub struct Built {
     pub manifest: Manifest,
     /// How long it took; `None` where the folder held it already.
     pub timings: Option<Timings>,
+    /// What had changed since the folder's corpus was built, where it held one that is not this.
+    pub changes: Option<Changes>,
 }
 
 /// What a corpus is made of: a recipe that is ready to run.
@@ -71,8 +82,8 @@ pub struct Corpus {
     pub name: String,
     /// The text of its recipe, or whatever else says all that it depends on beside the seed.
     pub recipe: String,
-    /// The files that it is read from, and their bytes.
-    pub inputs: BTreeMap<String, u64>,
+    /// The files that it is read from.
+    pub inputs: Inputs,
     /// Its samples, in order.
     pub draws: Draws,
     /// What reading them leaves out, counted while they are drawn.
@@ -83,6 +94,10 @@ pub struct Corpus {
     pub write: WriteSettings,
     /// Pixels that a picture may have.
     pub max_pixels: usize,
+    /// The metadata, as `meta.NAME`, whose value says which samples belong together.
+    pub group: Option<String>,
+    /// The splits that samples may go to; none where nothing divides them.
+    pub splits: Vec<String>,
 }
 
 impl Recipe {
@@ -91,59 +106,74 @@ impl Recipe {
     /// # Errors
     /// When a file is not there or a stage's settings contradict one another.
     pub fn corpus(&self, options: &BuildOptions<'_>) -> Result<Corpus> {
+        let named = Named::default();
         let site = Site {
             folder: &self.folder,
             seed: options.seed,
             max_pixels: self.max_pixels,
             scorers: options.scorers,
+            group: self.group.as_deref(),
+            named: named.clone(),
         };
         let build = |(name, settings): &(String, Box<dyn crate::stage::Settings>)| {
             settings.build(&site).map(|stage| (name.clone(), stage))
         };
-        let mut inputs = BTreeMap::new();
+        let mut inputs = Vec::new();
         let mut draws: Draws = Box::new(std::iter::empty());
         let left_out = LeftOut::default();
         for read in &self.reads {
-            for (path, bytes) in format::inputs(read, &self.folder)? {
-                let path = path.strip_prefix(&self.folder).unwrap_or(&path).display().to_string();
-                inputs.insert(path, bytes);
-            }
-            draws = Box::new(draws.chain(format::open(read, &self.folder, self.max_bytes, &left_out)?));
+            inputs.extend(format::inputs(read, &self.folder)?);
+            let opened = format::open(read, &self.folder, self.max_bytes, &left_out, &named)?;
+            draws = Box::new(draws.chain(opened));
+        }
+        for (_, stage) in &self.stages {
+            inputs.extend(stage.inputs(&site)?);
         }
         Ok(Corpus {
             name: self.name.clone(),
             recipe: self.text.clone(),
-            inputs,
+            stages: self.stages.iter().map(build).collect::<Result<_>>()?,
+            inputs: Inputs::new(&self.folder, self.max_bytes, inputs, named, options)?,
             draws,
             left_out,
-            stages: self.stages.iter().map(build).collect::<Result<_>>()?,
             write: self.write.clone(),
             max_pixels: self.max_pixels,
+            group: self.group(),
+            splits: self.splits(),
         })
     }
 }
 
-/// Build a corpus in the folder `out`. A folder that holds the same corpus already is left as it is; what a killed build
-/// left there is built anew.
+/// Build a corpus in the folder `out`. A folder that holds the same corpus already, by the content of all that it was made
+/// of, is left as it is. One that holds an older build of it gets the new one when all of that is there; until then, and if
+/// the build fails or is killed, the old one stays.
 ///
 /// # Errors
-/// When the folder holds something else, something cannot be written, or a model fails. A bad sample is no error.
+/// When the folder holds something else, something cannot be written, a model fails, or no sample was written. A bad sample
+/// is no error.
 pub fn build(corpus: Corpus, out: &Path, options: &BuildOptions<'_>) -> Result<Built> {
-    if out.join(MANIFEST).exists() {
-        let manifest = Manifest::open(out)?;
-        let same = manifest.recipe == corpus.recipe && manifest.seed == options.seed;
-        return match same && manifest.inputs == corpus.inputs {
-            true => Ok(Built { manifest, timings: None }),
-            false => {
-                let why =
-                    "it holds another corpus, by its manifest; give another folder, or remove it".to_owned();
-                Err(Error::Write { path: out.to_path_buf(), why })
-            }
-        };
+    place::recover(out)?;
+    let mut changes = None;
+    if let Some(manifest) = Manifest::find(out)? {
+        if !corpus.resembles(out, &manifest) {
+            let why = format!(
+                "it holds another corpus, '{}', by its manifest; give another folder, or remove it",
+                manifest.name
+            );
+            return Err(Error::Write { path: out.to_path_buf(), why });
+        }
+        let found = Changes::find(out, &manifest, &corpus, options)?;
+        if found.is_empty() {
+            return Ok(Built { manifest, timings: None, changes: None });
+        }
+        if let Some(tell) = options.rebuilding {
+            tell(&found);
+        }
+        changes = Some(found);
     }
     let started = Instant::now();
-    let output = Output::create(out, &corpus.write)?;
-    let Corpus { name, recipe, inputs, draws, left_out, stages, max_pixels, .. } = corpus;
+    let output = Output::create(Place::take(out)?, &corpus.write, corpus.group.clone())?;
+    let Corpus { name, recipe, inputs, draws, left_out, stages, max_pixels, group, splits, .. } = corpus;
     let run = Run::new(stages, draws, output, max_pixels, options);
     let threads = options.threads.max(1);
     std::thread::scope(|scope| {
@@ -159,25 +189,51 @@ pub fn build(corpus: Corpus, out: &Path, options: &BuildOptions<'_>) -> Result<B
     let seconds = started.elapsed().as_secs_f64();
     let stage_counts = last.clock.counts();
     let (read, written) = (stage_counts[0].taken, stage_counts[stage_counts.len() - 1].given);
+    if written == 0 {
+        let why = match read {
+            0 => {
+                let one = |(what, count): (&String, &u64)| format!("; left out: {what} ({count})");
+                let left_out: String = left_out.counts().iter().map(one).collect();
+                format!("its files hold none{left_out}")
+            }
+            _ => format!("all {read} that were read were rejected; {}", last.clock.examples()),
+        };
+        return Err(Error::Empty { name, why, rejects: last.output.abandon()? });
+    }
     let timings = last.clock.timings(seconds, threads);
     let mut manifest = Manifest {
         name,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         seed: options.seed,
         recipe,
-        inputs,
+        inputs: inputs.files().clone(),
+        media: None,
+        group,
         read,
         written,
         left_out: left_out.counts(),
         stages: stage_counts,
+        splits: splits.into_iter().map(|split| (split, 0)).collect(),
         shards: Vec::new(),
     };
     last.output.finish(|folder, shards| {
+        for shard in &shards {
+            *manifest.splits.entry(shard.split.clone()).or_default() += shard.samples;
+        }
         manifest.shards = shards;
+        manifest.media = inputs.write_media(folder)?;
         write_json(&folder.join(TIMINGS), &timings)?;
         write_json(&folder.join(MANIFEST), &manifest)
     })?;
-    Ok(Built { manifest, timings: Some(timings) })
+    Ok(Built { manifest, timings: Some(timings), changes })
+}
+
+impl Corpus {
+    /// Whether a folder has an older build of this corpus, and not another one with the same name.
+    fn resembles(&self, out: &Path, manifest: &Manifest) -> bool {
+        manifest.name == self.name
+            && (manifest.recipe == self.recipe || self.inputs.shares_with(out, manifest))
+    }
 }
 
 /// Bytes of media that a chunk should have.

@@ -1,29 +1,27 @@
-//! The folder that a corpus is built in.
+//! The shards of a corpus while they are written.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::manifest::{MANIFEST, REJECTS, Rejected, ShardCount, TIMINGS};
+use super::manifest::{REJECTS, Rejected, ShardCount};
+use super::place::Place;
 use crate::error::{Error, Result};
 use crate::format::webdataset::Written;
 use crate::format::{Draft, ShardWriter, WriteSettings};
 use crate::reject::Reject;
 use crate::sample::Sample;
 
-/// The file that says that a build is under way. A folder that has it is ours to clear.
-const MARK: &str = ".building";
-
 /// The split of samples that no stage gave one.
 const ONLY_SPLIT: &str = "train";
 
 /// The shards and the rejects' file while they are written.
 pub(super) struct Output {
-    folder: PathBuf,
+    place: Place,
     settings: WriteSettings,
     open: BTreeMap<Arc<str>, (u64, ShardWriter)>,
     next: BTreeMap<Arc<str>, u64>,
@@ -31,42 +29,23 @@ pub(super) struct Output {
     rejects: Draft,
     /// Hashes of the keys so far, eight bytes each, and the secret that they are made with.
     keys: (HashSet<u64>, RandomState),
-    /// Held while the build is under way, so that two builds do not share a folder.
-    mark: File,
+    /// What keeps samples together, and the split of each group so far by its hash.
+    groups: Option<(String, HashMap<u64, Arc<str>>)>,
 }
 
 impl Output {
-    /// Begin in an empty folder, or in one that a killed build left: what it holds of that build is removed.
-    pub fn create(folder: &Path, settings: &WriteSettings) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(Error::write(folder))?;
-        let mark = folder.join(MARK);
-        let is_ours = mark.exists();
-        let names = fs::read_dir(folder).and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>()
-        });
-        let names = names.map_err(Error::read(folder))?;
-        if !is_ours && !names.is_empty() {
-            let why = "it holds something already; give an empty folder, or remove it".to_owned();
-            return Err(Error::Write { path: folder.to_path_buf(), why });
-        }
-        let held = File::create(&mark).map_err(Error::write(&mark))?;
-        held.try_lock().map_err(|_| {
-            let why = "another build is writing there; wait for it, or give another folder".to_owned();
-            Error::Write { path: folder.to_path_buf(), why }
-        })?;
-        for name in names.iter().filter_map(|name| name.to_str()).filter(|name| is_of_a_build(name)) {
-            let path = folder.join(name);
-            fs::remove_file(&path).map_err(Error::write(&path))?;
-        }
+    /// Begin in a folder that is ours. Samples of one `group` are to be in one split.
+    pub fn create(place: Place, settings: &WriteSettings, group: Option<String>) -> Result<Self> {
+        let rejects = Draft::create(&place.work().join(REJECTS))?;
         Ok(Self {
-            folder: folder.to_path_buf(),
+            place,
             settings: settings.clone(),
             open: BTreeMap::new(),
             next: BTreeMap::new(),
             shards: Vec::new(),
-            rejects: Draft::create(&folder.join(REJECTS))?,
+            rejects,
             keys: (HashSet::new(), RandomState::new()),
-            mark: held,
+            groups: group.map(|group| (group, HashMap::new())),
         })
     }
 
@@ -78,6 +57,9 @@ impl Output {
         mut sample: Sample,
     ) -> Result<Result<(), Reject>> {
         let split = split.cloned().unwrap_or_else(|| Arc::from(ONLY_SPLIT));
+        if let Err(reject) = self.keep_together(&split, &sample)? {
+            return Ok(Err(reject));
+        }
         if !self.keys.0.insert(self.keys.1.hash_one(&sample.key)) {
             // Readers take neighbours with one key for one sample.
             sample.key = format!("{}~{number}", sample.key);
@@ -86,9 +68,11 @@ impl Output {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(place) => {
                 let number = self.next.entry(Arc::clone(&split)).or_default();
-                let name = format!("{split}-{number:05}.{}", self.settings.format.extension());
+                let folder = self.place.work().join(&*split);
+                fs::create_dir_all(&folder).map_err(Error::write(&folder))?;
+                let name = format!("{number:05}.{}", self.settings.format.extension());
                 *number += 1;
-                let writer = ShardWriter::create(self.settings.format, &self.folder.join(name))?;
+                let writer = ShardWriter::create(self.settings.format, &folder.join(name))?;
                 place.insert((*number - 1, writer))
             }
         };
@@ -103,6 +87,27 @@ impl Output {
         Ok(Ok(()))
     }
 
+    /// Hold a sample to the split that its group is in.
+    fn keep_together(&mut self, split: &Arc<str>, sample: &Sample) -> Result<Result<(), Reject>> {
+        let Some((group, splits)) = &mut self.groups else { return Ok(Ok(())) };
+        let Some(value) = group.strip_prefix("meta.").and_then(|name| sample.meta.get(name)) else {
+            return Ok(Err(Reject::new(
+                "no-group",
+                format!("it has no {group}, which says what belongs together"),
+            )));
+        };
+        let value = value.to_string();
+        let before = splits.entry(self.keys.1.hash_one(&value)).or_insert_with(|| Arc::clone(split));
+        if before == split {
+            return Ok(Ok(()));
+        }
+        Err(Error::Config(format!(
+            "samples of one group would be in two splits: {group} {value} is in {before}, and '{}' would be in {split}; \
+             divide by the group: leave `by` out of the stage split, or say by = \"{group}\"",
+            sample.key
+        )))
+    }
+
     fn close(&mut self, split: &Arc<str>) -> Result<()> {
         let Some((_, writer)) = self.open.remove(split) else { return Ok(()) };
         if writer.samples() == 0 {
@@ -110,39 +115,35 @@ impl Output {
         }
         let Written { path, samples, bytes, sha256 } = writer.finish()?;
         let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let file = format!("{split}/{file}");
         self.shards.push(ShardCount { file, split: split.to_string(), samples, bytes, sha256 });
         Ok(())
     }
 
     /// Add a line to the rejects' file.
     pub fn reject(&mut self, rejected: &Rejected) -> Result<()> {
-        let path = self.folder.join(REJECTS);
+        let path = self.place.work().join(REJECTS);
         let mut line = serde_json::to_vec(rejected)
             .map_err(|e| Error::Write { path: path.clone(), why: e.to_string() })?;
         line.push(b'\n');
         self.rejects.write_all(&line).map_err(Error::write(&path))
     }
 
-    /// Put everything in its place. `close` writes what stands beside the shards; the mark goes last.
+    /// End without a corpus; the rejects' file stays to be looked at, and is where the answer says.
+    pub fn abandon(mut self) -> Result<std::path::PathBuf> {
+        self.open.clear();
+        self.rejects.finish()?;
+        self.place.keep = true;
+        Ok(self.place.work().join(REJECTS))
+    }
+
+    /// Put everything in its place. `close` writes what stands beside the shards.
     pub fn finish(mut self, close: impl FnOnce(&Path, Vec<ShardCount>) -> Result<()>) -> Result<()> {
         let splits: Vec<Arc<str>> = self.open.keys().cloned().collect();
         splits.iter().try_for_each(|split| self.close(split))?;
         self.rejects.finish()?;
         self.shards.sort_by(|a, b| a.file.cmp(&b.file));
-        close(&self.folder, self.shards)?;
-        drop(self.mark);
-        let mark = self.folder.join(MARK);
-        fs::remove_file(&mark).map_err(Error::write(&mark))
+        close(&self.place.work(), self.shards)?;
+        self.place.publish()
     }
-}
-
-/// Whether a file has a name that a build gives.
-fn is_of_a_build(name: &str) -> bool {
-    let name = name.strip_suffix(".tmp").unwrap_or(name);
-    if [MANIFEST, REJECTS, TIMINGS].contains(&name) {
-        return true;
-    }
-    let stem = name.strip_suffix(".tar").or_else(|| name.strip_suffix(".parquet"));
-    let number = stem.and_then(|stem| stem.rsplit_once('-')).map(|(_, number)| number);
-    number.is_some_and(|number| number.len() >= 5 && number.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -76,7 +76,7 @@ pub fn build(out: &Path, options: &Options<'_>) -> Result<Built> {
     if out.join(MANIFEST).exists() {
         let manifest = Manifest::open(out)?;
         if manifest.recipe == recipe && manifest.version == env!("CARGO_PKG_VERSION") {
-            return Ok(Built { manifest, timings: None });
+            return Ok(Built { manifest, timings: None, changes: None });
         }
     }
     if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -93,7 +93,7 @@ pub fn build(out: &Path, options: &Options<'_>) -> Result<Built> {
     let samples_per_second = manifest.written as f64 / seconds.max(1e-9);
     let timings =
         Timings { seconds, threads: threads.current_num_threads(), samples_per_second, stages: Vec::new() };
-    Ok(Built { manifest, timings: Some(timings) })
+    Ok(Built { manifest, timings: Some(timings), changes: None })
 }
 
 /// Everything that the corpus depends on.
@@ -137,16 +137,23 @@ fn write(folder: &Path, options: &Options<'_>, recipe: String) -> Result<Manifes
         let (stage, rejects) = (stage.to_string(), BTreeMap::new());
         StageCount { stage, taken: written, given: written, rejects }
     };
+    let mut splits = BTreeMap::new();
+    for shard in &shards {
+        *splits.entry(shard.split.clone()).or_default() += shard.samples;
+    }
     let manifest = Manifest {
         name: NAME.to_string(),
         version: env!("CARGO_PKG_VERSION").to_string(),
         seed: options.seed,
         recipe,
         inputs: BTreeMap::new(),
+        media: None,
+        group: None,
         read: written,
         written,
         left_out: BTreeMap::new(),
         stages: vec![stage("read"), stage("write")],
+        splits,
         shards,
     };
     let json = serde_json::to_string_pretty(&manifest).map_err(|e| Error::Config(e.to_string()))?;

@@ -47,7 +47,10 @@ pub(super) fn sample(task: &Task, number: usize, job: &Job, emoji: &[Emoji], see
         meta.insert("split_key".into(), json!(subject.split_key()));
     }
     Ok(Sample {
-        key: format!("{}-{number:05}", task.folder),
+        key: match task.split == HELD_OUT {
+            true => format!("{}-{HELD_OUT}-{number:05}", task.folder),
+            false => format!("{}-{number:05}", task.folder),
+        },
         media: vec![medium],
         text: None,
         messages: vec![

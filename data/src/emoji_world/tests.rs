@@ -4,6 +4,8 @@ use percept_modalities::{audio, image, video};
 
 use super::*;
 use crate::format::webdataset::{DEFAULT_CAP, read};
+use crate::leakage::find;
+use crate::loader::Dataset;
 use crate::sample::{Kind, Sample};
 
 /// Every file of a folder, by its name in it.
@@ -51,7 +53,12 @@ fn any_number_of_threads_builds_the_same_bytes_twice_and_every_medium_decodes() 
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside them");
 
     let out = folder.path().join("one");
-    for task in ["category", "colour", "name", "direction", "count", "sound", "flags"] {
+    let tasks = ["category", "colour", "name", "direction", "count", "sound", "flags"];
+    let sets = |split: &str| tasks.map(|task| Dataset::at(&out.join(task).join(split)).unwrap());
+    let (train, held_out) = (sets("train"), sets("held-out"));
+    let leaks = find(&train.each_ref(), &held_out.each_ref(), &|_, _| {});
+    assert!(leaks.is_empty(), "{leaks:?}");
+    for task in tasks {
         for split in ["train", "held-out"] {
             let samples = samples(&out, task, split);
             assert_eq!(samples.len(), 20);

@@ -2,12 +2,13 @@
 
 use std::fs::DirEntry;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ReadSettings;
 use super::left_out::{LeftOut, shown};
 use super::media::{HEAD, Root};
+use super::named::Named;
 use super::read::{Draw, Drawn, Draws};
 use super::rows::{LONGEST, utf8};
 use super::sniff::{sniff, unread};
@@ -28,15 +29,16 @@ struct Folder {
 }
 
 /// The media of a folder in the order of their names. Links are not followed, and nothing but regular files is opened.
-pub(super) fn read(folder: &Path, settings: &ReadSettings, cap: u64, left_out: &LeftOut) -> Result<Draws> {
+pub(super) fn read(root: Root, settings: &ReadSettings, left_out: &LeftOut) -> Result<Draws> {
+    let (folder, cap) = (root.folder.clone(), root.cap);
     let refuse = |key: &str, what: &str| {
         Err(Error::Config(format!("[[read]] {key} says nothing of the folder {}: {what}", folder.display())))
     };
-    let ReadSettings { key, root, messages, image, video, audio, .. } = settings;
+    let ReadSettings { key, root: other, messages, image, video, audio, .. } = settings;
     if key.is_some() {
         return refuse("key", "keys are the names of its files");
     }
-    if root.is_some() {
+    if other.is_some() {
         return refuse("root", "its media are its own files");
     }
     if messages.is_some() {
@@ -47,10 +49,8 @@ pub(super) fn read(folder: &Path, settings: &ReadSettings, cap: u64, left_out: &
             return refuse(key, "what its files are is told by their bytes; name fewer files with path");
         }
     }
-    let captions = settings.text.as_deref().unwrap_or("txt").trim_start_matches('.').to_owned();
-    let root = Root { folder: folder.to_path_buf(), cap };
-    let source = Arc::new(Folder { root, captions, left_out: left_out.clone() });
-    let mut pending = vec![sorted(folder)?];
+    let source = Arc::new(Folder { root, captions: captions(settings), left_out: left_out.clone() });
+    let mut pending = vec![sorted(&folder)?];
     let next = move || -> Option<Draw> {
         loop {
             let Some(entry) = pending.last_mut()?.next() else {
@@ -89,21 +89,33 @@ pub(super) fn read(folder: &Path, settings: &ReadSettings, cap: u64, left_out: &
     Ok(Box::new(std::iter::from_fn(next)))
 }
 
-/// Bytes of all files in a folder, as deep as it is read.
-pub(super) fn size(folder: &Path) -> Result<u64> {
+/// The files that are read of a folder: media, and the texts beside them.
+pub(super) fn files(folder: &Path, settings: &ReadSettings) -> Result<Vec<PathBuf>> {
+    let (root, captions) = (Root::new(folder, 0, Named::default()), captions(settings));
+    let source = Folder { root, captions, left_out: LeftOut::default() };
     let mut pending = vec![(folder.to_path_buf(), 1)];
-    let mut bytes = 0;
+    let mut files = Vec::new();
     while let Some((folder, depth)) = pending.pop() {
         for entry in sorted(&folder)? {
-            let about = entry.metadata().map_err(Error::read(&entry.path()))?;
-            if about.is_dir() && depth < DEEPEST {
-                pending.push((entry.path(), depth + 1));
-            } else if about.is_file() {
-                bytes += about.len();
+            let path = entry.path();
+            let kind = entry.file_type().map_err(Error::read(&path))?;
+            if kind.is_dir() && depth < DEEPEST {
+                pending.push((path, depth + 1));
+            } else if kind.is_file() && source.is_medium(&path) {
+                files.push(path.with_extension(&source.captions));
+                files.push(path);
             }
         }
     }
-    Ok(bytes)
+    files.retain(|file| file.is_file());
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
+/// The extension of captions.
+fn captions(settings: &ReadSettings) -> String {
+    settings.text.as_deref().unwrap_or("txt").trim_start_matches('.').to_owned()
 }
 
 fn sorted(folder: &Path) -> Result<std::vec::IntoIter<DirEntry>> {

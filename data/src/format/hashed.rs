@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::Draft;
 use super::webdataset::Written;
 use crate::error::Result;
+use crate::hash::hexadecimal;
 
 /// A draft that knows the size and hash of what it holds.
 pub(crate) struct Hashed {
@@ -36,7 +37,7 @@ impl Hashed {
     pub fn finish(self, samples: u64) -> Result<Written> {
         let path = self.draft.place().to_path_buf();
         self.draft.finish()?;
-        let sha256 = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hexadecimal(self.hash.finalize());
         Ok(Written { path, samples, bytes: self.bytes, sha256 })
     }
 }

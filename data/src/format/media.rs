@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use super::left_out::shown;
+use super::named::{Found, Named, Refusal};
 use super::sniff::{sniff, unread};
 use crate::reject::Reject;
 use crate::sample::{Blob, Kind};
@@ -19,9 +20,17 @@ pub(crate) struct Root {
     pub folder: PathBuf,
     /// Bytes that a sample's media may have.
     pub cap: u64,
+    /// Told what was found where rows name files.
+    named: Named,
 }
 
 impl Root {
+    /// A folder, which may be the one that a path without any names: the one where the program runs.
+    pub fn new(folder: &Path, cap: u64, named: Named) -> Self {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        Self { folder: folder.to_path_buf(), cap, named }
+    }
+
     /// Open a regular file of the folder. What leads out of it, by its name or by a link, is refused, and so is what is no
     /// file, such as a device or a pipe, before it is opened.
     pub fn open(&self, name: &str) -> Result<File, Reject> {
@@ -39,16 +48,18 @@ impl Root {
             return Err(unsafe_path());
         }
         let path = self.folder.join(relative);
+        let refuse = |refused: Refusal| self.named.note(&path, || Found::Refused { refused });
         let missing = |e: std::io::Error| {
+            refuse(Refusal::of(&path));
             Reject::new("missing-file", format!("{}: {e}", self.folder.join(shown(name)).display()))
         };
         let real = path.canonicalize().map_err(missing)?;
-        // A folder without a name is the one that everything starts from.
-        let folder = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
-        if !folder.canonicalize().is_ok_and(|folder| real.starts_with(folder)) {
+        if !self.folder.canonicalize().is_ok_and(|folder| real.starts_with(folder)) {
+            refuse(Refusal::LeadsTo(real.to_string_lossy().into_owned()));
             return Err(unsafe_path());
         }
         if !real.metadata().map_err(missing)?.is_file() {
+            refuse(Refusal::Unreadable);
             return Err(Reject::new("no-file", format!("'{}' is no regular file", shown(name))));
         }
         File::open(&real).map_err(missing)
@@ -58,13 +69,24 @@ impl Root {
     pub fn bytes(&self, name: &str, cap: u64) -> Result<Vec<u8>, Reject> {
         let unread = |e: std::io::Error| Reject::new("unreadable", format!("'{}': {e}", shown(name)));
         let file = self.open(name)?;
-        let too_large = || Reject::new("too-large", format!("'{}' has more than {cap} bytes", shown(name)));
+        let path = self.folder.join(name);
+        let too_large = || {
+            self.named.note(&path, || Found::at(&path, self.cap));
+            Reject::new("too-large", format!("'{}' has more than {cap} bytes", shown(name)))
+        };
         if file.metadata().map_err(unread)?.len() > cap {
             return Err(too_large());
         }
         let mut bytes = Vec::new();
         file.take(cap.saturating_add(1)).read_to_end(&mut bytes).map_err(unread)?;
-        if bytes.len() as u64 > cap { Err(too_large()) } else { Ok(bytes) }
+        if bytes.len() as u64 > cap {
+            return Err(too_large());
+        }
+        self.named.note(&path, || match bytes.len() as u64 <= self.cap {
+            true => Found::of(&bytes),
+            false => Found::at(&path, self.cap),
+        });
+        Ok(bytes)
     }
 
     /// Read the medium that a row names.

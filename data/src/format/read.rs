@@ -8,12 +8,14 @@ use serde::{Deserialize, Deserializer};
 
 use super::left_out::LeftOut;
 use super::media::Root;
+use super::named::Named;
 use super::rows::Columns;
 use super::{class_folders, csv_rows, json_lines, json_list, parquet, webdataset};
-use crate::build::{MANIFEST, TIMINGS};
+use crate::build::{INPUTS, MANIFEST, REJECTS, TIMINGS};
 use crate::error::{Error, Result};
 use crate::reject::Reject;
 use crate::sample::{Kind, Sample};
+use crate::splits::Splits;
 
 /// A `[[read]]` table: files, and which of their columns is what.
 ///
@@ -26,6 +28,8 @@ pub struct ReadSettings {
     pub path: Vec<String>,
     /// How the files are read; by their extensions where it is left out.
     pub format: Option<Format>,
+    /// Which split to read of a folder that has several.
+    pub split: Option<String>,
     /// The folder of the files that rows name; the folder of the table where it is left out.
     pub root: Option<PathBuf>,
     /// The column of the key.
@@ -100,14 +104,20 @@ pub type Drawn = Result<Sample, (String, Reject)>;
 pub type Draws = Box<dyn Iterator<Item = Draw> + Send>;
 
 /// The samples of a source whose relative paths start from `folder`. A medium may have `cap` bytes. What is seen and not
-/// taken is counted in `left_out`.
-pub(crate) fn open(settings: &ReadSettings, folder: &Path, cap: u64, left_out: &LeftOut) -> Result<Draws> {
+/// taken is counted in `left_out`; `named` is told which files rows name.
+pub(crate) fn open(
+    settings: &ReadSettings,
+    folder: &Path,
+    cap: u64,
+    left_out: &LeftOut,
+    named: &Named,
+) -> Result<Draws> {
     let files = files(settings, folder, left_out)?;
-    let source =
-        Source { settings: settings.clone(), folder: folder.to_path_buf(), cap, left_out: left_out.clone() };
+    let (left_out, named) = (left_out.clone(), named.clone());
+    let source = Source { settings: settings.clone(), folder: folder.to_path_buf(), cap, left_out, named };
     if let Some((path, format)) = files.first() {
         // Settings that do not fit are said before anything is built. What is wrong with the file itself is a reject.
-        let unheard = Source { left_out: LeftOut::default(), ..source.clone() };
+        let unheard = Source { left_out: LeftOut::default(), named: Named::default(), ..source.clone() };
         if let Err(error @ Error::Config(_)) = unheard.open(path, *format) {
             return Err(error);
         }
@@ -120,16 +130,22 @@ pub(crate) fn open(settings: &ReadSettings, folder: &Path, cap: u64, left_out: &
     Ok(Box::new(draws.take(limit)))
 }
 
-/// The files of a source and their sizes.
-pub(crate) fn inputs(settings: &ReadSettings, folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
-    let size = |(path, format): (PathBuf, Format)| {
-        let bytes = match format {
-            Format::Folder => class_folders::size(&path)?,
-            _ => std::fs::metadata(&path).map_err(Error::read(&path))?.len(),
-        };
-        Ok((path, bytes))
+/// What a source depends on before a row of it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A table, shard or other file that the source names.
+    File(PathBuf),
+    /// The files of a folder of media.
+    Folder(Vec<PathBuf>),
+}
+
+/// The files of a source.
+pub(crate) fn inputs(settings: &ReadSettings, folder: &Path) -> Result<Vec<Input>> {
+    let input = |(path, format): (PathBuf, Format)| match format {
+        Format::Folder => class_folders::files(&path, settings).map(Input::Folder),
+        _ => Ok(Input::File(path)),
     };
-    files(settings, folder, &LeftOut::default())?.into_iter().map(size).collect()
+    files(settings, folder, &LeftOut::default())?.into_iter().map(input).collect()
 }
 
 /// The one draw of a file that cannot be read.
@@ -144,21 +160,22 @@ struct Source {
     folder: PathBuf,
     cap: u64,
     left_out: LeftOut,
+    named: Named,
 }
 
 impl Source {
     fn open(&self, path: &Path, format: Format) -> Result<Draws> {
-        let Self { settings, folder, cap, left_out } = self;
+        let Self { settings, folder, cap, left_out, named } = self;
         let beside = path.parent().unwrap_or(Path::new("")).to_path_buf();
         let root = settings.root.as_ref().map_or(beside, |root| folder.join(root));
-        let columns = Columns::new(settings, Root { folder: root, cap: *cap }, left_out.clone());
+        let columns = Columns::new(settings, Root::new(&root, *cap, named.clone()), left_out.clone());
         match format {
             Format::WebDataset => webdataset::draws(path, columns),
             Format::Parquet => parquet::read(path, columns, *cap),
             Format::Jsonl => json_lines::read(path, columns),
             Format::Json => json_list::read(path, columns),
             Format::Csv => csv_rows::read(path, columns),
-            Format::Folder => class_folders::read(path, settings, *cap, left_out),
+            Format::Folder => class_folders::read(Root::new(path, *cap, named.clone()), settings, left_out),
         }
     }
 }
@@ -169,9 +186,24 @@ fn files(settings: &ReadSettings, folder: &Path, left_out: &LeftOut) -> Result<V
     for pattern in &settings.path {
         let path = folder.join(pattern);
         let mut found = Vec::new();
+        if settings.split.is_some() && !path.is_dir() {
+            return Err(Error::Config(format!(
+                "[[read]] path '{pattern}' is no folder, so it has no split; leave `split` out"
+            )));
+        }
         if path.is_dir() {
             if settings.format == Some(Format::Folder) {
                 files.push((path, Format::Folder));
+                continue;
+            }
+            let splits = || Splits::find(&path);
+            if settings.split.is_some() || splits().is_ok_and(|splits| splits.manifest().is_some()) {
+                // A corpus that was built: its splits are not to be mixed again.
+                let (_, shards) = splits()?.only(settings.split.as_deref())?;
+                for shard in shards {
+                    let format = settings.format.or_else(|| Format::of(&shard));
+                    files.extend(format.map(|format| (shard, format)));
+                }
                 continue;
             }
             let real = path.canonicalize().map_err(Error::read(&path))?;
@@ -183,7 +215,7 @@ fn files(settings: &ReadSettings, folder: &Path, left_out: &LeftOut) -> Result<V
                     // What a build leaves beside its shards is no data.
                     None => Format::of(&file).is_some_and(|format| format != Format::Json),
                 };
-                let is_log = file.file_name().is_some_and(|name| name == "rejects.jsonl");
+                let is_log = file.file_name().is_some_and(|name| name == REJECTS || name == INPUTS);
                 let stays = file.canonicalize().is_ok_and(|file| file.starts_with(&real));
                 if !is_data || is_log {
                     others.push(file);
@@ -208,7 +240,12 @@ fn files(settings: &ReadSettings, folder: &Path, left_out: &LeftOut) -> Result<V
             found.push(path);
         } else {
             let wrong = |why: String| Error::Config(format!("[[read]] path '{pattern}': {why}"));
-            let paths = glob::glob(&path.to_string_lossy()).map_err(|e| wrong(e.to_string()))?;
+            // The recipe's folder is a name and no pattern, whatever characters it has.
+            let whole = match Path::new(pattern).is_absolute() || folder.as_os_str().is_empty() {
+                true => pattern.clone(),
+                false => format!("{}/{pattern}", glob::Pattern::escape(&folder.to_string_lossy())),
+            };
+            let paths = glob::glob(&whole).map_err(|e| wrong(e.to_string()))?;
             for path in paths {
                 let path = path.map_err(|e| wrong(e.to_string()))?;
                 match path.is_file() {
@@ -247,7 +284,7 @@ fn files(settings: &ReadSettings, folder: &Path, left_out: &LeftOut) -> Result<V
 fn note_other(file: &Path, left_out: &LeftOut) {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    let is_of_a_build = ["rejects.jsonl", MANIFEST, TIMINGS].contains(&&*name);
+    let is_of_a_build = [REJECTS, INPUTS, MANIFEST, TIMINGS].contains(&&*name);
     if file.is_dir() {
         left_out.add(format!("folders within {}: only its own files are read", parent(file)));
     } else if !is_of_a_build && Kind::of_extension(extension).is_none() {

@@ -28,9 +28,9 @@ pub struct LoaderConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetConfig {
-    /// A folder of WebDataset shards (`*.tar`), or one shard.
+    /// A corpus: a folder of WebDataset shards (`*.tar`), one of its splits, or one shard.
     pub path: PathBuf,
-    /// The folder in it to take, as `train`.
+    /// The split to take, as `train`; the only one there is where it is left out.
     #[serde(default)]
     pub split: Option<String>,
     /// Its draws in a period of the mixture.

@@ -1,4 +1,4 @@
-//! A folder of shards as one list of samples.
+//! A split of a corpus as one list of samples.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,14 @@ use super::config::DatasetConfig;
 use crate::error::{Error, Result};
 use crate::format::webdataset::Shard;
 use crate::sample::Sample;
+use crate::splits::Splits;
 
-/// The samples of a folder's shards, in the order of the shards' names. Memory: eight bytes a sample.
+/// The samples of a split, in the order of the names of its shards. Memory: eight bytes a sample.
 #[derive(Debug)]
 pub struct Dataset {
     path: PathBuf,
+    split: String,
+    splits: Splits,
     shards: Vec<Shard>,
     /// The samples up to and with each shard.
     ends: Vec<usize>,
@@ -21,27 +24,66 @@ impl Dataset {
     /// Find the samples of a dataset.
     ///
     /// # Errors
-    /// A folder without shards, or a shard that is damaged.
+    /// A folder without shards, or with several splits of which none is asked for; a shard that is damaged, or not the one
+    /// that was built.
     pub fn open(config: &DatasetConfig) -> Result<Self> {
-        let path = config.split.as_ref().map_or(config.path.clone(), |split| config.path.join(split));
-        let files = if path.is_dir() { shards_in(&path)? } else { vec![path.clone()] };
-        if files.is_empty() || (path.is_file() && !is_shard(&path)) {
-            let what = if path.is_dir() { "a folder without shards (*.tar)" } else { "not a shard (*.tar)" };
-            let why =
-                format!("it is {what}; `percept data build` makes shards of JSONL, Parquet and other files");
-            return Err(Error::Read { path, why });
+        let splits = Splits::find(&config.path)?;
+        let (split, mut files) = splits.only(config.split.as_deref())?;
+        let all = files.len();
+        // Lists of what shards hold, as other tools write them, may lie beside shards.
+        files.retain(|file| file.extension().is_some_and(|e| e == "tar"));
+        if files.is_empty() {
+            let why = format!(
+                "its {all} shards are no .tar files, which alone can be read at any place; `percept data build` makes them \
+                 of .tar.gz, Parquet and other files"
+            );
+            return Err(Error::Read { path: config.path.clone(), why });
         }
+        files.iter().try_for_each(|file| check_size(&splits, file))?;
         let shards = files.iter().map(|file| Shard::open(file)).collect::<Result<Vec<_>>>()?;
         let ends = shards.iter().scan(0, |end, shard| {
             *end += shard.len();
             Some(*end)
         });
-        Ok(Self { ends: ends.collect(), path, shards })
+        Ok(Self { ends: ends.collect(), path: config.path.clone(), split, splits, shards })
     }
 
-    /// Its folder or file.
+    /// The samples of a path that needs nothing beside it: a corpus of one split, one of its splits, or a shard.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn at(path: &Path) -> Result<Self> {
+        Self::open(&DatasetConfig { path: path.to_path_buf(), split: None, weight: 1 })
+    }
+
+    /// The path that it was asked for by.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The name of its split, or of what takes the place of one: a folder or file without a manifest.
+    pub fn split(&self) -> &str {
+        &self.split
+    }
+
+    /// The corpus that it is a split of.
+    pub fn splits(&self) -> &Splits {
+        &self.splits
+    }
+
+    /// Its shards.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// What it is called in messages: the path, and the split where the path does not say it.
+    pub fn title(&self) -> String {
+        let path = self.path.display().to_string();
+        if path.ends_with(self.split.as_str()) || self.path.is_file() {
+            path
+        } else {
+            format!("{path}/{}", self.split)
+        }
     }
 
     /// Its samples.
@@ -67,14 +109,16 @@ impl Dataset {
     }
 }
 
-fn is_shard(file: &Path) -> bool {
-    file.extension().is_some_and(|e| e == "tar")
-}
-
-fn shards_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
-    let files = entries.map_err(Error::read(folder))?.into_iter().map(|entry| entry.path());
-    let mut shards: Vec<_> = files.filter(|file| is_shard(file)).collect();
-    shards.sort();
-    Ok(shards)
+/// Hold a shard to what the manifest says of it.
+fn check_size(splits: &Splits, file: &Path) -> Result<()> {
+    let Some(manifest) = splits.manifest() else { return Ok(()) };
+    let real = file.canonicalize().map_err(Error::read(file))?;
+    let known = manifest.shards.iter().find(|shard| splits.root().join(&shard.file) == real);
+    let Some(known) = known else { return Ok(()) };
+    let bytes = fs::metadata(file).map_err(Error::read(file))?.len();
+    if bytes == known.bytes {
+        return Ok(());
+    }
+    let why = format!("it has {bytes} bytes, and the manifest of its corpus says {}", known.bytes);
+    Err(Error::Shard { path: file.to_path_buf(), why })
 }

@@ -124,7 +124,7 @@ pub(super) fn keep_arrived(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::super::{Settings, pull};
-    use crate::format::{LeftOut, ReadSettings, open};
+    use crate::format::{LeftOut, Named, ReadSettings, open};
     use crate::sample::Kind;
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         std::fs::write(tree.join("b.wav"), b"RIFF\0\0\0\0WAVE").unwrap();
         pull(&[tree.to_str().unwrap().to_owned()], &out, &Settings::default(), &()).unwrap();
         let settings = ReadSettings { path: vec!["index.jsonl".into()], ..ReadSettings::default() };
-        let draws = open(&settings, &out, 1 << 20, &LeftOut::default()).unwrap();
+        let draws = open(&settings, &out, 1 << 20, &LeftOut::default(), &Named::default()).unwrap();
         let samples: Vec<_> = draws.map(|draw| draw.make().unwrap()).collect();
         assert_eq!(samples.len(), 2);
         assert_eq!((samples[0].text.as_deref(), samples[0].media[0].kind), (Some("a caption"), Kind::Image));

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use crate::hash::{hash_file, hexadecimal};
+
 use super::disk::sync_folder;
 use super::fault::Fault;
 use super::fetch::Trouble;
 use super::part::Part;
-use super::place::hexadecimal;
-use super::status::Outcome;
+use super::status::{Outcome, Status};
 use super::whole_tar;
 
 /// Size and SHA-256 of what was put in its place.
@@ -57,6 +58,12 @@ pub(super) fn take(
     let sha256 = part.sha256();
     part.finish(to).map_err(Trouble::Disk)?;
     Ok(Copied { bytes, sha256 })
+}
+
+/// Whether a file has the content that an earlier pull brought.
+pub(super) fn is_still(from: &Path, had: &Status) -> bool {
+    let same_size = fs::metadata(from).is_ok_and(|there| there.is_file() && Some(there.len()) == had.bytes);
+    same_size && hash_file(from, u64::MAX, &|_| {}).is_ok_and(|(_, sha256)| Some(sha256) == had.sha256)
 }
 
 fn each_chunk(file: &mut File, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<u64, Trouble> {

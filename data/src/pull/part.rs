@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::hash::hexadecimal;
+
 use super::disk::{sync_folder, write_whole};
-use super::place::{Key, hexadecimal};
+use super::place::Key;
 
 /// Bytes between two syncs.
 const STRIDE: u64 = 4 << 20;

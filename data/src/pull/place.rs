@@ -71,14 +71,10 @@ pub(super) fn unsafe_path(path: &str) -> Option<&'static str> {
     if path.split('/').any(|part| part.len() > 255) { Some("its name is too long") } else { None }
 }
 
-/// A SHA-256 in lower-case hexadecimal.
-pub(super) fn hexadecimal(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::hexadecimal;
 
     #[test]
     fn names_come_from_the_address_and_the_bytes() {

@@ -6,13 +6,13 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::time::UNIX_EPOCH;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::format::Draft;
+use crate::hash::hash_file;
 
 use super::address::AllowPrivate;
 use super::client::Client;
@@ -28,8 +28,8 @@ use super::{Folder, Settings, list, tree};
 struct Wish {
     version: String,
     sources: Vec<String>,
-    /// Size and time of the local lists and tars among the sources.
-    stamps: Vec<Option<(u64, u128)>>,
+    /// The SHA-256 of the local lists among the sources: a plan says what they said. Of other files it says the names alone.
+    lists: Vec<Option<String>>,
     endpoint: String,
     allow_private: AllowPrivate,
     max_bytes: Option<u64>,
@@ -113,15 +113,15 @@ impl Plan {
 
 impl Wish {
     fn of(sources: &[String], settings: &Settings) -> Self {
-        let stamp = |source: &String| {
-            let metadata = fs::metadata(source).ok().filter(fs::Metadata::is_file)?;
-            let time = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-            Some((metadata.len(), time.as_nanos()))
+        let list = |source: &String| {
+            let path = Path::new(source);
+            let is_list = path.is_file() && path.extension().is_none_or(|extension| extension != "tar");
+            if is_list { Some(hash_file(path, u64::MAX, &|_| {}).ok()?.1) } else { None }
         };
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sources: sources.to_vec(),
-            stamps: sources.iter().map(stamp).collect(),
+            lists: sources.iter().map(list).collect(),
             endpoint: settings.endpoint.clone(),
             allow_private: settings.allow_private.clone(),
             max_bytes: settings.max_bytes,

@@ -31,6 +31,8 @@ pub(super) struct Job {
     pub spent: u32,
     /// How far any try has come.
     pub furthest: u64,
+    /// What an earlier pull brought of a local file, which counts if the file is still the same.
+    pub had: Option<Status>,
 }
 
 /// Jobs in the order of the plan, as hosts allow.
@@ -156,7 +158,11 @@ impl<'a> Queue<'a> {
             self.watch.settled(None);
             return Ok(None);
         }
-        if let Some(status) = self.log.find(key)?.filter(|status| self.settles(status, &item)) {
+        let mut had = self.log.find(key)?.filter(|status| self.settles(status, &item));
+        // Local files are read to know whether they have changed, which is work for the threads.
+        let is_open = matches!(item.task, Task::Local { .. })
+            && had.as_ref().is_some_and(|status| status.outcome == Outcome::Ok);
+        if let Some(status) = had.take_if(|_| !is_open) {
             self.watch.settled(Some(&status));
             return Ok(None);
         }
@@ -164,7 +170,7 @@ impl<'a> Queue<'a> {
             Task::Sample | Task::Tar { .. } | Task::Hub { .. } => Url::parse(&item.url).ok(),
             Task::Local { .. } | Task::Bad { .. } => None,
         };
-        Ok(Some(Job { item, key, url, tries: 0, spent: 0, furthest: 0 }))
+        Ok(Some(Job { item, key, url, tries: 0, spent: 0, furthest: 0, had }))
     }
 
     /// Whether a status is the last word on an item: what arrived is still there, and is what is asked for.
@@ -178,15 +184,7 @@ impl<'a> Queue<'a> {
             _ => true,
         };
         let Ok(here) = fs::metadata(self.root.join(file)) else { return false };
-        let fresh = match &item.task {
-            Task::Local { from, .. } => fs::metadata(from).is_ok_and(|there| {
-                // A copy is younger than what it was made of, and a link is as old.
-                there.len() == here.len() && there.modified().ok() <= here.modified().ok()
-            }),
-            _ => true,
-        };
-        fresh
-            && here.is_file()
+        here.is_file()
             && Some(here.len()) == status.bytes
             && item.to().is_none_or(|to| to == file)
             && same(&item.sha256, &status.sha256)

@@ -76,6 +76,9 @@ impl Work<'_> {
         let (robots, cap, to) = match &item.task {
             Task::Bad { outcome, reason } => return Err(Fault::last(*outcome, reason).into()),
             Task::Local { from, to, tar } => {
+                if let Some(had) = job.had.take_if(|had| local::is_still(from.as_ref(), had)) {
+                    return Ok(had);
+                }
                 let place = self.folder.root.join(to);
                 let copied = local::take(from.as_ref(), &place, *tar, self.settings.link, open()?, &brought)?;
                 return Ok(self.arrived(job, to.clone(), copied.bytes, copied.sha256, None));

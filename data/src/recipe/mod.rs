@@ -47,6 +47,10 @@ pub struct Recipe {
     pub max_pixels: usize,
     /// Bytes that the media of one sample may have.
     pub max_bytes: u64,
+    /// The metadata, as `meta.NAME`, whose value says which samples belong together, such as those of one patient.
+    pub group: Option<String>,
+    /// The share of the samples that may be rejected before a build warns, between 0 and 1.
+    pub max_rejected: f64,
     /// The folder that relative paths start from: the recipe's own.
     pub folder: PathBuf,
     /// The recipe's text.
@@ -58,14 +62,16 @@ pub struct Recipe {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Top {
     name: Option<String>,
+    group: Option<String>,
+    max_rejected: f64,
     max_pixels: usize,
     max_bytes: u64,
 }
 
 impl Default for Top {
-    /// A 12 000 x 12 000 scan and a clip of 256 MiB.
+    /// A 12 000 x 12 000 scan and a clip of 256 MiB; of ten samples one may be rejected.
     fn default() -> Self {
-        Self { name: None, max_pixels: 144_000_000, max_bytes: 256 << 20 }
+        Self { name: None, group: None, max_rejected: 0.1, max_pixels: 144_000_000, max_bytes: 256 << 20 }
     }
 }
 
@@ -77,7 +83,10 @@ impl Recipe {
     /// are named.
     pub fn open(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::read(path))?;
-        Self::parse(path, &text)
+        let recipe = Self::parse(path, &text)?;
+        // One folder has one name, however the way to it is spelt: what is written does not depend on that.
+        let folder = recipe.folder.canonicalize().map_err(Error::read(&recipe.folder))?;
+        Ok(Self { folder, ..recipe })
     }
 
     /// Read a recipe's text; `path` names it in errors, and relative paths start from its folder.
@@ -110,23 +119,53 @@ impl Recipe {
         if reads.is_empty() {
             return Err(page.fault(0, "nothing is read: add a [[read]] table with a path"));
         }
+        if top.group.as_ref().is_some_and(|group| group.strip_prefix("meta.").is_none_or(str::is_empty)) {
+            return Err(page.fault(0, "group is meta.NAME, the metadata that samples of one group share"));
+        }
+        if !(0.0..=1.0).contains(&top.max_rejected) {
+            return Err(page.fault(0, "max_rejected is a share, from 0 to 1"));
+        }
+        let stages: Vec<_> =
+            stages.into_iter().map(|table| parse_stage(page, table)).collect::<Result<_>>()?;
         let stem =
             path.file_stem().map_or_else(|| "corpus".into(), |stem| stem.to_string_lossy().into_owned());
         Ok(Self {
             name: top.name.unwrap_or(stem),
             reads: reads.into_iter().map(|t| page.settings("[[read]]", t)).collect::<Result<_>>()?,
-            stages: stages.into_iter().map(|table| parse_stage(page, table)).collect::<Result<_>>()?,
+            stages,
             write: write.map_or_else(|| Ok(WriteSettings::default()), |t| page.settings("[write]", t))?,
             max_pixels: top.max_pixels,
             max_bytes: top.max_bytes,
-            folder: path.parent().unwrap_or(Path::new("")).to_path_buf(),
+            group: top.group,
+            max_rejected: top.max_rejected,
+            folder: folder_of(path),
             text: text.to_owned(),
         })
+    }
+
+    /// The metadata that keeps samples together: what the recipe names, or what its last division is by.
+    pub fn group(&self) -> Option<String> {
+        let division = || self.stages.iter().rev().find_map(|(_, stage)| stage.division());
+        self.group.clone().or_else(|| division()?.group)
+    }
+
+    /// The splits that samples may go to; none where nothing divides them.
+    pub fn splits(&self) -> Vec<String> {
+        let division = self.stages.iter().rev().find_map(|(_, stage)| stage.division());
+        division.map_or_else(Vec::new, |division| division.splits)
     }
 
     /// A path of the recipe, from its folder.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
+    }
+}
+
+/// The folder that a file lies in; a bare name lies in the one where the program runs.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
     }
 }
 

@@ -1,14 +1,14 @@
 //! `decontaminate`: samples that a benchmark asks about are left out.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::captions::whole_text;
 use super::{Pictures, Settings, Site, Stage, Verdict};
 use crate::error::{Error, Result};
-use crate::format::{self, LeftOut, ReadSettings};
+use crate::format::{self, Input, LeftOut, ReadSettings};
 use crate::hash::{HammingIndex, hash_bytes, normalized, perceptual_hash};
 use crate::item::Item;
 use crate::reject::Reject;
@@ -79,6 +79,23 @@ impl Settings for Decontaminate {
         let overlap = self.overlap;
         Ok(Stage::each(Pictures::Reduced, move |item: &mut Item| known.check(item, overlap)))
     }
+
+    fn inputs(&self, site: &Site<'_>) -> Result<Vec<Input>> {
+        let mut all = Vec::new();
+        for path in &self.against {
+            let path = site.resolve(path);
+            match path.extension().and_then(|e| e.to_str()) {
+                Some("txt" | "hashes") => all.push(Input::File(path)),
+                _ => all.extend(format::inputs(&benchmark(&path), site.folder)?),
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A benchmark as a source.
+fn benchmark(path: &Path) -> ReadSettings {
+    ReadSettings { path: vec![path.to_string_lossy().into_owned()], ..ReadSettings::default() }
 }
 
 /// What benchmarks hold.
@@ -91,9 +108,8 @@ struct Known {
 impl Known {
     /// Everything in a file that can be read. A benchmark that is damaged protects nothing, so that is an error.
     fn add_samples(&mut self, path: PathBuf, site: &Site<'_>) -> Result<()> {
-        let settings =
-            ReadSettings { path: vec![path.to_string_lossy().into_owned()], ..ReadSettings::default() };
-        for draw in format::open(&settings, site.folder, u64::MAX >> 1, &LeftOut::default())? {
+        let settings = benchmark(&path);
+        for draw in format::open(&settings, site.folder, u64::MAX >> 1, &LeftOut::default(), &site.named)? {
             let fault = |key: &str, why: &str| {
                 Error::Config(format!("stage decontaminate: {}: sample '{key}': {why}", path.display()))
             };

@@ -29,6 +29,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
+use crate::format::{Input, Named};
 use crate::item::Item;
 use crate::recipe::StageTable;
 use crate::reject::Reject;
@@ -43,6 +44,29 @@ pub trait Settings: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the settings contradict one another or name something that is not there.
     fn build(&self, site: &Site<'_>) -> Result<Stage>;
+
+    /// The files that the stage reads, on which a corpus depends as on its sources.
+    ///
+    /// # Errors
+    /// When one cannot be found.
+    fn inputs(&self, site: &Site<'_>) -> Result<Vec<Input>> {
+        let _ = site;
+        Ok(Vec::new())
+    }
+
+    /// What the stage does to splits, if it divides the corpus.
+    fn division(&self) -> Option<Division> {
+        None
+    }
+}
+
+/// How a stage divides a corpus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Division {
+    /// The names of the splits.
+    pub splits: Vec<String>,
+    /// The metadata whose value keeps samples together, if that is what decides.
+    pub group: Option<String>,
 }
 
 /// Where a stage is built.
@@ -55,6 +79,10 @@ pub struct Site<'a> {
     pub max_pixels: usize,
     /// Opens models that score samples.
     pub scorers: Option<&'a dyn Scorers>,
+    /// The metadata whose value keeps samples together, where the recipe names one.
+    pub group: Option<&'a str>,
+    /// Told which files rows name.
+    pub(crate) named: Named,
 }
 
 impl Site<'_> {

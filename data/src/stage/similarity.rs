@@ -8,6 +8,7 @@ use serde_json::{Number, Value};
 use super::captions::whole_text;
 use super::{Gate, Pictures, Scorer, Settings, Site, Stage, Verdict};
 use crate::error::{Error, Result};
+use crate::format::Input;
 use crate::item::{Item, Picture};
 use crate::reject::Reject;
 
@@ -45,6 +46,19 @@ impl Settings for Similarity {
         };
         let gate = Scored { scorer, min: self.min, column: self.column.clone() };
         Ok(Stage::compare(Pictures::Whole, decode, gate))
+    }
+
+    fn inputs(&self, site: &Site<'_>) -> Result<Vec<Input>> {
+        let model = site.resolve(&self.model);
+        if !model.is_dir() {
+            return Ok(vec![Input::File(model)]);
+        }
+        let entries = std::fs::read_dir(&model).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+        let mut files: Vec<PathBuf> =
+            entries.map_err(Error::read(&model))?.into_iter().map(|entry| entry.path()).collect();
+        files.retain(|file| file.is_file());
+        files.sort();
+        Ok(files.into_iter().map(Input::File).collect())
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Pictures, Settings, Site, Stage};
+use super::{Division, Pictures, Settings, Site, Stage};
 use crate::error::{Error, Result};
 use crate::item::Item;
 use crate::reject::Reject;
@@ -21,9 +21,10 @@ pub(crate) struct Split {
     /// The split that gets what is left.
     #[serde(default = "train")]
     rest: String,
-    /// What decides: `key`, `media`, `text`, or `meta.NAME`. Samples that have it in common stay together.
-    #[serde(default = "key")]
-    by: String,
+    /// What decides: `key`, `media`, `text`, or `meta.NAME`; the recipe's `group` where it is left out, and the key where
+    /// there is none. Samples that have it in common stay together.
+    #[serde(default)]
+    by: Option<String>,
     /// Another word gives another division.
     #[serde(default)]
     salt: String,
@@ -31,10 +32,6 @@ pub(crate) struct Split {
 
 fn train() -> String {
     "train".into()
-}
-
-fn key() -> String {
-    "key".into()
 }
 
 enum By {
@@ -45,7 +42,13 @@ enum By {
 }
 
 impl Settings for Split {
-    fn build(&self, _: &Site<'_>) -> Result<Stage> {
+    fn division(&self) -> Option<Division> {
+        let splits = self.fractions.keys().chain([&self.rest]).cloned().collect();
+        let group = self.by.clone().filter(|by| by.starts_with("meta."));
+        Some(Division { splits, group })
+    }
+
+    fn build(&self, site: &Site<'_>) -> Result<Stage> {
         let fault = |why: String| Err(Error::Config(format!("stage split: {why}")));
         let total: f64 = self.fractions.values().sum();
         if self.fractions.values().any(|share| !(0.0..=1.0).contains(share)) || total > 1.0 {
@@ -58,7 +61,7 @@ impl Settings for Split {
         if let Some(name) = names.clone().find(|name| !is_name(name)) {
             return fault(format!("'{name}' is no name for a file; use letters, digits, - and _"));
         }
-        let by = match self.by.as_str() {
+        let by = match self.by.as_deref().or(site.group).unwrap_or("key") {
             "key" => By::Key,
             "media" => By::Media,
             "text" => By::Text,

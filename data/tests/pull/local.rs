@@ -31,6 +31,17 @@ fn a_folder_is_copied_with_hashes_and_captions() {
     pull(&source, &out, &Settings::default(), &()).unwrap();
     assert_eq!(fs::read_to_string(out.join("tree/cats/1.txt")).unwrap(), "two cats");
     assert_eq!(index(&out)[0]["caption"], "two cats");
+
+    // Content decides, not size and time: here both stay as they are.
+    let place = tree.join("cats/1.jpg");
+    let time = fs::metadata(&place).unwrap().modified().unwrap();
+    let other = body("dog", 5000);
+    for _ in 0..2 {
+        fs::write(&place, &other).unwrap();
+        fs::File::options().write(true).open(&place).unwrap().set_modified(time).unwrap();
+        pull(&source, &out, &Settings::default(), &()).unwrap();
+        assert_arrived(&out, &statuses(&out)[0], &other);
+    }
 }
 
 #[cfg(unix)]

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use percept::data::loader::Dataset;
 use percept::data::{Kind, Sample};
 use percept::modalities::{Content, Part};
 use percept::train::question;
 
 use super::super::Failure;
-use super::super::eval::shards;
 use super::super::failure::write_file;
 use super::command::Shell;
 use super::runs::{FLAGS, GENERAL, Work};
@@ -74,12 +74,9 @@ pub fn ask(shell: &mut Shell, work: &Work) -> Result<Vec<Asked>, Failure> {
 
 /// Samples spread over the shards of a folder.
 fn some(folder: &Path) -> Result<Vec<Sample>, Failure> {
-    let failed = |e: percept::data::Error| Failure::Content { path: folder.into(), why: e.to_string() };
-    let shards = shards(folder)?;
-    let places: Vec<(usize, usize)> =
-        shards.iter().enumerate().flat_map(|(s, shard)| (0..shard.len()).map(move |i| (s, i))).collect();
-    let chosen = (0..EACH.min(places.len())).map(|k| places[(2 * k + 1) * places.len() / (2 * EACH)]);
-    chosen.map(|(s, i)| shards[s].read(i).map_err(failed)).collect()
+    let all = Dataset::at(folder)?;
+    let chosen = (0..EACH.min(all.len())).map(|k| (2 * k + 1) * all.len() / (2 * EACH));
+    Ok(chosen.map(|at| all.read(at)).collect::<Result<_, _>>()?)
 }
 
 /// The words of a turn.

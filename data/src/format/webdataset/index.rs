@@ -5,11 +5,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::entries::{Entries, Member, Source};
+use super::files::{Gathered, Rules};
 use super::read::{DEFAULT_CAP, read_one};
 use crate::error::{Error, Result};
 use crate::format::Fault;
 use crate::format::sniff::packed;
-use crate::sample::Sample;
+use crate::sample::{Kind, Sample};
 
 /// A shard of which any sample can be read, from any thread. It must not be compressed.
 #[derive(Debug)]
@@ -50,6 +51,54 @@ impl Shard {
     /// Its file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Bytes of all its samples.
+    pub fn bytes(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Bytes of sample `at` in the shard; 0 for one that there is not.
+    pub fn size_of(&self, at: usize) -> u64 {
+        let begin = if at == 0 { 0 } else { self.ends.get(at - 1).copied().unwrap_or(0) };
+        self.ends.get(at).map_or(0, |end| end - begin)
+    }
+
+    /// Sample `at` with those media alone whose size is wanted, and how many it has beside them. The others are not read.
+    ///
+    /// # Errors
+    /// As [`Shard::read`].
+    pub fn read_where(&self, at: usize, wants: &dyn Fn(u64) -> bool) -> Result<(Sample, usize)> {
+        let damaged = |why: String| Error::Shard { path: self.path.clone(), why };
+        let bad = |key: String, fault| Error::Sample { path: self.path.clone(), key, fault };
+        let Some(&end) = self.ends.get(at) else {
+            return Err(Error::Config(format!("{} has no sample {at}", self.path.display())));
+        };
+        let place = Place { file: &self.file, at: end - self.size_of(at), length: end };
+        let mut entries = Entries::new(place, true);
+        let (mut gathered, mut others) = (None, 0);
+        while let Some(entry) = entries.next().map_err(damaged)? {
+            match entry.member {
+                Member::Other(_) => entries.skip_body(entry.size).map_err(damaged)?,
+                Member::Bad(name, fault) => return Err(bad(name, fault)),
+                Member::File(name) => {
+                    let sample = gathered.get_or_insert_with(|| Gathered::of(name.key.clone()));
+                    if Kind::of_extension(&name.extension).is_some() && !wants(entry.size) {
+                        others += 1;
+                        entries.skip_body(entry.size).map_err(damaged)?;
+                        continue;
+                    }
+                    if entry.size > DEFAULT_CAP {
+                        let file = name.extension.clone();
+                        let fault = Fault::TooLarge { file, size: entry.size, cap: DEFAULT_CAP };
+                        return Err(bad(name.key, fault));
+                    }
+                    sample.add(name, entries.body(entry.size).map_err(damaged)?);
+                }
+            }
+        }
+        let gathered = gathered.ok_or_else(|| damaged(format!("sample {at} has no file")))?;
+        Ok((gathered.finish(&Rules::default()).map_err(|(key, fault)| bad(key, fault))?, others))
     }
 
     /// Sample `at`, counted from 0.
