@@ -153,7 +153,8 @@ fn table(
             ("At the top", true) => format!("`[[{}]]`", part.name),
             ("At the top", false) => format!("`[{}]`", part.name),
             (outer, _) => {
-                let outer = outer.trim_matches(['`', '[', ']']);
+                // Of the two lists of corpora the first stands for both.
+                let outer = outer.split(" and ").next().unwrap_or(outer).trim_matches(['`', '[', ']']);
                 if is_list {
                     format!("`[[{outer}.{}]]`", part.name)
                 } else {
