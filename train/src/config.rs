@@ -240,7 +240,7 @@ pub struct LoraConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
     /// Share of the elements before A that are dropped while training; the rest is scaled up to make up for it.
-    #[serde(default, skip_serializing_if = "is_nothing")]
+    #[serde(default)]
     pub dropout: f64,
     /// A folder with an adapter to go on from. A stage after one with adapters goes on from those when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -329,10 +329,6 @@ fn one() -> u32 {
 
 fn is_zero(steps: &u64) -> bool {
     *steps == 0
-}
-
-fn is_nothing(share: &f64) -> bool {
-    *share == 0.0
 }
 
 impl Config {

@@ -189,10 +189,13 @@ fn changed(config: &Config) -> Result<Vec<String>> {
         return Ok(vec![format!("{} is missing, so the settings are not compared", path.display())]);
     };
     let wrong = |why: String| Error::Config { file: path.clone(), why };
-    let mut old: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-    // Through text, as the old ones: 0.9 in single precision is another number as a double.
-    let text = toml::to_string(config).map_err(|e| wrong(e.to_string()))?;
-    let mut new: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    // Through text, in which 0.9 in single precision is 0.9; keys that a run did not know have their defaults.
+    let table = |config: &Config| -> Result<Table> {
+        let text = toml::to_string(config).map_err(|e| wrong(e.to_string()))?;
+        toml::from_str(&text).map_err(|e| wrong(e.to_string()))
+    };
+    let mut old = table(&toml::from_str(&text).map_err(|e| wrong(e.to_string()))?)?;
+    let mut new = table(config)?;
     // A folder may be moved as a whole.
     for table in [&mut old, &mut new] {
         table.remove("out");

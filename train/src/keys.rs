@@ -153,7 +153,8 @@ fn table(
             ("At the top", true) => format!("`[[{}]]`", part.name),
             ("At the top", false) => format!("`[{}]`", part.name),
             (outer, _) => {
-                let outer = outer.trim_matches(['`', '[', ']']);
+                // Of the two lists of corpora the first stands for both.
+                let outer = outer.split(" and ").next().unwrap_or(outer).trim_matches(['`', '[', ']']);
                 if is_list {
                     format!("`[[{outer}.{}]]`", part.name)
                 } else {
@@ -188,7 +189,8 @@ fn page() -> String {
     let types: BTreeMap<String, Type> = SOURCES.iter().flat_map(|s| types(s)).collect();
     let given: Table = toml::from_str(SMALLEST).unwrap();
     let config = Config::parse(Path::new("smallest.toml"), SMALLEST, &[]).unwrap();
-    let whole = Table::try_from(&config).unwrap();
+    // Through text, in which 0.9 in single precision is 0.9.
+    let whole: Table = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
     let mut page = String::from(
         "# The keys of a training file\n\nThis page is made from the doc comments and defaults of \
          [config.rs](../train/src/config.rs), and a test holds it to them;\n`PERCEPT_WRITE_PAGES=1 cargo test -p \
