@@ -8,8 +8,10 @@ use clap::Args;
 use percept::graph::DType;
 use percept::model::Weights;
 use percept::model::checkpoint::{Checkpoint, convert};
+use serde_json::json;
 
 use super::Failure;
+use super::hub::find_model;
 
 #[derive(Args)]
 pub struct Convert {
@@ -23,16 +25,31 @@ pub struct Convert {
     /// A folder with a low-rank adapter in PEFT's layout, to be merged into the weights
     #[arg(long, value_name = "PATH")]
     adapter: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 impl Convert {
     pub fn run(self) -> Result<(), Failure> {
-        let checkpoint = Checkpoint::open(&self.path)?;
+        let checkpoint = Checkpoint::open(find_model(&self.path, None)?)?;
         let checkpoint = match &self.adapter {
             Some(adapter) => Weights::new(Arc::new(checkpoint)).with_adapter(adapter)?.merged()?,
             None => checkpoint,
         };
         let converted = convert(&checkpoint, &self.out, self.dtype)?;
+        if self.json {
+            let kept = converted.kept.iter();
+            let kept: Vec<_> = kept
+                .map(|(name, dtype, why)| json!({ "name": name, "dtype": dtype.name(), "why": why }))
+                .collect();
+            let document = json!({
+                "out": self.out, "tensors": converted.tensors, "bytes": converted.bytes, "kept": kept,
+                "notes": converted.notes,
+            });
+            println!("{document}");
+            return Ok(());
+        }
         let megabytes = converted.bytes as f64 / 1e6;
         println!("{} tensors, {megabytes:.1} MB, written to {}", converted.tensors, self.out.display());
         if let Some(dtype) = self.dtype.filter(|_| !converted.kept.is_empty()) {

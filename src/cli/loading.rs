@@ -11,12 +11,17 @@ use percept::model::checkpoint::{Checkpoint, LoadOptions};
 use percept::model::{CausalModel, Model, Weights};
 
 use super::Failure;
+use super::hub::find_model;
 
 #[derive(Args)]
 pub struct Loading {
-    /// A folder of safetensors with its configuration, or a .safetensors or .gguf file
+    /// A folder of safetensors with its configuration, a .safetensors or .gguf file, or a model on the Hugging Face hub as
+    /// OWNER/NAME[@REVISION], which is fetched once
     #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
+    /// Branch, tag or commit of a model on the hub
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
     /// Where to run: auto, cpu, wgpu:0
     #[arg(long, default_value = "auto", value_name = "ID")]
     pub device: String,
@@ -35,7 +40,8 @@ impl Loading {
     /// The model, with no weight on a device yet.
     pub fn open(&self) -> Result<Model, Failure> {
         let options = LoadOptions { dtype: self.dtype, dequantize: self.dtype.is_some() };
-        let checkpoint = Checkpoint::open_with(&self.model, options).map_err(percept::model::Error::from)?;
+        let path = find_model(&self.model, self.revision.as_deref())?;
+        let checkpoint = Checkpoint::open_with(path, options).map_err(percept::model::Error::from)?;
         checkpoint.held().iter().for_each(|line| eprintln!("{line}"));
         let mut weights = Weights::new(Arc::new(checkpoint));
         if let Some(adapter) = &self.adapter {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use percept::graph::{DType, Graph, Role, TensorType};
 use percept::hal::Device;
 use percept::model::checkpoint::Checkpoint;
+use percept::model::hub::HubId;
 use percept::model::{Model, StepShape};
 
 use super::Failure;
 use super::failure::read_text;
+use super::hub::find_model;
 use super::values::{check_sizes, example};
 
 /// Tokens of the step.
@@ -29,6 +31,7 @@ impl Subject {
     pub fn open(path: &Path, seed: u64, device: &dyn Device) -> Result<Self, Failure> {
         let weights = ["safetensors", "gguf", "bin"];
         let is_checkpoint = path.is_dir()
+            || path.to_str().is_some_and(|p| HubId::parse(p).is_some() && !path.exists())
             || path.extension().is_some_and(|e| weights.iter().any(|w| e.eq_ignore_ascii_case(w)));
         if is_checkpoint { Self::of_model(path, device) } else { Self::of_text(path, seed, device) }
     }
@@ -44,7 +47,7 @@ impl Subject {
     }
 
     fn of_model(path: &Path, device: &dyn Device) -> Result<Self, Failure> {
-        let checkpoint = Checkpoint::open(path).map_err(percept::model::Error::from)?;
+        let checkpoint = Checkpoint::open(find_model(path, None)?).map_err(percept::model::Error::from)?;
         let Model::Causal(model) = percept::model::open(Arc::new(checkpoint))? else {
             return Err(Failure::Usage(format!(
                 "{}: only models that continue text are taken apart; give one, or a text graph",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use percept::data::tokenizer;
 use percept::model::family::percept::SPECIAL_TOKENS;
+use serde_json::json;
 
 use super::Failure;
 use super::eval::shards;
@@ -24,6 +25,9 @@ pub struct Learn {
     /// The file to write
     #[arg(long, default_value = "tokenizer.json", value_name = "FILE")]
     out: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 impl Learn {
@@ -50,7 +54,11 @@ impl Learn {
             std::fs::create_dir_all(folder).map_err(source)?;
         }
         write_file(&self.out, &json)?;
-        println!("{} learnt from {count} texts", self.out.display());
+        if self.json {
+            println!("{}", json!({ "out": self.out, "texts": count }));
+        } else {
+            println!("{} learnt from {count} texts", self.out.display());
+        }
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod contrastive;
 pub mod speech;
+pub mod view;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
