@@ -1,5 +1,6 @@
 //! What `--model` names: a path, or a model on the Hugging Face hub, which is fetched once into the shared cache.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,9 +8,45 @@ use std::time::Duration;
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use percept::data::pull::{AllowPrivate, Settings, Watch, pull_model};
-use percept::model::hub::{HubCache, HubId};
+use percept::model::hub::{Cache, holds_weights, is_id};
 
 use super::Failure;
+
+/// A model on the hub.
+struct HubId {
+    /// `OWNER/NAME`.
+    name: String,
+    /// A branch, a tag or a commit.
+    revision: String,
+}
+
+impl HubId {
+    /// `OWNER/NAME` or `OWNER/NAME@REVISION`; `None` for anything else.
+    fn parse(text: &str) -> Option<Self> {
+        let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let id = is_id(name) && name.contains('/') && is_revision(revision);
+        id.then(|| Self { name: name.into(), revision: revision.into() })
+    }
+}
+
+/// Whether a text may be a branch, a tag or a commit: it becomes the path of a file in the cache.
+fn is_revision(text: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && !part.starts_with('.');
+    text.len() <= 250
+        && text.split('/').all(plain)
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./+".contains(&b))
+}
+
+impl fmt::Display for HubId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.revision)
+    }
+}
+
+/// Whether a path names a model on the hub, and nothing on the disk.
+pub fn is_hub_id(path: &Path) -> bool {
+    !path.exists() && path.to_str().and_then(HubId::parse).is_some()
+}
 
 /// The path of a model: the one given if something is there, or the model's folder in the hub's cache, where it is fetched
 /// to if it is not there yet. `revision` is a branch, a tag or a commit of a model on the hub.
@@ -25,15 +62,17 @@ pub fn find_model(given: &Path, revision: Option<&str>) -> Result<PathBuf, Failu
         };
     };
     let id = match revision {
-        Some(revision) => id.at(revision).ok_or_else(|| {
-            Failure::Usage(format!("--revision {revision}: no branch, tag or commit is called so"))
-        })?,
+        Some(revision) if is_revision(revision) => HubId { revision: revision.into(), ..id },
+        Some(revision) => {
+            let why = format!("--revision {revision}: no branch, tag or commit is called so");
+            return Err(Failure::Usage(why));
+        }
         None => id,
     };
-    let cache = HubCache::of_environment().ok_or_else(|| {
+    let cache = Cache::of_user().ok_or_else(|| {
         Failure::Usage("there is no home folder for the hub's cache: set HF_HOME to a folder".into())
     })?;
-    match cache.find(&id) {
+    match cache.snapshot(&id.name, Some(&id.revision)).filter(|folder| holds_weights(folder)) {
         Some(folder) => Ok(folder),
         None => fetch(&id, &cache),
     }
@@ -41,21 +80,18 @@ pub fn find_model(given: &Path, revision: Option<&str>) -> Result<PathBuf, Failu
 
 /// What to do instead, where a model cannot be fetched.
 fn otherwise(id: &HubId) -> String {
-    let HubId { owner, name, .. } = id;
     format!(
-        "on a machine with network run `percept data pull hf://{id} --out models`, bring the folder \
-         models/{owner}--{name} here, and give its path in place of {owner}/{name}"
+        "on a machine with network run `percept data pull hf://{id} --out models`, bring the folder models/{} here, and \
+         give its path in place of {}",
+        id.name.replace('/', "--"),
+        id.name
     )
 }
 
-fn fetch(id: &HubId, cache: &HubCache) -> Result<PathBuf, Failure> {
-    let folder = cache.folder(id);
-    let nowhere = format!(
-        "there is no file or folder {}/{}, and no model {id} in {}",
-        id.owner,
-        id.name,
-        cache.root().display()
-    );
+fn fetch(id: &HubId, cache: &Cache) -> Result<PathBuf, Failure> {
+    let folder = cache.repository(&id.name).unwrap_or_default();
+    let nowhere =
+        format!("there is no file or folder {}, and no model {id} in {}", id.name, cache.root().display());
     if variable("HF_HUB_OFFLINE").is_some_and(|v| ["1", "on", "yes", "true"].contains(&&v.to_lowercase()[..]))
     {
         return Err(Failure::Negative(format!(
@@ -65,8 +101,7 @@ fn fetch(id: &HubId, cache: &HubCache) -> Result<PathBuf, Failure> {
     }
     let settings = settings();
     let progress = Progress::new(&format!("fetching {id}"));
-    let name = format!("{}/{}", id.owner, id.name);
-    let pulled = pull_model(&name, &id.revision, &folder, &settings, &progress);
+    let pulled = pull_model(&id.name, &id.revision, &folder, &settings, &progress);
     progress.bar.finish_and_clear();
     match pulled {
         Ok(snapshot) => {
@@ -149,5 +184,23 @@ impl Watch for Progress {
     fn brought(&self, bytes: u64) {
         self.brought.fetch_add(bytes, Ordering::Relaxed);
         self.bar.inc(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_on_the_hub_are_told_from_paths() {
+        let of = |text: &str| HubId::parse(text).map(|id| id.to_string());
+        assert_eq!(of("HuggingFaceTB/SmolLM2-135M").as_deref(), Some("HuggingFaceTB/SmolLM2-135M@main"));
+        assert_eq!(of("a/b.c@refs/pr/3").as_deref(), Some("a/b.c@refs/pr/3"));
+        for path in [
+            "model", "./a/b", "../a", "/a/b", "a/b/c", "~/b", "a/", "a b/c", "a/b@", "a/b@../c", "a/b@/etc",
+            "",
+        ] {
+            assert_eq!(of(path), None, "{path}");
+        }
     }
 }

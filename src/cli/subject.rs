@@ -6,12 +6,11 @@ use std::sync::Arc;
 use percept::graph::{DType, Graph, Role, TensorType};
 use percept::hal::Device;
 use percept::model::checkpoint::Checkpoint;
-use percept::model::hub::HubId;
 use percept::model::{Model, StepShape};
 
 use super::Failure;
 use super::failure::read_text;
-use super::hub::find_model;
+use super::hub::{find_model, is_hub_id};
 use super::values::{check_sizes, example};
 
 /// Tokens of the step.
@@ -31,7 +30,7 @@ impl Subject {
     pub fn open(path: &Path, seed: u64, device: &dyn Device) -> Result<Self, Failure> {
         let weights = ["safetensors", "gguf", "bin"];
         let is_checkpoint = path.is_dir()
-            || path.to_str().is_some_and(|p| HubId::parse(p).is_some() && !path.exists())
+            || is_hub_id(path)
             || path.extension().is_some_and(|e| weights.iter().any(|w| e.eq_ignore_ascii_case(w)));
         if is_checkpoint { Self::of_model(path, device) } else { Self::of_text(path, seed, device) }
     }

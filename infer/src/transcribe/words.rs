@@ -5,7 +5,9 @@
 //! frames smoothed by a median; averaged over heads; then dynamic time warping. A token ends where the path leaves it, and
 //! the next one begins there.
 
+use percept_modalities::audio::Waveform;
 use percept_modalities::text::Tokenizer;
+use percept_modalities::{Array, Values};
 use percept_model::Config;
 use serde_json::Value;
 
@@ -52,6 +54,23 @@ pub(super) fn alignment_heads(
 }
 
 impl Transcriber {
+    /// When each token of a transcript of the first window of a sound ends, in seconds. `tokens` are what was said behind
+    /// the prompt, timestamps included.
+    ///
+    /// # Errors
+    /// When the sound has another rate, or the device fails.
+    pub fn token_ends_of(&mut self, sound: &Waveform, tokens: &[i32]) -> Result<Vec<f64>> {
+        let features = self.ear.model().features().clone();
+        let hop = features.samples() / features.frames();
+        let Array { values: Values::F32(values), .. } = features.features(sound)? else {
+            return Err(Error::Setting("the feature extractor gave no numbers".into()));
+        };
+        self.ear.hear(&values)?;
+        let frames = sound.samples.len().div_ceil(hop).min(features.frames());
+        let language = self.task.language.clone();
+        self.token_ends(language.as_deref(), tokens, frames)
+    }
+
     /// When each of `tokens` ends, in seconds from the start of the window, after what the decoder began with.
     pub(super) fn token_ends(
         &mut self,
@@ -274,4 +293,48 @@ fn with_punctuation(words: Vec<(String, std::ops::Range<usize>)>) -> Vec<(String
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// Made with transformers by `tests/golden/whisper_words.py`.
+    const GOLDEN: &str = include_str!("words.json");
+
+    #[derive(Deserialize)]
+    struct Case {
+        rows: usize,
+        frames: usize,
+        width: usize,
+        ends: Vec<usize>,
+        heads: Vec<Vec<f32>>,
+    }
+
+    #[test]
+    fn tokens_end_where_transformers_ends_them() {
+        let cases: Vec<Case> = serde_json::from_str(GOLDEN).unwrap();
+        assert_eq!(cases.len(), 6);
+        for case in cases {
+            let found = align(case.heads, case.rows, case.frames, case.width);
+            assert_eq!(found, case.ends, "{} tokens, {} frames", case.rows, case.frames);
+        }
+        assert_eq!(align(Vec::new(), 2, 5, 7), [0, 0]);
+        assert_eq!(align(vec![vec![]], 2, 0, 7), [0, 0]);
+    }
+
+    #[test]
+    fn punctuation_belongs_to_the_word_beside_it() {
+        let mut at = 0;
+        let pieces = [" \"", "He", " said", ",", " wait", "!", "\""].map(|text| {
+            at += 1;
+            (text.to_string(), at - 1..at)
+        });
+        let joined = with_punctuation(pieces.to_vec());
+        let words: Vec<(&str, std::ops::Range<usize>)> =
+            joined.iter().map(|(text, at)| (&text[..], at.clone())).collect();
+        assert_eq!(words, [(" \"He", 0..2), (" said,", 2..4), (" wait!\"", 4..7)]);
+    }
 }

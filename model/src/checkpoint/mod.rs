@@ -33,7 +33,8 @@ pub use fingerprint::{BASE_FILE, Base};
 pub use write::{write, write_as};
 
 use error::{damaged, unsupported};
-use folder::{Weights, is_plain_name, read_capped};
+pub(crate) use folder::read_capped;
+use folder::{Weights, is_plain_name};
 use source::Source;
 use tensor::Stored;
 
