@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     match cli::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", cli::output::printable_lines(&failure.to_string()));
+            eprintln!("error: {}", cli::output::printable_lines(&failure.message()));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::Failure;
 use super::failure::write_file;
 use super::loading::{Loading, report_fallbacks};
+use super::output::printable_lines;
 
 #[derive(Args)]
 pub struct Transcribe {
@@ -112,7 +113,7 @@ impl Transcribe {
                 Ok(transcript) => transcript,
                 // One damaged file does not cost the others their transcripts.
                 Err(failure) if self.files.len() > 1 => {
-                    eprintln!("error: {failure}");
+                    eprintln!("error: {}", printable_lines(&failure.message()));
                     failed += 1;
                     continue;
                 }
