@@ -1,5 +1,6 @@
 //! The `percept` command line.
 
+#[macro_use]
 mod cli;
 
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ fn main() -> ExitCode {
     match cli::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            eprintln!("error: {}", cli::output::printable_lines(&failure.message()));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -4,6 +4,7 @@
 mod parity_case;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use parity_case::{Case, adapters, cases, compare_inputs, distance};
@@ -13,12 +14,16 @@ use percept::modalities::{Media, Message, video};
 use percept::model::checkpoint::{Checkpoint, convert};
 use percept::model::{CausalModel, Model, Weights};
 
-/// Run every case on a device and fail with the list of those that differ.
-fn check_all(device: &str, wide: bool) {
-    let folder = match std::env::var_os("PERCEPT_PARITY_DIR") {
+fn folder() -> PathBuf {
+    match std::env::var_os("PERCEPT_PARITY_DIR") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity"),
-    };
+    }
+}
+
+/// Run every case on a device and fail with the list of those that differ.
+fn check_all(device: &str, wide: bool) {
+    let folder = folder();
     let device = percept::registry().open(device).unwrap();
     let cases = cases(&folder);
     assert!(!cases.is_empty(), "{} holds no case", folder.display());
@@ -225,4 +230,148 @@ fn merged_adapters_agree_with_peft() {
         let merged = Weights::new(Arc::new(merged.map_err(|e| e.to_string())?));
         adapters::check(case, merged, device, false)
     });
+}
+
+#[test]
+fn the_view_of_every_case_names_the_arrays_of_transformers_by_their_hashes() {
+    let cases = cases(&folder());
+    assert!(!cases.is_empty());
+    let mut failures = Vec::new();
+    for case in &cases {
+        match parity_case::view::of_case(case).and_then(|view| parity_case::view::check(case, &view)) {
+            Ok(equal) => println!("{}: {equal} hashes are equal", case.name),
+            Err(why) => failures.push(format!("{}: {why}", case.name)),
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn inspect_prints_the_view_and_writes_what_the_model_sees() {
+    let parity = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
+    let previews = tempfile::tempdir().unwrap();
+    let inspect = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_percept"));
+        command.arg("inspect").arg("--model").arg(parity.join("smolvlm-image/model"));
+        command.arg("--image").arg(parity.join("media/a7.png")).args(more);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let folder = previews.path().to_str().unwrap();
+    let text = inspect(&["--json", "--previews", folder, "What is this?"]);
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let case = cases(&parity).into_iter().find(|c| c.name == "smolvlm-image").unwrap();
+    let golden = &case.inputs["pixel_values"];
+    let medium = &document["media"][0];
+    assert_eq!(document["prompt"], "<|im_start|>User:<image>What is this?<end_of_utterance>\nAssistant:");
+    assert_eq!((&medium["kind"], &medium["grid"]), (&"image".into(), &serde_json::json!([3, 4])));
+    assert_eq!(medium["tensors"][0]["shape"], serde_json::json!(golden.dims));
+    assert_eq!(medium["tensors"][0]["sha256"], {
+        let values = golden.values.iter().map(|&v| v as f32).collect();
+        let tensor = percept::infer::view::Tensor::of("", &[], &percept::modalities::Values::F32(values));
+        serde_json::json!(tensor.sha256)
+    });
+    // Every tile as the golden numbers have it, with the mean and the deviation of 0.5 undone.
+    let files = medium["previews"].as_array().unwrap();
+    assert_eq!(files.len(), golden.dims[1]);
+    for (file, tile) in files.iter().zip(golden.values.chunks_exact(3 * 56 * 56)) {
+        let image = parity_case::picture(Path::new(file.as_str().unwrap())).unwrap();
+        assert_eq!((image.width, image.height), (56, 56));
+        for (i, byte) in image.rgb.iter().enumerate() {
+            let value = tile[i % 3 * 56 * 56 + i / 3];
+            assert_eq!(f64::from(*byte), ((value * 0.5 + 0.5) * 255.0).round());
+        }
+    }
+    let table = inspect(&["What is this?"]);
+    assert!(
+        table.contains("0 image")
+            && table.contains("3×4 tiles")
+            && table.contains("sha") | table.contains("SHA")
+    );
+}
+
+/// A cache of the hub with the tiny Llama of the cases as `tiny/llama`.
+#[cfg(unix)]
+fn hub_cache() -> tempfile::TempDir {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("models--tiny--llama");
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    std::fs::create_dir_all(folder.join("refs")).unwrap();
+    std::fs::create_dir_all(folder.join("snapshots")).unwrap();
+    std::fs::write(folder.join("refs/main"), commit).unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/llama/model");
+    std::os::unix::fs::symlink(model, folder.join("snapshots").join(commit)).unwrap();
+    cache
+}
+
+#[cfg(unix)]
+#[test]
+fn a_model_is_found_by_its_hub_id_and_an_absent_one_says_what_to_do() {
+    let cache = hub_cache();
+    let generate = |id: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_percept"));
+        command.env("HF_HUB_CACHE", cache.path()).env("HF_HUB_OFFLINE", "1");
+        command.args(["generate", "--device", "cpu", "--model", id, "--max-tokens", "2", "--json", "hello"]);
+        command.output().unwrap()
+    };
+    for id in ["tiny/llama", "tiny/llama@main", "tiny/llama@0123456789abcdef0123456789abcdef01234567"] {
+        let output = generate(id);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["tokens"].as_array().unwrap().len(), 2);
+    }
+    let output = generate("tiny/llama@v2");
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["HF_HUB_OFFLINE", "percept data pull hf://tiny/llama@v2 --out models", "models/tiny--llama"]
+    {
+        assert!(why.contains(part), "{why}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_leaves_ends_a_command_quietly() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/llama/model");
+    let commands: [&[&str]; 6] = [
+        &["devices"],
+        &["kernel", "list"],
+        &["inspect", model.to_str().unwrap(), "--json"],
+        &["inspect", "--model", model.to_str().unwrap(), "hello"],
+        &["generate", "--device", "cpu", "--model", model.to_str().unwrap(), "--max-tokens", "4", "hello"],
+        &["completions", "bash"],
+    ];
+    for words in commands {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_percept"));
+        let child = command.args(words).stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        drop(command);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("panicked"), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn the_commands_of_the_readme_that_need_no_network_run_as_they_stand() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let offline = readme
+        .lines()
+        .filter(|l| l.starts_with("percept ") && l.contains("tests/parity/") && !l.contains("openai/"));
+    let mut count = 0;
+    for line in offline {
+        // Words in double quotes are the only ones with spaces.
+        let parts = line.split('"').enumerate();
+        let words: Vec<&str> = parts
+            .flat_map(|(i, part)| if i % 2 == 1 { vec![part] } else { part.split_whitespace().collect() })
+            .collect();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_percept")).args(&words[1..]).current_dir(root).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        count += 1;
+    }
+    assert_eq!(count, 4);
 }

@@ -27,12 +27,16 @@ fn clips() -> Vec<Value> {
 }
 
 fn transcriber(device: Arc<dyn Device>) -> Transcriber {
+    transcriber_with(device, TranscribeOptions::default())
+}
+
+fn transcriber_with(device: Arc<dyn Device>, how: TranscribeOptions) -> Transcriber {
     let checkpoint = Checkpoint::open(assets::asset("whisper-tiny.en")).unwrap();
     let Model::Speech(model) = percept::model::open(Arc::new(checkpoint)).unwrap() else {
         panic!("tiny.en is a Whisper checkpoint")
     };
     let options = CompileOptions { strict: true, ..CompileOptions::default() };
-    Transcriber::new(model, device, options, TranscribeOptions::default()).unwrap()
+    Transcriber::new(model, device, options, how).unwrap()
 }
 
 fn cpu() -> Arc<dyn Device> {
@@ -114,6 +118,41 @@ fn words_said_without_times_are_cut_where_the_speaker_pauses() {
     println!("{transcript:?}");
     check_times(&transcript);
     assert!(transcript.segments.len() >= 2, "{transcript:?}");
+}
+
+#[test]
+fn tokens_and_words_are_said_when_transformers_finds_that_they_are() {
+    let golden = std::fs::read(folder().join("words.json")).unwrap();
+    let golden: Vec<Value> = serde_json::from_slice(&golden).unwrap();
+    let mut whisper =
+        transcriber_with(cpu(), TranscribeOptions { words: true, ..TranscribeOptions::default() });
+    let (mut equal, mut all) = (0, 0);
+    for clip in &golden {
+        let file = folder().join(clip["file"].as_str().unwrap());
+        let sound = decode(&file, whisper.rate(), &Limits::default()).unwrap();
+        // The same tokens as transformers said, so that nothing but their times can differ.
+        let tokens: Vec<i32> = serde_json::from_value(clip["tokens"].clone()).unwrap();
+        let ends: Vec<f64> = serde_json::from_value(clip["ends"].clone()).unwrap();
+        let found = whisper.token_ends_of(&sound, &tokens).unwrap();
+        assert_eq!(found.len(), ends.len());
+        for (f, e) in found.iter().zip(&ends) {
+            // A near tie may be broken by one frame.
+            assert!((f - e).abs() < 0.0401, "{}: {f} instead of {e}", file.display());
+            equal += usize::from((f - e).abs() < 1e-6);
+            all += 1;
+        }
+        // What is transcribed has its words in the same places.
+        let transcript = whisper.transcribe([Ok(sound.samples)], |_| (), |_| ()).unwrap();
+        let words: Vec<_> = transcript.segments.iter().flat_map(|s| &s.words).collect();
+        let joined = words.iter().map(|w| &w.text[..]).collect::<Vec<_>>().join(" ");
+        assert_eq!(joined.replace(' ', ""), transcript.text.replace(' ', ""));
+        assert!(
+            words.windows(2).all(|w| w[0].start <= w[0].end && w[0].end <= w[1].start + 1e-9),
+            "{words:?}"
+        );
+    }
+    println!("{equal} of {all} tokens end in the same frame");
+    assert!(equal * 100 >= all * 95, "{equal} of {all} tokens end in the same frame");
 }
 
 /// Segments follow one another within the sound.

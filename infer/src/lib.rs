@@ -15,8 +15,9 @@ mod sampler;
 mod sequence;
 mod stop;
 mod transcribe;
+pub mod view;
 
-pub use embed::{Placer, Pooling, TextPlacer};
+pub use embed::{Placer, Pooling, TextPlacer, cosine};
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use generate::{Finish, GenerateOptions, Generation, Timings};
@@ -24,4 +25,5 @@ pub use memory::peak_memory;
 pub use program::Program;
 pub use sampler::{Sampler, Sampling};
 pub use sequence::Sequence;
-pub use transcribe::{Captions, Ear, Segment, TranscribeOptions, Transcriber, Transcript};
+pub use transcribe::{Captions, Ear, Segment, Task, TranscribeOptions, Transcriber, Transcript, Word};
+pub use view::View;

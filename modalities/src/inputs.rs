@@ -6,6 +6,7 @@ use crate::audio::Waveform;
 use crate::error::Result;
 use crate::image::Image;
 use crate::message::Message;
+use crate::shown::Shown;
 use crate::text::Tokenizer;
 use crate::video::{Clip, Sampling};
 
@@ -43,6 +44,10 @@ pub struct Media {
 pub struct Inputs {
     /// Arrays by name.
     pub arrays: BTreeMap<String, Array>,
+    /// The conversation as the chat template wrote it, before placeholders were repeated.
+    pub prompt: String,
+    /// The media in the order of the prompt. Models that read no prompt with media leave it empty.
+    pub shown: Vec<Shown>,
 }
 
 /// What a conversation is prepared for.

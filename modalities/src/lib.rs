@@ -13,8 +13,10 @@ mod inputs;
 mod libav;
 mod measure;
 mod message;
+mod shown;
 
 pub use error::{Error, Result};
 pub use inputs::{Aim, Array, Inputs, Media, Processor, Values};
 pub use measure::Length;
 pub use message::{Content, Message, Part};
+pub use shown::{ArrayPart, Grid, MediaKind, Patches, Pixels, Shown};

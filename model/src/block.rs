@@ -3,6 +3,8 @@
 //! Activations are f32 [b,t,hidden]. Norms, rotation, attention and the residual stream are computed in f32 whatever
 //! the weights' dtype, so whether a family casts before or after it multiplies by a norm's weight makes no difference.
 
+use std::cell::RefCell;
+
 use percept_graph::{Activation, AttentionSpec, Composite, DType, Op, Tensor};
 
 use crate::cache::Cache;
@@ -134,6 +136,8 @@ pub struct Context<'a> {
     pub cache: Option<&'a Cache>,
     /// Keys and values [b,h,s,d] of cross-attention, one pair a layer; see [`BlockSpec::cross_keys`].
     pub cross: Vec<[Tensor; 2]>,
+    /// Is given the weights f32[b,h,t,s] of every cross-attention, a layer each.
+    pub attended: Option<&'a RefCell<Vec<Tensor>>>,
 }
 
 impl Norm {
@@ -246,9 +250,15 @@ impl Attention {
         (path, names): (&str, &AttentionNames),
         x: &Tensor,
         [k, v]: &[Tensor; 2],
+        attended: Option<&RefCell<Vec<Tensor>>>,
     ) -> Tensor {
         let q = p.linear(x, &join(path, names.q), self.heads * self.head_dim, self.bias.q, None);
-        let out = self.split(&q, self.heads).attention(k, v, &[], AttentionSpec::full(self.scale));
+        let q = self.split(&q, self.heads);
+        if let Some(attended) = attended {
+            let scores = q.matmul(&k.transpose([0, 1, 3, 2]));
+            attended.borrow_mut().push((&scores * scores.like(f64::from(self.scale))).softmax());
+        }
+        let out = q.attention(k, v, &[], AttentionSpec::full(self.scale));
         self.project(p, &join(path, names.out), x, &out)
     }
 
@@ -323,7 +333,7 @@ impl BlockSpec {
         let mut x = x + scaled(after(y, names.attention_out_norm), names.attention_scale);
         if let (Some(cross), Some(pair)) = (&self.cross, cx.cross.get(layer)) {
             let normed = self.norm.trace(p, &join(path, names.cross_norm), &x);
-            x = x + cross.across(p, (path, &names.cross), &normed, pair);
+            x = x + cross.across(p, (path, &names.cross), &normed, pair, cx.attended);
         }
         let normed = self.norm.trace(p, &join(path, names.mlp_norm), &x);
         let y = self.mlp.trace(p, path, names, &normed);

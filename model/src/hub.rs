@@ -6,8 +6,15 @@ use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
+use serde_json::Value;
+
+use crate::checkpoint::read_capped;
+
 /// Bytes of a file that names a commit, at most.
 const REF_CAP: u64 = 256;
+
+/// Bytes of an index of weights, at most.
+const INDEX_CAP: u64 = 64 << 20;
 
 /// Whether a text has the form of a repository's id: `NAME` or `ORG/NAME` of letters, digits, `-`, `_` and `.`, as the
 /// hub allows them.
@@ -81,6 +88,23 @@ impl Cache {
     }
 }
 
+/// Whether a folder has weights, and every file that their index names: a fetch that was cut off leaves less.
+pub fn holds_weights(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    // A link whose file is not there yet is no file.
+    let files = entries.filter_map(|e| e.ok()).filter(|e| e.path().is_file());
+    let names: Vec<String> = files.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let has = |name: &str| names.iter().any(|n| n == name);
+    if let Some(index) = names.iter().find(|n| n.ends_with(".safetensors.index.json")) {
+        let index = read_capped(&folder.join(index), INDEX_CAP).unwrap_or_default();
+        let index: Value = serde_json::from_slice(&index).unwrap_or_default();
+        let map = index.get("weight_map").and_then(Value::as_object);
+        let there = |file: &Value| file.as_str().is_some_and(has);
+        return map.is_some_and(|map| !map.is_empty() && map.values().all(there));
+    }
+    names.iter().any(|n| n.ends_with(".safetensors") || n.ends_with(".gguf")) || has("model.bin")
+}
+
 /// The id whose files a folder of some cache holds: `ORG/NAME` of `…/models--ORG--NAME/snapshots/COMMIT`.
 pub fn id_of(snapshot: &Path) -> Option<String> {
     let commits = snapshot.parent().filter(|p| p.file_name().is_some_and(|n| n == "snapshots"))?;
@@ -127,6 +151,23 @@ mod tests {
         assert_eq!(cache.snapshot("org/other", None), None);
         assert_eq!(id_of(&snapshot).as_deref(), Some("org/name"));
         assert_eq!(id_of(&repository), None);
+    }
+
+    #[test]
+    fn weights_are_there_once_every_file_of_their_index_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        assert!(!holds_weights(&folder.path().join("none")));
+        write("config.json", "{}");
+        assert!(!holds_weights(folder.path()));
+        write(
+            "model.safetensors.index.json",
+            r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#,
+        );
+        write("1.safetensors", "");
+        assert!(!holds_weights(folder.path()), "the second file is missing");
+        write("2.safetensors", "");
+        assert!(holds_weights(folder.path()));
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Processor for TextProcessor {
             tokens.push((end, 0..0));
             learnt.push(messages.last().is_some_and(|m| m.role == "assistant") as i64);
         }
-        let mut inputs = Inputs::default();
+        let mut inputs = Inputs { prompt: transcript.rendered, ..Inputs::default() };
         let dims = vec![1, tokens.len()];
         if aim == Aim::Learn {
             let answers = Array { dims: dims.clone(), values: Values::I64(learnt) };

@@ -8,22 +8,29 @@ use percept::modalities::{Content, Media, Message, Part, Processor, audio, image
 use super::Failure;
 use super::failure::{read_bytes, read_text};
 
+/// Files of media on the command line.
+#[derive(Args)]
+pub struct MediaFiles {
+    /// An image before the prompt; may be repeated
+    #[arg(long, value_name = "F")]
+    pub image: Vec<PathBuf>,
+    /// A video before the prompt; may be repeated
+    #[arg(long, value_name = "F")]
+    pub video: Vec<PathBuf>,
+    /// An audio file before the prompt; may be repeated
+    #[arg(long, value_name = "F")]
+    pub audio: Vec<PathBuf>,
+}
+
 #[derive(Args)]
 pub struct Conversation {
-    /// A picture shown before the prompt; may be repeated
-    #[arg(long, value_name = "F")]
-    image: Vec<PathBuf>,
-    /// A video shown before the prompt; may be repeated
-    #[arg(long, value_name = "F")]
-    video: Vec<PathBuf>,
-    /// A sound played before the prompt; may be repeated
-    #[arg(long, value_name = "F")]
-    audio: Vec<PathBuf>,
+    #[command(flatten)]
+    pub files: MediaFiles,
     /// A JSON list of messages with role and content, as chat templates take them, instead of a prompt
     #[arg(long, value_name = "F.json", conflicts_with = "prompt")]
-    messages: Option<PathBuf>,
+    pub messages: Option<PathBuf>,
     /// What the user says; `-` reads it from standard input
-    prompt: Option<String>,
+    pub prompt: Option<String>,
 }
 
 impl Conversation {
@@ -40,9 +47,9 @@ impl Conversation {
             None => return Err(Failure::Usage("give a prompt, or --messages with a file of them".into())),
         };
         let shown = [
-            vec![Part::Image { path: None }; self.image.len()],
-            vec![Part::Video { path: None }; self.video.len()],
-            vec![Part::Audio { path: None }; self.audio.len()],
+            vec![Part::Image { path: None }; self.files.image.len()],
+            vec![Part::Video { path: None }; self.files.video.len()],
+            vec![Part::Audio { path: None }; self.files.audio.len()],
         ];
         let mut parts = shown.concat();
         let content = if parts.is_empty() {
@@ -58,7 +65,7 @@ impl Conversation {
     /// of messages, or from the command line in order.
     pub fn media(&self, messages: &[Message], processor: &dyn Processor) -> Result<Media, Failure> {
         let beside = self.messages.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        let mut given = [self.image.iter(), self.video.iter(), self.audio.iter()];
+        let mut given = [self.files.image.iter(), self.files.video.iter(), self.files.audio.iter()];
         let mut next = |kind: usize, path: &Option<String>| -> Result<PathBuf, Failure> {
             const FLAGS: [&str; 3] = ["--image", "--video", "--audio"];
             match path {
@@ -85,6 +92,27 @@ impl Conversation {
             return Err(Failure::Usage(format!("{left} of the files given are mentioned by no message")));
         }
         Ok(media)
+    }
+}
+
+impl Conversation {
+    /// The images, for a model that takes no other media; `takes` says so.
+    pub fn only_images(&self, takes: &str) -> Result<&[PathBuf], Failure> {
+        self.only(takes, self.files.video.iter().chain(&self.files.audio))?;
+        Ok(&self.files.image)
+    }
+
+    /// The audio files, for a model that takes no other media; `takes` says so.
+    pub fn only_sounds(&self, takes: &str) -> Result<&[PathBuf], Failure> {
+        self.only(takes, self.files.image.iter().chain(&self.files.video))?;
+        Ok(&self.files.audio)
+    }
+
+    fn only<'a>(&'a self, takes: &str, others: impl Iterator<Item = &'a PathBuf>) -> Result<(), Failure> {
+        match others.chain(&self.messages).next() {
+            Some(other) => Err(Failure::Usage(format!("{takes}; leave {} out", other.display()))),
+            None => Ok(()),
+        }
     }
 }
 

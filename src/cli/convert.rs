@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use percept::graph::DType;
 use percept::model::checkpoint::{LoadOptions, convert};
+use serde_json::json;
 
 use super::Failure;
 use super::loading::{Weighted, weights};
@@ -26,12 +27,27 @@ pub struct Convert {
     /// An adapter that was trained on another base is an error
     #[arg(long)]
     strict: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 impl Convert {
     pub fn run(self) -> Result<(), Failure> {
         let checkpoint = weights(&self.path, &self.adapter, LoadOptions::default(), self.strict)?.merged()?;
         let converted = convert(&checkpoint, &self.out, self.dtype)?;
+        if self.json {
+            let kept = converted.kept.iter();
+            let kept: Vec<_> = kept
+                .map(|(name, dtype, why)| json!({ "name": name, "dtype": dtype.name(), "why": why }))
+                .collect();
+            let document = json!({
+                "out": self.out, "tensors": converted.tensors, "bytes": converted.bytes, "kept": kept,
+                "notes": converted.notes,
+            });
+            println!("{document}");
+            return Ok(());
+        }
         let megabytes = converted.bytes as f64 / 1e6;
         println!("{} tensors, {megabytes:.1} MB, written to {}", converted.tensors, self.out.display());
         if let Some(dtype) = self.dtype.filter(|_| !converted.kept.is_empty()) {

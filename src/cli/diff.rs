@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use percept::graph::{Graph, Literal, LiteralData, Op, Role, TensorType, ValueId};
 use percept::hal::{Arg, CompileOptions, Device, chrome_trace};
+use serde_json::json;
 
 use super::Failure;
 use super::failure::write_file;
@@ -32,6 +33,9 @@ pub struct Diff {
     /// Also run the whole graph on the device and write a Chrome timeline of it
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 impl Diff {
@@ -46,6 +50,11 @@ impl Diff {
             true => Ok(ControlFlow::Continue(())),
             false => Err(self.difference(&v)?),
         })?;
+        if self.json {
+            let operations = subject.graph.nodes().len();
+            println!("{}", json!({ "device": self.id, "agrees": true, "operations": operations }));
+            return Ok(());
+        }
         println!("{} agrees with cpu in all {} operations", self.id, subject.graph.nodes().len());
         Ok(())
     }
@@ -54,6 +63,13 @@ impl Diff {
     fn difference(&self, v: &Visit<'_>) -> Result<Failure, Failure> {
         let out = self.out.clone().unwrap_or_else(|| self.model.with_extension("diff.graph"));
         write_file(&out, with_constants(&v.single, &v.operands)?.to_string().as_bytes())?;
+        if self.json {
+            let document = json!({
+                "device": self.id, "agrees": false, "index": v.index, "op": v.node.op.name(), "module": &*v.node.path,
+                "error": v.error, "allowed": v.allowed, "graph": out,
+            });
+            println!("{document}");
+        }
         let place = if v.node.path.is_empty() { String::new() } else { format!(" in {}", v.node.path) };
         Ok(Failure::Negative(format!(
             "operation {}, {}{place}, differs on {}: error {:.3e}, allowed {:.0e}; {} reproduces it",

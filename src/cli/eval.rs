@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use percept::data::Sample;
 use percept::data::loader::Dataset;
 use percept::infer::{Engine, GenerateOptions};
@@ -108,12 +108,16 @@ impl Eval {
         let mut engine = self.causal.engine(self.causal.model()?)?;
         let total: usize = corpora.iter().map(|(_, _, n)| n).sum();
         let bar = progress(total as u64);
+        let mut right = 0;
         let mut tasks: Vec<(String, Vec<Answer>)> = Vec::new();
         for (corpus, samples, n) in corpora {
             for at in 0..n {
-                bar.inc(1);
                 let sample = samples.read(at)?;
-                let Some(answer) = ask(&mut engine, &sample)? else { continue };
+                let answer = ask(&mut engine, &sample)?;
+                bar.inc(1);
+                let Some(answer) = answer else { continue };
+                right += u64::from(answer.is_right());
+                bar.set_message(format!("{right} right"));
                 // A corpus may hold several tasks, which its samples then name.
                 let name = sample.meta.get("task").and_then(|t| t.as_str()).unwrap_or(&corpus);
                 match tasks.iter_mut().find(|t| t.0 == name) {
@@ -214,9 +218,14 @@ fn said_by(message: &percept::modalities::Message) -> String {
 
 fn progress(total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} questions, {per_sec}, {eta} left");
+    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(4));
+    let rate = |state: &ProgressState, w: &mut dyn std::fmt::Write| {
+        // Nothing can be done about a line that cannot be written.
+        let _ = write!(w, "{:.1} a second", state.per_sec());
+    };
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} questions, {rate}, {eta} left, {msg}");
     if let Ok(style) = style {
-        bar.set_style(style);
+        bar.set_style(style.with_key("rate", rate));
     }
     bar.enable_steady_tick(Duration::from_millis(250));
     bar

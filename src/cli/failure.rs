@@ -44,7 +44,7 @@ pub enum Failure {
         source: std::io::Error,
     },
     /// A file does not hold what it should.
-    #[error("{}: {why}", path.display())]
+    #[error("{}", named(path, why))]
     Content {
         /// The file.
         path: PathBuf,
@@ -53,7 +53,33 @@ pub enum Failure {
     },
 }
 
+/// What is wrong with a file, with the file's name once.
+fn named(path: &Path, why: &str) -> String {
+    let path = path.display().to_string();
+    // Libraries that were given the path name it themselves.
+    if why.contains(&path) { why.to_string() } else { format!("{path}: {why}") }
+}
+
 impl Failure {
+    /// What is printed: a name that stands twice at the start stands there once, and a reason that a library left out is
+    /// said to be missing.
+    pub fn message(&self) -> String {
+        let mut text = self.to_string();
+        while let Some((head, rest)) = text.split_once(": ")
+            && rest.starts_with(&format!("{head}: "))
+        {
+            text = rest.to_string();
+        }
+        let told = text.trim_end();
+        if told.is_empty() {
+            return "something failed, and the library that did gives no reason".into();
+        }
+        if told.ends_with(':') {
+            return format!("{told} the library that failed gives no reason");
+        }
+        text
+    }
+
     /// 2 for wrong use, 128 and the signal's number where one stopped a run, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -105,4 +131,27 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         let _ = std::fs::remove_file(&temporary);
         file(e)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_named_once_and_a_missing_reason_is_said_to_be_missing() {
+        let content = |why: &str| Failure::Content { path: "a/b.mp4".into(), why: why.into() }.message();
+        assert_eq!(content("it ends early"), "a/b.mp4: it ends early");
+        assert_eq!(
+            content("a/b.mp4 cannot be decoded: it ends early"),
+            "a/b.mp4 cannot be decoded: it ends early"
+        );
+        assert_eq!(content("a/b.mp4: a/b.mp4: no"), "a/b.mp4: no");
+        assert_eq!(content(""), "a/b.mp4: the library that failed gives no reason");
+        assert_eq!(
+            Failure::Usage(String::new()).message(),
+            "something failed, and the library that did gives no reason"
+        );
+        let file = Failure::File { path: "a".into(), source: std::io::Error::other("a: gone") };
+        assert_eq!(file.message(), "a: gone");
+    }
 }

@@ -1,6 +1,6 @@
 //! `percept generate`: a model continues a conversation.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -103,16 +103,11 @@ impl Generate {
             engine.record_timeline();
         }
         let streams = !self.json;
-        let mut broken = None;
         let generation = engine.generate(&inputs, &options, &mut |text| {
-            if streams && broken.is_none() {
-                let mut out = std::io::stdout();
-                broken = out.write_all(text.as_bytes()).and_then(|()| out.flush()).err();
+            if streams {
+                print!("{text}");
             }
         })?;
-        if let Some(source) = broken {
-            return Err(Failure::File { path: "standard output".into(), source });
-        }
         report_fallbacks(engine.reports());
         if let Some(file) = &self.trace {
             write_file(file, chrome_trace(&engine.take_timeline()).to_string().as_bytes())?;

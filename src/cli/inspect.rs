@@ -1,7 +1,7 @@
 //! `percept inspect`: what a checkpoint holds.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use percept::graph::TensorType;
@@ -10,14 +10,35 @@ use percept::model::checkpoint::{Checkpoint, LoadOptions};
 use serde_json::{Value as Json, json};
 
 use super::Failure;
+use super::conversation::{Conversation, MediaFiles};
+use super::hub::find_model;
 use super::loading::weights;
+use super::output::printable;
 use super::table::table;
+use super::view;
 
+/// Without --model: what a checkpoint holds. With --model: what that model is given for a prompt and its media, before
+/// anything is computed.
 #[derive(Args)]
 pub struct Inspect {
-    /// A Hugging Face folder, a .safetensors, a .gguf, a CTranslate2 Whisper folder, or an adapter's folder, which is shown
-    /// with its base
-    path: PathBuf,
+    /// A Hugging Face folder, a .safetensors, a .gguf, a CTranslate2 Whisper folder, an adapter's folder, which is shown with
+    /// its base, or OWNER/NAME on the hub; with --model what the user says, or several texts for CLIP and SigLIP
+    #[arg(value_name = "PATH|PROMPT")]
+    subject: Vec<String>,
+    /// Show what this model is given instead: rendered prompt, tokens, placeholders, grids, frames, hashes of tensors
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+    /// Branch, tag or commit of a model on the hub
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<String>,
+    #[command(flatten)]
+    files: MediaFiles,
+    /// A JSON list of messages with role and content, as chat templates take them, instead of a prompt
+    #[arg(long, value_name = "F.json", requires = "model", conflicts_with = "subject")]
+    messages: Option<PathBuf>,
+    /// Write what the model sees of each image and video to this folder, as PNG
+    #[arg(long, value_name = "DIR", requires = "model")]
+    previews: Option<PathBuf>,
     /// Print one JSON document, with every tensor by itself
     #[arg(long)]
     json: bool,
@@ -25,7 +46,45 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(self) -> Result<(), Failure> {
-        let weights = weights(&self.path, &[], LoadOptions::default(), false)?;
+        match self.model.clone() {
+            Some(model) => self.view(&model),
+            None => self.checkpoint(),
+        }
+    }
+
+    fn view(self, path: &Path) -> Result<(), Failure> {
+        let found = find_model(path, self.revision.as_deref())?;
+        let model = percept::model::open_weights(weights(&found, &[], LoadOptions::default(), false)?)?;
+        let conversation = Conversation {
+            files: self.files,
+            messages: self.messages,
+            prompt: self.subject.first().cloned(),
+        };
+        let view = view::view(&model, conversation, &self.subject)?;
+        let previews = match &self.previews {
+            Some(folder) => view::write_previews(&view, folder)?,
+            None => Vec::new(),
+        };
+        if self.json {
+            println!("{}", view::document(&view, &previews));
+        } else {
+            view::print(&view, &previews);
+        }
+        Ok(())
+    }
+
+    fn checkpoint(self) -> Result<(), Failure> {
+        let files = [&self.files.image, &self.files.video, &self.files.audio];
+        if files.iter().any(|f| !f.is_empty()) {
+            return Err(Failure::Usage(
+                "media are shown as a model is given them: name it with --model".into(),
+            ));
+        }
+        let [path] = &self.subject[..] else {
+            return Err(Failure::Usage("give one checkpoint, or --model PATH with a prompt".into()));
+        };
+        let found = find_model(Path::new(path), self.revision.as_deref())?;
+        let weights = weights(&found, &[], LoadOptions::default(), false)?;
         let checkpoint = weights.checkpoint();
         let mut facts = facts(checkpoint)?;
         facts["adapters"] = weights.adapters().iter().map(adapter_facts).collect();
@@ -60,7 +119,12 @@ impl Inspect {
         let mut t = table(&["MODULE", "TYPE", "PARAMETERS", "MEMORY"], &[2, 3]);
         let tree = Module::of(checkpoint.names().filter_map(|name| Some((name, checkpoint.ty(name)?))));
         for row in tree.rows() {
-            t.add_row([row.0, row.1, grouped(row.2.parameters), megabytes(row.2.bytes)]);
+            t.add_row([
+                printable(&row.0).into_owned(),
+                row.1,
+                grouped(row.2.parameters),
+                megabytes(row.2.bytes),
+            ]);
         }
         println!("{t}");
         Ok(())

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use percept::hal::conformance::{Options, Runner, Subject, cases, run, trial_cases, try_kernel};
 use percept::kernels::{Caps, Target, catalog, entry, export};
 use percept_wgpu::WgpuBackend;
+use serde_json::{Value as Json, json};
 
 use super::Failure;
 use super::failure::{read_text, write_file};
@@ -15,7 +16,8 @@ use super::table::table;
 #[derive(Subcommand)]
 pub enum KernelCommand {
     /// List the kernels and how many variants each has
-    List,
+    #[command(after_help = "Examples:\n  percept kernel list\n  percept kernel list --json")]
+    List(List),
     /// Hold kernels, or a .wgsl file of your own, to an operation's cases
     #[command(after_help = "Examples:\n  percept kernel test softmax --device wgpu:0\n  \
         percept kernel test --wgsl my_softmax.wgsl --like softmax")]
@@ -31,6 +33,13 @@ pub enum KernelCommand {
 }
 
 #[derive(Args)]
+pub struct List {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 pub struct Test {
     /// A kernel of `percept kernel list`; all of them when left out
     name: Option<String>,
@@ -43,6 +52,9 @@ pub struct Test {
     /// The adapter
     #[arg(long, default_value = "wgpu:0")]
     device: String,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -55,12 +67,15 @@ pub struct Export {
     /// The folder to write to, made if it is not there
     #[arg(long, default_value = ".")]
     out: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 impl KernelCommand {
     pub fn run(self) -> Result<(), Failure> {
         match self {
-            KernelCommand::List => list(),
+            KernelCommand::List(l) => l.run(),
             KernelCommand::Test(t) => t.run(),
             KernelCommand::Bench(b) => b.run(),
             KernelCommand::Export(e) => e.run(),
@@ -68,17 +83,22 @@ impl KernelCommand {
     }
 }
 
-fn list() -> Result<(), Failure> {
-    let mut t = table(&["KERNEL", "CASES", "VARIANTS"], &[1, 2]);
-    for e in catalog() {
-        t.add_row([
-            e.name.to_string(),
-            e.cases.len().to_string(),
-            e.modules(&Caps::default()).len().to_string(),
-        ]);
+impl List {
+    fn run(self) -> Result<(), Failure> {
+        let all = catalog();
+        let variants = |e: &percept::kernels::Entry| e.modules(&Caps::default()).len();
+        if self.json {
+            let entry = |e: &percept::kernels::Entry| json!({ "kernel": e.name, "cases": e.cases.len(), "variants": variants(e) });
+            println!("{}", Json::Array(all.iter().map(entry).collect()));
+            return Ok(());
+        }
+        let mut t = table(&["KERNEL", "CASES", "VARIANTS"], &[1, 2]);
+        for e in &all {
+            t.add_row([e.name.to_string(), e.cases.len().to_string(), variants(e).to_string()]);
+        }
+        println!("{t}");
+        Ok(())
     }
-    println!("{t}");
-    Ok(())
 }
 
 /// The kernels with a name, or all of them.
@@ -112,6 +132,13 @@ impl Test {
         let device = WgpuBackend::open_kernels(&self.device)?;
         match try_kernel(&device, &text, &cases) {
             Ok(dispatches) => {
+                if self.json {
+                    println!(
+                        "{}",
+                        json!({ "file": file, "like": op, "cases": cases.len(), "dispatches": dispatches })
+                    );
+                    return Ok(());
+                }
                 println!(
                     "{} is right: {dispatches} dispatches over {} cases of {op}",
                     file.display(),
@@ -135,7 +162,10 @@ impl Test {
         let options = Options { ops, ..Options::default() };
         let report = run(&self.device, &Runner::InProcess(&subject), &options, &mut |_, _, _| {})
             .map_err(|e| Failure::Usage(e.to_string()))?;
-        println!("{report}");
+        match self.json {
+            true => println!("{}", report.to_json()),
+            false => println!("{report}"),
+        }
         match report.failures().count() {
             0 => Ok(()),
             n => Err(Failure::Negative(format!("{n} cases failed on {}", self.device))),
@@ -161,17 +191,21 @@ impl Export {
             Target::Hlsl => "hlsl",
             Target::Glsl => "comp",
         };
-        let mut count = 0;
+        let mut files = Vec::new();
         for entry in known(Some(&self.name))? {
             for module in entry.modules(&Caps::default()) {
                 let file = self.out.join(format!("{}.{extension}", module.key));
                 let bytes = export(&module, self.to)
                     .map_err(|e| Failure::Content { path: file.clone(), why: e.to_string() })?;
                 write_file(&file, &bytes)?;
-                count += 1;
+                files.push(file);
             }
         }
-        println!("{count} variants of {} written to {}", self.name, self.out.display());
+        if self.json {
+            println!("{}", json!({ "kernel": self.name, "files": files }));
+        } else {
+            println!("{} variants of {} written to {}", files.len(), self.name, self.out.display());
+        }
         Ok(())
     }
 }

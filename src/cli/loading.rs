@@ -11,13 +11,17 @@ use percept::model::checkpoint::{Checkpoint, LoadOptions};
 use percept::model::{CausalModel, Model, Weights};
 
 use super::Failure;
+use super::hub::find_model;
 
 #[derive(Args)]
 pub struct Loading {
-    /// A folder of safetensors with its configuration, a .safetensors or .gguf file, or an adapter's folder, whose base is
-    /// found by the path or the hub id that it names
+    /// A folder of safetensors with its configuration, a .safetensors or .gguf file, an adapter's folder, whose base is found by
+    /// the path or the hub id that it names, or a model on the Hugging Face hub as OWNER/NAME[@REVISION], which is fetched once
     #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
+    /// Branch, tag or commit of a model on the hub
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
     /// Where to run: auto, cpu, wgpu:0
     #[arg(long, default_value = "auto", value_name = "ID")]
     pub device: String,
@@ -62,7 +66,7 @@ pub fn weights(
     options: LoadOptions,
     strict: bool,
 ) -> Result<Weights, Failure> {
-    let located = percept::model::locate(model)?;
+    let located = percept::model::locate(&find_model(model, None)?)?;
     located.notes.iter().for_each(|note| eprintln!("note: {note}"));
     let checkpoint = Checkpoint::open_with(&located.base, options).map_err(percept::model::Error::from)?;
     checkpoint.held().iter().for_each(|line| eprintln!("{line}"));
@@ -84,7 +88,8 @@ impl Loading {
     /// The model, with no weight on a device yet.
     pub fn open(&self) -> Result<Model, Failure> {
         let options = LoadOptions { dtype: self.dtype, dequantize: self.dtype.is_some() };
-        Ok(percept::model::open_weights(weights(&self.model, &self.adapter, options, self.strict)?)?)
+        let found = find_model(&self.model, self.revision.as_deref())?;
+        Ok(percept::model::open_weights(weights(&found, &self.adapter, options, self.strict)?)?)
     }
 
     /// The device, and the host that runs what it cannot.

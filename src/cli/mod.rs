@@ -1,6 +1,11 @@
 //! Commands, one file each.
 
+// First, because its macros stand in place of the standard ones in all others.
+#[macro_use]
+pub mod output;
+
 mod bench;
+mod completions;
 mod conversation;
 mod convert;
 mod data;
@@ -11,10 +16,13 @@ mod data_score;
 mod demo;
 mod devices;
 mod diff;
+#[cfg(test)]
+mod documented;
 mod embed;
 mod eval;
 mod failure;
 mod generate;
+mod hub;
 mod inspect;
 mod kernel;
 mod kernel_bench;
@@ -31,6 +39,7 @@ mod train;
 mod train_bench;
 mod transcribe;
 mod values;
+mod view;
 mod walk;
 
 use clap::{Parser, Subcommand};
@@ -96,10 +105,12 @@ enum Command {
     /// Measure speed
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// Show what a checkpoint holds: modules, shapes, dtypes, parameters, memory
+    /// Show what a checkpoint holds, or what a model is given for a prompt and its media
     #[command(
         after_help = "Examples:\n  percept inspect SmolLM2-135M-Instruct\n  percept inspect model.gguf --json\n  \
-        percept inspect runs/flags/model"
+        percept inspect runs/flags/model\n  \
+        percept inspect --model Qwen2-VL-2B-Instruct --image photo.jpg \"What is this?\"\n  \
+        percept inspect --model SmolVLM2-500M --video clip.mp4 --previews seen --json \"What happens?\""
     )]
     Inspect(inspect::Inspect),
     /// Cast, quantize, and change the format of a checkpoint
@@ -109,6 +120,15 @@ enum Command {
         percept convert SmolLM2-135M-Instruct merged --adapter runs/flags/model\n  percept convert runs/flags/model merged.gguf"
     )]
     Convert(convert::Convert),
+    /// Print the script that completes commands and options in a shell
+    #[command(
+        after_help = "Examples:\n  percept completions bash > ~/.local/share/bash-completion/completions/percept\n  \
+        percept completions zsh > ~/.zfunc/_percept\n  percept completions fish > ~/.config/fish/completions/percept.fish"
+    )]
+    Completions(completions::Completions),
+    /// Write the manual pages
+    #[command(after_help = "Example:\n  percept man ~/.local/share/man/man1")]
+    Man(completions::Man),
 }
 
 #[derive(Subcommand)]
@@ -141,5 +161,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Transcribe(c) => c.run(),
         Command::Inspect(c) => c.run(),
         Command::Convert(c) => c.run(),
+        Command::Completions(c) => c.run(),
+        Command::Man(c) => c.run(),
     }
 }

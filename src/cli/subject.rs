@@ -9,6 +9,7 @@ use percept::model::{Model, StepShape};
 
 use super::Failure;
 use super::failure::read_text;
+use super::hub::is_hub_id;
 use super::loading::weights;
 use super::values::{check_sizes, example};
 
@@ -29,6 +30,7 @@ impl Subject {
     pub fn open(path: &Path, seed: u64, device: &dyn Device) -> Result<Self, Failure> {
         let weights = ["safetensors", "gguf", "bin"];
         let is_checkpoint = path.is_dir()
+            || is_hub_id(path)
             || path.extension().is_some_and(|e| weights.iter().any(|w| e.eq_ignore_ascii_case(w)));
         if is_checkpoint { Self::of_model(path, device) } else { Self::of_text(path, seed, device) }
     }

@@ -6,6 +6,7 @@ use clap::Args;
 use percept::data::loader::Dataset;
 use percept::data::tokenizer;
 use percept::model::family::percept::SPECIAL_TOKENS;
+use serde_json::json;
 
 use super::Failure;
 use super::failure::write_file;
@@ -24,6 +25,9 @@ pub struct Learn {
     /// The file to write
     #[arg(long, default_value = "tokenizer.json", value_name = "FILE")]
     out: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 impl Learn {
@@ -49,7 +53,11 @@ impl Learn {
             std::fs::create_dir_all(folder).map_err(source)?;
         }
         write_file(&self.out, &json)?;
-        println!("{} learnt from {count} texts", self.out.display());
+        if self.json {
+            println!("{}", json!({ "out": self.out, "texts": count }));
+        } else {
+            println!("{} learnt from {count} texts", self.out.display());
+        }
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 pub mod adapters;
 pub mod contrastive;
 pub mod speech;
+pub mod view;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

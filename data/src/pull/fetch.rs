@@ -226,13 +226,14 @@ pub(super) fn patiently(
     parts: &Path,
     place: &Path,
     settings: &Settings,
+    brought: &dyn Fn(u64),
 ) -> Result<(), Trouble> {
     let key = Key::of(want.url.as_str());
     let (mut spent, mut furthest) = (0, 0);
     loop {
         std::thread::sleep(client.hosts.reserve(want.url));
         let mut part = Part::open(parts, key).map_err(Trouble::Disk)?;
-        let fault = match attempt(client, want, &mut part, settings.timeout, &mut furthest, &|_| ()) {
+        let fault = match attempt(client, want, &mut part, settings.timeout, &mut furthest, brought) {
             Ok(()) => return part.finish(place).map_err(Trouble::Disk),
             Err(Trouble::Fault(fault)) => fault,
             Err(disk) => return Err(disk),

@@ -34,22 +34,28 @@ struct Commit {
     sha: String,
 }
 
+/// A file or folder that a hub lists.
 #[derive(Deserialize)]
-struct Entry {
+pub(super) struct Entry {
     #[serde(rename = "type")]
     kind: String,
-    path: String,
+    pub path: String,
     #[serde(default)]
-    size: Option<u64>,
+    pub size: Option<u64>,
+    /// What git calls its content.
     #[serde(default)]
-    lfs: Option<Lfs>,
+    pub oid: Option<String>,
+    #[serde(default)]
+    pub lfs: Option<Lfs>,
 }
 
+/// A large file, which the hub keeps beside git.
 #[derive(Deserialize)]
-struct Lfs {
-    oid: String,
+pub(super) struct Lfs {
+    /// Its SHA-256.
+    pub oid: String,
     #[serde(default)]
-    size: Option<u64>,
+    pub size: Option<u64>,
 }
 
 impl Repository {
@@ -97,7 +103,8 @@ impl Repository {
         format!("{}--{}", self.owner, self.name)
     }
 
-    fn address(&self, endpoint: &Url, api: bool, parts: &[&str], path: &str) -> Result<Url, String> {
+    /// The address of a file, or of the hub's answers about the repository.
+    pub fn address(&self, endpoint: &Url, api: bool, parts: &[&str], path: &str) -> Result<Url, String> {
         let mut url = endpoint.clone();
         let kind = match (self.dataset, api) {
             (true, _) => Some("datasets"),
@@ -110,6 +117,44 @@ impl Repository {
         segments.extend(parts).extend(path.split('/').filter(|p| !p.is_empty()));
         drop(segments);
         Ok(url)
+    }
+
+    /// The commit that the revision stands for now.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] if the hub does not say.
+    pub fn commit(&self, client: &Client, endpoint: &Url, settings: &Settings) -> Result<String, Error> {
+        let hub = |why: String| Error::Hub { repository: self.to_string(), why };
+        let url = self.address(endpoint, true, &["revision", &self.revision], "").map_err(hub)?;
+        let (commit, _) = ask::<Commit>(client, &url, settings).map_err(|fault| hub(explain(fault)))?;
+        if !(1..=64).contains(&commit.sha.len()) || !commit.sha.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(hub("the hub names no commit".into()));
+        }
+        Ok(commit.sha)
+    }
+
+    /// Give each file at the top of the repository to `each`.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] if the repository cannot be listed.
+    pub fn top(
+        &self,
+        client: &Client,
+        endpoint: &Url,
+        settings: &Settings,
+        commit: &str,
+        each: &mut dyn FnMut(Entry),
+    ) -> Result<(), Error> {
+        let mut only = |entry: Entry| {
+            if !entry.path.contains('/') {
+                each(entry);
+            }
+            Ok(())
+        };
+        self.pages(client, endpoint, settings, commit, "", &mut only).map_err(|trouble| match trouble {
+            Trouble::Fault(fault) => Error::Hub { repository: self.to_string(), why: explain(fault) },
+            Trouble::Error(error) => error,
+        })
     }
 
     /// Give each file of the repository to `emit`.
@@ -125,23 +170,19 @@ impl Repository {
         emit: &mut dyn FnMut(Item) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let hub = |why: String| Error::Hub { repository: self.to_string(), why };
-        let url = self.address(endpoint, true, &["revision", &self.revision], "").map_err(hub)?;
-        let (commit, _) = ask::<Commit>(client, &url, settings).map_err(|fault| hub(explain(fault)))?;
-        if commit.sha.len() > 64 || !commit.sha.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(hub("the hub names no commit".into()));
-        }
+        let commit = self.commit(client, endpoint, settings)?;
         let mut found = false;
         let mut each = |entry: Entry| -> Result<(), Error> {
             found = true;
-            let url = self.address(endpoint, false, &["resolve", &commit.sha], &entry.path).map_err(hub)?;
+            let url = self.address(endpoint, false, &["resolve", &commit], &entry.path).map_err(hub)?;
             emit(file(url, &entry, into))
         };
-        match self.pages(client, endpoint, settings, &commit.sha, &self.path, &mut each) {
+        match self.pages(client, endpoint, settings, &commit, &self.path, &mut each) {
             // The path may be a file's, which is listed with its folder.
             Err(Trouble::Fault(fault)) if fault.http == Some(404) && !self.path.is_empty() => {
                 let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
                 let mut only = |entry: Entry| if entry.path == self.path { each(entry) } else { Ok(()) };
-                self.pages(client, endpoint, settings, &commit.sha, folder, &mut only)
+                self.pages(client, endpoint, settings, &commit, folder, &mut only)
             }
             other => other,
         }

@@ -20,6 +20,7 @@ mod item;
 mod list;
 mod list_parquet;
 mod local;
+mod model;
 mod part;
 mod place;
 mod plan;
@@ -41,6 +42,7 @@ use url::Url;
 
 pub use address::AllowPrivate;
 pub use error::Error;
+pub use model::pull_model;
 pub use status::{Outcome, Status};
 
 use client::{Client, Token};

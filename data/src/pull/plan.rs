@@ -238,7 +238,7 @@ impl Planner<'_> {
             robots: false,
             may_be_empty: true,
         };
-        match fetch::patiently(self.client, &want, &self.folder.parts(), &path, self.settings) {
+        match fetch::patiently(self.client, &want, &self.folder.parts(), &path, self.settings, &|_| ()) {
             Ok(()) => Ok(path),
             Err(Trouble::Fault(fault)) => Err(Error::list(url.as_str())(fault.reason)),
             Err(Trouble::Disk(error)) => Err(Error::disk(&path)(error)),

@@ -1,18 +1,24 @@
-//! Samples as cards: pictures, the first frames of videos, and the waveforms of sounds.
+//! Samples as cards: images, videos and audio that play, waveforms and spectrograms.
 
 use std::fmt::Write as _;
 use std::io::Cursor;
 use std::sync::Arc;
 
 use image::{ExtendedColorType, ImageEncoder as _};
-use percept_modalities::audio::{self, Waveform};
+use percept_modalities::Values;
+use percept_modalities::audio::{self, LogMel, Waveform};
 use percept_modalities::image::{Filter, Image, Limits, decode, resize};
 use percept_modalities::video::{self, Sampling};
+use serde_json::json;
 
 use super::escape;
+use crate::format::sniff;
 
 /// Pixels of a picture's longer side on a card.
 const SIDE: usize = 320;
+
+/// Bytes of a file that the page holds whole, so that it plays.
+const LARGEST: usize = 4 << 20;
 
 /// What a card shows, a title and a text below it.
 pub struct Card {
@@ -44,27 +50,41 @@ pub fn image_card(title: &str, text: &str, picture: &Image) -> Card {
     Card { figure: image_tag(picture), ..Card::new(title, text) }
 }
 
-/// A video's card: its first frame, its middle and its last.
+/// A video's card: it plays, unless it is large or in a form that browsers do not know; then its first frame, its middle and
+/// its last are shown.
 ///
 /// # Errors
 /// In words, when it does not decode.
 pub fn video_card(title: &str, text: &str, bytes: &Arc<[u8]>) -> Result<Card, String> {
     let limits = video::Limits::default();
     let all = video::sample_bytes(title, Arc::clone(bytes), &Sampling::Indices(vec![0]), &limits);
-    let last = all.map_err(|e| e.to_string())?.total_frames.saturating_sub(1);
+    let all = all.map_err(|e| e.to_string())?;
+    if let (Some(data), Some(first)) = (embedded(bytes), all.frames.first()) {
+        let class = if first.width.max(first.height) <= 64 { " class=\"small\"" } else { "" };
+        let poster = image_data(first).map(|data| format!(" poster=\"{data}\"")).unwrap_or_default();
+        let figure = format!(
+            "<video{class} controls loop muted playsinline preload=\"metadata\"{poster} src=\"{data}\"></video>"
+        );
+        return Ok(Card { figure, ..Card::new(title, text) });
+    }
+    let last = all.total_frames.saturating_sub(1);
     let some = Sampling::Indices(vec![0, last / 2, last]);
     let clip = video::sample_bytes(title, Arc::clone(bytes), &some, &limits).map_err(|e| e.to_string())?;
     Ok(Card { figure: clip.frames.iter().map(image_tag).collect(), ..Card::new(title, text) })
 }
 
-/// A sound's card: its loudest and softest sample in each of 240 columns.
+/// An audio file's card: it plays, unless it is large; its waveform, the loudest and softest sample in each of 240 columns;
+/// and its spectrogram, time from left to right and pitch from bottom to top.
 ///
 /// # Errors
 /// In words, when it does not decode.
 pub fn sound_card(title: &str, text: &str, bytes: &[u8]) -> Result<Card, String> {
     let limits = audio::Limits { samples: 16_000 * 3600 };
     let sound = audio::decode_bytes(title, bytes, 16_000, &limits).map_err(|e| e.to_string())?;
-    Ok(Card { figure: waveform(&sound), ..Card::new(title, text) })
+    let player =
+        embedded(bytes).map(|data| format!("<audio controls preload=\"metadata\" src=\"{data}\"></audio>"));
+    let figure = player.unwrap_or_default() + &waveform(&sound) + &spectrogram(&sound).unwrap_or_default();
+    Ok(Card { figure, ..Card::new(title, text) })
 }
 
 /// A picture in the page itself.
@@ -76,14 +96,35 @@ fn image_tag(picture: &Image) -> String {
         false => None,
     };
     let picture = small.as_ref().unwrap_or(picture);
+    let class = if longest <= 64 { " class=\"small\"" } else { "" };
+    image_data(picture).map(|data| format!("<img{class} alt=\"\" src=\"{data}\">")).unwrap_or_default()
+}
+
+/// A picture as an address that holds it.
+fn image_data(picture: &Image) -> Option<String> {
     let mut png = Vec::new();
     let (width, height) = (picture.width as u32, picture.height as u32);
     let encoder = image::codecs::png::PngEncoder::new(Cursor::new(&mut png));
-    if encoder.write_image(&picture.rgb, width, height, ExtendedColorType::Rgb8).is_err() {
-        return String::new();
-    }
-    let class = if longest <= 64 { " class=\"small\"" } else { "" };
-    format!("<img{class} alt=\"\" src=\"data:image/png;base64,{}\">", base64(&png))
+    encoder.write_image(&picture.rgb, width, height, ExtendedColorType::Rgb8).ok()?;
+    Some(format!("data:image/png;base64,{}", base64(&png)))
+}
+
+/// A file as an address that holds it, if it is small and browsers play its kind.
+fn embedded(bytes: &[u8]) -> Option<String> {
+    let found = sniff(bytes)?;
+    let kind = match found.extension_as(found.kind()) {
+        "mp4" => "video/mp4",
+        "webm" => "video/webm",
+        "mkv" if bytes.windows(4).take(64).any(|w| w == b"webm") => "video/webm",
+        "m4a" => "audio/mp4",
+        "wav" => "audio/wav",
+        "flac" => "audio/flac",
+        "ogg" => "audio/ogg",
+        "mp3" => "audio/mpeg",
+        "aac" => "audio/aac",
+        _ => return None,
+    };
+    (bytes.len() <= LARGEST).then(|| format!("data:{kind};base64,{}", base64(bytes)))
 }
 
 /// A picture of any format in the page itself; nothing where it does not decode.
@@ -107,9 +148,48 @@ fn waveform(sound: &Waveform) -> String {
     }
     let seconds = sound.samples.len() as f64 / f64::from(sound.rate.max(1));
     format!(
-        "<svg viewBox=\"0 0 {COLUMNS} 81\" role=\"img\"><title>{seconds:.2} s</title><path d=\"{path}\" stroke=\"#1f66b8\" \
+        "<svg viewBox=\"0 0 {COLUMNS} 81\" role=\"img\"><title>{seconds:.2} s</title><path d=\"{path}\" stroke=\"#3884dc\" \
          stroke-width=\"1\" fill=\"none\"/></svg>"
     )
+}
+
+/// The first minute as log-mel, dark where there is little; nothing for a sound that is too short for a window.
+fn spectrogram(sound: &Waveform) -> Option<String> {
+    const BANDS: usize = 64;
+    const COLUMNS: usize = 240;
+    let rate = sound.rate.max(1);
+    let seconds = sound.samples.len().div_ceil(rate as usize).clamp(1, 60);
+    let heard = sound.samples.len().min(seconds * rate as usize);
+    let hop = (heard / COLUMNS).max(1);
+    let settings = json!({
+        "feature_size": BANDS, "sampling_rate": rate, "hop_length": hop, "chunk_length": seconds, "n_fft": 1024,
+    });
+    let mel = LogMel::from_json("spectrogram", &settings).ok()?;
+    let Values::F32(values) = mel.features(sound).ok()?.values else { return None };
+    let (frames, width) = (mel.frames(), heard.div_ceil(hop).min(mel.frames()));
+    if width == 0 {
+        return None;
+    }
+    let shown = |band: usize, x: usize| values[band * frames + x];
+    let all = || (0..BANDS).flat_map(|band| (0..width).map(move |x| (band, x))).map(|(b, x)| shown(b, x));
+    let (least, most) = (all().fold(f32::MAX, f32::min), all().fold(f32::MIN, f32::max));
+    let mut rgb = Vec::with_capacity(3 * BANDS * width);
+    for band in (0..BANDS).rev() {
+        for x in 0..width {
+            rgb.extend(shade((shown(band, x) - least) / (most - least).max(1e-6)));
+        }
+    }
+    let data = image_data(&Image { width, height: BANDS, rgb })?;
+    Some(format!("<img class=\"spectrogram\" alt=\"spectrogram\" src=\"{data}\">"))
+}
+
+/// From 0 to 1: black, violet, orange, pale yellow.
+fn shade(share: f32) -> [u8; 3] {
+    const STOPS: [[f32; 3]; 4] =
+        [[8.0, 6.0, 24.0], [112.0, 32.0, 128.0], [240.0, 112.0, 60.0], [252.0, 246.0, 190.0]];
+    let at = share.clamp(0.0, 1.0) * (STOPS.len() - 1) as f32;
+    let low = (at as usize).min(STOPS.len() - 2);
+    std::array::from_fn(|c| (STOPS[low][c] + (at - low as f32) * (STOPS[low + 1][c] - STOPS[low][c])) as u8)
 }
 
 /// Bytes in the alphabet of RFC 4648.
@@ -145,6 +225,55 @@ mod tests {
         for (text, expected) in vectors {
             assert_eq!(base64(text.as_bytes()), expected);
         }
+    }
+
+    #[test]
+    fn a_spectrogram_is_bright_at_the_pitch_that_sounds() {
+        let tone = |hertz: f32| {
+            let samples = (0..16_000).map(|at| (at as f32 * hertz * std::f32::consts::TAU / 16_000.0).sin());
+            spectrogram(&Waveform { samples: samples.collect(), rate: 16_000 }).unwrap()
+        };
+        let brightest = |tag: &str| {
+            let data = tag.split("base64,").nth(1).unwrap().split('"').next().unwrap();
+            let png = picture_of(data);
+            let sum = |y: usize| {
+                png.rgb[3 * png.width * y..3 * png.width * (y + 1)].iter().map(|&b| u64::from(b)).sum()
+            };
+            (0..png.height).max_by_key(|&y| -> u64 { sum(y) }).unwrap()
+        };
+        let (low, high) = (brightest(&tone(300.0)), brightest(&tone(3000.0)));
+        assert!(low > high + 10, "a low tone stands in row {low}, a high one in row {high}");
+        assert!(spectrogram(&Waveform { samples: Vec::new(), rate: 16_000 }).is_none());
+    }
+
+    /// A picture from base64.
+    fn picture_of(text: &str) -> Image {
+        let value = |b: u8| match b {
+            b'A'..=b'Z' => b - b'A',
+            b'a'..=b'z' => b - b'a' + 26,
+            b'0'..=b'9' => b - b'0' + 52,
+            b'+' => 62,
+            _ => 63,
+        };
+        let letters: Vec<u8> = text.bytes().filter(|b| *b != b'=').collect();
+        let bits = letters.iter().fold((Vec::new(), 0u32, 0), |(mut out, mut number, mut have), &b| {
+            (number, have) = (number << 6 | u32::from(value(b)), have + 6);
+            if have >= 8 {
+                have -= 8;
+                out.push((number >> have) as u8);
+            }
+            (out, number, have)
+        });
+        decode(&bits.0, &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn what_browsers_play_is_in_the_page_and_what_is_large_is_not() {
+        let mut wav = b"RIFF\x24\0\0\0WAVE".to_vec();
+        assert!(embedded(&wav).unwrap().starts_with("data:audio/wav;base64,UklGRi"));
+        wav.resize(LARGEST + 1, 0);
+        assert_eq!(embedded(&wav), None);
+        assert_eq!(embedded(b"RIFF....AVI LIST"), None);
     }
 
     #[test]

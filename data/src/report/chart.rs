@@ -7,13 +7,14 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 /// One line: its name and points.
 pub type Series = (String, Vec<(f64, f64)>);
 
+/// Seen on white and on black alike.
 const COLOURS: [RGBColor; 6] = [
-    RGBColor(31, 102, 184),
-    RGBColor(17, 113, 58),
-    RGBColor(184, 98, 20),
-    RGBColor(130, 60, 160),
-    RGBColor(168, 38, 28),
-    RGBColor(90, 100, 117),
+    RGBColor(56, 132, 220),
+    RGBColor(34, 150, 84),
+    RGBColor(204, 116, 32),
+    RGBColor(160, 92, 196),
+    RGBColor(214, 72, 60),
+    RGBColor(120, 132, 150),
 ];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -25,30 +26,53 @@ fn svg(width: u32, height: u32, draw: impl FnOnce(&Area<'_>) -> Drawn) -> Result
         let area = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
         draw(&area).and_then(|()| Ok(area.present()?)).map_err(|e| e.to_string())?;
     }
-    Ok(text)
+    // What is black or white follows the page, which may be dark; a chart is as wide as it was drawn, or as its page.
+    let text = text.replace("#000000", "currentColor").replace("#FFFFFF", "var(--paper, #fff)");
+    let size = format!("<svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\"");
+    Ok(text.replacen(
+        &size,
+        &format!("<svg width=\"{width}\" viewBox=\"0 0 {width} {height}\" role=\"img\""),
+        1,
+    ))
 }
 
-/// A chart of several lines with a legend; points that are not finite are left out.
+/// A chart of several lines with a legend over steps, which are whole numbers from 0 on; points that are not finite are
+/// left out.
 ///
 /// # Errors
 /// In the library's words, when it cannot draw.
 pub fn lines(title: &str, [x, y]: [&str; 2], series: &[Series]) -> Result<String, String> {
     let is_finite = |p: &(f64, f64)| p.0.is_finite() && p.1.is_finite();
     let points = || series.iter().flat_map(|s| &s.1).copied().filter(is_finite);
-    let right = points().map(|p| p.0).fold(1.0, f64::max);
+    let right = points().map(|p| p.0).fold(1.0, f64::max).ceil() as i64;
     let bottom = points().map(|p| p.1).fold(0.0, f64::min);
     let top = points().map(|p| p.1).fold(0.1, f64::max);
-    svg(860, 320, |area| {
+    svg(640, 320, |area| {
+        let font = |size: i32| ("sans-serif", size).into_font().color(&BLACK);
+        // The last label stands in the middle under its tick, so it needs room on the right.
         let mut chart = ChartBuilder::on(area)
-            .caption(title, ("sans-serif", 16))
+            .caption(title, font(17))
             .margin(8)
-            .x_label_area_size(36)
-            .y_label_area_size(56)
-            .build_cartesian_2d(0.0..right, 1.05 * bottom..1.05 * top)?;
-        chart.configure_mesh().light_line_style(WHITE).x_desc(x).y_desc(y).draw()?;
+            .margin_right(28)
+            .x_label_area_size(44)
+            .y_label_area_size(64)
+            .build_cartesian_2d(0..right, 1.05 * bottom..1.05 * top)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(COLOURS[5].mix(0.3))
+            .axis_style(COLOURS[5])
+            .label_style(font(13))
+            .x_labels(8)
+            .y_labels(6)
+            .x_desc(x)
+            .y_desc(y)
+            .draw()?;
         for (at, (name, points)) in series.iter().enumerate() {
             let colour = COLOURS[at % COLOURS.len()];
-            let line = LineSeries::new(points.iter().copied().filter(is_finite), colour.stroke_width(2));
+            let points = points.iter().copied().filter(is_finite).map(|(x, y)| (x.round() as i64, y));
+            let line = LineSeries::new(points, colour.stroke_width(2));
             chart
                 .draw_series(line)?
                 .label(name)
@@ -58,6 +82,7 @@ pub fn lines(title: &str, [x, y]: [&str; 2], series: &[Series]) -> Result<String
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperRight)
             .background_style(WHITE.mix(0.85))
+            .label_font(font(13))
             .draw()?;
         Ok(())
     })
@@ -105,31 +130,42 @@ fn number(value: f64) -> String {
 /// In the library's words, when it cannot draw.
 pub fn confusion(title: &str, names: &[String], counts: &[Vec<u64>]) -> Result<String, String> {
     const CELL: i32 = 44;
-    const LEFT: i32 = 150;
-    const TOP: i32 = 66;
+    /// Pixels of a letter of names, at most and on average.
+    const LETTER: i32 = 8;
+    const LONGEST: usize = 28;
+    let longest = names.iter().map(|n| n.chars().count().min(LONGEST)).max().unwrap_or(0) as i32;
+    let left = 24 + LETTER * longest;
+    // Names of columns stand upright above them.
+    let top = 52 + LETTER * longest;
     let side = names.len() as i32;
-    let (width, height) = (LEFT + CELL * side + 20, TOP + CELL * side + 20);
-    svg(width.max(320) as u32, height as u32, |area| {
+    let (width, height) = (left + CELL * side + 20, top + CELL * side + 20);
+    svg(width.max(LETTER * title.chars().count() as i32 + 40) as u32, height as u32, |area| {
         let font = |size: i32| ("sans-serif", size).into_font().color(&BLACK);
         let place = |horizontal, vertical| Pos::new(horizontal, vertical);
-        let short = |name: &String, most: usize| name.chars().take(most).collect::<String>();
+        let short = |name: &String| match name.chars().count() {
+            0..=LONGEST => name.clone(),
+            _ => name.chars().take(LONGEST - 1).chain(['…']).collect(),
+        };
         area.draw(&Text::new(title.to_owned(), (8, 18), font(16).pos(place(HPos::Left, VPos::Center))))?;
         for (row, name) in names.iter().enumerate() {
-            let y = TOP + CELL * row as i32 + CELL / 2;
-            let right = font(12).pos(place(HPos::Right, VPos::Center));
-            area.draw(&Text::new(short(name, 20), (LEFT - 8, y), right))?;
-            let x = LEFT + CELL * row as i32 + CELL / 2;
-            let above = font(11).pos(place(HPos::Center, VPos::Bottom));
-            area.draw(&Text::new(short(name, 7), (x, TOP - 6), above))?;
+            let y = top + CELL * row as i32 + CELL / 2;
+            let right = font(13).pos(place(HPos::Right, VPos::Center));
+            area.draw(&Text::new(short(name), (left - 8, y), right))?;
+            let x = left + CELL * row as i32 + CELL / 2;
+            let upright = ("sans-serif", 13).into_font().transform(FontTransform::Rotate270).color(&BLACK);
+            let above = upright.pos(place(HPos::Left, VPos::Center));
+            area.draw(&Text::new(short(name), (x, top - 8), above))?;
             let row_counts = counts.get(row).map(Vec::as_slice).unwrap_or_default();
             let total = row_counts.iter().sum::<u64>().max(1) as f64;
             for (column, count) in row_counts.iter().take(names.len()).enumerate() {
-                let (x, top) = (LEFT + CELL * column as i32, TOP + CELL * row as i32);
+                let (x, top) = (left + CELL * column as i32, top + CELL * row as i32);
                 let share = *count as f64 / total;
                 let colour = if row == column { COLOURS[0] } else { COLOURS[4] };
-                area.draw(&Rectangle::new([(x, top), (x + CELL, top + CELL)], colour.mix(share).filled()))?;
-                let ink = if share > 0.6 { &WHITE } else { &BLACK };
-                let style = ("sans-serif", 12).into_font().color(ink).pos(place(HPos::Center, VPos::Center));
+                area.draw(&Rectangle::new(
+                    [(x, top), (x + CELL, top + CELL)],
+                    colour.mix(0.8 * share).filled(),
+                ))?;
+                let style = font(13).pos(place(HPos::Center, VPos::Center));
                 area.draw(&Text::new(count.to_string(), (x + CELL / 2, top + CELL / 2), style))?;
             }
         }

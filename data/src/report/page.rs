@@ -5,18 +5,30 @@ use std::fmt::Write as _;
 use super::Card;
 
 const STYLE: &str = "
-:root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #1b2430; background: #f6f7f9; }
+:root { color-scheme: light dark; --ink: #1b2430; --soft: #4b5866; --paper: #fff; --ground: #f6f7f9; --line: #e3e7ec;
+  font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6eaf0; --soft: #a7b2bf; --paper: #1d242d; --ground: #12171d; --line: #36414d; }
+}
 body { max-width: 960px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-p { margin: .25rem 0 .75rem; color: #4b5866; }
-table { border-collapse: collapse; background: #fff; } th, td { padding: .3rem .8rem; border-bottom: 1px solid #e3e7ec; text-align: left; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-svg { background: #fff; max-width: 100%; height: auto; border: 1px solid #e3e7ec; border-radius: 4px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: .75rem; }
-.card { background: #fff; border: 1px solid #e3e7ec; border-radius: 4px; padding: .5rem; overflow-wrap: anywhere; font-size: .85rem; }
-.card img { max-width: 100%; max-height: 180px; display: block; margin: 0 auto .4rem; image-rendering: auto; }
-.card img.small { image-rendering: pixelated; width: 96px; } .card svg { border: 0; }
-.card .key { color: #6a7684; font-size: .75rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+p { margin: .25rem 0 .75rem; color: var(--soft); }
+.wide { overflow-x: auto; margin: .25rem 0 .75rem; }
+table { border-collapse: collapse; background: var(--paper); }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: left; overflow-wrap: anywhere; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+td { min-width: 4rem; }
+svg { background: var(--paper); color: var(--ink); max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 4px; }
+figure { margin: .5rem 0 1.25rem; } figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem; }
+details { margin: .4rem 0; } summary { cursor: pointer; overflow-wrap: anywhere; }
+pre { background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: .5rem .75rem; overflow-x: auto; font-size: .8rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(200px, 100%), 1fr)); gap: .75rem; }
+.card { background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: .5rem; overflow-wrap: anywhere; font-size: .85rem; }
+.card img, .card video { max-width: 100%; max-height: 180px; display: block; margin: 0 auto .4rem; }
+.card img.small, .card video.small { image-rendering: pixelated; width: 96px; } .card svg { border: 0; }
+.card audio { width: 100%; height: 2.2rem; margin-bottom: .3rem; }
+.card img.spectrogram { width: 100%; height: 72px; max-height: none; image-rendering: pixelated; }
+.card .key { color: var(--soft); font-size: .75rem; }
 ";
 
 /// A page being put together.
@@ -47,10 +59,22 @@ impl Page {
         self.add(&format!("<div>{svg}</div>\n"))
     }
 
+    /// A chart with what it shows and how to read it.
+    pub fn figure(&mut self, svg: &str, explanation: &str) -> &mut Self {
+        let caption = escape(explanation);
+        self.add(&format!("<figure>{svg}<figcaption>{caption}</figcaption></figure>\n"))
+    }
+
+    /// A file's text, folded away under its name.
+    pub fn file(&mut self, name: &str, text: &str) -> &mut Self {
+        let (name, text) = (escape(name), escape(text));
+        self.add(&format!("<details><summary>{name}</summary><pre>{text}</pre></details>\n"))
+    }
+
     /// A table; columns of `numbers` are aligned on the right.
     pub fn table(&mut self, header: &[&str], numbers: &[usize], rows: &[Vec<String>]) -> &mut Self {
         let class = |at: usize| if numbers.contains(&at) { " class=\"number\"" } else { "" };
-        let mut out = String::from("<table><tr>");
+        let mut out = String::from("<div class=\"wide\"><table><tr>");
         for (at, name) in header.iter().enumerate() {
             // Writing into a string cannot fail.
             let _ = write!(out, "<th{}>{}</th>", class(at), escape(name));
@@ -63,7 +87,7 @@ impl Page {
             }
             out.push_str("</tr>\n");
         }
-        out.push_str("</table>\n");
+        out.push_str("</table></div>\n");
         self.add(&out)
     }
 
@@ -82,7 +106,7 @@ impl Page {
     pub fn html(&self) -> String {
         format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-             content=\"width=device-width\">\n<title>{}</title>\n<style>{STYLE}</style></head>\n<body>\n{}</body></html>\n",
+             content=\"width=device-width, initial-scale=1\">\n<title>{}</title>\n<style>{STYLE}</style></head>\n<body>\n{}</body></html>\n",
             escape(&self.title),
             self.body
         )

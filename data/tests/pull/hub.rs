@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use percept_data::pull::{AllowPrivate, Error, Outcome, Settings, pull};
+use percept_data::pull::{AllowPrivate, Error, Outcome, Settings, pull, pull_model};
 use serde_json::json;
 
-use crate::hostile::{Server, body, good, head, sha256};
+use crate::hostile::{Server, body, good, head, serve, sha256};
 use crate::{assert_arrived, files, settings, statuses};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -122,4 +122,101 @@ fn a_repository_is_pulled_at_one_commit_and_its_hashes_are_checked() {
     let error = pull(&["hf://datasets/owner/name".into()], &out, &settings, &()).unwrap_err();
     assert!(error.to_string().contains("set HF_TOKEN"), "{error}");
     assert!(fs::exists(out.join("owner--name/data/a b.jpg")).unwrap());
+}
+
+/// What `git hash-object` says of the two small files of the model below.
+const CONFIG: &str = "9eddb62b076f586b2186445e7872e5a05f0dfe06";
+const TOKENIZER: &str = "92bdb0aff34a95a7c00546c3d608c984294164ed";
+
+/// Serves a model: two small files that git keeps, weights that another host keeps, and what no model needs.
+fn model_hub(weights: Vec<u8>, broken: bool) -> Server {
+    let config = b"{\"model_type\": \"llama\"}\n";
+    Server::start(move |request, stream| {
+        let json = |text: serde_json::Value, stream: &mut _| {
+            let text = text.to_string();
+            head(stream, "200 OK", &[("Content-Length", text.len().to_string())])?;
+            std::io::Write::write_all(stream, text.as_bytes())?;
+            Ok(true)
+        };
+        let file = |path: &str, oid: &str, size: usize| json!({"type": "file", "path": path, "oid": oid, "size": size});
+        match request.path.as_str() {
+            "/api/models/owner/name/revision/main" => json(json!({"sha": COMMIT}), stream),
+            path if path.starts_with(&format!("/api/models/owner/name/tree/{COMMIT}")) => {
+                let mut all = vec![
+                    file("README.md", &"0".repeat(40), 100),
+                    file("config.json", CONFIG, config.len()),
+                    file("tokenizer.json", TOKENIZER, 19),
+                    file("onnx/model.onnx", &"0".repeat(40), 1 << 40),
+                    file("pytorch_model.bin", &"0".repeat(40), 1 << 40),
+                ];
+                let mut large = file("model.safetensors", &"1".repeat(40), 134);
+                large["lfs"] = json!({"oid": sha256(&weights), "size": weights.len(), "pointerSize": 134});
+                all.push(large);
+                json(all.into(), stream)
+            }
+            path if path == format!("/owner/name/resolve/{COMMIT}/config.json") => {
+                good(request, stream, config, "c")
+            }
+            path if path == format!("/owner/name/resolve/{COMMIT}/tokenizer.json") => {
+                let text: &[u8] =
+                    if broken { b"{\"version\": \"6.6\"}\n" } else { b"{\"version\": \"1.0\"}\n" };
+                good(request, stream, text, "t")
+            }
+            path if path == format!("/owner/name/resolve/{COMMIT}/model.safetensors") => {
+                // The first answer breaks off in the middle.
+                let end = if request.nth == 0 { weights.len() / 2 } else { weights.len() };
+                serve(request, stream, &weights, "w", end)?;
+                Ok(end == weights.len())
+            }
+            _ => {
+                head(stream, "404 Not Found", &[("Content-Length", "0".into())])?;
+                Ok(true)
+            }
+        }
+    })
+}
+
+#[test]
+fn a_model_is_pulled_into_the_layout_that_huggingface_hub_reads() {
+    let weights = body("weights", 9_000_000);
+    let hub = model_hub(weights.clone(), false);
+    let settings = Settings { endpoint: hub.url(""), retries: 2, ..settings(&hub) };
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("models--owner--name");
+    let snapshot = pull_model("owner/name", "main", &folder, &settings, &()).unwrap();
+    assert_eq!(snapshot, folder.join("snapshots").join(COMMIT));
+    assert_eq!(fs::read_to_string(folder.join("refs/main")).unwrap(), COMMIT);
+    let mut names: Vec<_> = fs::read_dir(&snapshot).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["config.json", "model.safetensors", "tokenizer.json"]);
+    assert!(fs::read(snapshot.join("model.safetensors")).unwrap() == weights);
+    let blob = folder.join("blobs").join(sha256(&weights));
+    assert_eq!(
+        fs::canonicalize(snapshot.join("model.safetensors")).unwrap(),
+        fs::canonicalize(blob).unwrap()
+    );
+    // The second try went on where the first ended.
+    let tries = hub.requests(&format!("/owner/name/resolve/{COMMIT}/model.safetensors"));
+    assert!(tries.len() == 2 && tries[1].offset() > 0, "{tries:?}");
+
+    // Nothing is fetched twice.
+    let before = hub.log.lock().unwrap().len();
+    pull_model("owner/name", "main", &folder, &settings, &()).unwrap();
+    let after = hub.log.lock().unwrap();
+    assert!(after[before..].iter().all(|r| r.path.starts_with("/api/")), "{:?}", &after[before..]);
+    drop(after);
+
+    let error = pull_model("owner/none", "main", &folder, &settings, &()).unwrap_err().to_string();
+    assert!(error.contains("hf://owner/none@main") && error.contains("404"), "{error}");
+}
+
+#[test]
+fn a_model_whose_file_is_not_the_listed_one_is_no_snapshot() {
+    let hub = model_hub(body("weights", 1000), true);
+    let settings = Settings { endpoint: hub.url(""), ..settings(&hub) };
+    let cache = tempfile::tempdir().unwrap();
+    let error = pull_model("owner/name", "main", cache.path(), &settings, &()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json") && error.contains("git hash"), "{error}");
+    assert!(!cache.path().join("refs").exists());
+    assert!(!cache.path().join("blobs").join(TOKENIZER).exists(), "what is wrong is not kept");
 }

@@ -142,6 +142,28 @@ impl Placer {
     }
 }
 
+impl Placer {
+    /// What [`Placer::compare`]'s logits mean. CLIP was trained to choose among the texts given: an image's probabilities
+    /// add up to one. SigLIP was trained to judge every pair by itself.
+    pub fn probabilities(&self, logits: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let of_row = |row: &Vec<f32>| -> Vec<f32> {
+            if self.model.logit_bias {
+                return row.iter().map(|&x| 1.0 / (1.0 + (-x).exp())).collect();
+            }
+            let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let powers: Vec<f32> = row.iter().map(|&x| (x - most).exp()).collect();
+            let sum: f32 = powers.iter().sum();
+            powers.into_iter().map(|p| p / sum).collect()
+        };
+        logits.iter().map(of_row).collect()
+    }
+}
+
+/// The cosine of the angle between two embeddings, both of length one.
+pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
 fn rows(flat: &[f32], width: usize) -> Vec<Vec<f32>> {
     flat.chunks_exact(width.max(1)).map(<[f32]>::to_vec).collect()
 }

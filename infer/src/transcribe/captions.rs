@@ -21,7 +21,7 @@ impl Captions {
 
     /// Segment number `index`, counted from 0.
     pub fn segment(self, index: usize, segment: &Segment) -> String {
-        let Segment { start, end, text } = segment;
+        let Segment { start, end, text, .. } = segment;
         match self {
             Captions::Text => format!("{text}\n"),
             Captions::Srt => {
@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn segments_are_written_in_each_format() {
-        let segment = Segment { start: 3723.0449, end: 3724.9996, text: "It was. --> So".into() };
+        let segment =
+            Segment { start: 3723.0449, end: 3724.9996, text: "It was. --> So".into(), words: vec![] };
         assert_eq!(Captions::Text.segment(4, &segment), "It was. --> So\n");
         assert_eq!(
             Captions::Srt.segment(4, &segment),

@@ -22,6 +22,7 @@ pub struct Ear {
     encode: Program,
     hear: Program,
     say: HashMap<(usize, usize), Program>,
+    attend: HashMap<usize, Program>,
     /// Buffers by the names of the decoder's inputs: what was heard, and the keys and values of what was said.
     held: HashMap<String, Buffer>,
 }
@@ -35,7 +36,8 @@ impl Ear {
         let mut weights = HashMap::new();
         let encode = compile(&*device, &options, &model, &mut weights, model.encode()?)?;
         let hear = compile(&*device, &options, &model, &mut weights, model.hear()?)?;
-        Ok(Self { device, options, model, weights, encode, hear, say: HashMap::new(), held: HashMap::new() })
+        let (say, attend, held) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Ok(Self { device, options, model, weights, encode, hear, say, attend, held })
     }
 
     /// The model.
@@ -45,7 +47,11 @@ impl Ear {
 
     /// What was compiled so far.
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
-        [&self.encode, &self.hear].into_iter().chain(self.say.values()).map(Program::report)
+        [&self.encode, &self.hear]
+            .into_iter()
+            .chain(self.say.values())
+            .chain(self.attend.values())
+            .map(Program::report)
     }
 
     /// Run the encoder on one window: features f32[1,bands,frames]; gives its rows f32[1,rows,d_model].
@@ -135,6 +141,39 @@ impl Ear {
             }
         }
         Ok(logits)
+    }
+
+    /// What the decoder attends to in the window while it says `ids` from the start, by these heads, each a layer and its
+    /// head: f32[heads,ids.len(),rows of the encoder]. The same heads must be asked for every time.
+    ///
+    /// # Errors
+    /// When there are more tokens than the decoder has positions, nothing was heard yet, or the device fails.
+    pub fn attended(&mut self, ids: &[i32], heads: &[(usize, usize)]) -> Result<Vec<f32>> {
+        let context = self.model.decoder().context;
+        if ids.len() > context {
+            return Err(Error::TooLong { what: "the transcript of one window", tokens: ids.len(), context });
+        }
+        let width = [64, 256].into_iter().find(|&w| w >= ids.len() && w <= context).unwrap_or(context);
+        if !self.attend.contains_key(&width) {
+            let graph = self.model.attend(width, heads)?;
+            let program = compile(&*self.device, &self.options, &self.model, &mut self.weights, graph)?;
+            self.attend.insert(width, program);
+        }
+        let mut numbers = ids.to_vec();
+        numbers.resize(width, 0);
+        let bytes: Vec<u8> = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let (device, held) = (&self.device, &self.held);
+        let outputs = self.attend[&width].run(|name, ty| match name {
+            "ids" => Ok(device.upload(ty, &bytes)?),
+            _ => held
+                .get(name)
+                .cloned()
+                .ok_or_else(|| Error::Setting("nothing was heard before something is said".into())),
+        })?;
+        // The graph has this one output; what only fills up comes behind the tokens of each head.
+        let weights = floats(&self.device.read(&outputs[0])?);
+        let rows = self.model.encoder().rows;
+        Ok(weights.chunks_exact(width * rows).flat_map(|head| &head[..ids.len() * rows]).copied().collect())
     }
 }
 

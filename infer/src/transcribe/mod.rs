@@ -9,9 +9,12 @@
 
 mod captions;
 mod ear;
+mod language;
 mod place;
 mod rules;
 mod segments;
+mod task;
+mod words;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -22,16 +25,18 @@ use percept_hal::{CompileOptions, CompileReport, Device};
 use percept_modalities::audio::Waveform;
 use percept_modalities::{Array, Values};
 use percept_model::family::Whisper;
-use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::sampler::{Sampler, Sampling};
 
 pub use captions::Captions;
 pub use ear::Ear;
+pub use task::Task;
+pub use words::Word;
 
-use rules::{Rules, log_sum_exp};
+use rules::log_sum_exp;
 use segments::{Span, split};
+use words::alignment_heads;
 
 /// Less sound than this after a window holds no word. A sound that is no longer as a whole is heard all the same.
 const LEAST_SECONDS: f64 = 0.1;
@@ -43,6 +48,8 @@ pub struct TranscribeOptions {
     pub language: Option<String>,
     /// Say it in English instead of the language that is spoken.
     pub translate: bool,
+    /// Find out when each word was said.
+    pub words: bool,
     /// Begin each window with what was said before it. Better names and spelling, but an error may go on for long.
     pub condition: bool,
     /// Tried one after the other until a transcript is good.
@@ -62,6 +69,7 @@ impl Default for TranscribeOptions {
         Self {
             language: None,
             translate: false,
+            words: false,
             condition: false,
             temperatures: vec![0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
             compression_ratio: 2.4,
@@ -79,8 +87,10 @@ pub struct Segment {
     pub start: f64,
     /// Seconds from the start of the sound.
     pub end: f64,
-    /// The words.
+    /// What was said.
     pub text: String,
+    /// The same word by word, where [`TranscribeOptions::words`] asks for it.
+    pub words: Vec<Word>,
 }
 
 /// What was said in a sound.
@@ -99,14 +109,10 @@ pub struct Transcript {
 /// Whisper on a device, ready to transcribe.
 pub struct Transcriber {
     ear: Ear,
-    rules: Rules,
+    task: Task,
+    /// The heads that tell when a word is said, each a layer and its head.
+    alignment: Vec<(usize, usize)>,
     options: TranscribeOptions,
-    start: i32,
-    previous: Option<i32>,
-    no_speech: Option<usize>,
-    /// The tokens of languages with their codes; empty when the model knows English alone.
-    languages: Vec<(String, i32)>,
-    task: Option<i32>,
 }
 
 /// One way in which a window may be said.
@@ -129,59 +135,16 @@ impl Transcriber {
         compile: CompileOptions,
         options: TranscribeOptions,
     ) -> Result<Self> {
-        let (tokenizer, generation) = (model.tokenizer(), model.generation());
-        let id = |names: &[&str]| names.iter().find_map(|n| tokenizer.id(n)).map(|id| id as i32);
-        let needed = |name: &str| {
-            id(&[name])
-                .ok_or_else(|| Error::Setting(format!("the vocabulary has no '{name}': this is no Whisper")))
-        };
-        let rules = Rules {
-            end: needed("<|endoftext|>")? as usize,
-            no_timestamps: needed("<|notimestamps|>")? as usize,
-            suppress: generation.list("suppress_tokens")?,
-            suppress_at_begin: generation.list("begin_suppress_tokens")?,
-            // Published checkpoints that are silent about it mean the first second.
-            max_initial: Some(generation.maybe_usize("max_initial_timestamp_index")?.unwrap_or(50)),
-        };
+        let task = Task::new(&model, &options)?;
         let vocab = model.decoder().vocab;
-        if rules.timestamps() >= vocab {
+        if task.rules.timestamps() >= vocab {
             let why = format!("the model has {vocab} tokens and none of them is a timestamp");
             return Err(Error::Setting(why));
         }
-        let multilingual = match generation.get("is_multilingual").and_then(Value::as_bool) {
-            Some(known) => known,
-            // GPT-2's vocabulary with Whisper's own tokens has 51864; multilingual models have more.
-            None => vocab >= 51_865,
-        };
-        let languages = if multilingual { languages(&model) } else { Vec::new() };
-        if let Some(language) = options.language.as_deref() {
-            let known: Vec<&str> = languages.iter().map(|l| &l.0[..]).collect();
-            if languages.is_empty() && (language != "en" || options.translate) {
-                return Err(Error::Setting("this model hears and writes English alone".into()));
-            }
-            if !languages.is_empty() && !known.contains(&language) {
-                let known = known.join(" ");
-                return Err(Error::Setting(format!(
-                    "the model has no language '{language}'; it has {known}"
-                )));
-            }
-        }
-        if languages.is_empty() && options.translate {
-            return Err(Error::Setting(
-                "this model hears English alone; there is nothing to translate".into(),
-            ));
-        }
-        let task = if options.translate { "<|translate|>" } else { "<|transcribe|>" };
-        Ok(Self {
-            start: needed("<|startoftranscript|>")?,
-            previous: id(&["<|startofprev|>"]),
-            no_speech: id(&["<|nospeech|>", "<|nocaptions|>"]).map(|id| id as usize),
-            task: if languages.is_empty() { None } else { Some(needed(task)?) },
-            languages,
-            ear: Ear::new(model, device, compile)?,
-            rules,
-            options,
-        })
+        let blocks = &model.decoder().stack.blocks;
+        let heads = blocks.first().and_then(|b| b.cross.as_ref()).map_or(0, |cross| cross.heads);
+        let alignment = alignment_heads(model.generation(), blocks.len(), heads)?;
+        Ok(Self { ear: Ear::new(model, device, compile)?, task, alignment, options })
     }
 
     /// The model on its device.
@@ -215,7 +178,7 @@ impl Transcriber {
         let hop = window / frames;
         let mut pieces = sound.into_iter();
         let mut transcript = Transcript::default();
-        let mut language = self.options.language.clone();
+        let mut language = self.task.language.clone();
         let mut before: Vec<i32> = Vec::new();
         let (mut samples, mut done) = (Vec::<f32>::new(), 0usize);
         let mut round = 0;
@@ -236,7 +199,7 @@ impl Transcriber {
                 return Err(Error::Setting("the feature extractor gave no numbers".into()));
             };
             self.ear.hear(&values)?;
-            if language.is_none() && !self.languages.is_empty() {
+            if language.is_none() && !self.task.languages.is_empty() {
                 language = Some(self.language()?);
             }
             let content_frames = content.div_ceil(hop).min(frames);
@@ -247,12 +210,16 @@ impl Transcriber {
             let timed = round > 0 || samples.len() > window;
             let said = self.say_well(language.as_deref(), &before, timed, round)?;
             round += 1;
+            let mut ends = Vec::new();
             let (spans, advance) = match said {
                 Some(mut said) => {
                     if !timed {
                         said.tokens = self.place(language.as_deref(), &said.tokens)?;
                     }
-                    let (spans, advance) = split(&self.rules, &said.tokens, content_frames);
+                    if self.options.words {
+                        ends = self.token_ends(language.as_deref(), &said.tokens, content_frames)?;
+                    }
+                    let (spans, advance) = split(&self.task.rules, &said.tokens, content_frames);
                     before = self.carried(before, &said);
                     (spans, advance)
                 }
@@ -262,7 +229,11 @@ impl Transcriber {
             for mut span in spans {
                 // The model may place the end of the last words beyond that of the sound.
                 span.end = span.end.min(content as f64 / rate);
-                if let Some(segment) = self.segment(&span, offset)? {
+                if let Some(mut segment) = self.segment(&span, offset)? {
+                    if self.options.words {
+                        let last = content as f64 / rate;
+                        segment.words = self.words(&span, &ends, language.as_deref(), offset, last)?;
+                    }
                     found(&segment);
                     transcript.segments.push(segment);
                 }
@@ -280,9 +251,9 @@ impl Transcriber {
 
     /// The language of the window that was heard.
     fn language(&mut self) -> Result<String> {
-        let logits = self.ear.say(&[self.start], 0, &[0])?;
+        let logits = self.ear.say(&[self.task.start], 0, &[0])?;
         let logit = |id: i32| logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
-        let best = self.languages.iter().max_by(|a, b| logit(a.1).total_cmp(&logit(b.1)));
+        let best = self.task.languages.iter().max_by(|a, b| logit(a.1).total_cmp(&logit(b.1)));
         Ok(best.map_or_else(|| "en".into(), |l| l.0.clone()))
     }
 
@@ -313,24 +284,6 @@ impl Transcriber {
         Ok(last)
     }
 
-    /// What the decoder begins with: what was said before, and what it is to do. Also the place of its first own token.
-    fn prompt(&self, language: Option<&str>, before: &[i32], timed: bool) -> (Vec<i32>, usize) {
-        let context = self.ear.model().decoder().context;
-        let mut prompt = Vec::new();
-        if let (Some(previous), false) = (self.previous, before.is_empty()) {
-            prompt.push(previous);
-            prompt.extend(&before[before.len().saturating_sub(context / 2 - 1)..]);
-        }
-        let start = prompt.len();
-        prompt.push(self.start);
-        prompt.extend(self.languages.iter().find(|l| Some(&l.0[..]) == language).map(|l| l.1));
-        prompt.extend(self.task);
-        if !timed {
-            prompt.push(self.rules.no_timestamps as i32);
-        }
-        (prompt, start)
-    }
-
     /// Say what was heard at one temperature.
     fn say(
         &mut self,
@@ -342,13 +295,13 @@ impl Transcriber {
     ) -> Result<Said> {
         let context = self.ear.model().decoder().context;
         let vocab = self.ear.model().decoder().vocab;
-        let (prompt, start) = self.prompt(language, before, timed);
+        let (prompt, start) = self.task.prompt(language, before, timed);
 
         let settings = Sampling { temperature, seed: self.options.seed, stream, ..Sampling::default() };
         let mut sampler = Sampler::new(settings, &[], vocab)?;
         let logits = self.ear.say(&prompt, 0, &[start, prompt.len() - 1])?;
         let (at_start, logits) = logits.split_at(vocab);
-        let silence = self.no_speech.and_then(|t| at_start.get(t));
+        let silence = self.task.no_speech.and_then(|t| at_start.get(t));
         let no_speech = silence.map_or(0.0, |&x| f64::from(x - log_sum_exp(at_start)).exp());
         let mut logits = logits.to_vec();
         let (mut tokens, mut sum) = (Vec::new(), 0.0);
@@ -356,16 +309,16 @@ impl Transcriber {
         let mut scores = 0;
         while scores < longest {
             if timed {
-                self.rules.apply(&tokens, &mut logits);
+                self.task.rules.apply(&tokens, &mut logits);
             } else {
-                self.rules.suppress(&tokens, &mut logits);
+                self.task.rules.suppress(&tokens, &mut logits);
             }
             let total = log_sum_exp(&logits);
             let unchosen = logits.clone();
             let token = sampler.choose(&mut logits);
             sum += f64::from(unchosen.get(token as usize).copied().unwrap_or(total) - total);
             scores += 1;
-            if token as usize == self.rules.end {
+            if token as usize == self.task.rules.end {
                 break;
             }
             tokens.push(token);
@@ -394,32 +347,16 @@ impl Transcriber {
         let text = self.text(&span.tokens)?.trim().to_string();
         // To a tenth of a millisecond, so that sums of 0.02 do not show their error.
         let round = |seconds: f64| ((offset + seconds) * 1e4).round() / 1e4;
-        let segment = Segment { start: round(span.start), end: round(span.end), text };
+        let segment = Segment { start: round(span.start), end: round(span.end), text, words: Vec::new() };
         Ok(Some(segment).filter(|s| !s.text.is_empty() && s.end > s.start))
     }
 
     /// The text of tokens, timestamps and other special ones left out.
     fn text(&self, tokens: &[i32]) -> Result<String> {
         let words: Vec<u32> =
-            tokens.iter().map(|&t| t as u32).filter(|&t| (t as usize) < self.rules.end).collect();
+            tokens.iter().map(|&t| t as u32).filter(|&t| (t as usize) < self.task.rules.end).collect();
         Ok(self.ear.model().tokenizer().decode(&words, true)?)
     }
-}
-
-/// The languages of a multilingual model: those that its settings list, else those between its start and its tasks.
-fn languages(model: &Whisper) -> Vec<(String, i32)> {
-    let code = |token: &str| token.trim_start_matches("<|").trim_end_matches("|>").to_string();
-    if let Some(listed) = model.generation().get("lang_to_id").and_then(Value::as_object) {
-        return listed
-            .iter()
-            .filter_map(|(t, id)| Some((code(t), i32::try_from(id.as_i64()?).ok()?)))
-            .collect();
-    }
-    let id = |token: &str| model.tokenizer().id(token);
-    let (Some(first), Some(last)) = (id("<|startoftranscript|>"), id("<|translate|>")) else {
-        return Vec::new();
-    };
-    (first + 1..last).filter_map(|id| Some((code(&model.tokenizer().token(id)?), id as i32))).collect()
 }
 
 /// Bytes of a text over those that zlib makes of it.

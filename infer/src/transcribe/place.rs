@@ -14,9 +14,10 @@ impl Transcriber {
     pub(super) fn place(&mut self, language: Option<&str>, text: &[i32]) -> Result<Vec<i32>> {
         let decoder = self.ear.model().decoder();
         let (context, vocab) = (decoder.context, decoder.vocab);
-        let (prompt, _) = self.prompt(language, &[], true);
+        let (prompt, _) = self.task.prompt(language, &[], true);
         let mut said = Vec::new();
-        let mut left: Vec<i32> = text.iter().copied().filter(|&t| (t as usize) < self.rules.end).collect();
+        let mut left: Vec<i32> =
+            text.iter().copied().filter(|&t| (t as usize) < self.task.rules.end).collect();
         let mut logits = self.ear.say(&prompt, 0, &[prompt.len() - 1])?;
         loop {
             // Another pair must leave room for the rest of the text and the last timestamp.
@@ -54,7 +55,7 @@ impl Transcriber {
 
     /// Whether a timestamp begins a segment: the first one, or the second of a pair.
     fn opened(&self, said: &[i32]) -> bool {
-        let is_time = |t: &i32| self.rules.is_timestamp(*t);
+        let is_time = |t: &i32| self.task.rules.is_timestamp(*t);
         match said {
             [.., a, b] => is_time(a) && is_time(b),
             [a] => is_time(a),
@@ -64,13 +65,13 @@ impl Transcriber {
 
     /// The timestamp that comes next after `said`, if one does. `logits` lose what may not be said.
     fn time(&self, said: &[i32], finished: bool, room: bool, logits: &mut [f32]) -> Option<i32> {
-        let (begin, opened) = (self.rules.timestamps(), self.opened(said));
-        let half_a_pair = !opened && said.last().is_some_and(|&t| self.rules.is_timestamp(t));
+        let (begin, opened) = (self.task.rules.timestamps(), self.opened(said));
+        let half_a_pair = !opened && said.last().is_some_and(|&t| self.task.rules.is_timestamp(t));
         let must = said.is_empty() || finished || half_a_pair;
         if !must && (opened || !room) {
             return None;
         }
-        self.rules.apply(said, logits);
+        self.task.rules.apply(said, logits);
         let times = logits.get(begin..)?;
         // Words that are left need a later time to end at.
         let times = if finished { times } else { times.split_last()?.1 };

@@ -16,6 +16,8 @@ pub struct Span {
     pub end: f64,
     /// Tokens of text.
     pub tokens: Vec<i32>,
+    /// Where each of them stands among those of the window.
+    pub at: Vec<usize>,
 }
 
 /// The spans of one window of `frames` frames, and the frames after which the next window starts.
@@ -26,14 +28,17 @@ pub fn split(rules: &Rules, tokens: &[i32], frames: usize) -> (Vec<Span>, usize)
     let is_time = |&t: &i32| rules.is_timestamp(t);
     let position = |t: i32| t as usize - rules.timestamps();
     let seconds = |t: i32| position(t) as f64 * STEP;
-    let text = |tokens: &[i32]| tokens.iter().copied().filter(|&t| (t as usize) < rules.end).collect();
+    let span = |start: f64, end: f64, part: std::ops::Range<usize>| {
+        let at: Vec<usize> = part.filter(|&i| (tokens[i] as usize) < rules.end).collect();
+        Span { start, end, tokens: at.iter().map(|&i| tokens[i]).collect(), at }
+    };
     let single_end = matches!(tokens, [.., a, b] if !is_time(a) && is_time(b));
     let mut cuts: Vec<usize> =
         (1..tokens.len()).filter(|&i| is_time(&tokens[i - 1]) && is_time(&tokens[i])).collect();
     let Some(&last_pair) = cuts.last() else {
         let last = tokens.iter().rev().copied().find(is_time).filter(|&t| position(t) > 0);
         let end = last.map_or_else(|| (frames / STRIDE) as f64 * STEP, seconds);
-        return (vec![Span { start: 0.0, end, tokens: text(tokens) }], frames);
+        return (vec![span(0.0, end, 0..tokens.len())], frames);
     };
     if single_end {
         cuts.push(tokens.len());
@@ -42,10 +47,10 @@ pub fn split(rules: &Rules, tokens: &[i32], frames: usize) -> (Vec<Span>, usize)
     let spans = cuts
         .iter()
         .map(|&to| {
-            let part = &tokens[from..to];
+            let (part, range) = (&tokens[from..to], from..to);
             from = to;
             let time = |t: Option<&i32>| t.copied().filter(|t| is_time(t)).map_or(0.0, seconds);
-            Span { start: time(part.first()), end: time(part.last()), tokens: text(part) }
+            span(time(part.first()), time(part.last()), range)
         })
         .collect();
     // A window that was not understood at all would be heard again for ever.

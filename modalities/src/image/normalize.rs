@@ -21,6 +21,13 @@ impl Normalize {
         Normalize { rescale_factor: Some(factor), mean: [0.0; 3], std: [1.0; 3] }
     }
 
+    /// The byte of channel `c` that becomes this value, or the nearest one.
+    pub fn byte(&self, value: f32, c: usize) -> u8 {
+        let rescaled = f64::from(value) * self.std[c] + self.mean[c];
+        // Casting keeps within a byte's range.
+        (rescaled / self.rescale_factor.unwrap_or(1.0)).round() as u8
+    }
+
     /// The value that each byte becomes in channel `c`. The product is rounded from double to single precision, then
     /// single precision is kept, like the PIL image processors of transformers do (`image_transforms.py`: `rescale`,
     /// `normalize`). With mean 0 and deviation 1 the second step changes nothing.

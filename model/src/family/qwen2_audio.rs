@@ -2,7 +2,7 @@
 
 use percept_graph::{HostTensor, PoolKind};
 use percept_modalities::audio::LogMel;
-use percept_modalities::{Aim, Array, Inputs, Media, Message, Processor, Values};
+use percept_modalities::{Aim, Array, ArrayPart, Inputs, Media, MediaKind, Message, Processor, Values};
 use serde_json::{Map, json};
 
 use crate::audio_tower::AudioTower;
@@ -146,12 +146,26 @@ impl Processor for Hearing {
             }
         }
         let text = self.prompt.render(messages, aim)?;
-        let placeholder = Placeholder { kind: "audio", token: &self.token, replacements };
+        let (kind, token) = (MediaKind::Audio, &self.token);
+        let placeholder = Placeholder { kind, token, feature: token, replacements };
         let mut inputs = self.prompt.encode(&text, &[placeholder])?;
         if n > 0 {
             let features = Array { dims: vec![n, bands, frames], values: Values::F32(features) };
             inputs.arrays.insert("input_features".into(), features);
             insert_i64(&mut inputs, "feature_attention_mask", vec![n, frames], mask);
+            for index in 0..n {
+                let part = |array: &str, dims: Vec<usize>| ArrayPart {
+                    array: array.into(),
+                    start: index * dims.iter().product::<usize>(),
+                    dims,
+                    pixels: None,
+                };
+                let parts = vec![
+                    part("input_features", vec![1, bands, frames]),
+                    part("feature_attention_mask", vec![1, frames]),
+                ];
+                inputs.attach(kind, index, None, parts);
+            }
         }
         Ok(inputs)
     }

@@ -1,5 +1,7 @@
 //! Whisper: an encoder of 30 seconds of sound, and a decoder that attends to what it heard.
 
+use std::cell::RefCell;
+
 use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace};
 use percept_modalities::audio::LogMel;
 use percept_modalities::text::Tokenizer;
@@ -134,18 +136,7 @@ impl Whisper {
         let p = Parameters::new(&t, &self.weights);
         let ids = t.data("ids", DType::I32, [1, rows]);
         let cache = Cache::new(&t, 1, d.context, DType::F32);
-        let cross = |(i, attention): (usize, &crate::block::Attention)| {
-            let dims = attention.cache_dims(1, self.encoder.rows);
-            ["k", "v"].map(|which| {
-                t.input(format!("cross.{i}.{which}"), Role::State, TensorType::new(DType::F32, dims))
-            })
-        };
-        let attentions = d.stack.blocks.iter().filter_map(|b| b.cross.as_ref());
-        let cx = Context {
-            cross: attentions.enumerate().map(cross).collect(),
-            cache: Some(&cache),
-            ..Context::default()
-        };
+        let cx = Context { cross: self.cross(&t), cache: Some(&cache), ..Context::default() };
         let at: Tensor = t.iota(DType::I32, [1, rows], 1) + cache.position().unsqueeze(1);
         let table = d.table.replace("embed_tokens", "embed_positions");
         let x = d.embed(&p, &ids) + p.embedding(&at, &table, [d.context, d.hidden]);
@@ -154,6 +145,50 @@ impl Whisper {
         t.output("logits", &d.logits(&p, &x));
         cache.finish();
         Ok(t.finish()?)
+    }
+
+    /// What the decoder attends to while it says `rows` tokens from the first position on. The inputs are `ids`
+    /// i32[1,rows] and [`Whisper::hear`]'s `cross.{layer}.k` and `.v`; the output `weights` is f32[heads,rows,encoder rows]
+    /// for these heads, each a layer and its head.
+    ///
+    /// # Errors
+    /// When the checkpoint's tensors do not fit the configuration, or there is no such head.
+    pub fn attend(&self, rows: usize, heads: &[(usize, usize)]) -> Result<Graph> {
+        let d = &self.decoder;
+        let t = Trace::new(format!("attend.{rows}"));
+        let p = Parameters::new(&t, &self.weights);
+        let ids = t.data("ids", DType::I32, [1, rows]);
+        let attended = RefCell::default();
+        let cx = Context { cross: self.cross(&t), attended: Some(&attended), ..Context::default() };
+        let at: Tensor = t.iota(DType::I32, [1, rows], 1);
+        let table = d.table.replace("embed_tokens", "embed_positions");
+        let x = d.embed(&p, &ids) + p.embedding(&at, &table, [d.context, d.hidden]);
+        d.hidden(&p, &x, &cx, &[]);
+        let layers = attended.into_inner();
+        let head = |&(layer, head): &(usize, usize)| {
+            let all = layers.get(layer)?;
+            (head < all.dim(1)).then(|| all.narrow(1, head, head + 1).reshape([1, rows, self.encoder.rows]))
+        };
+        let chosen: Option<Vec<Tensor>> = heads.iter().map(head).collect();
+        let chosen = chosen.unwrap_or_default();
+        let weights = Tensor::concat(&chosen.iter().collect::<Vec<_>>(), 0);
+        let missing = || {
+            self.generation
+                .error("alignment_heads", &format!("names {heads:?}, and not all of them are there"))
+        };
+        t.output("weights", &weights.ok_or_else(missing)?);
+        Ok(t.finish()?)
+    }
+
+    /// Inputs `cross.{layer}.k` and `.v` of every layer.
+    fn cross(&self, t: &Trace) -> Vec<[Tensor; 2]> {
+        let of_layer = |(i, attention): (usize, &crate::block::Attention)| {
+            let dims = attention.cache_dims(1, self.encoder.rows);
+            ["k", "v"].map(|which| {
+                t.input(format!("cross.{i}.{which}"), Role::State, TensorType::new(DType::F32, dims))
+            })
+        };
+        self.decoder.stack.blocks.iter().filter_map(|b| b.cross.as_ref()).enumerate().map(of_layer).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Gemma 3: every picture at one size and a fixed number of feature rows, set apart by blank lines.
 
 use percept_modalities::image::Filter;
-use percept_modalities::{Aim, Inputs, Media, Message, Processor, Result};
+use percept_modalities::{Aim, Inputs, Media, MediaKind, Message, Processor, Result};
 
 use super::prompt::{Placeholder, Prompt, mark_tokens, refuse, rows};
 use super::settings::{HALF_NORMALIZE, ProcessorFiles, Size};
@@ -12,6 +12,7 @@ pub struct Gemma3 {
     prompt: Prompt,
     still: Still,
     begin_token: String,
+    image_token: String,
     /// What stands for a picture.
     picture: String,
     image_id: i64,
@@ -45,6 +46,7 @@ impl Gemma3 {
             picture: format!("\n\n{begin_token}{rows}{end_token}\n\n"),
             image_id: prompt.id(&image_token)?,
             begin_token,
+            image_token,
             prompt,
         })
     }
@@ -55,11 +57,17 @@ impl Processor for Gemma3 {
         refuse(media, "Gemma 3", true, false, false)?;
         let text = self.prompt.render(messages, aim)?;
         let replacements = vec![self.picture.clone(); media.images.len()];
-        let placeholder = Placeholder { kind: "image", token: &self.begin_token, replacements };
+        let placeholder = Placeholder {
+            kind: MediaKind::Image,
+            token: &self.begin_token,
+            feature: &self.image_token,
+            replacements,
+        };
         let mut inputs = self.prompt.encode(&text, &[placeholder])?;
         mark_tokens(&mut inputs, "token_type_ids", &[(self.image_id, 1)]);
         if !media.images.is_empty() {
             inputs.arrays.insert("pixel_values".into(), self.still.batch(&media.images)?);
+            inputs.attach_rows(MediaKind::Image, "pixel_values", Some(&self.still.normalize), |_| None);
         }
         Ok(inputs)
     }

@@ -1,7 +1,7 @@
 //! LLaVA: every picture at one size, a placeholder for each of its patches.
 
 use percept_modalities::image::Filter;
-use percept_modalities::{Aim, Inputs, Media, Message, Processor, Result};
+use percept_modalities::{Aim, Grid, Inputs, Media, MediaKind, Message, Processor, Result};
 
 use super::prompt::{Placeholder, Prompt, refuse, rows};
 use super::settings::{CLIP_NORMALIZE, ProcessorFiles, Size};
@@ -97,11 +97,17 @@ impl Processor for Llava {
             .iter()
             .map(|p| rows(&self.image_token, self.tower.features(p.height, p.width)))
             .collect::<Result<_>>()?;
-        let placeholder = Placeholder { kind: "image", token: &self.image_token, replacements };
+        let (kind, token) = (MediaKind::Image, &self.image_token);
+        let placeholder = Placeholder { kind, token, feature: token, replacements };
         let mut inputs = self.prompt.encode(&text, &[placeholder])?;
         if !pictures.is_empty() {
             let pixels = super::still::stack(&pictures, &self.still.normalize, vec![pictures.len()])?;
             inputs.arrays.insert("pixel_values".into(), pixels);
+            let patches = |i: usize| {
+                let extents = [pictures[i].height, pictures[i].width].map(|edge| edge / self.tower.patch);
+                Some(Grid { of: "patches", extents: extents.to_vec() })
+            };
+            inputs.attach_rows(kind, "pixel_values", Some(&self.still.normalize), patches);
         }
         Ok(inputs)
     }

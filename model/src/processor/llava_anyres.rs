@@ -2,7 +2,9 @@
 
 use percept_modalities::image::{self, Filter, Image};
 use percept_modalities::video::{Clip, Quota, Sampling};
-use percept_modalities::{Aim, Array, Error, Inputs, Media, Message, Processor, Result, Values};
+use percept_modalities::{
+    Aim, Array, Error, Grid, Inputs, Media, MediaKind, Message, Processor, Result, Values,
+};
 
 use super::anyres::{Extent, Plan, best_resolution, fitted, most_squares};
 use super::llava::{CLIP_STILL, Tower};
@@ -155,7 +157,7 @@ impl Processor for LlavaAnyres {
         // OneVision does not cut pictures that share a prompt.
         let whole_only = self.one_vision.is_some() && media.images.len() > 1;
 
-        let (mut pictures, mut images) = (Vec::new(), Vec::new());
+        let (mut pictures, mut images, mut grids) = (Vec::new(), Vec::new(), Vec::new());
         for picture in &media.images {
             let size = (picture.height, picture.width);
             if let (true, Some(one)) = (whole_only, &self.one_vision) {
@@ -163,25 +165,33 @@ impl Processor for LlavaAnyres {
                 pictures.push(vec![self.still.fit(&padded)?]);
                 let dropped = usize::from(self.tower.strategy == "default");
                 images.push(rows(&self.image_token, one.rows + 1 - dropped)?);
+                grids.push([1, 1]);
                 continue;
             }
             let resolution = best_resolution(size, &self.resolutions).ok_or_else(|| {
                 Error::Prompt(format!("no resolution of this model fits a picture of {}x{}", size.1, size.0))
             })?;
             let squares = self.squares(picture, resolution)?;
+            grids.push([resolution.0 / self.square, resolution.1 / self.square]);
             let edge = (squares[0].height, squares[0].width);
             images.push(rows(&self.image_token, self.placeholders(size, resolution, edge))?);
             pictures.push(squares);
         }
 
-        let mut placeholders =
-            vec![Placeholder { kind: "image", token: &self.image_token, replacements: images }];
+        let kind = MediaKind::Image;
+        let mut placeholders = vec![Placeholder {
+            kind,
+            token: &self.image_token,
+            feature: &self.image_token,
+            replacements: images,
+        }];
         let mut clips = Vec::new();
         if let Some(one) = &self.one_vision {
             let pooled = one.rows.isqrt().div_ceil(2).pow(2);
             let of = |clip: &Clip| rows(&one.video_token, clip.frames.len().saturating_mul(pooled) + 1);
             let replacements = media.videos.iter().map(of).collect::<Result<_>>()?;
-            placeholders.push(Placeholder { kind: "video", token: &one.video_token, replacements });
+            let (kind, token) = (MediaKind::Video, &one.video_token);
+            placeholders.push(Placeholder { kind, token, feature: token, replacements });
             for clip in &media.videos {
                 clips.push(clip.frames.iter().map(|f| one.video.fit(f)).collect::<Result<Vec<_>>>()?);
             }
@@ -195,6 +205,8 @@ impl Processor for LlavaAnyres {
                 insert_i64(&mut inputs, "batch_num_images", vec![1], vec![pictures.len() as i64]);
             }
             inputs.arrays.insert("pixel_values".into(), padded_stack(&pictures, &self.still)?);
+            let tiles = |i: usize| Some(Grid { of: "tiles", extents: grids[i].to_vec() });
+            inputs.attach_rows(kind, "pixel_values", Some(&self.still.normalize), tiles);
         }
         if let (Some(one), false) = (&self.one_vision, clips.is_empty()) {
             if let Some(other) = clips.iter().find(|c| c.is_empty() || c.len() != clips[0].len()) {
@@ -207,6 +219,8 @@ impl Processor for LlavaAnyres {
             let lead = vec![clips.len(), clips[0].len()];
             let frames: Vec<Image> = clips.into_iter().flatten().collect();
             inputs.arrays.insert("pixel_values_videos".into(), stack(&frames, &one.video.normalize, lead)?);
+            let normalize = Some(&one.video.normalize);
+            inputs.attach_rows(MediaKind::Video, "pixel_values_videos", normalize, |_| None);
         }
         Ok(inputs)
     }

@@ -4,7 +4,9 @@
 use percept_modalities::audio::LogMel;
 use percept_modalities::image::Filter;
 use percept_modalities::video::{Clip, Quota, Sampling};
-use percept_modalities::{Aim, Array, Error, Inputs, Media, Message, Processor, Result, Values};
+use percept_modalities::{
+    Aim, Array, Error, Grid, Inputs, Media, MediaKind, Message, Processor, Result, Values,
+};
 use serde_json::{Map, Value, json};
 
 use super::prompt::{Placeholder, Prompt};
@@ -27,8 +29,8 @@ pub struct NativeMedia {
     pub bands: usize,
     /// Frames of log-mel of a sound.
     pub steps: usize,
-    /// Feature rows of a picture, a clip and a sound.
-    pub rows: [usize; 3],
+    /// Features of a picture, a clip and a sound in time, height and width.
+    pub grids: [[usize; 3]; 3],
 }
 
 impl NativeMedia {
@@ -52,6 +54,9 @@ impl NativeMedia {
         })
     }
 }
+
+/// The kinds of media, in the order of [`NATIVE_TOKENS`].
+const KINDS: [MediaKind; 3] = [MediaKind::Image, MediaKind::Video, MediaKind::Audio];
 
 /// Samples per second that a new model hears.
 const RATE: u32 = 16_000;
@@ -133,9 +138,10 @@ impl Processor for Native {
         let given = [media.images.len(), media.videos.len(), media.audios.len()];
         let placeholders: Vec<Placeholder<'_>> = (0..3)
             .map(|i| Placeholder {
-                kind: ["image", "video", "audio"][i],
+                kind: KINDS[i],
                 token: NATIVE_TOKENS[i],
-                replacements: vec![NATIVE_TOKENS[i].repeat(self.media.rows[i]); given[i]],
+                feature: NATIVE_TOKENS[i],
+                replacements: vec![NATIVE_TOKENS[i].repeat(self.media.grids[i].iter().product()); given[i]],
             })
             .collect();
         let mut inputs = self.prompt.encode(&transcript, &placeholders)?;
@@ -154,6 +160,12 @@ impl Processor for Native {
             }
             let dims = vec![given[2], self.media.bands, self.media.steps];
             inputs.arrays.insert("input_features".into(), Array { dims, values: Values::F32(features) });
+        }
+        let arrays = ["pixel_values", "pixel_values_videos", "input_features"];
+        let pixels = [Some(&self.image.normalize), Some(&self.video.normalize), None];
+        for (i, kind) in KINDS.into_iter().enumerate() {
+            let grid = |_| Some(Grid { of: "features", extents: self.media.grids[i].to_vec() });
+            inputs.attach_rows(kind, arrays[i], pixels[i], grid);
         }
         Ok(inputs)
     }

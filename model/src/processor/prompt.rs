@@ -1,7 +1,7 @@
 //! From a conversation to token ids: the chat template, and placeholders repeated once per feature row.
 
 use percept_modalities::text::{ChatTemplate, Tokenizer};
-use percept_modalities::{Aim, Array, Error, Inputs, Media, Message, Result, Values};
+use percept_modalities::{Aim, Array, Error, Inputs, Media, MediaKind, Message, Result, Shown, Values};
 use serde_json::Map;
 
 use super::transcript::Transcript;
@@ -9,10 +9,12 @@ use super::transcript::Transcript;
 /// One kind of placeholder: its text in the rendered prompt and, in order, what stands for each medium.
 #[derive(Debug)]
 pub struct Placeholder<'a> {
-    /// What the media are called in errors.
-    pub kind: &'static str,
+    /// What the media are.
+    pub kind: MediaKind,
     /// The placeholder's text.
     pub token: &'a str,
+    /// The token that stands for one row of features in the replacements.
+    pub feature: &'a str,
     /// What replaces each of its occurrences.
     pub replacements: Vec<String>,
 }
@@ -67,7 +69,7 @@ impl Prompt {
     /// # Errors
     /// When there are more or fewer placeholders than media.
     pub fn encode(&self, transcript: &Transcript, placeholders: &[Placeholder<'_>]) -> Result<Inputs> {
-        let transcript = expand(transcript.clone(), placeholders)?;
+        let (transcript, order) = expand(transcript.clone(), placeholders)?;
         let text = &transcript.text;
         let written = self
             .tokenizer
@@ -75,7 +77,7 @@ impl Prompt {
             .tokens
             .get("bos_token")
             .is_some_and(|bos| text.starts_with(bos.as_str()));
-        let mut inputs = Inputs::default();
+        let mut inputs = Inputs { prompt: transcript.rendered.clone(), ..Inputs::default() };
         let ids: Vec<i64> = if transcript.answers.is_some() {
             let tokens = self.tokenizer.encode_spans(text, !written)?;
             let learnt = tokens.iter().map(|(_, span)| transcript.learns(span) as i64).collect();
@@ -84,10 +86,34 @@ impl Prompt {
         } else {
             self.tokenizer.encode(text, !written)?.into_iter().map(i64::from).collect()
         };
+        inputs.shown = self.shown(&ids, placeholders, &order)?;
         let ones = vec![1; ids.len()];
         insert_i64(&mut inputs, "attention_mask", vec![1, ids.len()], ones);
         insert_i64(&mut inputs, "input_ids", vec![1, ids.len()], ids);
         Ok(inputs)
+    }
+
+    /// Where the media stand among the tokens: the placeholders of each follow those of the one before.
+    fn shown(
+        &self,
+        ids: &[i64],
+        placeholders: &[Placeholder<'_>],
+        order: &[(usize, usize)],
+    ) -> Result<Vec<Shown>> {
+        let mut from = 0;
+        let mut shown = Vec::new();
+        for &(which, index) in order {
+            let p = &placeholders[which];
+            let (id, features) = (self.id(p.feature)?, p.replacements[index].matches(p.feature).count());
+            let mut places = (from..ids.len()).filter(|&at| ids[at] == id).take(features);
+            let range = match places.next() {
+                Some(first) => first..places.last().unwrap_or(first) + 1,
+                None => from..from,
+            };
+            from = range.end;
+            shown.push(Shown { kind: p.kind, index, range, features, grid: None, parts: Vec::new() });
+        }
+        Ok(shown)
     }
 
     /// The id of a token that the prompt is made of.
@@ -151,27 +177,34 @@ pub fn refuse(media: &Media, model: &str, images: bool, videos: bool, sound: boo
 }
 
 /// A text with every placeholder replaced, in one pass from the left: what a replacement holds is not looked at again.
-fn expand(mut transcript: Transcript, placeholders: &[Placeholder<'_>]) -> Result<Transcript> {
+/// Also which placeholder and which of its replacements came where, in order.
+fn expand(
+    mut transcript: Transcript,
+    placeholders: &[Placeholder<'_>],
+) -> Result<(Transcript, Vec<(usize, usize)>)> {
     for p in placeholders {
         let (found, given) = (transcript.text.matches(p.token).count(), p.replacements.len());
         if found != given {
             return Err(Error::Prompt(format!(
                 "the prompt has {found} `{}` placeholder(s) for {given} {} input(s): the messages must mention each of them once",
-                p.token, p.kind
+                p.token,
+                p.kind.name()
             )));
         }
     }
     let tokens: Vec<&str> = placeholders.iter().map(|p| p.token).collect();
     let mut next = vec![0; placeholders.len()];
+    let mut order = Vec::new();
     let mut done = 0;
     while let Some((at, which)) = first(&transcript.text[done..], &tokens) {
         let p = &placeholders[which];
         let with = &p.replacements[next[which]];
         transcript.splice(done + at..done + at + p.token.len(), with);
+        order.push((which, next[which]));
         next[which] += 1;
         done += at + with.len();
     }
-    Ok(transcript)
+    Ok((transcript, order))
 }
 
 /// Where the first of several tokens stands, and which it is.
@@ -194,18 +227,25 @@ pub fn order(text: &str, tokens: [&str; 2]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn kind<'a>(kind: &'static str, token: &'a str, r: &[&str]) -> Placeholder<'a> {
-        Placeholder { kind, token, replacements: r.iter().map(|s| s.to_string()).collect() }
+    fn kind<'a>(kind: MediaKind, token: &'a str, r: &[&str]) -> Placeholder<'a> {
+        Placeholder { kind, token, feature: token, replacements: r.iter().map(|s| s.to_string()).collect() }
     }
 
     #[test]
     fn placeholders_are_replaced_in_order_and_only_once() {
-        let text =
-            |text: &str| Transcript { text: text.into(), answers: Some(std::iter::once(6..7).collect()) };
-        let p = [kind("image", "<i>", &["[<i><i>]", "[2]"]), kind("video", "<v>", &["(<i>)"])];
+        use MediaKind::{Image, Video};
+        let text = |text: &str| Transcript {
+            text: text.into(),
+            rendered: text.into(),
+            answers: Some(std::iter::once(6..7).collect()),
+        };
+        let p = [kind(Image, "<i>", &["[<i><i>]", "[2]"]), kind(Video, "<v>", &["(<i>)"])];
         let expanded = expand(text("a<i>b<v>c<i>d"), &p);
-        assert_eq!(expanded.unwrap().text, "a[<i><i>]b(<i>)c[2]d");
-        let expanded = expand(text("a<i>bxyz"), &[kind("image", "<i>", &["[<i><i>]"])]).unwrap();
+        let (expanded, order) = expanded.unwrap();
+        assert_eq!(expanded.text, "a[<i><i>]b(<i>)c[2]d");
+        assert_eq!(expanded.rendered, "a<i>b<v>c<i>d");
+        assert_eq!(order, [(0, 0), (1, 0), (0, 1)]);
+        let (expanded, _) = expand(text("a<i>bxyz"), &[kind(Image, "<i>", &["[<i><i>]"])]).unwrap();
         assert_eq!(&expanded.text[expanded.answers.unwrap()[0].clone()], "y");
         let e = expand(text("a<i>b<i>"), &p[1..]).unwrap_err().to_string();
         assert!(e.starts_with("the prompt has 0 `<v>` placeholder(s) for 1 video input(s)"), "{e}");

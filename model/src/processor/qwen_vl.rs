@@ -3,7 +3,10 @@
 
 use percept_modalities::image::{self, Filter, Image, Normalize};
 use percept_modalities::video::{Clip, Quota, Sampling};
-use percept_modalities::{Aim, Array, Error, Inputs, Media, Message, Processor, Result, Values};
+use percept_modalities::{
+    Aim, Array, ArrayPart, Error, Grid, Inputs, Media, MediaKind, Message, Patches, Pixels, Processor,
+    Result, Values,
+};
 
 use super::prompt::{Placeholder, Prompt, insert_i64, mark_tokens, refuse, rows};
 use super::settings::{CLIP_NORMALIZE, HALF_NORMALIZE, ProcessorFiles, Settings, Size};
@@ -281,19 +284,13 @@ impl Processor for QwenVl {
         let mut inputs = self.prompt.encode(
             &text,
             &[
-                Placeholder { kind: "image", token: &self.image_token, replacements: images },
-                Placeholder { kind: "video", token: &self.video_token, replacements: videos },
+                placeholder(MediaKind::Image, &self.image_token, images),
+                placeholder(MediaKind::Video, &self.video_token, videos),
             ],
         )?;
         mark_tokens(&mut inputs, "mm_token_type_ids", &self.ids);
-        insert(&mut inputs, &self.image, ("pixel_values", "image_grid_thw"), pixels, &grids);
-        insert(
-            &mut inputs,
-            &self.video,
-            ("pixel_values_videos", "video_grid_thw"),
-            video_pixels,
-            &video_grids,
-        );
+        insert(&mut inputs, &self.image, MediaKind::Image, pixels, &grids);
+        insert(&mut inputs, &self.video, MediaKind::Video, video_pixels, &video_grids);
         if self.version == QwenVersion::Qwen2_5 && !seconds.is_empty() {
             let array = Array { dims: vec![seconds.len()], values: Values::F32(seconds) };
             inputs.arrays.insert("second_per_grid_ts".into(), array);
@@ -310,15 +307,37 @@ impl Processor for QwenVl {
     }
 }
 
-fn insert(inputs: &mut Inputs, p: &Patching, names: (&str, &str), pixels: Vec<f32>, grids: &[[usize; 3]]) {
+fn placeholder(kind: MediaKind, token: &str, replacements: Vec<String>) -> Placeholder<'_> {
+    Placeholder { kind, token, feature: token, replacements }
+}
+
+/// Adds the pixels of all media of a kind, and how many patches each is.
+fn insert(inputs: &mut Inputs, p: &Patching, kind: MediaKind, pixels: Vec<f32>, grids: &[[usize; 3]]) {
     if grids.is_empty() {
         return;
     }
+    let names = match kind {
+        MediaKind::Video => ("pixel_values_videos", "video_grid_thw"),
+        _ => ("pixel_values", "image_grid_thw"),
+    };
     let width = 3 * p.temporal * p.patch * p.patch;
     let array = Array { dims: vec![pixels.len() / width, width], values: Values::F32(pixels) };
     inputs.arrays.insert(names.0.into(), array);
     let grid = grids.iter().flatten().map(|&n| n as i64).collect();
     insert_i64(inputs, names.1, vec![grids.len(), 3], grid);
+    let mut start = 0;
+    for (index, &grid) in grids.iter().enumerate() {
+        let rows: usize = grid.iter().product();
+        let patches = Patches { grid, patch: p.patch, temporal: p.temporal, merge: p.merge };
+        let part = ArrayPart {
+            array: names.0.into(),
+            start,
+            dims: vec![rows, width],
+            pixels: Some(Pixels { normalize: p.normalize.clone(), patches: Some(patches) }),
+        };
+        start += rows * width;
+        inputs.attach(kind, index, Some(Grid { of: "patches", extents: grid.to_vec() }), vec![part]);
+    }
 }
 
 /// Seconds from the start, the mean of the first and last frame of every `group`; the last frame is repeated.

@@ -7,7 +7,8 @@ use percept_modalities::image::{self, Filter, Image, Normalize};
 use percept_modalities::text::ChatTemplate;
 use percept_modalities::video::{Clip, Sampling};
 use percept_modalities::{
-    Aim, Array, Content, Error, Inputs, Media, Message, Part, Processor, Result, Values,
+    Aim, Array, ArrayPart, Content, Error, Grid, Inputs, Media, MediaKind, Message, Part, Pixels, Processor,
+    Result, Values,
 };
 use serde_json::Map;
 
@@ -230,6 +231,15 @@ impl SmolVlm {
         Ok(())
     }
 
+    fn placeholder<'a>(
+        &'a self,
+        kind: MediaKind,
+        token: &'a str,
+        replacements: Vec<String>,
+    ) -> Placeholder<'a> {
+        Placeholder { kind, token, feature: &self.image_token, replacements }
+    }
+
     /// What stands for one whole picture.
     fn whole(&self) -> String {
         let (fake, global) = (&self.fake_token, &self.global_token);
@@ -301,10 +311,13 @@ impl Processor for SmolVlm {
             })?
         };
 
-        let (mut images, mut pictures) = (Vec::new(), Vec::new());
+        let (mut images, mut pictures, mut grids) = (Vec::new(), Vec::new(), Vec::new());
         for picture in &media.images {
             let mut tiles = Vec::new();
-            images.push(self.picture_text(self.image.tiles(picture, &mut tiles)?));
+            let grid = self.image.tiles(picture, &mut tiles)?;
+            images.push(self.picture_text(grid));
+            // A picture that is not cut is one tile.
+            grids.push(vec![grid.0.max(1), grid.1.max(1)]);
             pictures.push(self.image.planes(&tiles));
         }
         let (mut videos, mut clips) = (Vec::new(), Vec::new());
@@ -326,6 +339,8 @@ impl Processor for SmolVlm {
             )));
         }
         let area = edge * edge;
+        let pictured = !pictures.is_empty();
+        let counts = [&pictures, &clips].map(|all| all.iter().map(Vec::len).collect::<Vec<_>>());
         let (lead, values) = if pictures.is_empty() {
             // Shorter clips end in empty frames, which the model leaves out.
             let lead = vec![clips.len(), longest];
@@ -341,8 +356,8 @@ impl Processor for SmolVlm {
         };
 
         let placeholders = [
-            Placeholder { kind: "image", token: &self.image_token, replacements: images },
-            Placeholder { kind: "video", token: &self.video_token, replacements: videos },
+            self.placeholder(MediaKind::Image, &self.image_token, images),
+            self.placeholder(MediaKind::Video, &self.video_token, videos),
         ];
         let mut inputs = self.prompt.encode(&text, &placeholders)?;
         if !values.is_empty() {
@@ -350,6 +365,25 @@ impl Processor for SmolVlm {
             insert_i64(&mut inputs, "pixel_attention_mask", [lead.clone(), vec![edge; 2]].concat(), mask);
             let dims = [lead, vec![3, edge, edge]].concat();
             inputs.arrays.insert("pixel_values".into(), Array { dims, values: Values::F32(values) });
+        }
+        let mut start = 0;
+        for (kind, index) in inputs.shown.iter().map(|s| (s.kind, s.index)).collect::<Vec<_>>() {
+            let (values, normalize, grid) = match kind {
+                MediaKind::Video => (counts[1][index], &self.video.normalize, None),
+                _ => {
+                    let grid = Grid { of: "tiles", extents: grids[index].clone() };
+                    (counts[0][index], &self.image.normalize, Some(grid))
+                }
+            };
+            let part = ArrayPart {
+                array: "pixel_values".into(),
+                start,
+                dims: vec![1, values / (3 * area), 3, edge, edge],
+                pixels: Some(Pixels { normalize: normalize.clone(), patches: None }),
+            };
+            // Clips alone are filled up to the longest one.
+            start += if pictured { values } else { longest * 3 * area };
+            inputs.attach(kind, index, grid, vec![part]);
         }
         Ok(inputs)
     }

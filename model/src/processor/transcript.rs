@@ -9,6 +9,8 @@ use percept_modalities::{Aim, Error, Message, Result};
 pub struct Transcript {
     /// The text.
     pub text: String,
+    /// The text as the template wrote it.
+    pub rendered: String,
     /// The assistant's turns with what ends them, in order; `None` for a prompt.
     pub answers: Option<Vec<Range<usize>>>,
 }
@@ -26,7 +28,8 @@ impl Transcript {
         render: impl Fn(&[Message], bool) -> Result<String>,
     ) -> Result<Self> {
         if aim == Aim::Answer {
-            return Ok(Self { text: render(messages, true)?, answers: None });
+            let text = render(messages, true)?;
+            return Ok(Self { rendered: text.clone(), text, answers: None });
         }
         let text = render(messages, false)?;
         let mut answers = Vec::new();
@@ -41,7 +44,7 @@ impl Transcript {
             }
             answers.push(before.len()..before.len() + through[before.len()..].trim_end().len());
         }
-        Ok(Self { text, answers: Some(answers) })
+        Ok(Self { rendered: text.clone(), text, answers: Some(answers) })
     }
 
     /// Every occurrence of `from` as `to`; answers stay where they are in the text.

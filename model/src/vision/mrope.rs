@@ -100,7 +100,7 @@ mod tests {
 
     fn prompt(ids: &[i64]) -> Inputs {
         let array = Array { dims: vec![1, ids.len()], values: Values::I64(ids.to_vec()) };
-        Inputs { arrays: [("input_ids".to_string(), array)].into() }
+        Inputs { arrays: [("input_ids".to_string(), array)].into(), ..Inputs::default() }
     }
 
     fn kind(token: i32, features: &[[usize; 3]], steps: &[f32]) -> Grids {

@@ -58,7 +58,7 @@ pub fn ask(shell: &mut Shell, work: &Work) -> Result<Vec<Asked>, Failure> {
             command.extend(["--temperature", "0", "--max-tokens", "16"].map(String::from));
             command.push(words.join(" "));
             let said = shell.output(&command)?;
-            println!("{said}  ({expected})");
+            shell.tell(&format!("{said}  ({expected})"));
             all.push(Asked {
                 task,
                 bytes: blob.bytes.clone(),

@@ -23,6 +23,8 @@ pub struct Shell {
     program: PathBuf,
     device: String,
     log: Vec<Entry>,
+    /// Whether standard output is kept for one JSON document.
+    quiet: bool,
 }
 
 impl Shell {
@@ -30,11 +32,11 @@ impl Shell {
     ///
     /// # Errors
     /// When there is no such device, or the program does not know its own file.
-    pub fn new(device: &str) -> Result<Self, Failure> {
+    pub fn new(device: &str, quiet: bool) -> Result<Self, Failure> {
         let program =
             std::env::current_exe().map_err(|source| Failure::File { path: "percept".into(), source })?;
         let device = percept::registry().open(device)?.info().id.clone();
-        Ok(Self { program, device, log: Vec::new() })
+        Ok(Self { program, device, log: Vec::new(), quiet })
     }
 
     /// The device's id.
@@ -47,9 +49,17 @@ impl Shell {
         &self.log
     }
 
+    /// Print a line where this shell prints.
+    pub fn tell(&self, line: &str) {
+        match self.quiet {
+            true => eprintln!("{line}"),
+            false => println!("{line}"),
+        }
+    }
+
     /// Print a heading.
     pub fn say(&mut self, heading: &str) {
-        println!("\n{heading}");
+        self.tell(&format!("\n{heading}"));
         self.log.push(Entry::Said(heading.to_string()));
     }
 
@@ -63,7 +73,7 @@ impl Shell {
                 .map_err(|source| Failure::File { path: folder.to_path_buf(), source })?;
         }
         write_file(path, text.as_bytes())?;
-        println!("wrote {}", path.display());
+        self.tell(&format!("wrote {}", path.display()));
         self.log.push(Entry::Wrote(path.to_path_buf()));
         Ok(())
     }
@@ -73,7 +83,8 @@ impl Shell {
     /// # Errors
     /// When it fails; it has said why.
     pub fn run(&mut self, words: &[String]) -> Result<(), Failure> {
-        self.start(words, Stdio::inherit()).map(|_| ())
+        let out = if self.quiet { Stdio::from(std::io::stderr()) } else { Stdio::inherit() };
+        self.start(words, out).map(|_| ())
     }
 
     /// Run a command and give what it prints on standard output.
@@ -88,7 +99,7 @@ impl Shell {
     fn start(&mut self, words: &[String], out: Stdio) -> Result<Vec<u8>, Failure> {
         let words = self.with_device(words);
         let line = format!("percept {}", words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" "));
-        println!("$ {line}");
+        self.tell(&format!("$ {line}"));
         let began = Instant::now();
         let failed = |source| Failure::File { path: self.program.clone(), source };
         let child = Command::new(&self.program).args(&words).stdout(out).spawn().map_err(failed)?;

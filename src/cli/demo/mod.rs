@@ -34,6 +34,9 @@ pub struct Demo {
     /// Seeds the data, their split, the model and the order of training: the same seed gives the same scores
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
+    /// Print results.json on standard output when all is done; what the commands print goes to standard error
+    #[arg(long)]
+    json: bool,
 }
 
 /// Says that a folder was made here and may be made anew.
@@ -46,7 +49,7 @@ impl Demo {
         let settings = json!({ "device": self.device, "scale": self.scale.name(), "seed": self.seed });
         write_file(&self.out.join(MARK), format!("{settings:#}\n").as_bytes())?;
         let work = Work { out: self.out.clone(), seed: self.seed, scale: self.scale };
-        let mut shell = Shell::new(&self.device)?;
+        let mut shell = Shell::new(&self.device, self.json)?;
 
         shell.say("Data: 1,911 emoji as pictures, clips and sounds with questions about them");
         shell.run(&work.build())?;
@@ -71,6 +74,10 @@ impl Demo {
         let page = report::page(&work, &results, &asked, shell.log())?;
         let place = self.out.join("report.html");
         write_file(&place, page.as_bytes())?;
+        if self.json {
+            println!("{}", json!(results));
+            return Ok(());
+        }
         println!("\n{}", results.table());
         println!("{:.0} s in all; the report is {}", results.seconds, place.display());
         Ok(())

@@ -19,11 +19,12 @@ use super::runs::{FLAGS, GENERAL, Work};
 /// When a log cannot be read.
 pub fn page(work: &Work, results: &Results, asked: &[Asked], log: &[Entry]) -> Result<String, Failure> {
     let subtitle = format!(
-        "One model of text, pictures, video and sound, trained from nothing on {}, then adapted to flags. Scale {}, seed \
-         {}, {:.0} seconds from the first command to the last.",
+        "One multimodal model of text, images, video and audio, trained from scratch on {} and then fine-tuned on flags. \
+         Scale {}, seed {}, {:.0} seconds from the first command to the last. The files and commands at the end of this \
+         page make it again.",
         results.device, results.scale, results.seed, results.seconds
     );
-    let mut page = Page::new("A small model's whole life", &subtitle);
+    let mut page = Page::new(&title(results), &subtitle);
     page.heading("Scores on held-out questions");
     page.table(
         &["task", "most frequent answer", "after pretraining", "after fine-tuning", "questions"],
@@ -31,26 +32,57 @@ pub fn page(work: &Work, results: &Results, asked: &[Asked], log: &[Entry]) -> R
         &scores(results),
     );
     page.text(
-        "An answer counts when it is the expected one word for word. Fine-tuning shows flags with some of the old tasks; \
-         what it costs those is the difference between the columns.",
+        "Accuracy on questions that training did not see: an answer counts when it equals the expected one word for word. \
+         The second column is what always giving the most frequent answer would score. Fine-tuning mixes flags with some \
+         of the earlier tasks; what it costs those is the difference between the last two scores.",
     );
     page.heading("Loss");
+    let explained = "Cross-entropy of the answers' tokens, in nats, by training step; lower is better. The training line is \
+                     smoothed over about 20 steps. The others are measured on held-out samples; where they rise while the \
+                     training line falls, the model memorizes.";
     for (run, title) in [("pretrain", "Pretraining"), ("finetune", "Fine-tuning to flags")] {
-        page.chart(&curve(work, run, title)?);
+        page.figure(&curve(work, run, title)?, explained);
     }
     page.heading("Which categories are taken for which");
-    page.text("Rows are what held-out emoji are, columns what the model says they are.");
+    let explained = "A confusion matrix of the held-out emoji. A row is the category that is right, a column the one that \
+                     the model gave; the number counts emoji. Blue on the diagonal is right, red beside it is wrong, darker \
+                     where it is a larger share of its row. Answers that are no category are in no column.";
     for (tasks, when) in [(&results.before, "After pretraining"), (&results.after, "After fine-tuning")] {
         if let Some(task) = tasks.iter().find(|t| t.name == GENERAL[0]) {
-            page.chart(&matrix(when, task).map_err(|why| drawing(work, why))?);
+            page.figure(&matrix(when, task).map_err(|why| drawing(work, why))?, explained);
         }
     }
     page.heading("Questions about held-out files");
+    page.text(
+        "Each file as the fine-tuned model was given it, with its answer and the expected one. Clips and audio play. Under \
+         audio are its waveform (loudness over time) and its spectrogram (pitch from bottom to top, brighter is louder).",
+    );
     page.cards(&asked.iter().map(card).collect::<Vec<_>>());
-    page.heading("How it was made");
-    page.text("The commands in their order; in a folder of your own they do the same again.");
-    page.table(&["", "seconds"], &[1], &log.iter().map(line).collect::<Vec<_>>());
+    page.heading("Make it again");
+    page.text(
+        "The commands in their order. Save the files below under their names before the command that names them; with the \
+         same version of Percept, device and seed the scores are the same.",
+    );
+    page.table(&["command", "seconds"], &[1], &log.iter().map(line).collect::<Vec<_>>());
+    for path in log.iter().filter_map(|entry| if let Entry::Wrote(path) = entry { Some(path) } else { None })
+    {
+        page.file(&path.display().to_string(), &read_text(path)?);
+    }
     Ok(page.html())
+}
+
+/// What it is, and what came of it.
+fn title(results: &Results) -> String {
+    let flags = [false, true].map(|after| results.score(FLAGS, after).map_or(0.0, |s| 100.0 * s.accuracy));
+    let better =
+        GENERAL.iter().filter(|task| results.score(task, false).is_some_and(|s| s.accuracy > s.baseline));
+    format!(
+        "Percept demo: flags from {:.0} % to {:.0} % by fine-tuning, {} of {} general tasks learnt",
+        flags[0],
+        flags[1],
+        better.count(),
+        GENERAL.len()
+    )
 }
 
 fn scores(results: &Results) -> Vec<Vec<String>> {

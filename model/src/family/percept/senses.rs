@@ -114,7 +114,7 @@ impl Senses {
             frames: self.frames,
             bands: self.bands,
             steps: self.steps,
-            rows: Sense::ALL.map(|s| self.grid(s).iter().product()),
+            grids: Sense::ALL.map(|s| self.grid(s)),
         }
     }
 

@@ -1,0 +1,245 @@
+//! What a model is given: the rendered prompt, its tokens, and for each medium where it stands and the numbers made of
+//! it. Two runs with equal views asked the same model the same thing.
+
+use std::ops::Range;
+
+use percept_modalities::image::Image;
+use percept_modalities::text::Tokenizer;
+use percept_modalities::{Array, ArrayPart, Grid, Inputs, Media, MediaKind, Message, Shown, Values};
+use percept_model::family::Whisper;
+use percept_model::{CausalModel, Contrastive};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::transcribe::{Task, TranscribeOptions};
+
+/// What a model is given, as one JSON document.
+#[derive(Debug, Clone, Serialize)]
+pub struct View {
+    /// The conversation as the chat template writes it, before placeholders are repeated; for models without a template
+    /// the text itself.
+    pub prompt: String,
+    /// Every token of the sequence.
+    pub tokens: Vec<Token>,
+    /// The media in the order of the prompt.
+    pub media: Vec<Medium>,
+    /// All arrays of the inputs, whole, by name.
+    pub tensors: Vec<Tensor>,
+    /// What is not shown, and why.
+    pub notes: Vec<String>,
+    /// What previews are made of.
+    #[serde(skip)]
+    inputs: Inputs,
+}
+
+/// A token.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Token {
+    /// Its id.
+    pub id: i64,
+    /// The vocabulary's spelling of it; `None` for an id that the vocabulary lacks.
+    pub piece: Option<String>,
+}
+
+/// A medium of the prompt. Fields that a kind of medium does not have are `None`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Medium {
+    /// `image`, `video` or `audio`.
+    pub kind: &'static str,
+    /// Tokens from its first placeholder to behind its last; `None` for models that keep media out of the sequence.
+    pub range: Option<[usize; 2]>,
+    /// Placeholders in the range: rows of features.
+    pub features: usize,
+    /// What it is cut into, in time (where there is one), height and width.
+    pub grid: Option<Vec<usize>>,
+    /// What the grid counts: `patches`, `tiles` or `features`.
+    pub grid_of: Option<&'static str>,
+    /// Indices of a video's sampled frames, in order of presentation.
+    pub frames: Option<Vec<usize>>,
+    /// Seconds at which these frames are shown.
+    pub times: Option<Vec<f64>>,
+    /// Width and height of the picture, or of a frame, before it is resized.
+    pub size: Option<[usize; 2]>,
+    /// Seconds of the sound, or of the video.
+    pub seconds: Option<f64>,
+    /// Its own part of each array.
+    pub tensors: Vec<Tensor>,
+    #[serde(skip)]
+    parts: Vec<ArrayPart>,
+}
+
+/// An array, and the SHA-256 of its values: row-major, little-endian, f32 or i64.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tensor {
+    /// The name that transformers gives it.
+    pub name: String,
+    /// Its extents.
+    pub shape: Vec<usize>,
+    /// `f32` or `i64`.
+    pub dtype: &'static str,
+    /// In lower-case hexadecimal.
+    pub sha256: String,
+}
+
+impl Tensor {
+    /// The description of an array.
+    pub fn of(name: &str, shape: &[usize], values: &Values) -> Self {
+        let mut hash = Sha256::new();
+        let dtype = match values {
+            Values::F32(values) => {
+                values.iter().for_each(|v| hash.update(v.to_le_bytes()));
+                "f32"
+            }
+            Values::I64(values) => {
+                values.iter().for_each(|v| hash.update(v.to_le_bytes()));
+                "i64"
+            }
+        };
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { name: name.into(), shape: shape.to_vec(), dtype, sha256 }
+    }
+}
+
+impl View {
+    /// What a model that continues text is given for a conversation.
+    ///
+    /// # Errors
+    /// When its processor refuses the conversation.
+    pub fn of_chat(model: &dyn CausalModel, messages: &[Message], media: &Media) -> Result<Self> {
+        let inputs = model.processor().chat(messages, media)?;
+        Ok(Self::of_inputs(inputs, media, model.processor().tokenizer()))
+    }
+
+    /// What CLIP or SigLIP is given: texts one after the other, each filled up to the model's length, and pictures.
+    ///
+    /// # Errors
+    /// When a text or a picture cannot be prepared.
+    pub fn of_contrastive(model: &Contrastive, texts: &[String], pictures: &[Image]) -> Result<Self> {
+        let mut inputs = Inputs { prompt: texts.join("\n"), ..Inputs::default() };
+        if !texts.is_empty() {
+            inputs.arrays.insert("input_ids".into(), model.tokens(texts)?);
+        }
+        if !pictures.is_empty() {
+            inputs.arrays.insert("pixel_values".into(), model.pixels(pictures)?);
+        }
+        inputs.shown = (0..pictures.len()).map(|index| unplaced(MediaKind::Image, index)).collect();
+        let patches = [model.vision.side(); 2];
+        let grid = |_| Some(Grid { of: "patches", extents: patches.to_vec() });
+        inputs.attach_rows(MediaKind::Image, "pixel_values", Some(&model.still.normalize), grid);
+        let media = Media { images: pictures.to_vec(), ..Media::default() };
+        Ok(Self::of_inputs(inputs, &media, &model.tokenizer))
+    }
+
+    /// What Whisper is given for the first window of a sound.
+    ///
+    /// # Errors
+    /// When the sound cannot be prepared, or the options do not fit the model.
+    pub fn of_speech(model: &Whisper, media: &Media, options: &TranscribeOptions) -> Result<Self> {
+        let [sound] = &media.audios[..] else {
+            return Err(Error::Setting(format!(
+                "this model transcribes one sound at a time, and {} were given",
+                media.audios.len()
+            )));
+        };
+        let task = Task::new(model, options)?;
+        let mut notes = Vec::new();
+        let ids = task.opening().unwrap_or_else(|| {
+            notes.push(
+                "the tokens of the language and the task follow the first token: the model is asked for the \
+                        language with that one alone"
+                    .into(),
+            );
+            vec![task.first()]
+        });
+        let features = model.features();
+        let window = features.samples();
+        if sound.samples.len() > window {
+            notes.push(format!(
+                "only the first {} s are shown: where the next window starts depends on what is said in this one",
+                features.seconds()
+            ));
+        }
+        let heard = percept_modalities::audio::Waveform {
+            samples: sound.samples[..sound.samples.len().min(window)].to_vec(),
+            rate: sound.rate,
+        };
+        let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+        let pieces = ids.iter().filter_map(|&id| model.tokenizer().token(u32::try_from(id).ok()?));
+        let mut inputs = Inputs { prompt: pieces.collect(), ..Inputs::default() };
+        inputs.arrays.insert("input_features".into(), features.features(&heard)?);
+        inputs
+            .arrays
+            .insert("decoder_input_ids".into(), Array { dims: vec![1, ids.len()], values: Values::I64(ids) });
+        inputs.shown = vec![unplaced(MediaKind::Audio, 0)];
+        inputs.attach_rows(MediaKind::Audio, "input_features", None, |_| None);
+        let mut view = Self::of_inputs(inputs, media, model.tokenizer());
+        view.notes = notes;
+        Ok(view)
+    }
+
+    /// The view of inputs that are prepared.
+    pub fn of_inputs(inputs: Inputs, media: &Media, tokenizer: &Tokenizer) -> Self {
+        let ids = ["input_ids", "decoder_input_ids"].iter().find_map(|name| inputs.arrays.get(*name));
+        let ids: &[i64] = match ids.map(|a| &a.values) {
+            Some(Values::I64(ids)) => ids,
+            _ => &[],
+        };
+        let token =
+            |&id: &i64| Token { id, piece: u32::try_from(id).ok().and_then(|id| tokenizer.token(id)) };
+        Self {
+            prompt: inputs.prompt.clone(),
+            tokens: ids.iter().map(token).collect(),
+            media: inputs.shown.iter().map(|shown| Medium::of(shown, &inputs, media)).collect(),
+            tensors: inputs.arrays.iter().map(|(name, a)| Tensor::of(name, &a.dims, &a.values)).collect(),
+            notes: Vec::new(),
+            inputs,
+        }
+    }
+
+    /// The inputs themselves.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    /// What the model sees of a medium, by the number that [`View::media`] gives it: pictures, tiles or frames, made of
+    /// the very numbers that it reads. Sounds have none.
+    pub fn pictures(&self, medium: usize) -> Vec<Image> {
+        let parts = self.media.get(medium).map_or(&[][..], |m| &m.parts);
+        parts.iter().flat_map(|part| self.inputs.pictures(part)).collect()
+    }
+}
+
+impl Medium {
+    fn of(shown: &Shown, inputs: &Inputs, media: &Media) -> Self {
+        let Range { start, end } = shown.range;
+        let clip = media.videos.get(shown.index).filter(|_| shown.kind == MediaKind::Video);
+        let sound = media.audios.get(shown.index).filter(|_| shown.kind == MediaKind::Audio);
+        let picture = match shown.kind {
+            MediaKind::Image => media.images.get(shown.index),
+            MediaKind::Video => clip.and_then(|c| c.frames.first()),
+            MediaKind::Audio => None,
+        };
+        let tensor = |part: &ArrayPart| Some(Tensor::of(&part.array, &part.dims, &inputs.part(part)?));
+        Self {
+            kind: shown.kind.name(),
+            range: (end > start).then_some([start, end]),
+            features: shown.features,
+            grid: shown.grid.as_ref().map(|g| g.extents.clone()),
+            grid_of: shown.grid.as_ref().map(|g| g.of),
+            frames: clip.map(|c| c.indices.clone()),
+            times: clip.map(|c| c.indices.iter().map(|&i| i as f64 / c.fps).collect()),
+            size: picture.map(|p| [p.width, p.height]),
+            seconds: sound
+                .map(|s| s.samples.len() as f64 / f64::from(s.rate))
+                .or_else(|| clip.map(|c| c.total_frames as f64 / c.fps)),
+            tensors: shown.parts.iter().filter_map(tensor).collect(),
+            parts: shown.parts.clone(),
+        }
+    }
+}
+
+/// A medium that stands nowhere among the tokens.
+fn unplaced(kind: MediaKind, index: usize) -> Shown {
+    Shown { kind, index, range: 0..0, features: 0, grid: None, parts: Vec::new() }
+}
