@@ -312,7 +312,7 @@ fn an_adapters_folder_is_a_model_to_begin_with() {
     let adapter = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/adapters/patterns");
     let path = format!("model.path={}", adapter.display());
     train(&text, &[&path, "steps=1"], false).0.unwrap();
-    let (begun, base) = (folder.path().join("out/initial"), model("llama"));
+    let (begun, base) = (folder.path().join("out/merged"), model("llama"));
     let values = |folder: &std::path::Path, name: &str| {
         Checkpoint::open(folder).unwrap().weight(name).unwrap().bytes().to_vec()
     };

@@ -132,8 +132,15 @@ impl Form {
         for name in tensors.names() {
             match layer_of(name) {
                 Some(layer) => {
-                    let adapter = weights.adapter(layer).map(|a| (a.rank, a.scale));
-                    form.layers.insert(layer.to_string(), adapter.unwrap_or_default());
+                    let adapter = weights.adapter(layer).map(|a| (a.rank, a.scale)).unwrap_or_default();
+                    let rank = tensors.ty(&format!("{layer}.lora_A.weight")).and_then(|t| t.dims.first());
+                    if rank != Some(&adapter.0) {
+                        return Err(not_plain(folder, name));
+                    }
+                    form.layers.insert(layer.to_string(), adapter);
+                }
+                None if name.contains(".lora_") || name.contains(".token_adapter.") => {
+                    return Err(not_plain(folder, name));
                 }
                 None => {
                     form.whole.insert(name.to_string());
@@ -201,6 +208,15 @@ impl Form {
             differences.join("; ")
         )))
     }
+}
+
+/// Training goes on from what is plain LoRA under the model's own names: not from DoRA, PiSSA or tables.
+fn not_plain(folder: &Path, tensor: &str) -> Error {
+    Error::Setting(format!(
+        "the adapter {} cannot be trained on: '{tensor}' is no plain LoRA of this model. Give lora.from = \"merge\", which \
+         merges it into the base and trains a new one",
+        folder.display()
+    ))
 }
 
 fn unused(folder: &Path) -> BTreeSet<String> {

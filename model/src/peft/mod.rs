@@ -223,7 +223,8 @@ impl Overlay {
                     outputs,
                     "lora_magnitude_vector (use_dora)",
                 )?,
-                scale: a.config.scale(named, rank)?,
+                // PEFT adds to the output of PyTorch's own attention twice, in training too.
+                scale: a.config.scale(named, rank)? * if named == module { 1.0 } else { 2.0 },
                 // Tables begin at zero whatever the file says, as in PEFT.
                 initial: if table { Initial::Plain } else { a.config.initial },
                 down,
@@ -508,10 +509,10 @@ impl Adding<'_> {
     }
 }
 
-/// Whether an entry of `modules_to_save` means a module that the tensor is in: PEFT compares the ends of names, in the
-/// middle of a part too.
+/// Whether an entry of `modules_to_save` means a module that the tensor is in, or the tensor itself: PEFT compares the ends
+/// of names, in the middle of a part too.
 fn covers(entry: &str, tensor: &str) -> bool {
-    tensor.match_indices('.').any(|(dot, _)| tensor[..dot].ends_with(entry))
+    tensor.ends_with(entry) || tensor.match_indices('.').any(|(dot, _)| tensor[..dot].ends_with(entry))
 }
 
 /// The tensors of an adapter, as f32.
@@ -541,9 +542,17 @@ fn doubt(checkpoint: &Checkpoint, folder: &Path, config: &LoraConfig) -> Result<
         let last = name.trim_end_matches('/').rsplit(['/', '\\']).next().unwrap_or(name);
         last.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
     };
-    let path = checkpoint.path();
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let opened = hub::id_of(&path).unwrap_or_else(|| path.display().to_string());
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let path = real(checkpoint.path());
+    let is_same = |place: PathBuf| real(&place) == path;
+    if is_same(trained_on.into())
+        || is_same(folder.join(trained_on))
+        || is_same(folder.join("..").join(trained_on))
+    {
+        return Ok(None);
+    }
+    let id = hub::id_of(checkpoint.path()).or_else(|| hub::id_of(&path));
+    let opened = id.unwrap_or_else(|| path.display().to_string());
     // Files of one model have its name and more, such as that of their dtype.
     if plain(trained_on).is_empty() || plain(&opened).starts_with(&plain(trained_on)) {
         return Ok(None);
