@@ -44,16 +44,24 @@ impl Splits {
             return Self::of_file(path);
         }
         let with_colon = path.to_str().and_then(|text| text.rsplit_once(':'));
-        let below =
-            || Some((path.parent().filter(|p| !p.as_os_str().is_empty())?, path.file_name()?.to_str()?));
-        let named = with_colon.map(|(corpus, split)| (Path::new(corpus), split)).or_else(below);
-        if let Some((corpus, split)) = named.filter(|(corpus, _)| corpus.is_dir()) {
-            let whole = Self::of_folder(corpus)?;
-            let (split, shards) = whole.only(Some(split))?;
-            return Ok(Self { shards: BTreeMap::from([(split, shards)]), ..whole });
+        if let Some((corpus, split)) = with_colon.filter(|(corpus, _)| Path::new(corpus).is_dir()) {
+            return Self::of_folder(Path::new(corpus))?.one(split);
+        }
+        // A corpus that was built may have a split of this name whose shards lie elsewhere, or say that it has none.
+        if let (Some(corpus), Some(split)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
+            && let Ok(real) = corpus.canonicalize()
+            && let Some(built) = Self::of_built(corpus, &real)?
+        {
+            return built.one(split);
         }
         let why = "there is no such file or folder".to_owned();
         Err(Error::Read { path: path.to_path_buf(), why })
+    }
+
+    /// One split alone.
+    fn one(self, split: &str) -> Result<Self> {
+        let (split, shards) = self.only(Some(split))?;
+        Ok(Self { shards: BTreeMap::from([(split, shards)]), ..self })
     }
 
     /// What the corpus was built of, where it was built.
@@ -83,7 +91,8 @@ impl Splits {
         let empty = |name: &str| self.manifest.as_ref().is_some_and(|m| m.splits.get(name) == Some(&0));
         match (split, self.shards.len()) {
             (_, 0) => {
-                let why = "there are no shards (.tar) in it; `percept data build` makes them of JSONL, Parquet and other files";
+                let why = "it is a folder without shards (*.tar); `percept data build` makes shards of JSONL, Parquet and \
+                           other files";
                 fault(why.into())
             }
             (Some(name), _) => match self.shards.get_key_value(name) {

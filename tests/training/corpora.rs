@@ -123,7 +123,7 @@ fn sums(folder: &Path) {
     std::fs::write(folder.join("sums.jsonl"), rows).unwrap();
     for (name, by) in [("sums", "meta.first"), ("torn", "key")] {
         let recipe = format!(
-            "[[read]]\npath = \"sums.jsonl\"\n[[stage]]\nrun = \"split\"\nfractions = {{ held-out = 0.3 }}\nby = \"{by}\"\n"
+            "[[read]]\npath = \"sums.jsonl\"\n[[stage]]\nrun = \"split\"\nfractions = {{ held-out = 0.5 }}\nby = \"{by}\"\n"
         );
         std::fs::write(folder.join(format!("{name}.toml")), recipe).unwrap();
         let output = percept(folder, &["data", "build", &format!("{name}.toml"), "--out", name]);

@@ -180,6 +180,10 @@ fn what_cannot_be_loaded_is_refused() {
     assert!(error(&LoaderConfig { datasets: Vec::new(), ..good.clone() }).contains("at least one"));
     let mut empty = good.clone();
     empty.datasets[0].split = None;
+    // A corpus of one split needs no word on which.
+    assert_eq!(Loader::open(&empty).unwrap().datasets()[0].split(), "train");
+    empty.datasets[0].path = folder.path().join("nothing");
+    std::fs::create_dir(&empty.datasets[0].path).unwrap();
     assert!(error(&empty).contains("without shards"));
     let rows = folder.path().join("rows.jsonl");
     std::fs::write(&rows, "{\"text\": \"one\"}\n").unwrap();

@@ -186,7 +186,7 @@ fn shards_without_a_manifest_are_divided_by_their_folders_and_names() {
         assert_eq!((set.split(), set.len()), (found, samples), "{name}");
     }
     fs::create_dir(at("empty")).unwrap();
-    assert!(open(&at("empty"), None).unwrap_err().to_string().contains("no shards"));
+    assert!(open(&at("empty"), None).unwrap_err().to_string().contains("without shards"));
     // A name with a colon that is there is that file.
     shard(&at("x:y/0.tar"), &["k"]);
     assert_eq!(open(&at("x:y"), None).unwrap().len(), 1);

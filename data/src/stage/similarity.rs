@@ -51,7 +51,8 @@ impl Settings for Similarity {
     fn inputs(&self, site: &Site<'_>) -> Result<Vec<Input>> {
         let model = site.resolve(&self.model);
         if !model.is_dir() {
-            return Ok(vec![Input::File(model)]);
+            // Whoever opens models says what is wrong with one that is not there.
+            return Ok(if model.exists() { vec![Input::File(model)] } else { Vec::new() });
         }
         let entries = std::fs::read_dir(&model).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
         let mut files: Vec<PathBuf> =
