@@ -111,7 +111,8 @@ fn a_run_in_two_parts_ends_with_the_same_bits() {
     }
     let (resumed, events) = train(&text, &[], true);
     let resumed = resumed.unwrap().pop().unwrap();
-    assert!(matches!(events[0], Event::Begin { step: 10, .. }), "{:?}", events[0]);
+    let begun = events.iter().find(|e| matches!(e, Event::Begin { .. }));
+    assert!(matches!(begun, Some(Event::Begin { step: 10, .. })), "{begun:?}");
     assert_eq!(losses(&events), losses(&all)[10..]);
     assert_eq!(weights(&resumed.model), weights(&done.model));
     let kept: Vec<PathBuf> =

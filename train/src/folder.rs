@@ -20,9 +20,10 @@ const SETTINGS: &str = "run.toml";
 const SUMMARY: &str = "summary.json";
 
 /// Settings that may change when a run goes on; `*` ends a name whose every key may.
-const MAY_CHANGE: [&str; 18] = [
+const MAY_CHANGE: [&str; 19] = [
     "checkpoint.*",
     "data.accumulate",
+    "data.allow_leakage",
     "data.held_out",
     "epochs",
     "evaluate.*",

@@ -11,7 +11,11 @@ use toml::{Table, Value};
 use crate::config::Config;
 
 /// The files whose types a training file is made of.
-const SOURCES: [&str; 2] = [include_str!("config.rs"), include_str!("../../data/src/augment.rs")];
+const SOURCES: [&str; 3] = [
+    include_str!("config.rs"),
+    include_str!("../../data/src/augment.rs"),
+    include_str!("../../data/src/leakage.rs"),
+];
 
 /// A file with what every one must say, and one of each table that can be left out.
 const SMALLEST: &str = "out = 'runs/a'\nsteps = 1\nmodel.path = 'base'\nlora = { rank = 1, layers = ['a'] }\n\
@@ -82,6 +86,9 @@ fn inner(ty: &str) -> &str {
 fn words(ty: &str, types: &BTreeMap<String, Type>) -> String {
     if let Some(ty) = ty.strip_prefix("Option<") {
         return words(ty.trim_end_matches('>'), types);
+    }
+    if let Some(ty) = ty.strip_prefix("Vec<").filter(|ty| *ty != "String>") {
+        return format!("list of {}", words(ty.trim_end_matches('>'), types));
     }
     match ty {
         "bool" => "true or false".into(),

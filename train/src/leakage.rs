@@ -48,7 +48,12 @@ pub fn check(runs: &[Config], watch: &mut dyn Watch) -> Result<()> {
                 )));
             }
         }
-        let goes_on = at > 0 && run.model.path == runs[at - 1].out.join("model");
+        // As a whole model, or as an adapter that is trained on, stacked on or merged.
+        let goes_on = at > 0 && {
+            let made = runs[at - 1].out.join("model");
+            let lora = run.lora.as_ref().and_then(|l| l.path.as_ref());
+            run.model.path == made || [run.model.adapter.as_ref(), lora].contains(&Some(&made))
+        };
         if !goes_on {
             trained.clear();
         }

@@ -95,10 +95,10 @@ pub fn run(config: &Config, place: &Place, resume: bool, watch: &mut dyn Watch) 
         for stage in &stages {
             folder::sweep(&stage.config)?.map_or(Ok(()), |removed| say(removed, watch))?;
         }
-        let runs: Vec<Config> = stages.iter().map(|s| s.config.clone()).collect();
-        leakage::check(&runs, watch)?;
         // What the other processes read is made before they look.
         check(&stages, next, place.compile.strict)?.into_iter().try_for_each(|text| say(text, watch))?;
+        let runs: Vec<Config> = stages.iter().map(|s| s.config.clone()).collect();
+        leakage::check(&runs, watch)?;
     }
     place.peers.meet()?;
     let mut done = Vec::new();
