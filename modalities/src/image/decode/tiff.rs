@@ -146,7 +146,7 @@ impl Layout {
         let extras =
             if extras.is_empty() { String::new() } else { format!(" and extra samples of kinds {extras:?}") };
         Err(damaged(format!(
-            "pixels of {samples} {format} samples of {bits} bits for {meaning}{extras} are not supported; PIL opens none"
+            "pixels of {samples} {format} samples of {bits} bits for {meaning}{extras} are not supported; save it as 8-bit RGB"
         )))
     }
 }
