@@ -13,7 +13,6 @@ mod parquet;
 mod read;
 mod rows;
 mod sniff;
-pub(crate) use sniff::sniff;
 mod text_file;
 mod turns;
 pub mod webdataset;

@@ -111,9 +111,9 @@ fn image_data(picture: &Image) -> Option<String> {
 
 /// A file as an address that holds it, if it is small and browsers play its kind.
 fn embedded(bytes: &[u8]) -> Option<String> {
-    let kind = match sniff(bytes)?.1 {
+    let kind = match sniff(bytes)?.extension {
         "mp4" => "video/mp4",
-        "mkv" if bytes.windows(4).take(64).any(|w| w == b"webm") => "video/webm",
+        "webm" => "video/webm",
         "m4a" => "audio/mp4",
         "wav" => "audio/wav",
         "flac" => "audio/flac",
