@@ -41,7 +41,7 @@ const EXTENTS: [&str; 27] = [
 
 /// What is not large, whatever the tensors: configurations keep values of parts that a checkpoint does not have.
 const SMALL_EXTENT: u64 = 1 << 20;
-const FEW_LAYERS: u64 = 128;
+const FEW_LAYERS: u64 = 16;
 
 /// Refuses a configuration, anywhere in it, that claims more layers than there are tensors, or an extent that the
 /// largest of them has no room for.
@@ -62,9 +62,10 @@ fn walk(value: &Value, at: &str, tensors: u64, elements: u64) -> Result<()> {
             () if LAYERS.contains(&name) => {
                 (tensors.max(FEW_LAYERS), format!("the checkpoint has {tensors} tensors"))
             }
-            () if EXTENTS.contains(&name) => {
-                (elements.max(SMALL_EXTENT), format!("its largest tensor has {elements} elements"))
-            }
+            () if EXTENTS.contains(&name) => (
+                elements.max(SMALL_EXTENT),
+                format!("the checkpoint's largest tensor has {elements} elements"),
+            ),
             () => {
                 walk(value, &format!("{at}: {key}"), tensors, elements)?;
                 continue;
