@@ -228,11 +228,11 @@ impl Medium {
             grid: shown.grid.as_ref().map(|g| g.extents.clone()),
             grid_of: shown.grid.as_ref().map(|g| g.of),
             frames: clip.map(|c| c.indices.clone()),
-            times: clip.map(|c| c.indices.iter().map(|&i| i as f64 / c.fps).collect()),
+            times: clip.map(|c| c.times.clone()),
             size: picture.map(|p| [p.width, p.height]),
             seconds: sound
                 .map(|s| s.samples.len() as f64 / f64::from(s.rate))
-                .or_else(|| clip.map(|c| c.total_frames as f64 / c.fps)),
+                .or_else(|| clip.map(percept_modalities::video::Clip::seconds)),
             tensors: shown.parts.iter().filter_map(tensor).collect(),
             parts: shown.parts.clone(),
         }
