@@ -124,6 +124,9 @@ impl Transcriber {
 /// Languages that are written without spaces: every character is a word.
 const UNSPACED: [&str; 6] = ["zh", "ja", "th", "lo", "my", "yue"];
 
+/// What stands as a word of its own before it is joined to one.
+const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
+
 /// For each of `rows` tokens the frame at which the path leaves it, by each head's weights [rows, frames].
 fn align(mut heads: Vec<Vec<f32>>, rows: usize, frames: usize, width: usize) -> Vec<usize> {
     if rows == 0 || frames == 0 || heads.is_empty() {
@@ -232,7 +235,7 @@ fn split(
 ) -> Result<Vec<(String, std::ops::Range<usize>)>> {
     let mut words: Vec<(String, std::ops::Range<usize>)> = Vec::new();
     for (text, at) in characters(tokenizer, tokens)? {
-        let punctuation = text.trim().chars().all(|c| c.is_ascii_punctuation());
+        let punctuation = PUNCTUATION.contains(text.trim());
         match words.last_mut() {
             Some(word) if spaced && !text.starts_with(' ') && !punctuation => {
                 word.0 += &text;
