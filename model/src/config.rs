@@ -139,10 +139,11 @@ impl Config {
     /// A list of whole numbers; empty when it is missing.
     ///
     /// # Errors
-    /// When it is there and something else.
+    /// When it is there and something else, or has a number larger than any real model's.
     pub fn list(&self, key: &str) -> Result<Vec<usize>> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
-        let whole = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok());
+        // As for counts: larger ones could not be added up.
+        let whole = |v: &Value| v.as_u64().filter(|n| *n <= 1 << 40).and_then(|n| usize::try_from(n).ok());
         let all = value.as_array().and_then(|a| a.iter().map(whole).collect());
         all.ok_or_else(|| self.error(key, &format!("must be a list of whole numbers, not {value}")))
     }
