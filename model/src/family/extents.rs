@@ -62,9 +62,10 @@ fn walk(value: &Value, at: &str, tensors: u64, elements: u64) -> Result<()> {
             () if LAYERS.contains(&name) => {
                 (tensors.max(FEW_LAYERS), format!("the checkpoint has {tensors} tensors"))
             }
-            () if EXTENTS.contains(&name) => {
-                (elements.max(SMALL_EXTENT), format!("its largest tensor has {elements} elements"))
-            }
+            () if EXTENTS.contains(&name) => (
+                elements.max(SMALL_EXTENT),
+                format!("the checkpoint's largest tensor has {elements} elements"),
+            ),
             () => {
                 walk(value, &format!("{at}: {key}"), tensors, elements)?;
                 continue;

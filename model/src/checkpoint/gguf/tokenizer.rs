@@ -236,7 +236,8 @@ fn beyond_llama_cpp(tokenizer: &Json) -> Vec<String> {
     }
     for splitter in parts(&tokenizer["pre_tokenizer"], "pretokenizers") {
         if splitter["prepend_scheme"] == "first" || splitter["add_prefix_space"] == true && !byte_fallback {
-            beyond.push(format!("{} puts a space before the first word alone", splitter["type"]));
+            let kind = splitter["type"].as_str().unwrap_or_default();
+            beyond.push(format!("{kind} puts a space before the first word alone"));
         }
     }
     for key in ["unk_token", "continuing_subword_prefix", "end_of_word_suffix"] {
