@@ -250,7 +250,7 @@ impl Family {
 #[test]
 fn no_number_in_a_configuration_ends_in_a_panic_or_in_a_gigabyte() {
     let setting = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<usize>().ok());
-    let (wanted, only) = (setting("PERCEPT_MUTATIONS").unwrap_or(1500), setting("PERCEPT_MUTATION"));
+    let (wanted, only) = (setting("PERCEPT_MUTATIONS").unwrap_or(600), setting("PERCEPT_MUTATION"));
     let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
     let families: Vec<Family> = cases(&folder).into_iter().map(Family::new).collect();
     // Every single change, then as many pairs.
