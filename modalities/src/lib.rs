@@ -17,4 +17,4 @@ mod message;
 pub use error::{Error, Result};
 pub use inputs::{Aim, Array, Inputs, Media, Processor, Values};
 pub use measure::Length;
-pub use message::{Content, Message, Part};
+pub use message::{Content, Message, Part, Source};

@@ -79,8 +79,8 @@ fn sample(model: &dyn CausalModel) -> Inputs {
         Part::Text { text: "what?".into() },
     ];
     let turns = [
-        Message { role: "user".into(), content: Content::Parts(parts) },
-        Message { role: "assistant".into(), content: Content::Text("a cat".into()) },
+        Message::new("user", Content::Parts(parts)),
+        Message::new("assistant", Content::Text("a cat".into())),
     ];
     model.processor().prepare(&turns, &media, Aim::Learn).unwrap()
 }

@@ -145,7 +145,7 @@ impl Processor for Hearing {
                 mask.extend(values);
             }
         }
-        let text = self.prompt.render(messages, aim)?;
+        let text = self.prompt.render(messages, &media.variables, aim)?;
         let placeholder = Placeholder { kind: "audio", token: &self.token, replacements };
         let mut inputs = self.prompt.encode(&text, &[placeholder])?;
         if n > 0 {
