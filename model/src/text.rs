@@ -5,7 +5,7 @@ use percept_modalities::text::{ChatTemplate, Tokenizer};
 use percept_modalities::{
     Aim, Array, Content, Error as MediaError, Inputs, Media, Message, Part, Processor, Values,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::causal::CausalModel;
 use crate::checkpoint::{Checkpoint, Format};

@@ -9,7 +9,6 @@ use percept_modalities::video::{Clip, Sampling};
 use percept_modalities::{
     Aim, Array, Content, Error, Inputs, Media, Message, Part, Processor, Result, Values,
 };
-use serde_json::Map;
 
 use super::prompt::{Placeholder, Prompt, insert_i64, order, refuse};
 use super::settings::{HALF_NORMALIZE, ProcessorFiles, Settings, Size};
