@@ -17,9 +17,9 @@ pub struct TokenizerSettings {
     /// `left` or `right` (the default).
     pub pad_left: bool,
     /// `added_tokens_decoder`, by number: these tokens with these flags, whatever `tokenizer.json` says of them.
-    numbered: Vec<AddedToken>,
+    pub(super) numbered: Vec<AddedToken>,
     /// Named and extra tokens, which must exist, in the order in which missing ones are given numbers.
-    added: Vec<AddedToken>,
+    pub(super) added: Vec<AddedToken>,
     /// `chat_template`: one text, or a list of named ones.
     pub(super) chat_template: Option<Value>,
 }

@@ -11,10 +11,6 @@ pub(in super::super) struct Args {
 }
 
 impl Args {
-    pub(in super::super) fn of(list: Vec<Value>) -> Args {
-        Args { list, named: Vec::new() }
-    }
-
     /// With a value before the others, as a filter gets it.
     pub(in super::super) fn before(mut self, value: Value) -> Args {
         self.list.insert(0, value);

@@ -292,7 +292,7 @@ impl<'t> State<'t> {
     }
 
     /// The body of a loop for each item, or what stands for none.
-    pub(super) fn run_loop(&mut self, node: &Arc<Loop>, over: &Value, depth0: usize) -> Result<Flow> {
+    fn run_loop(&mut self, node: &Arc<Loop>, over: &Value, depth0: usize) -> Result<Flow> {
         let length = if node.test.is_some() { None } else { over.length().ok() };
         let inner = LoopInner {
             iter: iterate(over)?,

@@ -91,11 +91,6 @@ impl Dict {
         Ok(self.places.get(&key(name)?).map(|&at| &self.entries[at].1))
     }
 
-    /// By the text of a key.
-    pub(in super::super) fn get_str(&self, name: &str) -> Option<&Value> {
-        self.places.get(&Key::Str(name.into())).map(|&at| &self.entries[at].1)
-    }
-
     pub(in super::super) fn len(&self) -> usize {
         self.entries.len()
     }
