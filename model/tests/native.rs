@@ -71,6 +71,7 @@ fn sample(model: &dyn CausalModel) -> Inputs {
         images: vec![picture(9, 7)],
         videos: vec![Clip::steady(frames, 8.0)],
         audios: vec![Waveform { samples, rate: 16_000 }],
+        ..Media::default()
     };
     let parts = vec![
         Part::Image { path: None },

@@ -64,7 +64,7 @@ enum Command {
         percept generate --model base --adapter runs/flags/model --adapter style=0.5 \"Which flag is this?\"\n  \
         percept generate --model Qwen3-0.6B --messages talk.json --tools tools.json --template-var enable_thinking=false"
     )]
-    Generate(generate::Generate),
+    Generate(Box<generate::Generate>),
     /// Write down what is said in sound files
     #[command(after_help = "Examples:\n  percept transcribe --model whisper-tiny.en talk.mp3\n  \
         percept transcribe --model whisper-small --format srt --out captions *.m4a")]

@@ -79,6 +79,28 @@ pub(super) enum Kind {
     Test(Box<Expr>, String, Arguments),
 }
 
+impl Expr {
+    /// Whether the expression is made of literals alone.
+    pub(super) fn is_constant(&self) -> bool {
+        let all = |exprs: &[Expr]| exprs.iter().all(Expr::is_constant);
+        match &self.kind {
+            Kind::None | Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) | Kind::Str(_) => true,
+            Kind::List(items) | Kind::Tuple(items) | Kind::Concat(items) => all(items),
+            Kind::Dict(items) => items.iter().all(|(k, v)| k.is_constant() && v.is_constant()),
+            Kind::Not(a) | Kind::Neg(a) | Kind::Pos(a) => a.is_constant(),
+            Kind::Binary(_, a, b) | Kind::Item(a, b) => a.is_constant() && b.is_constant(),
+            Kind::Slice(of, parts) => {
+                of.is_constant() && parts.iter().flatten().all(|part| part.is_constant())
+            }
+            Kind::Filter(Some(value), _, arguments) => {
+                let plain = arguments.more.is_none() && arguments.more_named.is_none();
+                value.is_constant() && plain && all(&arguments.list) && arguments.named.is_empty()
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What is assigned to.
 #[derive(Debug)]
 pub(super) enum Target {

@@ -10,7 +10,7 @@ use super::percent::ascii;
 use super::spec::format_value;
 
 /// Levels of fields within the specifications of others.
-const DEEPEST: usize = 2;
+const DEEPEST: usize = 3;
 
 struct Fields<'a> {
     args: &'a Args,

@@ -71,9 +71,6 @@ impl State<'_> {
     /// What Python's `getattr` finds, as far as the sandbox lets it through.
     fn python_attribute(&mut self, of: &Value, name: &str) -> Result<Option<Value>> {
         if name.starts_with("__") && name.ends_with("__") && methods::dunder(of, name) {
-            if let Value::Undefined(missing) = of {
-                return Err(Value::misused(missing));
-            }
             return Ok(Some(Value::unsafe_attribute(of, name)));
         }
         Ok(match of {

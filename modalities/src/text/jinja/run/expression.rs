@@ -101,7 +101,13 @@ impl State<'_> {
                         *value = self.eval(part)?;
                     }
                 }
-                slice(&of, &values)?
+                match slice(&of, &values) {
+                    // Jinja works out what is constant before rendering, where such a slice is undefined.
+                    Err(error) if error.class == Class::Type && expr.is_constant() => {
+                        Value::undefined(error.message)
+                    }
+                    sliced => sliced?,
+                }
             }
             Kind::Call(..) => self.eval_call(expr, None)?,
             Kind::Filter(value, name, arguments) => {
@@ -159,8 +165,10 @@ impl State<'_> {
 
     fn concat(&mut self, parts: &[Expr]) -> Result<Value> {
         let values = self.all(parts)?;
-        // What is escaped escapes the rest, where text is escaped at all.
-        let markup = self.autoescape && values.iter().any(Value::is_markup);
+        // What is escaped escapes the rest, where text is escaped at all; but not among constants, which Jinja joins
+        // before rendering.
+        let constant = parts.iter().all(Expr::is_constant);
+        let markup = self.autoescape && !constant && values.iter().any(Value::is_markup);
         let mut out = Writer::new();
         for value in &values {
             match value {
