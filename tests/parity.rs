@@ -389,3 +389,43 @@ fn the_commands_of_the_readme_that_need_no_network_run_as_they_stand() {
     }
     assert_eq!(count, 4);
 }
+
+#[test]
+fn published_checkpoints_answer_as_in_transformers() {
+    use parity_case::published::{answer, expected};
+    for case in ["gen_suppress", "stale_index", "precompiled"] {
+        let tokens = answer(case, None, |_| {}).unwrap().tokens;
+        assert_eq!(serde_json::json!(tokens), expected(case), "{case}");
+    }
+    let crlf = answer("template_crlf", None, |_| {}).unwrap();
+    assert_eq!(crlf.prompt_tokens, expected("template_crlf")["prompt_tokens"]);
+    for (file, key) in
+        [("messages.json", "prompt_tokens"), ("messages_null.json", "messages_null_prompt_tokens")]
+    {
+        let made = answer("messages_fields", Some(file), |_| {}).unwrap();
+        assert_eq!(made.prompt_tokens, expected("messages_fields")[key], "{file}");
+    }
+    let beyond = answer("id_beyond_vocab", Some("messages.json"), |_| {}).unwrap_err();
+    assert!(beyond.contains("<big>") && beyond.contains("401 rows"), "{beyond}");
+    let hangs = answer("template_hang", None, |_| {}).unwrap_err();
+    assert!(hangs.contains("too much memory"), "{hangs}");
+}
+
+#[test]
+fn a_stop_text_may_be_a_special_token() {
+    use parity_case::published::answer;
+    use percept::infer::{Finish, GenerateOptions};
+    // The third and last token is <|im_start|>, which is not shown.
+    let force = |options: &mut GenerateOptions| {
+        options.max_tokens = Some(3);
+        options.sampling.forced_last = vec![399];
+    };
+    let whole = answer("stale_index", None, force).unwrap();
+    assert_eq!((whole.finish, whole.tokens[2]), (Finish::Length, 399));
+    let stopped = answer("stale_index", None, |options| {
+        force(options);
+        options.stop = vec!["<|im_start|>".into()];
+    });
+    let stopped = stopped.unwrap();
+    assert_eq!((stopped.finish, stopped.text), (Finish::Stop, whole.text));
+}

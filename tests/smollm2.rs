@@ -45,7 +45,7 @@ fn integers(v: &Value) -> Vec<i32> {
 }
 
 fn chat(model: &dyn CausalModel, prompt: &str) -> Inputs {
-    let message = Message { role: "user".into(), content: Content::Text(prompt.into()) };
+    let message = Message::new("user", Content::Text(prompt.into()));
     model.processor().chat(&[message], &Media::default()).unwrap()
 }
 

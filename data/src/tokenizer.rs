@@ -16,6 +16,7 @@ const BYTES: usize = 256;
 /// Everything that a sample says: its text and all turns.
 pub fn texts(sample: &Sample) -> Vec<String> {
     let parts = sample.messages.iter().flat_map(|m| match &m.content {
+        Content::Nothing => Vec::new(),
         Content::Text(text) => vec![text.clone()],
         Content::Parts(parts) => parts
             .iter()

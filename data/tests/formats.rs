@@ -48,6 +48,7 @@ fn run(folder: &Path, recipe: &str) -> (Vec<Sample>, Manifest, Vec<Rejected>) {
 
 fn parts(content: &Content) -> Vec<String> {
     match content {
+        Content::Nothing => Vec::new(),
         Content::Text(text) => vec![text.clone()],
         Content::Parts(parts) => parts
             .iter()

@@ -55,13 +55,13 @@ fn template(source: &[u8]) {
     let Ok(template) = ChatTemplate::new(&String::from_utf8_lossy(source), Default::default()) else {
         return;
     };
-    let messages = ["user", "assistant", "user"].map(|role| Message {
-        role: role.into(),
-        content: if role == "user" {
+    let messages = ["user", "assistant", "user"].map(|role| {
+        let content = if role == "user" {
             Content::Parts(vec![Part::Image { path: None }, Part::Text { text: "hi <b> 'ü'".into() }])
         } else {
             Content::Text(" hm ".into())
-        },
+        };
+        Message::new(role, content)
     });
     let _ = template.render(&messages, true, &Default::default());
 }

@@ -12,6 +12,7 @@ use percept_model::{CausalModel, Layout, StepShape};
 
 use crate::chunk::{bucket, capacity, chunks};
 use crate::error::{Error, Result};
+use crate::ids::check_ids;
 use crate::program::Program;
 use crate::sequence::Sequence;
 
@@ -221,6 +222,9 @@ impl Engine {
     ) -> Result<Vec<f32>> {
         let rows = layout.ids.len();
         let vocab = self.model.decoder().vocab;
+        // Rows of features need no row of the table.
+        let embedded = layout.ids.iter().zip(&layout.features).filter(|(_, feature)| feature.is_none());
+        check_ids(embedded.map(|(id, _)| *id), vocab, self.model.processor().tokenizer())?;
         self.reserve(sequence, sequence.length + rows)?;
         let block = |at: usize| layout.blocks.as_ref().map_or(-1, |b| b[at]);
         let total = sequence.length + rows;

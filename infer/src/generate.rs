@@ -15,9 +15,11 @@ use crate::stop::StopStrings;
 pub struct GenerateOptions {
     /// Tokens at most; the model's context bounds them too.
     pub max_tokens: Option<usize>,
+    /// Tokens of the prompt and its continuation at most, where `max_tokens` does not say otherwise.
+    pub max_length: Option<usize>,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Texts that end the continuation; they are not part of it.
+    /// Texts that end the continuation, which may name special tokens; they are not part of it.
     pub stop: Vec<String>,
 }
 
@@ -77,19 +79,33 @@ impl Engine {
             let (what, tokens) = ("the prompt and its first new token", prompt_tokens + 1);
             return Err(Error::TooLong { what, tokens, context });
         }
-        let most = options.max_tokens.unwrap_or(usize::MAX).min(context - prompt_tokens);
-        let mut sampler = Sampler::new(options.sampling.clone(), &layout.ids, self.model().decoder().vocab)?;
+        let limit = match (options.max_tokens, options.max_length) {
+            (Some(most), _) => Some(most),
+            (None, Some(length)) if length <= prompt_tokens => {
+                return Err(Error::Setting(format!(
+                    "the prompt takes {prompt_tokens} tokens and max_length is {length}; ask for more tokens"
+                )));
+            }
+            (None, length) => length.map(|length| length - prompt_tokens),
+        };
+        let most = limit.unwrap_or(usize::MAX).min(context - prompt_tokens);
         let ends = self.model().ends()?;
+        let mut sampling = options.sampling.clone();
+        sampling.ends.extend(&ends);
+        sampling.max_length.get_or_insert(prompt_tokens + most);
+        let mut sampler = Sampler::new(sampling, &layout.ids, self.model().decoder().vocab)?;
 
         let start = Instant::now();
         // Without a limit the cache grows as it must.
-        let room = if options.max_tokens.is_some() { most } else { most.min(256) };
+        let room = if limit.is_some() { most } else { most.min(256) };
         let (mut sequence, mut logits) = self.prefill(inputs, room, prompt_tokens - 1)?;
         let prefill = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
         let model = self.shared_model();
         let mut stream = model.processor().tokenizer().stream(true);
+        // Texts that end a continuation may be special tokens, which are not shown.
+        let mut whole = (!options.stop.is_empty()).then(|| model.processor().tokenizer().stream(false));
         let mut stop = StopStrings::new(&options.stop);
         let (mut tokens, mut text, mut steps) = (Vec::new(), String::new(), 0usize);
         let mut emit = |more: String| {
@@ -107,7 +123,9 @@ impl Engine {
                 break Finish::Stop;
             }
             tokens.push(id);
-            emit(stop.push(&stream.push(id as u32)?));
+            let shown = stream.push(id as u32)?;
+            let said = whole.as_mut().map(|whole| whole.push(id as u32)).transpose()?;
+            emit(stop.push(said.as_deref().unwrap_or(&shown), &shown));
             if stop.found() {
                 break Finish::Stop;
             }
@@ -117,7 +135,9 @@ impl Engine {
             }
         };
         if !stop.found() {
-            emit(stop.push(&stream.finish()?));
+            let shown = stream.finish()?;
+            let said = whole.map(|whole| whole.finish()).transpose()?;
+            emit(stop.push(said.as_deref().unwrap_or(&shown), &shown));
             emit(stop.finish());
         }
         let decode = start.elapsed().as_secs_f64();

@@ -1,9 +1,14 @@
 //! Stop strings in streamed text.
 
+use std::collections::VecDeque;
+
 /// Passes text on until a stop string appears, holding back what could still become one.
 pub struct StopStrings {
     strings: Vec<String>,
+    /// What was said and not yet passed on.
     held: String,
+    /// The pieces of it: their bytes, and what is shown of them.
+    pieces: VecDeque<(usize, String)>,
     found: bool,
 }
 
@@ -11,24 +16,50 @@ impl StopStrings {
     /// Watches for any of these; empty strings are ignored.
     pub fn new(strings: &[String]) -> Self {
         let strings = strings.iter().filter(|s| !s.is_empty()).cloned().collect();
-        Self { strings, held: String::new(), found: false }
+        Self { strings, held: String::new(), pieces: VecDeque::new(), found: false }
     }
 
-    /// The text that may be passed on after `more` came in. After a stop string nothing is.
-    pub fn push(&mut self, more: &str) -> String {
+    /// The text that may be passed on after `said` came in, of which `shown` is to be seen: special tokens are said and not
+    /// shown. After a stop string nothing is passed on.
+    pub fn push(&mut self, said: &str, shown: &str) -> String {
         if self.found {
             return String::new();
         }
-        self.held.push_str(more);
+        self.held.push_str(said);
+        self.pieces.push_back((said.len(), shown.to_owned()));
         let first = self.strings.iter().filter_map(|s| self.held.find(s.as_str())).min();
         if let Some(at) = first {
             self.found = true;
-            self.held.truncate(at);
-            return std::mem::take(&mut self.held);
+            let text = self.release(at);
+            self.held.clear();
+            self.pieces.clear();
+            return text;
         }
         let keep = self.strings.iter().map(|s| overlap(&self.held, s)).max().unwrap_or(0);
-        let rest = self.held.split_off(self.held.len() - keep);
-        std::mem::replace(&mut self.held, rest)
+        self.release(self.held.len() - keep)
+    }
+
+    /// What is shown of the first bytes.
+    fn release(&mut self, bytes: usize) -> String {
+        let (mut text, mut left) = (String::new(), bytes);
+        while let Some((length, shown)) = self.pieces.front_mut() {
+            if *length <= left {
+                left -= *length;
+                text.push_str(shown);
+                self.pieces.pop_front();
+                continue;
+            }
+            // A part of a piece is passed on where all of it is shown.
+            if left > 0 && *length == shown.len() && shown.is_char_boundary(left) {
+                text.push_str(&shown[..left]);
+                shown.drain(..left);
+                *length -= left;
+                left = 0;
+            }
+            break;
+        }
+        self.held.drain(..bytes - left);
+        text
     }
 
     /// Whether a stop string appeared.
@@ -38,7 +69,7 @@ impl StopStrings {
 
     /// What was held back, when no more text comes.
     pub fn finish(self) -> String {
-        self.held
+        self.pieces.into_iter().map(|(_, shown)| shown).collect()
     }
 }
 
@@ -55,17 +86,28 @@ mod tests {
     #[test]
     fn text_is_held_only_while_it_may_be_a_stop_string() {
         let mut s = StopStrings::new(&["\n\nUser".into(), "é!".into(), String::new()]);
-        assert_eq!(s.push("a\n"), "a");
-        assert_eq!(s.push("\n"), "");
-        assert_eq!(s.push("b"), "\n\nb");
-        assert_eq!(s.push("é"), "");
-        assert_eq!(s.push("?é"), "é?");
-        assert_eq!(s.push("!tail"), "");
+        assert_eq!(s.push("a\n", "a\n"), "a");
+        assert_eq!(s.push("\n", "\n"), "");
+        assert_eq!(s.push("b", "b"), "\n\nb");
+        assert_eq!(s.push("é", "é"), "");
+        assert_eq!(s.push("?é", "?é"), "é?");
+        assert_eq!(s.push("!tail", "!tail"), "");
         assert!(s.found());
-        assert_eq!((s.push("more"), s.finish()), (String::new(), String::new()));
+        assert_eq!((s.push("more", "more"), s.finish()), (String::new(), String::new()));
         let mut s = StopStrings::new(&["ab".into(), "xab".into()]);
-        assert_eq!((s.push("1xa"), s.push("b2")), ("1".to_string(), String::new()));
+        assert_eq!((s.push("1xa", "1xa"), s.push("b2", "b2")), ("1".to_string(), String::new()));
         let mut s = StopStrings::new(&["stop".into()]);
-        assert_eq!((s.push("non-st"), s.finish()), ("non-".to_string(), "st".to_string()));
+        assert_eq!((s.push("non-st", "non-st"), s.finish()), ("non-".to_string(), "st".to_string()));
+    }
+
+    #[test]
+    fn special_tokens_stop_although_they_are_not_shown() {
+        let mut s = StopStrings::new(&["<|end|>".into(), "a<x>b".into()]);
+        assert_eq!(s.push("hi <", "hi <"), "hi ");
+        assert_eq!(s.push("|end|", "|end|"), "");
+        assert_eq!((s.push("<y>", ""), s.push("a", "a")), ("<|end|".to_string(), String::new()));
+        assert_eq!((s.push("<x>", ""), s.push("c", "c")), (String::new(), "ac".to_string()));
+        assert_eq!((s.push("ok", "ok"), s.push("<|end|>", "")), ("ok".to_string(), String::new()));
+        assert!(s.found());
     }
 }

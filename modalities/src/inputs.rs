@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
 use crate::audio::Waveform;
 use crate::error::Result;
 use crate::image::Image;
@@ -36,6 +38,8 @@ pub struct Media {
     pub videos: Vec<Clip>,
     /// Sounds at the processor's rate.
     pub audios: Vec<Waveform>,
+    /// What the chat template reads beside the messages and what they show: `tools`, `enable_thinking` ...
+    pub variables: Map<String, Value>,
 }
 
 /// What a model reads: arrays under the names that Hugging Face transformers gives them (`input_ids` i64[1,t],

@@ -18,5 +18,5 @@ mod shown;
 pub use error::{Error, Result};
 pub use inputs::{Aim, Array, Inputs, Media, Processor, Values};
 pub use measure::Length;
-pub use message::{Content, Message, Part};
+pub use message::{Content, Message, Part, Source};
 pub use shown::{ArrayPart, Grid, MediaKind, Patches, Pixels, Shown};

@@ -1,45 +1,353 @@
 //! A conversation, as chat templates take it.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Result};
 
 /// One turn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant`, `tool`, or any other that the chat template knows.
     pub role: String,
     /// What was said and shown.
+    #[serde(default, skip_serializing_if = "Content::is_nothing")]
     pub content: Content,
+    /// Everything else, which the chat template reads: `tool_calls`, `tool_call_id`, `name`, `reasoning_content` ...
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
+}
+
+impl Message {
+    /// A turn with nothing but a role and a content.
+    pub fn new(role: impl Into<String>, content: Content) -> Message {
+        Message { role: role.into(), content, fields: Map::new() }
+    }
 }
 
 /// What a turn holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[serde(untagged)]
 pub enum Content {
+    /// Nothing: the content is null or absent, as beside `tool_calls`.
+    #[default]
+    Nothing,
     /// Plain text.
     Text(String),
     /// Text and media in order.
     Parts(Vec<Part>),
 }
 
+impl Content {
+    fn is_nothing(&self) -> bool {
+        *self == Content::Nothing
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Null => Ok(Content::Nothing),
+            Value::String(text) => Ok(Content::Text(text)),
+            parts @ Value::Array(_) => {
+                serde_json::from_value(parts).map(Content::Parts).map_err(D::Error::custom)
+            }
+            other => {
+                Err(D::Error::custom(format!("a content is a text, a list of parts or null, not {other}")))
+            }
+        }
+    }
+}
+
 /// A piece of a turn. Media are taken from [`Media`](crate::Media) in the order in which they are mentioned; `path`
-/// names the file when the conversation itself does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+/// names the file, or holds the medium as a `data:` URL, when the conversation itself does.
+///
+/// OpenAI's parts `image_url`, `video_url`, `audio_url` and `input_audio` are read as the media that they hold.
+#[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub enum Part {
     Text {
         text: String,
     },
     Image {
-        #[serde(default, skip_serializing_if = "Option::is_none", alias = "image", alias = "url")]
         path: Option<String>,
     },
     Video {
-        #[serde(default, skip_serializing_if = "Option::is_none", alias = "video", alias = "url")]
         path: Option<String>,
     },
     Audio {
-        #[serde(default, skip_serializing_if = "Option::is_none", alias = "audio", alias = "url")]
         path: Option<String>,
     },
+    /// A part of another type, for the chat template alone.
+    Other(Map<String, Value>),
+}
+
+/// What a part may say beside its medium in other software, and what would change the prompt if it were read.
+const SETTINGS: [&str; 9] = [
+    "min_pixels",
+    "max_pixels",
+    "resized_height",
+    "resized_width",
+    "fps",
+    "nframes",
+    "num_frames",
+    "video_start",
+    "video_end",
+];
+
+impl Part {
+    /// A part from its JSON.
+    fn from_fields(mut fields: Map<String, Value>) -> std::result::Result<Part, String> {
+        let Some(kind) = fields.get("type").and_then(Value::as_str).map(str::to_owned) else {
+            return Err("a part has no `type`; text, image, video and audio are known".into());
+        };
+        let medium = match kind.as_str() {
+            "image" | "image_url" => "image",
+            "video" | "video_url" => "video",
+            "audio" | "audio_url" | "input_audio" => "audio",
+            "text" => {
+                return match fields.remove("text") {
+                    Some(Value::String(text)) => Ok(Part::Text { text }),
+                    _ => Err("a part of type text has no text".into()),
+                };
+            }
+            _ => return Ok(Part::Other(fields)),
+        };
+        if let Some(setting) =
+            SETTINGS.iter().find(|setting| fields.get(**setting).is_some_and(|v| !v.is_null()))
+        {
+            return Err(format!("`{setting}` of a part of type {kind} is not supported; leave it out"));
+        }
+        let path = match kind.as_str() {
+            "input_audio" => Some(input_audio(fields.get("input_audio"))?),
+            "image_url" | "video_url" | "audio_url" => Some(url(&kind, fields.get(&kind))?),
+            _ => ["path", medium, "url", "base64"]
+                .iter()
+                .find_map(|key| match fields.get(*key) {
+                    Some(Value::String(data)) if *key == "base64" => Some(Ok(format!("data:;base64,{data}"))),
+                    Some(Value::String(path)) => Some(Ok(path.clone())),
+                    None | Some(Value::Null) => None,
+                    Some(_) => Some(Err(format!("`{key}` of a part of type {kind} must be a text"))),
+                })
+                .transpose()?,
+        };
+        Ok(match medium {
+            "image" => Part::Image { path },
+            "video" => Part::Video { path },
+            _ => Part::Audio { path },
+        })
+    }
+}
+
+/// The place of OpenAI's `{"url": ...}`, or of the text that some write instead.
+fn url(kind: &str, value: Option<&Value>) -> std::result::Result<String, String> {
+    let url = match value {
+        Some(Value::Object(fields)) => {
+            if let Some(detail) =
+                fields.get("detail").filter(|detail| **detail != "auto" && !detail.is_null())
+            {
+                return Err(format!("the detail {detail} of an {kind} is not supported; leave it out"));
+            }
+            fields.get("url").and_then(Value::as_str)
+        }
+        Some(Value::String(url)) => Some(url.as_str()),
+        _ => None,
+    };
+    url.map(str::to_owned)
+        .ok_or_else(|| format!("a part of type {kind} needs {{\"{kind}\": {{\"url\": ...}}}}"))
+}
+
+/// OpenAI's `{"data": base64, "format": ...}`.
+fn input_audio(value: Option<&Value>) -> std::result::Result<String, String> {
+    let data = value.and_then(|audio| audio.get("data")).and_then(Value::as_str);
+    let format = value.and_then(|audio| audio.get("format")).and_then(Value::as_str).unwrap_or("wav");
+    match data {
+        Some(data) => Ok(format!("data:audio/{format};base64,{data}")),
+        None => {
+            Err("a part of type input_audio needs {\"input_audio\": {\"data\": base64, \"format\": ...}}"
+                .into())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Part::from_fields(Map::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let medium = |kind: &str, path: &Option<String>| match path {
+            Some(path) => json!({ "type": kind, "path": path }),
+            None => json!({ "type": kind }),
+        };
+        match self {
+            Part::Text { text } => json!({ "type": "text", "text": text }),
+            Part::Image { path } => medium("image", path),
+            Part::Video { path } => medium("video", path),
+            Part::Audio { path } => medium("audio", path),
+            Part::Other(fields) => Value::Object(fields.clone()),
+        }
+        .serialize(serializer)
+    }
+}
+
+/// Where a medium of a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In a file.
+    File(String),
+    /// In the message itself.
+    Bytes(Vec<u8>),
+}
+
+impl Source {
+    /// What a part's `path` says: a path, a `file:` URL, or a `data:` URL.
+    ///
+    /// # Errors
+    /// When it is a URL of another kind, which is never fetched, or its data are no base64.
+    pub fn of(path: &str) -> Result<Source> {
+        if let Some(data) = path.strip_prefix("data:") {
+            return data_url(data).map(Source::Bytes);
+        }
+        if let Some(file) = path.strip_prefix("file://") {
+            let file = file.strip_prefix("localhost").unwrap_or(file);
+            return Ok(Source::File(percent_decoded(file)));
+        }
+        match path.split_once("://") {
+            Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+.-".contains(&b)) => {
+                let most: String = path.chars().take(80).collect();
+                Err(Error::Prompt(format!(
+                    "{most}: media are not fetched from {scheme} URLs; download it and give its path, or a data: URL"
+                )))
+            }
+            _ => Ok(Source::File(path.to_owned())),
+        }
+    }
+}
+
+/// The bytes of what follows `data:`.
+fn data_url(data: &str) -> Result<Vec<u8>> {
+    use base64::Engine;
+    use base64::alphabet::STANDARD;
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    let wrong = |why: String| Error::Decode { what: "a data: URL".into(), why };
+    let (head, body) = data.split_once(',').ok_or_else(|| wrong("it has no comma before its data".into()))?;
+    if !head.split(';').skip(1).any(|word| word.trim() == "base64") && head.trim() != "base64" {
+        return Err(wrong("only data in base64 are supported (data:image/png;base64,...)".into()));
+    }
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let body: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    GeneralPurpose::new(&STANDARD, config).decode(body).map_err(|error| wrong(error.to_string()))
+}
+
+/// A path without the escapes of a URL.
+fn percent_decoded(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = (first == b'%').then(|| after.get(..2)).flatten();
+        let byte = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        match byte {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(json: Value) -> std::result::Result<Message, String> {
+        serde_json::from_value(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn messages_keep_every_field() {
+        let call = json!({ "role": "assistant", "content": null, "tool_calls": [{ "id": 1 }], "name": "x" });
+        let read = message(call).unwrap();
+        assert_eq!((read.content.clone(), read.fields.len()), (Content::Nothing, 2));
+        let written = serde_json::to_value(&read).unwrap();
+        assert_eq!(written, json!({ "role": "assistant", "tool_calls": [{ "id": 1 }], "name": "x" }));
+        let said = message(json!({ "role": "ipython", "content": "6", "tool_call_id": "1" })).unwrap();
+        assert_eq!(serde_json::to_value(&said).unwrap()["tool_call_id"], "1");
+        let other = json!({ "role": "user", "content": [{ "type": "thinking", "thinking": "hm", "n": 1 }] });
+        assert_eq!(serde_json::to_value(message(other.clone()).unwrap()).unwrap(), other);
+        assert!(message(json!({ "role": "user", "content": 5 })).unwrap_err().contains("not 5"));
+        assert!(message(json!({ "content": "a" })).unwrap_err().contains("role"));
+    }
+
+    #[test]
+    fn parts_of_openai_are_the_media_that_they_hold() {
+        let parts = json!([
+            { "type": "text", "text": "look" },
+            { "type": "image_url", "image_url": { "url": "data:image/png;base64,aGk=", "detail": "auto" } },
+            { "type": "image_url", "image_url": "a.png" },
+            { "type": "input_audio", "input_audio": { "data": "aGk", "format": "mp3" } },
+            { "type": "video_url", "video_url": { "url": "file:///a%20b.mp4" } },
+            { "type": "audio_url", "audio_url": { "url": "c.wav" } },
+            { "type": "image", "url": "d.png" },
+            { "type": "image", "base64": "aGk=" },
+            { "type": "image" },
+        ]);
+        let Content::Parts(parts) = message(json!({ "role": "user", "content": parts })).unwrap().content
+        else {
+            panic!("no parts")
+        };
+        let paths: Vec<Option<String>> = parts
+            .iter()
+            .map(|part| match part {
+                Part::Image { path } | Part::Video { path } | Part::Audio { path } => path.clone(),
+                _ => None,
+            })
+            .collect();
+        let sources: Vec<Option<Source>> =
+            paths.iter().map(|path| path.as_ref().map(|path| Source::of(path).unwrap())).collect();
+        let bytes = Some(Source::Bytes(b"hi".to_vec()));
+        let file = |name: &str| Some(Source::File(name.into()));
+        let expected = [
+            None,
+            bytes.clone(),
+            file("a.png"),
+            bytes.clone(),
+            file("/a b.mp4"),
+            file("c.wav"),
+            file("d.png"),
+            bytes,
+            None,
+        ];
+        assert_eq!(sources, expected);
+        assert!(matches!(parts[3], Part::Audio { .. }) && matches!(parts[4], Part::Video { .. }));
+    }
+
+    #[test]
+    fn what_is_not_honoured_is_refused_by_name() {
+        let part = |part: Value| message(json!({ "role": "user", "content": [part] })).unwrap_err();
+        assert!(part(json!({ "type": "image", "max_pixels": 5 })).contains("max_pixels"));
+        assert!(
+            part(json!({ "type": "image_url", "image_url": { "url": "a", "detail": "high" } }))
+                .contains("detail")
+        );
+        assert!(part(json!({ "type": "image_url" })).contains("image_url"));
+        assert!(part(json!({ "type": "input_audio", "input_audio": {} })).contains("input_audio"));
+        assert!(part(json!({ "text": "a" })).contains("type"));
+        assert!(part(json!({ "type": "text" })).contains("text"));
+        for scheme in ["http", "https", "s3"] {
+            let error = Source::of(&format!("{scheme}://host/a.png")).unwrap_err().to_string();
+            assert!(error.contains(&format!("{scheme} URLs")) && error.contains("host/a.png"), "{error}");
+        }
+        for data in ["data:image/png,abc", "data:nothing", "data:;base64,@@"] {
+            assert!(Source::of(data).is_err(), "{data}");
+        }
+    }
 }

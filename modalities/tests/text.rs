@@ -1,6 +1,7 @@
 //! Tokenizers held to llama.cpp and transformers, templates to transformers (`goldens/text.py`).
 
 use percept_modalities::Error;
+use percept_modalities::Message;
 use percept_modalities::text::{ChatTemplate, GgufVocabulary, TokenKind, Tokenizer, TokenizerSettings};
 use serde_json::Value;
 
@@ -179,16 +180,175 @@ fn a_templates_place_among_the_files_is_that_of_transformers() {
     assert_eq!(with(&[config, json, ("chat_template.jinja", "jinja")]).as_deref(), Some("jinja"));
 }
 
+/// Snippets against Python's Jinja, configured as transformers configures it (`goldens/jinja.py`): the same text, or an error
+/// of the same class.
+#[test]
+fn templates_are_jinja_to_the_letter() {
+    let golden: Value = serde_json::from_str(include_str!("fixtures/jinja.json")).unwrap();
+    let mut variables = golden["variables"].as_object().unwrap().clone();
+    let messages = variables.remove("messages").unwrap();
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() > 1000);
+    let mut wrong = Vec::new();
+    for case in cases {
+        let source = case["template"].as_str().unwrap();
+        let made = ChatTemplate::new(source, Default::default())
+            .and_then(|template| template.render(&messages, false, &variables));
+        let fits = match (&made, case.get("text").and_then(Value::as_str)) {
+            (Ok(made), Some(text)) => made == text,
+            (Err(error), None) => match case["error"].as_str().unwrap() {
+                "TemplateError" => error.to_string().ends_with(": boom"),
+                class => error.to_string().contains(&format!(": {class}: ")),
+            },
+            _ => false,
+        };
+        if !fits {
+            let made = made.map_err(|error| error.to_string());
+            wrong.push(format!("{source:?}\n  gives {made:?}\n  not   {}{}", case["text"], case["error"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// Templates that would take gigabytes, minutes or the whole stack end in an error, soon.
 #[test]
 fn hostile_templates_end() {
-    let loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}x{% endfor %}{% endfor %}{% endfor %}";
-    let nested = "{% set ns = namespace(x=[]) %}{% for i in range(9999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}";
-    let macros = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}";
-    for source in [loops, nested, macros] {
-        let template = ChatTemplate::new(source, Default::default()).unwrap();
-        assert!(template.render(&Value::Null, false, &Default::default()).is_err(), "{source}");
+    let pipes = format!("{{{{ 1{} }}}}", "|abs".repeat(40_000));
+    let parentheses = format!("{{{{ {}1{} }}}}", "(".repeat(40_000), ")".repeat(40_000));
+    let nots = format!("{{{{ {}1 }}}}", "not ".repeat(40_000));
+    let minus = format!("{{{{ {}1 }}}}", "-".repeat(40_000));
+    let ifs = "{% if 1 %}".repeat(40_000);
+    let lists = format!("{{{{ {} }}}}", "[".repeat(40_000));
+    let sums = format!("{{{{ 1{} }}}}", "+1".repeat(40_000));
+    let dots = format!("{{{{ a{} }}}}", ".b".repeat(40_000));
+    let targets = format!("{{% for {}x in y %}}", "(".repeat(40_000));
+    for source in [&pipes, &parentheses, &nots, &minus, &ifs, &lists, &sums, &dots, &targets] {
+        assert!(ChatTemplate::new(source, Default::default()).is_err(), "{}", &source[..40]);
     }
+    let double = |start: &str, step: &str, end: &str| {
+        format!(
+            "{{% set ns = namespace(x={start}) %}}{{% for i in range(60) %}}{{% set ns.x = {step} %}}{{% endfor %}}{{{{ {end} }}}}"
+        )
+    };
+    let deep = |step: &str| {
+        format!(
+            "{{% set ns = namespace(x=[]) %}}{{% for k in range(20) %}}{{% for i in range(100000) %}}{{% set ns.x = {step} %}}{{% endfor %}}{{% endfor %}}done"
+        )
+    };
+    let templates = [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}x{% endfor %}{% endfor %}{% endfor %}".to_owned(),
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".to_owned(),
+        "{% macro f(x) %}{{ f([x, x]) }}{% endmacro %}{{ f(1) }}".to_owned(),
+        "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}".to_owned(),
+        "{{ '%1000000000d'|format(1) }}{{ '%1000000000d'|format(1) }}".to_owned(),
+        "{{ '%.1000000000f' % 1 }}".to_owned(),
+        "{{ '%*d' % (10**12, 1) }}".to_owned(),
+        "{{ '{:1000000000}'.format(1) }}".to_owned(),
+        "{{ '{:01000000000,}'.format(1) }}".to_owned(),
+        "{{ 'x' * 10**10 }}".to_owned(),
+        "{{ [1] * 10**10 }}".to_owned(),
+        "{{ 'x'.center(10**10) }}{{ 'x'|center(10**10) }}".to_owned(),
+        "{{ 'x'.zfill(10**18) }}".to_owned(),
+        "{{ 'a\tb'.expandtabs(10**10) }}".to_owned(),
+        "{{ 'a'|indent(10**10, true) }}".to_owned(),
+        "{{ [1]|tojson(indent=10**10) }}".to_owned(),
+        "{{ [1]|batch(10**10, 'x')|list }}".to_owned(),
+        "{{ [1]|slice(10**10)|list }}".to_owned(),
+        "{{ 9**9**9 }}".to_owned(),
+        "{{ range(10**9) }}".to_owned(),
+        "{% set ns = namespace(x=[1,1],y=[1,1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}".to_owned(),
+        double("[1]", "ns.x + ns.x", "ns.x|length"),
+        double("'x'", "ns.x ~ ns.x", "ns.x|length"),
+        double("'x'", "ns.x.replace('x', 'xx')", "1"),
+        double("'x'", "ns.x|replace('', ns.x)", "1"),
+        double("'x'", "ns.x.join([ns.x, ns.x, ns.x])", "1"),
+        double("[1]", "[ns.x, ns.x]", "ns.x"),
+        double("[1]", "[ns.x, ns.x]", "ns.x|tojson"),
+        double("[1]", "[ns.x, ns.x]", "ns.x|string|length"),
+        double("{}", "{'a': ns.x, 'b': ns.x}", "ns.x|pprint"),
+        deep("[ns.x]"),
+        deep("{'a': ns.x}"),
+        deep("namespace(x=ns.x)"),
+        deep("ns.x|map('string')"),
+        deep("cycler(ns.x)"),
+        deep("joiner(ns.x)"),
+        deep("ns.x|reverse"),
+        "{% set ns = namespace() %}{% for k in range(100) %}{% for i in range(100000) %}{% macro m() %}{{ f }}{% endmacro %}{% set ns.f = m %}{% endfor %}{% endfor %}".to_owned(),
+        "{% macro m(f) %}{% macro g() %}{{ f }}{% endmacro %}{% set ns.f = g %}{% endmacro %}{% set ns = namespace(f=1) %}{% for k in range(99) %}{% for i in range(100000) %}{{ m(ns.f) }}{% endfor %}{% endfor %}".to_owned(),
+        "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}".to_owned(),
+        "{% set x %}{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfor %}{% endset %}".to_owned(),
+        "{{ raise_exception('x' * 10**9) }}".to_owned(),
+    ];
+    let began = std::time::Instant::now();
+    for source in &templates {
+        let template = ChatTemplate::new(source, Default::default()).unwrap();
+        let began = std::time::Instant::now();
+        let made = template.render(&Value::Array(Vec::new()), false, &Default::default());
+        assert!(made.is_err(), "{source}: {:?}", made.map(|text| text.len()));
+        assert!(began.elapsed().as_secs() < 20, "{source}: {:?}", began.elapsed());
+    }
+    assert!(began.elapsed().as_secs() < 120);
     assert!(ChatTemplate::new("{% if %}", Default::default()).is_err());
+    // Tags are found in time that grows with the text, not with its square.
+    let tags = "{% generation %}x{% endgeneration %}".repeat(20_000);
+    let template = ChatTemplate::new(&tags, Default::default()).unwrap();
+    let made = template.render(&Value::Array(Vec::new()), false, &Default::default()).unwrap();
+    assert_eq!(made.len(), 20_000);
+}
+
+/// Long conversations are within what a rendering may take.
+#[test]
+fn a_long_conversation_renders() {
+    let source = "{% set ns = namespace(text='') %}{% for m in messages %}{% set ns.text = ns.text ~ m.content %}<|{{ m.role }}|>{{ m.content }}{% endfor %}{{ ns.text|length }}";
+    let template = ChatTemplate::new(source, Default::default()).unwrap();
+    let turn = serde_json::json!({ "role": "user", "content": "word ".repeat(100) });
+    let made = template.render(&vec![turn; 2000], false, &Default::default()).unwrap();
+    assert!(made.ends_with("1000000"), "{}", &made[made.len() - 20..]);
+}
+
+#[test]
+fn messages_reach_a_template_as_transformers_hands_them_over() {
+    let source = "{% for m in messages %}{{ m|tojson }}{% endfor %}{{ tools }}{{ flag }}";
+    let template = ChatTemplate::new(source, Default::default()).unwrap();
+    let messages: Vec<Message> = serde_json::from_value(serde_json::json!([
+        { "role": "assistant", "content": null, "name": null, "tool_calls": [{ "f": null }], "reasoning": "why" },
+        { "role": "tool", "content": "6", "tool_call_id": "1" },
+    ]))
+    .unwrap();
+    let variables = serde_json::json!({ "flag": true });
+    let made = template.render(&messages, false, variables.as_object().unwrap()).unwrap();
+    let expected = concat!(
+        r#"{"thinking": "why", "role": "assistant", "tool_calls": [{"f": null}], "reasoning": "why", "reasoning_content": "why"}"#,
+        r#"{"role": "tool", "content": "6", "tool_call_id": "1"}NoneTrue"#
+    );
+    assert_eq!(made, expected);
+}
+
+/// Precompiled normalizers, and the flags of added tokens, against transformers (`goldens/tokenizers.py`).
+#[test]
+fn tokenizer_files_are_read_as_transformers_reads_them() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("fixtures/tokenizers.json")).unwrap();
+    assert_eq!(cases.len(), 5);
+    for (number, case) in cases.iter().enumerate() {
+        let config = case["config"].to_string();
+        let settings = TokenizerSettings::read(Some(config.as_bytes()), None).unwrap();
+        let tokenizer = Tokenizer::from_json(case["tokenizer"].to_string().as_bytes(), settings).unwrap();
+        for text in case["texts"].as_array().unwrap() {
+            let words = text[0].as_str().unwrap();
+            let ids = tokenizer.encode(words, false).unwrap();
+            assert_eq!(serde_json::json!(ids), text[1], "{number}: {words:?}");
+            assert_eq!(
+                tokenizer.decode(&ids, false).unwrap(),
+                text[2].as_str().unwrap(),
+                "{number}: {words:?}"
+            );
+            assert_eq!(
+                tokenizer.decode(&ids, true).unwrap(),
+                text[3].as_str().unwrap(),
+                "{number}: {words:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use percept_modalities::text::{ChatTemplate, Tokenizer};
 use percept_modalities::{
     Aim, Array, Content, Error as MediaError, Inputs, Media, Message, Part, Processor, Values,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::causal::CausalModel;
 use crate::checkpoint::{Checkpoint, Format};
@@ -113,7 +113,7 @@ impl Processor for TextProcessor {
             return Err(MediaError::Prompt("this model reads text alone; leave the media out".into()));
         }
         let transcript = Transcript::render(messages, aim, |m, prompt| match &self.template {
-            Some(template) => template.render(m, prompt, &Map::new()),
+            Some(template) => template.render(m, prompt, &media.variables),
             None => Ok(plain(m)),
         })?;
         let mut tokens = self.tokenizer.encode_spans(&transcript.text, self.template.is_none())?;
@@ -141,7 +141,7 @@ impl Processor for TextProcessor {
 
 fn mentions_media(message: &Message) -> bool {
     let Content::Parts(parts) = &message.content else { return false };
-    parts.iter().any(|p| !matches!(p, Part::Text { .. }))
+    parts.iter().any(|p| !matches!(p, Part::Text { .. } | Part::Other(_)))
 }
 
 /// The text of all messages, one after the other.
@@ -151,6 +151,7 @@ fn plain(messages: &[Message]) -> String {
         _ => String::new(),
     };
     let said = messages.iter().map(|m| match &m.content {
+        Content::Nothing => String::new(),
         Content::Text(text) => text.clone(),
         Content::Parts(parts) => parts.iter().map(text).collect(),
     });

@@ -71,6 +71,7 @@ fn sample(model: &dyn CausalModel) -> Inputs {
         images: vec![picture(9, 7)],
         videos: vec![Clip::steady(frames, 8.0)],
         audios: vec![Waveform { samples, rate: 16_000 }],
+        ..Media::default()
     };
     let parts = vec![
         Part::Image { path: None },
@@ -79,8 +80,8 @@ fn sample(model: &dyn CausalModel) -> Inputs {
         Part::Text { text: "what?".into() },
     ];
     let turns = [
-        Message { role: "user".into(), content: Content::Parts(parts) },
-        Message { role: "assistant".into(), content: Content::Text("a cat".into()) },
+        Message::new("user", Content::Parts(parts)),
+        Message::new("assistant", Content::Text("a cat".into())),
     ];
     model.processor().prepare(&turns, &media, Aim::Learn).unwrap()
 }

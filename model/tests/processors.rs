@@ -83,7 +83,7 @@ fn conversation(case: &Value, arrays: &SafeTensors) -> (Vec<Message>, Media) {
             Err(_) => Part::Text { text: part.into() },
         });
     }
-    (vec![Message { role: "user".into(), content: Content::Parts(parts) }], media)
+    (vec![Message::new("user", Content::Parts(parts))], media)
 }
 
 fn cases() -> (Value, Vec<Value>) {
@@ -192,8 +192,7 @@ fn settings_that_make_no_sense_are_named() {
 fn a_picture_of_one_row_is_too_narrow() {
     let (tokenizer, case) = named("qwen2_vl mixed");
     let p = processor(&case, &tokenizer, |_, _| {}).unwrap();
-    let messages =
-        vec![Message { role: "user".into(), content: Content::Parts(vec![Part::Image { path: None }]) }];
+    let messages = vec![Message::new("user", Content::Parts(vec![Part::Image { path: None }]))];
     let media = Media { images: vec![picture(&[0; 3 * 201], 1, 201)], ..Media::default() };
     let e = p.chat(&messages, &media).unwrap_err().to_string();
     assert!(e.contains("201x1 is too narrow"), "{e}");

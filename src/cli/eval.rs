@@ -204,6 +204,7 @@ fn ask(engine: &mut Engine, sample: &Sample) -> Result<Option<Answer>, Failure> 
 fn said_by(message: &percept::modalities::Message) -> String {
     use percept::modalities::{Content, Part};
     match &message.content {
+        Content::Nothing => String::new(),
         Content::Text(text) => text.clone(),
         Content::Parts(parts) => parts
             .iter()

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 use percept::hal::chrome_trace;
-use percept::infer::{GenerateOptions, Generation, Sampling, peak_memory};
+use percept::infer::{GenerateOptions, Generation, Recommended, Sampling, peak_memory};
 use percept::model::CausalModel;
 use serde_json::{Value, json};
 
@@ -21,12 +21,13 @@ pub struct Generate {
     causal: Causal,
     #[command(flatten)]
     conversation: Conversation,
-    /// Tokens at most; by default until the model ends, or its context
+    /// Tokens at most; by default as many as the checkpoint's generation_config.json says, until the model ends, or its
+    /// context
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
     #[command(flatten)]
     choice: Choice,
-    /// End before this text appears; may be repeated
+    /// End before this text appears, which may be a special token such as <|im_end|>; may be repeated
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     /// Write a Chrome timeline of every operation; timing them one by one slows the run
@@ -43,7 +44,7 @@ struct Choice {
     /// Divides the logits; 0 takes the most likely token
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
-    /// Choose among this many of the most likely tokens; 0 is off
+    /// Choose among this many of the most likely tokens; 0 is off, 50 the default where tokens are drawn
     #[arg(long, value_name = "N")]
     top_k: Option<usize>,
     /// Choose among the most likely tokens with this much probability together
@@ -62,27 +63,38 @@ struct Choice {
 
 impl Choice {
     /// What was asked for, over what the checkpoint recommends; it draws only where one of the two says so.
-    fn sampling(&self, model: &dyn CausalModel) -> Result<Sampling, Failure> {
-        let recommended = model
-            .weights()
-            .checkpoint()
-            .file("generation_config.json")
-            .map_err(percept::model::Error::from)?;
-        let recommended: Value =
-            recommended.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null);
-        let number = |key: &str| recommended.get(key).and_then(Value::as_f64).map(|v| v as f32);
-        let draws = recommended.get("do_sample").and_then(Value::as_bool).unwrap_or(false);
-        let only = |v: Option<f32>| v.filter(|_| draws);
-        Ok(Sampling {
-            temperature: self.temperature.or(only(number("temperature").or(Some(1.0)))).unwrap_or(0.0),
-            top_k: self.top_k.or(only(number("top_k")).map(|k| k as usize)).unwrap_or(0),
-            top_p: self.top_p.or(only(number("top_p"))).unwrap_or(1.0),
-            min_p: self.min_p.or(only(number("min_p"))).unwrap_or(0.0),
-            repetition_penalty: self.repetition_penalty.or(number("repetition_penalty")).unwrap_or(1.0),
+    fn sampling(&self, recommended: &Recommended) -> Sampling {
+        let draws = self.temperature.map_or(recommended.draws, |t| t > 0.0);
+        let base = if draws { recommended.drawn() } else { recommended.sampling() };
+        if !draws && (self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some()) {
+            eprintln!(
+                "the most likely token is taken, so --top-k, --top-p and --min-p have no effect; give --temperature"
+            );
+        }
+        Sampling {
+            temperature: self.temperature.unwrap_or(if draws { base.temperature } else { 0.0 }),
+            top_k: self.top_k.unwrap_or(base.top_k),
+            top_p: self.top_p.unwrap_or(base.top_p),
+            min_p: self.min_p.unwrap_or(base.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(base.repetition_penalty),
             seed: self.seed,
-            ..Sampling::default()
-        })
+            ..base
+        }
     }
+}
+
+/// What the checkpoint recommends; fields without effect are named.
+fn recommended(model: &dyn CausalModel) -> Result<Recommended, Failure> {
+    let file = model.weights().checkpoint().file("generation_config.json");
+    let Some(bytes) = file.map_err(percept::model::Error::from)? else { return Ok(Recommended::default()) };
+    let recommended = Recommended::read(&bytes)?;
+    if !recommended.ignored.is_empty() {
+        eprintln!(
+            "generation_config.json: not supported, and without effect: {}",
+            recommended.ignored.join(", ")
+        );
+    }
+    Ok(recommended)
 }
 
 impl Generate {
@@ -92,10 +104,12 @@ impl Generate {
         let model = self.causal.model()?;
         let media = self.conversation.media(&messages, model.processor())?;
         let inputs = model.processor().chat(&messages, &media).map_err(percept::infer::Error::from)?;
+        let recommended = recommended(&*model)?;
         let options = GenerateOptions {
-            max_tokens: self.max_tokens,
-            sampling: self.choice.sampling(&*model)?,
-            stop: self.stop.clone(),
+            max_tokens: self.max_tokens.or(recommended.max_new_tokens),
+            max_length: recommended.max_length,
+            sampling: self.choice.sampling(&recommended),
+            stop: [&self.stop[..], &recommended.stop].concat(),
         };
         let mut engine = self.causal.engine(model)?;
         let load_ms = began.elapsed().as_secs_f64() * 1e3;

@@ -70,9 +70,10 @@ enum Command {
         after_help = "Examples:\n  percept generate --model SmolLM2.gguf --temperature 0 \"What is the capital of France?\"\n  \
         percept generate --model Qwen2-VL-2B-Instruct --image photo.jpg \"What is this?\" --json\n  \
         percept generate --model runs/flags/model \"Which flag is this?\"\n  \
-        percept generate --model base --adapter runs/flags/model --adapter style=0.5 \"Which flag is this?\""
+        percept generate --model base --adapter runs/flags/model --adapter style=0.5 \"Which flag is this?\"\n  \
+        percept generate --model Qwen3-0.6B --messages talk.json --tools tools.json --template-var enable_thinking=false"
     )]
-    Generate(generate::Generate),
+    Generate(Box<generate::Generate>),
     /// Write down what is said in sound files
     #[command(after_help = "Examples:\n  percept transcribe --model whisper-tiny.en talk.mp3\n  \
         percept transcribe --model whisper-small --format srt --out captions *.m4a")]

@@ -2,6 +2,7 @@
 
 pub mod adapters;
 pub mod contrastive;
+pub mod published;
 pub mod speech;
 pub mod view;
 

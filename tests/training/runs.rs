@@ -15,7 +15,7 @@ pub fn sums(path: &Path, n: usize) {
     let mut writer = Writer::create(path).unwrap();
     for i in 0..n {
         let (a, b) = (i % 5, i / 5 % 5);
-        let said = |role: &str, text: String| Message { role: role.into(), content: Content::Text(text) };
+        let said = |role: &str, text: String| Message::new(role, Content::Text(text));
         let messages = vec![said("user", format!("{a} + {b}?")), said("assistant", format!("{}", a + b))];
         writer.push(&Sample { key: format!("sum{i:04}"), messages, ..Sample::default() }).unwrap();
     }
@@ -225,7 +225,7 @@ fn data_without_answers_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::create(&folder.path().join("sums.tar")).unwrap();
     for i in 0..80 {
-        let messages = vec![Message { role: "user".into(), content: Content::Text("why?".into()) }];
+        let messages = vec![Message::new("user", Content::Text("why?".into()))];
         writer.push(&Sample { key: format!("q{i}"), messages, ..Sample::default() }).unwrap();
     }
     writer.finish().unwrap();
@@ -288,7 +288,7 @@ fn an_adapter_learns_goes_on_and_merges() {
         let percept::model::Model::Causal(model) = percept::model::open_weights(weights).unwrap() else {
             panic!("llama continues text")
         };
-        let said = Message { role: "user".into(), content: Content::Text("2 + 2?".into()) };
+        let said = Message::new("user", Content::Text("2 + 2?".into()));
         let inputs = model.processor().chat(&[said], &Default::default()).unwrap();
         let options = percept::infer::EngineOptions::default();
         percept::infer::Engine::new(cpu(), model, options).unwrap().prefill(&inputs, 0, 0).unwrap().1

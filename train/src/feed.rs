@@ -246,6 +246,7 @@ pub fn question(sample: &Sample) -> Option<(Vec<Message>, String)> {
     };
     let last = messages.iter().rposition(|m| m.role == "assistant")?;
     let answer = match &messages[last].content {
+        Content::Nothing => String::new(),
         Content::Text(text) => text.clone(),
         Content::Parts(parts) => {
             let text = |p: &Part| if let Part::Text { text } = p { text.clone() } else { String::new() };
@@ -262,10 +263,7 @@ fn caption(sample: &Sample, text: &str) -> Vec<Message> {
         Kind::Audio => Part::Audio { path: None },
     };
     let shown = sample.media.iter().map(|m| part(m.kind)).collect();
-    vec![
-        Message { role: "user".into(), content: Content::Parts(shown) },
-        Message { role: "assistant".into(), content: Content::Text(text.into()) },
-    ]
+    vec![Message::new("user", Content::Parts(shown)), Message::new("assistant", Content::Text(text.into()))]
 }
 
 /// A sample's media, decoded as the model's processor wants them.

@@ -105,7 +105,7 @@ fn parameters(model: &dyn CausalModel, images: bool) -> Result<BTreeMap<String, 
     if images {
         let media = Media { images: vec![Image::filled(64, 64, [128; 3])?], ..Media::default() };
         let content = Content::Parts(vec![Part::Image { path: None }]);
-        let inputs = model.processor().chat(&[Message { role: "user".into(), content }], &media)?;
+        let inputs = model.processor().chat(&[Message::new("user", content)], &media)?;
         graphs.extend(model.encoder_runs(&inputs)?.into_iter().map(|run| run.graph));
     }
     let mut all = BTreeMap::new();

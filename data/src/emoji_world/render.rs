@@ -54,8 +54,8 @@ pub(super) fn sample(task: &Task, number: usize, job: &Job, emoji: &[Emoji], see
         media: vec![medium],
         text: None,
         messages: vec![
-            Message { role: "user".into(), content: Content::Parts(vec![part, text]) },
-            Message { role: "assistant".into(), content: Content::Text(answer) },
+            Message::new("user", Content::Parts(vec![part, text])),
+            Message::new("assistant", Content::Text(answer)),
         ],
         meta,
     })

@@ -1,7 +1,7 @@
 //! Conversations in the shapes that data sets have them.
 
 use percept_modalities::{Content, Message, Part};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::reject::Reject;
 use crate::sample::Kind;
@@ -22,7 +22,11 @@ pub(super) fn turns(value: Value) -> Result<Vec<Message>, Reject> {
         let mut take = |name: &str| turn.get_mut(name).map(Value::take);
         if let (Some(role), Some(content)) = (take("role"), take("content")) {
             let role = role.as_str().ok_or_else(|| malformed("have a role that is no text".into()))?;
-            messages.push(Message { role: role.to_owned(), content: content_of(content)? });
+            let content = content_of(content)?;
+            let mut fields = std::mem::take(turn.as_object_mut().unwrap_or(&mut Map::new()));
+            // Writers of tables fill the fields that other turns have with nulls.
+            fields.retain(|name, value| !value.is_null() && name != "role" && name != "content");
+            messages.push(Message { role: role.to_owned(), content, fields });
         } else if let (Some(from), Some(Value::String(value))) = (take("from"), take("value")) {
             let role = match from.as_str() {
                 Some("human" | "user") => "user",
@@ -30,12 +34,12 @@ pub(super) fn turns(value: Value) -> Result<Vec<Message>, Reject> {
                 Some("system") => "system",
                 _ => return Err(malformed(format!("are from {from}; human, gpt and system are known"))),
             };
-            messages.push(Message { role: role.into(), content: with_media(value) });
+            messages.push(Message::new(role, with_media(value)));
         } else if let (Some(Value::String(user)), Some(Value::String(assistant))) =
             (take("user"), take("assistant"))
         {
-            messages.push(Message { role: "user".into(), content: with_media(user) });
-            messages.push(Message { role: "assistant".into(), content: Content::Text(assistant) });
+            messages.push(Message::new("user", with_media(user)));
+            messages.push(Message::new("assistant", Content::Text(assistant)));
         } else {
             return Err(malformed(
                 "have neither role and content, from and value, nor user and assistant".into(),
@@ -47,6 +51,7 @@ pub(super) fn turns(value: Value) -> Result<Vec<Message>, Reject> {
 
 fn content_of(content: Value) -> Result<Content, Reject> {
     match content {
+        Value::Null => Ok(Content::Nothing),
         Value::String(text) => Ok(with_media(text)),
         Value::Array(mut parts) => {
             // Writers of tables fill the fields that other parts have with nulls.
@@ -106,8 +111,8 @@ fn placeholder(kind: Kind) -> Part {
 /// Puts placeholders of all media before the first turn of the user, for turns that mention none.
 pub(crate) fn mention(messages: &mut [Message], kinds: impl Iterator<Item = Kind>) {
     let mentions = |message: &Message| match &message.content {
-        Content::Text(_) => false,
-        Content::Parts(parts) => parts.iter().any(|part| !matches!(part, Part::Text { .. })),
+        Content::Nothing | Content::Text(_) => false,
+        Content::Parts(parts) => parts.iter().any(|part| !matches!(part, Part::Text { .. } | Part::Other(_))),
     };
     if messages.iter().any(mentions) {
         return;
@@ -118,6 +123,7 @@ pub(crate) fn mention(messages: &mut [Message], kinds: impl Iterator<Item = Kind
         return;
     }
     match std::mem::replace(&mut first.content, Content::Parts(Vec::new())) {
+        Content::Nothing => {}
         Content::Text(text) => parts.push(Part::Text { text }),
         Content::Parts(old) => parts.extend(old),
     }
@@ -131,7 +137,7 @@ pub(super) fn named_media(messages: &mut [Message]) -> Vec<(String, Kind)> {
         let Content::Parts(parts) = &mut message.content else { continue };
         for part in parts {
             let (path, kind) = match part {
-                Part::Text { .. } => continue,
+                Part::Text { .. } | Part::Other(_) => continue,
                 Part::Image { path } => (path, Kind::Image),
                 Part::Video { path } => (path, Kind::Video),
                 Part::Audio { path } => (path, Kind::Audio),

@@ -78,6 +78,7 @@ fn named(counts: &BTreeMap<String, u64>) -> Vec<(String, f64)> {
 
 fn card(split: &str, sample: &Sample) -> Card {
     let said = |content: &Content| match content {
+        Content::Nothing => String::new(),
         Content::Text(text) => text.clone(),
         Content::Parts(parts) => {
             let part = |part: &Part| match part {
@@ -85,6 +86,7 @@ fn card(split: &str, sample: &Sample) -> Card {
                 Part::Image { .. } => "[image]".into(),
                 Part::Video { .. } => "[video]".into(),
                 Part::Audio { .. } => "[audio]".into(),
+                Part::Other(_) => "[other]".into(),
             };
             parts.iter().map(part).collect::<Vec<_>>().join(" ")
         }

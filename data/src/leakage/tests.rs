@@ -18,7 +18,7 @@ fn text(key: &str, said: &str) -> Sample {
 }
 
 fn turns(key: &str, said: &str) -> Sample {
-    let message = Message { role: "assistant".into(), content: Content::Text(said.into()) };
+    let message = Message::new("assistant", Content::Text(said.into()));
     Sample { key: key.into(), messages: vec![message], ..Sample::default() }
 }
 

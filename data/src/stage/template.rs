@@ -71,7 +71,7 @@ impl Settings for Template {
                 let rendered = rendered.map_err(|e| Reject::new("template", format!("{role}: {e}")))?;
                 match *role {
                     "text" => text = Some(rendered),
-                    role => turns.push(Message { role: role.to_owned(), content: with_media(rendered) }),
+                    role => turns.push(Message::new(role, with_media(rendered))),
                 }
             }
             if makes_turns {

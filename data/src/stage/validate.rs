@@ -88,13 +88,13 @@ fn check_mentions(sample: &Sample) -> Verdict {
         return Ok(());
     }
     let parts = |message: &percept_modalities::Message| match &message.content {
-        Content::Text(_) => Vec::new(),
+        Content::Nothing | Content::Text(_) => Vec::new(),
         Content::Parts(parts) => parts.clone(),
     };
     let parts: Vec<Part> = sample.messages.iter().flat_map(parts).collect();
     for kind in [Kind::Image, Kind::Video, Kind::Audio] {
         let is_kind = |part: &&Part| match part {
-            Part::Text { .. } => false,
+            Part::Text { .. } | Part::Other(_) => false,
             Part::Image { .. } => kind == Kind::Image,
             Part::Video { .. } => kind == Kind::Video,
             Part::Audio { .. } => kind == Kind::Audio,

@@ -10,6 +10,7 @@ use percept_model::{CausalModel, Context, Parameters};
 
 use super::{Programs, floats, ints, rows};
 use crate::error::{Error, Result};
+use crate::ids::check_ids;
 
 /// Which rows of a decoder stand for a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,7 @@ impl TextPlacer {
         if n > context {
             return Err(Error::TooLong { what: "the text", tokens: n, context });
         }
+        check_ids(ids.iter().copied(), decoder.vocab, &self.tokenizer)?;
         // The length is not rounded up: rows that only fill up would be seen by decoders that see both ways.
         let t = Trace::new(format!("embed.{n}"));
         let p = Parameters::new(&t, self.model.weights());

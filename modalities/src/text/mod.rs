@@ -1,6 +1,8 @@
 //! Text: tokenizers and chat templates.
 
+mod fragile;
 mod gguf;
+mod jinja;
 mod settings;
 mod stream;
 mod template;

@@ -1,6 +1,6 @@
 //! `tokenizer_config.json` and `special_tokens_map.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 use tokenizers::AddedToken;
@@ -16,7 +16,9 @@ pub struct TokenizerSettings {
     pub model_max_length: Option<usize>,
     /// `left` or `right` (the default).
     pub pad_left: bool,
-    /// Tokens that must exist, in the order in which missing ones are given numbers.
+    /// `added_tokens_decoder`, by number: these tokens with these flags, whatever `tokenizer.json` says of them.
+    pub(super) numbered: Vec<AddedToken>,
+    /// Named and extra tokens, which must exist, in the order in which missing ones are given numbers.
     pub(super) added: Vec<AddedToken>,
     /// `chat_template`: one text, or a list of named ones.
     pub(super) chat_template: Option<Value>,
@@ -40,7 +42,8 @@ impl TokenizerSettings {
             settings.chat_template = config.get("chat_template").cloned();
             settings.take_tokens(&config);
         }
-        if let Some(bytes) = special_tokens_map {
+        // As in transformers, the older file counts where the newer one does not list the tokens itself.
+        if let Some(bytes) = special_tokens_map.filter(|_| settings.numbered.is_empty()) {
             settings.take_tokens(&object("special_tokens_map.json", bytes)?);
         }
         Ok(settings)
@@ -57,7 +60,7 @@ impl TokenizerSettings {
             }
         }
         numbered.sort_by_key(|(id, _)| *id);
-        self.added.extend(numbered.into_iter().map(|(_, token)| token));
+        self.numbered.extend(numbered.into_iter().map(|(_, token)| token));
         for (name, value) in file {
             if let (true, Some(token)) = (name.ends_with("_token"), added_token(value)) {
                 self.tokens.entry(name.clone()).or_insert_with(|| token.content.clone());
@@ -74,6 +77,30 @@ impl TokenizerSettings {
                 _ => {}
             }
         }
+    }
+
+    /// The tokens to add to a tokenizer that has these: those with other flags, and those that are missing.
+    pub(super) fn to_add<'k>(&self, known: impl Iterator<Item = &'k AddedToken>) -> Vec<AddedToken> {
+        let mut contents = HashMap::new();
+        for token in known {
+            contents.insert(token.content.clone(), token.clone());
+        }
+        let named: HashSet<&String> = self.tokens.values().collect();
+        let mut all: Vec<AddedToken> = Vec::new();
+        for token in &self.numbered {
+            if contents.get(&token.content) != Some(token) {
+                let special = token.special || named.contains(&token.content);
+                all.push(AddedToken { special, ..token.clone() });
+                contents.insert(token.content.clone(), token.clone());
+            }
+        }
+        for token in &self.added {
+            if !contents.contains_key(&token.content) {
+                all.push(token.clone());
+                contents.insert(token.content.clone(), token.clone());
+            }
+        }
+        all
     }
 }
 

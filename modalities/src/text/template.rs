@@ -1,30 +1,23 @@
 //! Chat templates: Jinja as transformers' `apply_chat_template` sets it up.
-//!
-//! Blocks are trimmed and stripped; `raise_exception`, `strftime_now`, loop controls, `{% generation %}` and Python's
-//! methods of strings, lists and dictionaries exist; values print as Python prints them. A template comes from outside,
-//! so the steps it may take are counted.
-
-mod python;
 
 use std::collections::BTreeMap;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value, ValueKind};
-use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
+use super::jinja::{Class, Fault, Template};
 use super::settings::{TokenizerSettings, object};
 use crate::error::{Error, Result};
 
-/// Steps that one rendering may take; a long conversation takes some hundred thousand.
-const FUEL: u64 = 50_000_000;
 /// Name under which the template is known.
 const NAME: &str = "chat template";
+/// Names that a message's reasoning goes by; the first is the one that most templates read.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// A template that turns a conversation into a prompt.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    template: Template,
     source: String,
     /// Special tokens by name, which templates read as variables.
     tokens: BTreeMap<String, String>,
@@ -36,36 +29,8 @@ impl ChatTemplate {
     /// # Errors
     /// When the text is not a template.
     pub fn new(source: &str, tokens: BTreeMap<String, String>) -> Result<ChatTemplate> {
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(fault)?;
-        environment.set_syntax(syntax);
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(python::method);
-        environment.set_formatter(|output, _, value| {
-            if let Some(text) = value.as_str() {
-                return Ok(output.write_str(text)?);
-            }
-            Ok(output.write_str(&python::to_str(value)?)?)
-        });
-        environment.add_filter("tojson", to_json);
-        environment.add_filter("string", |value: &Value| python::to_str(value));
-        environment.add_test("sequence", |value: &Value| {
-            matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined)
-        });
-        environment.add_test("iterable", |value: &Value| {
-            value.kind() == ValueKind::String || value.try_iter().is_ok()
-        });
-        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment.add_function("strftime_now", |format: &str| {
-            let now = jiff::Zoned::now();
-            jiff::fmt::strtime::format(format, &now)
-                .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))
-        });
-        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(fault)?;
-        Ok(ChatTemplate { environment, source: source.to_owned(), tokens })
+        let template = Template::parse(source).map_err(fault)?;
+        Ok(ChatTemplate { template, source: source.to_owned(), tokens })
     }
 
     /// From the files of a checkpoint: `chat_template.jinja`, `chat_template.json`, or the text in
@@ -129,22 +94,30 @@ impl ChatTemplate {
     /// The prompt of a conversation. `messages` is anything that serializes to a list of messages; `variables` are what
     /// the template reads beyond them (`tools`, `enable_thinking` ...).
     ///
+    /// As in transformers, what is null in a message is left out, and its reasoning goes by all the names that templates
+    /// know it by.
+    ///
     /// # Errors
-    /// When the template refuses the messages, or takes too many steps.
+    /// When the template refuses the messages, or takes too many steps or too much memory.
     pub fn render(
         &self,
         messages: &(impl Serialize + ?Sized),
         add_generation_prompt: bool,
-        variables: &serde_json::Map<String, serde_json::Value>,
+        variables: &Map<String, Value>,
     ) -> Result<String> {
-        let mut context: BTreeMap<&str, Value> =
-            self.tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str()))).collect();
-        context.insert("tools", Value::from(()));
-        context.insert("documents", Value::from(()));
-        context.extend(variables.iter().map(|(name, value)| (name.as_str(), Value::from(Serde(value)))));
-        context.insert("messages", Value::from(Serde(messages)));
-        context.insert("add_generation_prompt", Value::from(add_generation_prompt));
-        self.environment.get_template(NAME).map_err(fault)?.render(context).map_err(fault)
+        let mut messages = serde_json::to_value(messages)
+            .map_err(|error| Error::Prompt(format!("the messages: {error}")))?;
+        if let Value::Array(messages) = &mut messages {
+            messages.iter_mut().filter_map(Value::as_object_mut).for_each(as_templates_know);
+        }
+        let tokens = self.tokens.iter().map(|(name, token)| (name.clone(), Value::from(token.as_str())));
+        let mut context: Map<String, Value> = tokens.collect();
+        context.insert("tools".into(), Value::Null);
+        context.insert("documents".into(), Value::Null);
+        context.extend(variables.iter().map(|(name, value)| (name.clone(), value.clone())));
+        context.insert("messages".into(), messages);
+        context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
+        self.template.render(&context).map_err(fault)
     }
 
     /// The template's text.
@@ -153,60 +126,25 @@ impl ChatTemplate {
     }
 }
 
-/// `{% generation %}` marks what an assistant says for training. Its contents are a scope of their own, as in
-/// `{% with %}`.
-fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = ["{{", "{%", "{#"].iter().filter_map(|open| rest.find(open)).min() {
-        let (before, tag) = rest.split_at(start);
-        out.push_str(before);
-        let length = tag_length(tag);
-        let (tag, after) = tag.split_at(length);
-        let word = tag.trim_start_matches(['{', '%', '-', '+']).trim_end_matches(['}', '%', '-', '+']).trim();
-        match word {
-            "generation" if tag.starts_with("{%") => out.push_str(&tag.replacen(word, "with", 1)),
-            "endgeneration" if tag.starts_with("{%") => out.push_str(&tag.replacen(word, "endwith", 1)),
-            _ => out.push_str(tag),
-        }
-        rest = after;
+/// A message without what is null, and with its reasoning under every name.
+fn as_templates_know(message: &mut Map<String, Value>) {
+    message.retain(|_, value| !value.is_null());
+    let Some(reasoning) = REASONING.iter().find_map(|name| message.get(*name)).cloned() else { return };
+    if !message.contains_key("thinking") {
+        // The first of all, as transformers puts it.
+        let rest = std::mem::take(message);
+        message.insert("thinking".into(), reasoning.clone());
+        message.extend(rest);
     }
-    out + rest
+    message.insert("reasoning_content".into(), reasoning);
 }
 
-/// Bytes up to the end of the tag, expression or comment at the start of `text`; its strings may hold other tags.
-fn tag_length(text: &str) -> usize {
-    let close = match &text[..2] {
-        "{{" => "}}",
-        "{%" => "%}",
-        _ => return text.find("#}").map_or(text.len(), |at| at + 2),
+/// An error of the template, with its place and, where Python would raise one, the name of the exception.
+fn fault(fault: Fault) -> Error {
+    let place = fault.line.map(|line| format!(", line {line}")).unwrap_or_default();
+    let class = match fault.class {
+        Class::Template | Class::Limit | Class::Unsupported => String::new(),
+        class => format!("{}: ", class.name()),
     };
-    let mut quote = None;
-    let mut characters = text.char_indices().skip(2);
-    while let Some((at, c)) = characters.next() {
-        match (quote, c) {
-            (Some(_), '\\') => {
-                characters.next();
-            }
-            (Some(open), c) if c == open => quote = None,
-            (None, '\'' | '"') => quote = Some(c),
-            (None, _) if text[at..].starts_with(close) => return at + 2,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-/// transformers' `tojson`: Python's `json.dumps` without HTML escapes.
-fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
-    let json = python::Json::new(&options)?;
-    options.assert_all_used()?;
-    json.dump(value)
-}
-
-/// An error of the template engine, with its place.
-fn fault(error: minijinja::Error) -> Error {
-    let place = error.line().map(|line| format!(", line {line}")).unwrap_or_default();
-    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    Error::Prompt(format!("{NAME}{place}: {what}"))
+    Error::Prompt(format!("{NAME}{place}: {class}{}", fault.message))
 }

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokenizers::Tokenizer as Inner;
-use tokenizers::normalizers::Precompiled;
 
+use super::fragile::{check, contained};
 use super::settings::TokenizerSettings;
 use super::stream::DecodeStream;
 use super::vocabulary::GgufVocabulary;
@@ -19,31 +18,6 @@ pub struct Tokenizer {
     settings: TokenizerSettings,
     /// Put around a text when special tokens are asked for, on top of what `tokenizer.json` puts.
     around: (Vec<u32>, Vec<u32>),
-}
-
-/// The parts of a `tokenizer.json` that the library trusts: where a decoder is not JSON, or a precompiled normalizer is
-/// damaged, it panics. So these are read before.
-fn check_fragile(tokenizer_json: &[u8]) -> serde_json::Result<()> {
-    #[derive(Deserialize)]
-    struct Fragile {
-        #[serde(default)]
-        normalizer: Value,
-        #[serde(default, rename = "decoder")]
-        _decoder: Value,
-    }
-    let fragile: Fragile = serde_json::from_slice(tokenizer_json)?;
-    let mut parts = vec![fragile.normalizer];
-    while let Some(part) = parts.pop() {
-        match part {
-            Value::Object(of) if of.get("type").is_some_and(|kind| kind == "Precompiled") => {
-                serde_json::from_value::<Precompiled>(Value::Object(of))?;
-            }
-            Value::Object(of) => parts.extend(of.into_iter().map(|(_, part)| part)),
-            Value::Array(of) => parts.extend(of),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Token ids filled up or cut to a length, and which of them count.
@@ -77,14 +51,16 @@ impl Tokenizer {
     /// When it is not a tokenizer.
     pub fn from_json(tokenizer_json: &[u8], settings: TokenizerSettings) -> Result<Tokenizer> {
         let wrong = |why: String| Error::Config { file: "tokenizer.json".into(), why };
-        check_fragile(tokenizer_json).map_err(|error| wrong(error.to_string()))?;
-        let mut inner = Inner::from_bytes(tokenizer_json).map_err(|error| wrong(error.to_string()))?;
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
-        let known = inner.get_added_vocabulary().get_vocab();
-        let missing: Vec<_> =
-            settings.added.iter().filter(|token| !known.contains_key(&token.content)).cloned().collect();
-        inner.add_tokens(missing).map_err(|error| wrong(error.to_string()))?;
+        check(tokenizer_json).map_err(wrong)?;
+        let inner = contained(|| {
+            let mut inner = Inner::from_bytes(tokenizer_json)?;
+            inner.with_padding(None);
+            inner.with_truncation(None)?;
+            let known = inner.get_added_tokens_decoder();
+            inner.add_tokens(settings.to_add(known.values()))?;
+            Ok(inner)
+        })
+        .map_err(wrong)?;
         Ok(Tokenizer { inner, settings, around: (Vec::new(), Vec::new()) })
     }
 
@@ -143,7 +119,7 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer has no way to write a part of the text.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, add_special_tokens).map_err(refused)?;
+        let encoding = contained(|| self.inner.encode_fast(text, add_special_tokens)).map_err(refused)?;
         if !add_special_tokens {
             return Ok(encoding.get_ids().to_vec());
         }
@@ -157,7 +133,7 @@ impl Tokenizer {
     /// # Errors
     /// As there.
     pub fn encode_spans(&self, text: &str, add_special_tokens: bool) -> Result<Vec<(u32, Range<usize>)>> {
-        let encoding = self.inner.encode(text, add_special_tokens).map_err(refused)?;
+        let encoding = contained(|| self.inner.encode(text, add_special_tokens)).map_err(refused)?;
         let spans = encoding.get_offsets().iter().map(|&(start, end)| start..end);
         let body = encoding.get_ids().iter().copied().zip(spans);
         if !add_special_tokens {
@@ -175,14 +151,17 @@ impl Tokenizer {
     /// When there is no padding token, or the special tokens alone are longer.
     pub fn encode_to_length(&self, text: &str, length: usize) -> Result<Padded> {
         use tokenizers::{PostProcessor, TruncationDirection};
-        let mut encoding = self.inner.encode_fast(text, false).map_err(refused)?;
+        let mut encoding = contained(|| self.inner.encode_fast(text, false)).map_err(refused)?;
         let (before, after) = &self.around;
         let specials = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         let room = length.checked_sub(specials + before.len() + after.len()).ok_or_else(|| {
             Error::Prompt(format!("a length of {length} tokens leaves no room beside the special tokens"))
         })?;
-        encoding.truncate(room, 0, TruncationDirection::Right);
-        let encoding = self.inner.post_process(encoding, None, true).map_err(refused)?;
+        let encoding = contained(|| {
+            encoding.truncate(room, 0, TruncationDirection::Right);
+            self.inner.post_process(encoding, None, true)
+        })
+        .map_err(refused)?;
         let ids = [before, encoding.get_ids(), after].concat();
         let padding = vec![0; length.saturating_sub(ids.len())];
         let pads = if padding.is_empty() {
@@ -206,7 +185,7 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
-        self.inner.decode(ids, skip_special_tokens).map_err(refused)
+        contained(|| self.inner.decode(ids, skip_special_tokens)).map_err(refused)
     }
 
     /// Decodes ids as they come.
@@ -256,6 +235,6 @@ impl Tokenizer {
 }
 
 /// An error of the tokenizers crate about a text.
-fn refused(error: tokenizers::Error) -> Error {
+fn refused(error: String) -> Error {
     Error::Prompt(format!("the tokenizer cannot process this text: {error}"))
 }

@@ -67,11 +67,12 @@ fn find_in(folder: &Path) -> Result<Weights> {
             }),
         }
     };
-    if has("model.safetensors.index.json") {
-        return Ok(Weights::Index(folder.join("model.safetensors.index.json")));
-    }
+    // The file itself comes before an index, which may be one of older shards, as in transformers.
     if has("model.safetensors") {
         return Ok(Weights::Safetensors(folder.join("model.safetensors")));
+    }
+    if has("model.safetensors.index.json") {
+        return Ok(Weights::Index(folder.join("model.safetensors.index.json")));
     }
     if let Some(index) = only(".safetensors.index.json")? {
         return Ok(Weights::Index(index));

@@ -145,7 +145,7 @@ impl Processor for Hearing {
                 mask.extend(values);
             }
         }
-        let text = self.prompt.render(messages, aim)?;
+        let text = self.prompt.render(messages, &media.variables, aim)?;
         let (kind, token) = (MediaKind::Audio, &self.token);
         let placeholder = Placeholder { kind, token, feature: token, replacements };
         let mut inputs = self.prompt.encode(&text, &[placeholder])?;

@@ -55,7 +55,7 @@ impl Gemma3 {
 impl Processor for Gemma3 {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "Gemma 3", true, false, false)?;
-        let text = self.prompt.render(messages, aim)?;
+        let text = self.prompt.render(messages, &media.variables, aim)?;
         let replacements = vec![self.picture.clone(); media.images.len()];
         let placeholder = Placeholder {
             kind: MediaKind::Image,

@@ -84,7 +84,7 @@ impl Llava {
 impl Processor for Llava {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "LLaVA", true, false, false)?;
-        let text = self.prompt.render(messages, aim)?;
+        let text = self.prompt.render(messages, &media.variables, aim)?;
         let pictures = media
             .images
             .iter()

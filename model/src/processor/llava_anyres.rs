@@ -153,7 +153,7 @@ fn resolutions_of(s: &Settings, default: Vec<Extent>, square: usize) -> Result<V
 impl Processor for LlavaAnyres {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "LLaVA-NeXT", true, self.one_vision.is_some(), false)?;
-        let text = self.prompt.render(messages, aim)?;
+        let text = self.prompt.render(messages, &media.variables, aim)?;
         // OneVision does not cut pictures that share a prompt.
         let whole_only = self.one_vision.is_some() && media.images.len() > 1;
 

@@ -134,7 +134,7 @@ fn still(settings: &Settings, edge: usize) -> Result<Still> {
 
 impl Processor for Native {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
-        let transcript = self.prompt.render(messages, aim)?;
+        let transcript = self.prompt.render(messages, &media.variables, aim)?;
         let given = [media.images.len(), media.videos.len(), media.audios.len()];
         let placeholders: Vec<Placeholder<'_>> = (0..3)
             .map(|i| Placeholder {

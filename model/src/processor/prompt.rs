@@ -2,7 +2,7 @@
 
 use percept_modalities::text::{ChatTemplate, Tokenizer};
 use percept_modalities::{Aim, Array, Error, Inputs, Media, MediaKind, Message, Result, Shown, Values};
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::transcript::Transcript;
 
@@ -49,12 +49,17 @@ impl Prompt {
         &self.tokenizer
     }
 
-    /// The rendered conversation.
+    /// The rendered conversation; `variables` are what the template reads beside the messages.
     ///
     /// # Errors
     /// As [`Transcript::render`].
-    pub fn render(&self, messages: &[Message], aim: Aim) -> Result<Transcript> {
-        Transcript::render(messages, aim, |m, prompt| self.template.render(m, prompt, &Map::new()))
+    pub fn render(
+        &self,
+        messages: &[Message],
+        variables: &Map<String, Value>,
+        aim: Aim,
+    ) -> Result<Transcript> {
+        Transcript::render(messages, aim, |m, prompt| self.template.render(m, prompt, variables))
     }
 
     /// The text of a special token by its role (`image_token` ...), or its usual one.

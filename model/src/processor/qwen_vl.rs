@@ -249,7 +249,7 @@ impl QwenVl {
 impl Processor for QwenVl {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "Qwen-VL", true, true, false)?;
-        let mut text = self.prompt.render(messages, aim)?;
+        let mut text = self.prompt.render(messages, &media.variables, aim)?;
         if !self.outer {
             // What transformers 4 does, and what Qwen3-VL was trained with; transformers 5, which writes nested files,
             // leaves the outer pair in place.

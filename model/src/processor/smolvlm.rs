@@ -10,7 +10,6 @@ use percept_modalities::{
     Aim, Array, ArrayPart, Content, Error, Grid, Inputs, Media, MediaKind, Message, Part, Pixels, Processor,
     Result, Values,
 };
-use serde_json::Map;
 
 use super::prompt::{Placeholder, Prompt, insert_i64, order, refuse};
 use super::settings::{HALF_NORMALIZE, ProcessorFiles, Settings, Size};
@@ -297,17 +296,17 @@ fn in_parts(messages: &[Message]) -> Vec<Message> {
         Content::Text(text) => Content::Parts(vec![Part::Text { text: text.clone() }]),
         parts => parts.clone(),
     };
-    messages.iter().map(|m| Message { role: m.role.clone(), content: parts(m) }).collect()
+    messages.iter().map(|m| Message { content: parts(m), ..m.clone() }).collect()
 }
 
 impl Processor for SmolVlm {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "SmolVLM", true, true, false)?;
         let text = if media.videos.is_empty() {
-            self.prompt.render(messages, aim)?
+            self.prompt.render(messages, &media.variables, aim)?
         } else {
             Transcript::render(messages, aim, |m, prompt| {
-                self.video_template.render(&in_parts(m), prompt, &Map::new())
+                self.video_template.render(&in_parts(m), prompt, &media.variables)
             })?
         };
 

@@ -79,13 +79,13 @@ mod tests {
     use super::*;
 
     fn said(role: &str, text: &str) -> Message {
-        Message { role: role.into(), content: Content::Text(text.into()) }
+        Message::new(role, Content::Text(text.into()))
     }
 
     fn tagged(messages: &[Message], prompt: bool) -> Result<String> {
         let turn = |m: &Message| match &m.content {
             Content::Text(text) => format!("<{}>{text}</>\n", m.role),
-            Content::Parts(_) => String::new(),
+            _ => String::new(),
         };
         let turns: String = messages.iter().map(turn).collect();
         Ok(if prompt { turns + "<assistant>" } else { turns })

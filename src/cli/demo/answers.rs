@@ -82,6 +82,7 @@ fn some(folder: &Path) -> Result<Vec<Sample>, Failure> {
 /// The words of a turn.
 fn spoken(content: &Content) -> Vec<&str> {
     match content {
+        Content::Nothing => Vec::new(),
         Content::Text(text) => vec![text.trim()],
         Content::Parts(parts) => parts
             .iter()

@@ -19,13 +19,10 @@ fn samples() -> Vec<Sample> {
         key: long,
         media: vec![blob(Kind::Image, "png", &[7; 700])],
         text: Some("a caption: Grüße".to_string()),
-        messages: vec![Message {
-            role: "user".to_string(),
-            content: Content::Parts(vec![
-                Part::Image { path: None },
-                Part::Text { text: "what?".to_string() },
-            ]),
-        }],
+        messages: vec![Message::new(
+            "user",
+            Content::Parts(vec![Part::Image { path: None }, Part::Text { text: "what?".to_string() }]),
+        )],
         meta: json!({"width": 3, "licence": "CC0"}).as_object().unwrap().clone(),
     };
     let media =

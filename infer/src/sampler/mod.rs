@@ -1,15 +1,45 @@
 //! Choosing a token from its logits.
 
+mod process;
+mod warp;
+
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::error::{Error, Result};
 
-/// How a token is chosen. Filters apply in the order in which they stand here, as in Hugging Face's generation.
+/// How a token is chosen: what Hugging Face's generation does to logits, with its meaning and in its order, which is that of
+/// the fields.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
+    /// Added to the last token of a sequence whose other tokens stand at the end.
+    pub sequence_bias: Vec<(Vec<i32>, f32)>,
+    /// Multiplies the logits of the prompt's tokens when positive, divides them when negative; 1 is off.
+    pub encoder_repetition_penalty: f32,
     /// Divides the logits of tokens seen before when positive, multiplies them when negative; 1 is off.
     pub repetition_penalty: f32,
+    /// No group of so many tokens occurs twice; 0 is off.
+    pub no_repeat_ngram_size: usize,
+    /// No group of so many tokens of the prompt occurs again; 0 is off.
+    pub encoder_no_repeat_ngram_size: usize,
+    /// Sequences of tokens that are never completed.
+    pub bad_words: Vec<Vec<i32>>,
+    /// Tokens of prompt and continuation before which nothing ends.
+    pub min_length: usize,
+    /// Tokens of the continuation before which nothing ends.
+    pub min_new_tokens: usize,
+    /// The second token, where the prompt has but one.
+    pub forced_first: Option<i32>,
+    /// What the last of `max_length` tokens is chosen among; none is off.
+    pub forced_last: Vec<i32>,
+    /// NaN counts as 0, infinities as the greatest numbers.
+    pub remove_invalid: bool,
+    /// After so many tokens the logits of those that end grow by this factor with each token.
+    pub exponential_decay: Option<(usize, f64)>,
+    /// Tokens that are never chosen.
+    pub suppressed: Vec<i32>,
+    /// Tokens that are not chosen first.
+    pub suppressed_first: Vec<i32>,
     /// Divides the logits; 0 takes the most likely token.
     pub temperature: f32,
     /// Keep this many of the most likely; 0 is off.
@@ -18,25 +48,50 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keep those at least this likely compared with the most likely; 0 is off.
     pub min_p: f32,
+    /// Keep those nearest the expected information whose probabilities sum to this; 1 is off.
+    pub typical_p: f32,
+    /// Keep those at least this likely; 0 is off.
+    pub epsilon_cutoff: f32,
+    /// As `epsilon_cutoff`, less strict where many tokens are likely; 0 is off.
+    pub eta_cutoff: f32,
     /// Seeds the draws.
     pub seed: u64,
     /// Tells sequences of one seed apart.
     pub stream: u64,
-    /// Tokens that are never chosen.
-    pub suppressed: Vec<i32>,
+    /// Tokens that end a sequence, as far as the settings above speak of them.
+    pub ends: Vec<i32>,
+    /// Tokens of prompt and continuation at most, where that is known.
+    pub max_length: Option<usize>,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
         Self {
+            sequence_bias: Vec::new(),
+            encoder_repetition_penalty: 1.0,
             repetition_penalty: 1.0,
+            no_repeat_ngram_size: 0,
+            encoder_no_repeat_ngram_size: 0,
+            bad_words: Vec::new(),
+            min_length: 0,
+            min_new_tokens: 0,
+            forced_first: None,
+            forced_last: Vec::new(),
+            remove_invalid: false,
+            exponential_decay: None,
+            suppressed: Vec::new(),
+            suppressed_first: Vec::new(),
             temperature: 0.0,
             top_k: 0,
             top_p: 1.0,
             min_p: 0.0,
+            typical_p: 1.0,
+            epsilon_cutoff: 0.0,
+            eta_cutoff: 0.0,
             seed: 0,
             stream: 0,
-            suppressed: Vec::new(),
+            ends: Vec::new(),
+            max_length: None,
         }
     }
 }
@@ -44,7 +99,9 @@ impl Default for Sampling {
 /// Chooses tokens one after the other. The draw for a token depends on seed, stream and the token's index alone.
 pub struct Sampler {
     settings: Sampling,
-    seen: Vec<bool>,
+    /// The prompt and what was chosen.
+    ids: Vec<i32>,
+    prompt: usize,
     index: u64,
 }
 
@@ -55,73 +112,50 @@ impl Sampler {
     /// When a setting is out of its range.
     pub fn new(settings: Sampling, prompt: &[i32], vocab: usize) -> Result<Self> {
         let s = &settings;
+        let cutoff = |x: f32| (0.0..1.0).contains(&x);
         let rules = [
             (s.repetition_penalty > 0.0, "the repetition penalty must be positive"),
+            (s.encoder_repetition_penalty > 0.0, "the encoder repetition penalty must be positive"),
             (s.temperature >= 0.0 && s.temperature.is_finite(), "the temperature must be 0 or positive"),
             (s.top_p > 0.0 && s.top_p <= 1.0, "top-p must be above 0 and at most 1"),
             ((0.0..=1.0).contains(&s.min_p), "min-p must be between 0 and 1"),
+            (s.typical_p > 0.0 && s.typical_p <= 1.0, "typical-p must be above 0 and at most 1"),
+            (cutoff(s.epsilon_cutoff), "the epsilon cutoff must be 0 or between 0 and 1"),
+            (cutoff(s.eta_cutoff), "the eta cutoff must be 0 or between 0 and 1"),
         ];
         if let Some((_, why)) = rules.iter().find(|r| !r.0) {
             return Err(Error::Setting((*why).to_string()));
         }
-        let mut sampler = Self { settings, seen: vec![false; vocab], index: 0 };
-        prompt.iter().for_each(|&id| sampler.see(id));
-        Ok(sampler)
+        let biased = s.sequence_bias.iter().map(|(ids, _)| ids).chain(&s.bad_words).flatten();
+        let fits = |id: &i32| usize::try_from(*id).is_ok_and(|id| id < vocab);
+        if let Some(id) = biased.chain(&s.forced_first).chain(&s.forced_last).find(|id| !fits(id)) {
+            return Err(Error::Setting(format!("the settings name token {id}, and the model has {vocab}")));
+        }
+        Ok(Self { settings, ids: prompt.to_vec(), prompt: prompt.len(), index: 0 })
     }
 
     /// The next token. `logits` are overwritten.
     pub fn choose(&mut self, logits: &mut [f32]) -> i32 {
         let s = &self.settings;
-        if s.repetition_penalty != 1.0 {
-            for (x, _) in logits.iter_mut().zip(&self.seen).filter(|(_, seen)| **seen) {
-                *x = if *x > 0.0 { *x / s.repetition_penalty } else { *x * s.repetition_penalty };
-            }
-        }
-        for &id in &s.suppressed {
-            if let Some(x) = logits.get_mut(id as usize) {
-                *x = f32::NEG_INFINITY;
-            }
-        }
+        process::process(s, &self.ids, self.prompt, logits);
         let id = if s.temperature == 0.0 { greedy(logits) } else { self.draw(logits) };
         self.index += 1;
-        self.see(id);
+        self.ids.push(id);
         id
     }
 
-    fn see(&mut self, id: i32) {
-        if let Some(seen) = self.seen.get_mut(id as usize) {
-            *seen = true;
-        }
-    }
-
-    fn draw(&self, logits: &[f32]) -> i32 {
-        let s = &self.settings;
+    fn draw(&self, logits: &mut [f32]) -> i32 {
+        warp::warp(&self.settings, logits);
         let mut kept: Vec<(f32, i32)> = logits
             .iter()
             .enumerate()
-            .filter(|(_, x)| !x.is_nan())
-            .map(|(i, &x)| (x / s.temperature, i as i32))
+            .filter(|(_, x)| **x > f32::NEG_INFINITY)
+            .map(|(i, &x)| (x, i as i32))
             .collect();
         // Ties go to the lower id, so that the order is one on every machine.
-        let order = |a: &(f32, i32), b: &(f32, i32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        if s.top_k > 0 && s.top_k < kept.len() {
-            kept.select_nth_unstable_by(s.top_k - 1, order);
-            kept.truncate(s.top_k);
-        }
-        kept.sort_unstable_by(order);
+        kept.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let Some(&(greatest, first)) = kept.first() else { return 0 };
         let weight = |x: f32| ((x - greatest) as f64).exp();
-        if s.top_p < 1.0 {
-            let total: f64 = kept.iter().map(|k| weight(k.0)).sum();
-            let mut sum = 0.0;
-            let mut count = 0;
-            while count < kept.len() && sum < s.top_p as f64 {
-                sum += weight(kept[count].0) / total;
-                count += 1;
-            }
-            kept.truncate(count.max(1));
-        }
-        kept.retain(|k| weight(k.0) >= s.min_p as f64);
         let total: f64 = kept.iter().map(|k| weight(k.0)).sum();
         let mut left = self.uniform() * total;
         for &(x, id) in &kept {
@@ -226,6 +260,38 @@ mod tests {
         assert_eq!(penal.choose(&mut [f32::NAN; 4]), 0);
     }
 
+    /// Each processor and warper against transformers' own class (`golden.py`).
+    #[test]
+    fn logits_are_processed_as_transformers_does() {
+        let cases: Vec<serde_json::Value> = serde_json::from_str(include_str!("golden.json")).unwrap();
+        let numbers = |v: &serde_json::Value| -> Vec<f32> {
+            let number = |x: &serde_json::Value| x.as_f64().map_or(f32::NEG_INFINITY, |x| x as f32);
+            v.as_array().unwrap().iter().map(number).collect()
+        };
+        let ids = |v: &serde_json::Value| -> Vec<i32> {
+            v.as_array().unwrap().iter().map(|x| x.as_i64().unwrap() as i32).collect()
+        };
+        assert!(cases.len() > 40);
+        for case in &cases {
+            let config = serde_json::to_vec(&case["config"]).unwrap();
+            let all = ids(&case["ids"]);
+            let prompt = case["prompt"].as_u64().unwrap() as usize;
+            let recommended = crate::Recommended::read(&config).unwrap();
+            let mut settings = recommended.sampling();
+            settings.ends = ids(&case["ends"]);
+            settings.max_length = recommended.max_length;
+            let mut scores = numbers(&case["scores"]);
+            process::process(&settings, &all, prompt, &mut scores);
+            if recommended.draws {
+                warp::warp(&settings, &mut scores);
+            }
+            for (i, (found, expected)) in scores.iter().zip(numbers(&case["expected"])).enumerate() {
+                let near = *found == expected || (found - expected).abs() <= 1e-5 * expected.abs().max(1.0);
+                assert!(near, "{}: token {i} is {found}, transformers has {expected}", case["config"]);
+            }
+        }
+    }
+
     #[test]
     fn settings_out_of_range_are_refused() {
         let refused = |s: Sampling| Sampler::new(s, &[], 4).is_err();
@@ -234,6 +300,9 @@ mod tests {
         assert!(refused(Sampling { temperature: f32::NAN, ..fine.clone() }));
         assert!(refused(Sampling { top_p: 0.0, ..fine.clone() }));
         assert!(refused(Sampling { min_p: 1.5, ..fine.clone() }));
-        assert!(refused(Sampling { repetition_penalty: 0.0, ..fine }));
+        assert!(refused(Sampling { repetition_penalty: 0.0, ..fine.clone() }));
+        assert!(refused(Sampling { typical_p: 0.0, ..fine.clone() }));
+        assert!(refused(Sampling { epsilon_cutoff: 1.0, ..fine.clone() }));
+        assert!(refused(Sampling { bad_words: vec![vec![1, 4]], ..fine }));
     }
 }
