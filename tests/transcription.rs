@@ -8,7 +8,7 @@ mod normalizer;
 mod numbers;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use normalizer::{English, word_errors};
 use percept::hal::{CompileOptions, Device};
@@ -17,6 +17,13 @@ use percept::modalities::audio::{Limits, Reader, decode};
 use percept::model::Model;
 use percept::model::checkpoint::Checkpoint;
 use serde_json::Value;
+
+/// Held by the test that measures memory alone, and by all others beside one another.
+static ALONE: RwLock<()> = RwLock::new(());
+
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    ALONE.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/speech")
@@ -60,6 +67,7 @@ fn texts_are_normalized_as_transformers_normalizes_them() {
 
 #[test]
 fn clips_are_heard_no_worse_than_transformers_hears_them() {
+    let _beside = beside_others();
     let (english, mut whisper) = (English::new(), transcriber(cpu()));
     let (mut ours, mut theirs, mut words) = (0, 0, 0);
     for clip in clips() {
@@ -85,6 +93,7 @@ fn clips_are_heard_no_worse_than_transformers_hears_them() {
 /// Less than a tenth of a second behind a window is passed over; as a whole sound it is not.
 #[test]
 fn a_sound_of_a_few_milliseconds_is_heard() {
+    let _beside = beside_others();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
     let checkpoint = Checkpoint::open(folder.join("whisper/model")).unwrap();
     let Model::Speech(model) = percept::model::open(Arc::new(checkpoint)).unwrap() else {
@@ -104,6 +113,7 @@ fn a_sound_of_a_few_milliseconds_is_heard() {
 
 #[test]
 fn words_said_without_times_are_cut_where_the_speaker_pauses() {
+    let _beside = beside_others();
     let mut whisper = transcriber(cpu());
     let rate = whisper.rate();
     let mut samples = Vec::new();
@@ -120,6 +130,7 @@ fn words_said_without_times_are_cut_where_the_speaker_pauses() {
 
 #[test]
 fn tokens_and_words_are_said_when_transformers_finds_that_they_are() {
+    let _beside = beside_others();
     let golden = std::fs::read(folder().join("words.json")).unwrap();
     let golden: Vec<Value> = serde_json::from_slice(&golden).unwrap();
     let mut whisper =
@@ -133,7 +144,13 @@ fn tokens_and_words_are_said_when_transformers_finds_that_they_are() {
         let ends: Vec<f64> = serde_json::from_value(clip["ends"].clone()).unwrap();
         let found = whisper.token_ends_of(&sound, &tokens).unwrap();
         assert_eq!(found.len(), ends.len());
+        let seconds = sound.samples.len() as f64 / f64::from(whisper.rate());
         for (f, e) in found.iter().zip(&ends) {
+            // transformers lets the last tokens of some clips end behind the sound, though it was told the length.
+            if *e > seconds {
+                assert!(*f <= seconds, "{}: {f} in {seconds} s", file.display());
+                continue;
+            }
             // A near tie may be broken by one frame.
             assert!((f - e).abs() < 0.0401, "{}: {f} instead of {e}", file.display());
             equal += usize::from((f - e).abs() < 1e-6);
@@ -165,6 +182,8 @@ fn check_times(transcript: &Transcript) {
 
 #[test]
 fn a_long_sound_is_heard_in_the_memory_of_a_short_one() {
+    // The memory that is measured is the process's, so nothing else may run in it.
+    let _alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
     let (english, mut whisper) = (English::new(), transcriber(cpu()));
     let rate = whisper.rate();
     let mut reference = String::new();

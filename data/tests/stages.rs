@@ -127,12 +127,13 @@ fn sounds_and_videos_are_filtered_by_duration() {
 /// Twenty frames over twenty seconds, whose file states thirty of them a second.
 #[test]
 fn a_video_lasts_as_long_as_its_frames_are_shown() {
-    let lines = [r#"{"id": "v", "video": "screen.mkv"}"#];
+    // The text is no video and stays, so that no build is without a sample.
+    let lines = [r#"{"id": "v", "video": "screen.mkv"}"#, r#"{"id": "t", "text": "A screen."}"#];
     let (samples, rejects) = run(&lines, "[[stage]]\nrun = \"validate\"\nmeasure = true");
     assert!(rejects.is_empty(), "{rejects:?}");
     assert!((samples[0].meta["seconds"].as_f64().unwrap() - 20.033).abs() < 1e-3);
     let filter = |bounds: &str| run(&lines, &format!("[[stage]]\nrun = \"filter-duration\"\n{bounds}"));
-    assert_eq!(keys(&filter("min_seconds = 20.0\nmax_seconds = 20.1").0), ["v"]);
+    assert_eq!(keys(&filter("min_seconds = 20.0\nmax_seconds = 20.1").0), ["v", "t"]);
     assert_eq!(pairs(&filter("max_seconds = 20.0").1), [("v", "too-long")]);
     assert_eq!(pairs(&filter("min_seconds = 20.1").1), [("v", "too-short")]);
 }
