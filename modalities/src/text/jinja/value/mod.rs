@@ -338,7 +338,7 @@ impl Value {
 }
 
 /// The depth of something that holds these values, refused beyond the deepest.
-fn above<'v>(values: impl Iterator<Item = &'v Value>) -> Result<usize> {
+pub(super) fn above<'v>(values: impl Iterator<Item = &'v Value>) -> Result<usize> {
     let depth = 1 + values.map(Value::depth).max().unwrap_or(0);
     if depth > DEEPEST {
         return Err(fault(Class::Limit, "the template nests values too deeply"));
