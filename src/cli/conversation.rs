@@ -23,13 +23,9 @@ pub struct MediaFiles {
     pub audio: Vec<PathBuf>,
 }
 
+/// What the chat template reads beside the turns.
 #[derive(Args)]
-pub struct Conversation {
-    #[command(flatten)]
-    pub files: MediaFiles,
-    /// A JSON list of messages with role and content, as chat templates take them, instead of a prompt
-    #[arg(long, value_name = "F.json", conflicts_with = "prompt")]
-    pub messages: Option<PathBuf>,
+pub struct TemplateVariables {
     /// A JSON list of the tools that the model may call, as its chat template reads them (JSON schemas of functions)
     #[arg(long, value_name = "F.json")]
     tools: Option<PathBuf>,
@@ -37,6 +33,17 @@ pub struct Conversation {
     /// repeated
     #[arg(long = "template-var", value_name = "KEY=JSON")]
     template_vars: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Conversation {
+    #[command(flatten)]
+    pub files: MediaFiles,
+    /// A JSON list of messages with role and content, as chat templates take them, instead of a prompt
+    #[arg(long, value_name = "F.json", conflicts_with = "prompt")]
+    pub messages: Option<PathBuf>,
+    #[command(flatten)]
+    pub variables: TemplateVariables,
     /// What the user says; `-` reads it from standard input
     pub prompt: Option<String>,
 }
@@ -72,7 +79,7 @@ impl Conversation {
     /// What the chat template reads beside the turns.
     fn variables(&self) -> Result<Map<String, Value>, Failure> {
         let mut variables = Map::new();
-        for pair in &self.template_vars {
+        for pair in &self.variables.template_vars {
             let (key, value) = pair
                 .split_once('=')
                 .filter(|(key, _)| !key.is_empty())
@@ -85,7 +92,7 @@ impl Conversation {
             let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
             variables.insert(key.into(), value);
         }
-        if let Some(file) = &self.tools {
+        if let Some(file) = &self.variables.tools {
             let why = |why: String| Failure::Content { path: file.clone(), why };
             let tools: Value = serde_json::from_str(&read_text(file)?).map_err(|e| why(e.to_string()))?;
             if !tools.is_array() {

@@ -10,7 +10,7 @@ use percept::model::checkpoint::{Checkpoint, LoadOptions};
 use serde_json::{Value as Json, json};
 
 use super::Failure;
-use super::conversation::{Conversation, MediaFiles};
+use super::conversation::{Conversation, MediaFiles, TemplateVariables};
 use super::hub::find_model;
 use super::loading::weights;
 use super::output::printable;
@@ -36,6 +36,8 @@ pub struct Inspect {
     /// A JSON list of messages with role and content, as chat templates take them, instead of a prompt
     #[arg(long, value_name = "F.json", requires = "model", conflicts_with = "subject")]
     messages: Option<PathBuf>,
+    #[command(flatten)]
+    variables: TemplateVariables,
     /// Write what the model sees of each image and video to this folder, as PNG
     #[arg(long, value_name = "DIR", requires = "model")]
     previews: Option<PathBuf>,
@@ -58,6 +60,7 @@ impl Inspect {
         let conversation = Conversation {
             files: self.files,
             messages: self.messages,
+            variables: self.variables,
             prompt: self.subject.first().cloned(),
         };
         let view = view::view(&model, conversation, &self.subject)?;
