@@ -272,9 +272,9 @@ fn hostile_templates_end() {
         deep("ns.x|map('string')"),
         deep("cycler(ns.x)"),
         deep("joiner(ns.x)"),
-        deep("ns.x|reverse"),
         "{% set ns = namespace() %}{% for k in range(100) %}{% for i in range(100000) %}{% macro m() %}{{ f }}{% endmacro %}{% set ns.f = m %}{% endfor %}{% endfor %}".to_owned(),
         "{% macro m(f) %}{% macro g() %}{{ f }}{% endmacro %}{% set ns.f = g %}{% endmacro %}{% set ns = namespace(f=1) %}{% for k in range(99) %}{% for i in range(100000) %}{{ m(ns.f) }}{% endfor %}{% endfor %}".to_owned(),
+        "{% macro m(f) %}{% for x in [1] %}{% set ns.l = loop %}{% endfor %}{% endmacro %}{% set ns = namespace(l=1) %}{% for k in range(99) %}{% for i in range(100000) %}{{ m(ns.l) }}{% endfor %}{% endfor %}".to_owned(),
         "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}".to_owned(),
         "{% set x %}{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfor %}{% endset %}".to_owned(),
         "{{ raise_exception('x' * 10**9) }}".to_owned(),
@@ -288,6 +288,9 @@ fn hostile_templates_end() {
         assert!(began.elapsed().as_secs() < 20, "{source}: {:?}", began.elapsed());
     }
     assert!(began.elapsed().as_secs() < 120);
+    // A list is reversed in place of the iterator before it, as in Python, so that nothing nests.
+    let flat = ChatTemplate::new(&deep("ns.x|reverse"), Default::default()).unwrap();
+    assert_eq!(flat.render(&Value::Array(Vec::new()), false, &Default::default()).unwrap(), "done");
     assert!(ChatTemplate::new("{% if %}", Default::default()).is_err());
     // Tags are found in time that grows with the text, not with its square.
     let tags = "{% generation %}x{% endgeneration %}".repeat(20_000);

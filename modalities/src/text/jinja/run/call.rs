@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::super::fault::{Class, Result, fault, type_error, unsupported, value_error};
 use super::super::methods;
-use super::super::value::{Closure, Cycler, Dict, Global, List, Range, Value, above, to_str};
+use super::super::value::{Closure, Cycler, Dict, Global, List, Range, Value, to_str};
 use super::arguments::{Args, integer};
 use super::{Scope, State};
 
@@ -141,8 +141,7 @@ impl State<'_> {
                     Some(separator) => separator,
                     None => Value::str(", ")?,
                 };
-                above(std::iter::once(&separator))?;
-                Ok(Value::Joiner(Rc::new((separator, Cell::new(false)))))
+                Value::joiner(separator)
             }
             Global::Lipsum => Err(unsupported("lipsum(), whose text is random,")),
             Global::RaiseException => {

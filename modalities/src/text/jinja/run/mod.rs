@@ -306,7 +306,7 @@ impl<'t> State<'t> {
         };
         let looping = Rc::new(LoopState {
             node: node.clone(),
-            scope: self.scope.clone(),
+            scope: RefCell::new(Some(self.scope.clone())),
             depth0,
             inner: RefCell::new(inner),
         });
@@ -319,7 +319,7 @@ impl<'t> State<'t> {
         let mut none = true;
         while let Some(item) = looping.advance(self)? {
             none = false;
-            let scope = Scope::new(Some(looping.scope.clone()));
+            let scope = self.inner();
             let flow = self.within(scope, |state| {
                 state.assign(&node.target, item)?;
                 if let Some(number) = state.looping {
@@ -342,7 +342,7 @@ impl<'t> State<'t> {
     pub(super) fn passes(&mut self, looping: &LoopState, item: &Value) -> Result<bool> {
         let node = looping.node.clone();
         let Some(test) = &node.test else { return Ok(true) };
-        let scope = Scope::new(Some(looping.scope.clone()));
+        let scope = Scope::new(Some(around(looping)?));
         self.within(scope, |state| {
             state.assign(&node.target, item.clone())?;
             Ok(state.eval(test)?.truth())
@@ -355,10 +355,10 @@ impl<'t> State<'t> {
             return Err(type_error("The loop must have the 'recursive' marker to be called recursively."));
         }
         let node = looping.node.clone();
+        let scope = around(looping)?;
         let (text, _) = self.deeper(|state| {
-            state.capture(|state| {
-                state.within(looping.scope.clone(), |state| state.run_loop(&node, over, looping.depth0 + 1))
-            })
+            state
+                .capture(|state| state.within(scope, |state| state.run_loop(&node, over, looping.depth0 + 1)))
         })?;
         Value::text(text, self.autoescape)
     }
@@ -477,6 +477,12 @@ impl<'t> State<'t> {
     pub(super) fn drain(&mut self, iter: Iter) -> Result<Vec<Value>> {
         super::value::drain(self, iter)
     }
+}
+
+/// The variables around a loop that has not ended.
+fn around(looping: &LoopState) -> Result<Rc<Scope>> {
+    let scope = looping.scope.borrow().clone();
+    scope.ok_or_else(|| super::fault::unsupported("going on with a loop that has ended"))
 }
 
 /// Sets an attribute of a namespace; transformers refuses those that begin with an underscore.

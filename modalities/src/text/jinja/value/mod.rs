@@ -128,7 +128,8 @@ pub(super) struct Cycler {
 #[derive(Debug)]
 pub(super) struct LoopState {
     pub(super) node: Arc<ast::Loop>,
-    pub(super) scope: Rc<Scope>,
+    /// The variables around the loop, until it ends.
+    pub(super) scope: RefCell<Option<Rc<Scope>>>,
     pub(super) depth0: usize,
     pub(super) inner: RefCell<LoopInner>,
 }
@@ -179,6 +180,12 @@ impl Value {
 
     pub(super) fn list(items: Vec<Value>) -> Result<Value> {
         Ok(Value::List(List::new(items, &[])?))
+    }
+
+    /// What gives nothing at first, and then a separator.
+    pub(super) fn joiner(separator: Value) -> Result<Value> {
+        above(std::iter::once(&separator))?;
+        Ok(Value::Joiner(Rc::new((separator, Cell::new(false)))))
     }
 
     pub(super) fn tuple(items: Vec<Value>) -> Result<Value> {
@@ -338,7 +345,7 @@ impl Value {
 }
 
 /// The depth of something that holds these values, refused beyond the deepest.
-pub(super) fn above<'v>(values: impl Iterator<Item = &'v Value>) -> Result<usize> {
+fn above<'v>(values: impl Iterator<Item = &'v Value>) -> Result<usize> {
     let depth = 1 + values.map(Value::depth).max().unwrap_or(0);
     if depth > DEEPEST {
         return Err(fault(Class::Limit, "the template nests values too deeply"));
@@ -369,7 +376,7 @@ pub(super) fn room_for_items(count: usize) -> Result<()> {
 }
 
 impl LoopState {
-    /// The items that a loop still holds are let go when it ends, so that a loop that holds itself is dropped.
+    /// What a loop still holds is let go when it ends, so that a loop that holds itself, or a chain of loops, is dropped.
     pub(super) fn end(&self) {
         if let Ok(mut inner) = self.inner.try_borrow_mut() {
             inner.iter = Iter::empty();
@@ -378,6 +385,7 @@ impl LoopState {
             inner.after = None;
             inner.changed = None;
         }
+        self.scope.borrow_mut().take();
     }
 
     /// Takes the next item.
