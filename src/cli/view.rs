@@ -15,7 +15,7 @@ use super::failure::write_file;
 use super::output::printable;
 use super::table::table;
 
-/// Make the view that a model has of a conversation. A model of pictures and texts takes several texts, Whisper a sound
+/// Make the view that a model has of a conversation. A model of images and texts takes several texts, Whisper audio
 /// and no text.
 pub fn view(model: &Model, conversation: Conversation, texts: &[String]) -> Result<View, Failure> {
     let several = texts.len() > 1;

@@ -20,6 +20,8 @@ pub fn run(root: &Path, tools: &Path, advisories: bool) -> Result<(), Error> {
     let program = program(tools)?.display().to_string();
     let words =
         |rest: &[&str]| Line([&[program.as_str()], rest].concat().iter().map(|w| w.to_string()).collect());
+    // What is checked without the network must be here first.
+    Line::of("cargo fetch --locked").run(root, |_| {})?;
     words(&[&["--offline", "--locked", "check"], &OFFLINE[..]].concat()).run(root, |_| {})?;
     if advisories {
         return words(&["--locked", "check", "advisories"]).run(root, |_| {});
