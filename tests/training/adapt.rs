@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use percept::model::checkpoint::Checkpoint;
+
 #[allow(dead_code)]
 #[path = "../../examples/hospital.rs"]
 mod hospital;
@@ -85,4 +87,20 @@ fn the_tutorial_of_two_adaptations_runs_as_it_is_written() {
         "stages and runs learn the same"
     );
     assert!(of("runs/ultrasound/model") != of("runs/reports/model"));
+
+    // Kernels stay kernels, so that transformers opens what was trained, and a run goes on with them.
+    let kernel = |run: &str| {
+        let name = "model.vision_model.embeddings.patch_embedding.weight";
+        Checkpoint::open(folder.path().join(run)).unwrap().ty(name).unwrap().dims.clone()
+    };
+    assert_eq!(kernel("runs/general/model"), [96, 3, 8, 8]);
+    let again = |more: &[&str]| {
+        let line = "percept train train-general.toml --device cpu --set out=runs/again --set checkpoint.every=1 --set evaluate.limit=1";
+        let all = words(line).into_iter().chain(more.iter().map(|w| w.to_string()));
+        run(folder.path(), &all.collect::<Vec<_>>())
+    };
+    again(&["--set", "steps=1"]);
+    std::fs::remove_dir_all(folder.path().join("runs/again/model")).unwrap();
+    again(&["--set", "steps=2", "--resume"]);
+    assert_eq!(kernel("runs/again/model"), [96, 3, 8, 8]);
 }

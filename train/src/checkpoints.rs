@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use percept_data::loader::Position;
-use percept_graph::HostTensor;
+use percept_graph::{HostTensor, TensorType};
 use percept_model::checkpoint::{self, Base, Checkpoint};
 use serde::{Deserialize, Serialize};
 
@@ -263,8 +263,10 @@ pub fn write_model(
     trained: &BTreeMap<String, HostTensor>,
     folder: &Path,
 ) -> Result<()> {
+    let trained: BTreeMap<String, HostTensor> =
+        trained.iter().map(|(n, t)| Ok((n.clone(), as_in_file(trainer, n, t)?))).collect::<Result<_>>()?;
     if let Some(lora) = &config.lora {
-        return trainer.write_adapter(folder, lora, trained);
+        return trainer.write_adapter(folder, lora, &trained);
     }
     let options = checkpoint::LoadOptions { dtype: config.model.dtype, dequantize: false };
     let tensors = trained.iter().map(|(n, t)| (n.clone(), t.ty().clone(), t.bytes().to_vec()));
@@ -272,6 +274,17 @@ pub fn write_model(
         Checkpoint::open_with(trainer.checkpoint().path(), options)?.with_tensors("training", tensors)?;
     checkpoint::convert(&whole, folder, None)?;
     Ok(())
+}
+
+/// A trained parameter in the shape that its checkpoint has: graphs see the kernel of a convolution over patches as a matrix,
+/// and transformers reads it as the kernel.
+fn as_in_file(trainer: &Trainer, name: &str, tensor: &HostTensor) -> Result<HostTensor> {
+    match trainer.checkpoint().ty(name) {
+        Some(ty) if ty.numel() == tensor.ty().numel() => {
+            Ok(HostTensor::new(TensorType::new(tensor.ty().dtype, ty.dims.clone()), tensor.bytes())?)
+        }
+        _ => Ok(tensor.clone()),
+    }
 }
 
 /// Put what was renamed in a folder on the disk.

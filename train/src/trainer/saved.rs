@@ -96,14 +96,18 @@ impl Trainer {
                     masters.path().display()
                 )));
             }
-            trained.insert(name.to_string(), weight.ty.clone());
+            // The step has it in the shape of its moments; the file may have the same elements as a convolution's kernel.
+            let step = kept.ty(&format!("m.{name}")).filter(|ty| ty.numel() == weight.ty.numel());
+            let dims = step.map_or(&weight.ty.dims, |ty| &ty.dims).clone();
+            trained.insert(name.to_string(), TensorType::new(weight.ty.dtype, dims));
         }
         // Nothing changes before everything is read.
         let mut read = Vec::new();
         for name in self.kept_names(&trained) {
             let saved = if trained.contains_key(&name) { masters } else { kept };
             let weight = saved.weight(&name)?;
-            read.push((name, self.device.upload(&weight.ty, weight.bytes())?));
+            let ty = trained.get(&name).unwrap_or(&weight.ty);
+            read.push((name, self.device.upload(ty, weight.bytes())?));
         }
         self.state.0.extend(read);
         self.trained = trained;
