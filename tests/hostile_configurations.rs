@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use parity_case::{Case, cases};
 use percept::hal::Device;
-use percept::infer::{Engine, EngineOptions};
+use percept::infer::{Session, SessionOptions};
 use percept::model::checkpoint::Checkpoint;
 use percept::model::{Model, open};
 use serde_json::{Value, json};
@@ -223,9 +223,9 @@ impl Family {
                     model.encoder_runs(&inputs).ok()?;
                     return Some(());
                 };
-                let mut engine = Engine::new(device.clone(), model, EngineOptions::default()).ok()?;
-                let (mut sequence, _) = engine.prefill(&inputs, 2, usize::MAX).ok()?;
-                engine.decode(&mut sequence, 1).ok()?;
+                let mut session = Session::new(device.clone(), model, SessionOptions::default()).ok()?;
+                let (mut sequence, _) = session.prefill(&inputs, 2, usize::MAX).ok()?;
+                session.decode(&mut sequence, 1).ok()?;
             }
             Model::Contrastive(model) => {
                 let Some(device) = device else {

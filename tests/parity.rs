@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parity_case::{Case, adapters, cases, compare_inputs, distance};
 use percept::hal::Device;
-use percept::infer::{Engine, EngineOptions, GenerateOptions, Sampler, Sampling};
+use percept::infer::{GenerateOptions, Sampler, Sampling, Session, SessionOptions};
 use percept::modalities::{Media, Message, video};
 use percept::model::checkpoint::{Checkpoint, convert};
 use percept::model::{CausalModel, Model, Weights};
@@ -68,10 +68,10 @@ fn check_causal(
     compare_inputs(case, &inputs)?;
 
     let (vocab, ends) = (model.decoder().vocab, model.ends().map_err(|e| text(&e))?);
-    let options = EngineOptions { strict: true, ..EngineOptions::default() };
-    let mut engine = Engine::new(device.clone(), model, options).map_err(|e| text(&e))?;
+    let options = SessionOptions { strict: true, ..SessionOptions::default() };
+    let mut session = Session::new(device.clone(), model, options).map_err(|e| text(&e))?;
     let expected = &case.expected["generated"].values;
-    let (mut sequence, logits) = engine.prefill(&inputs, expected.len(), 0).map_err(|e| text(&e))?;
+    let (mut sequence, logits) = session.prefill(&inputs, expected.len(), 0).map_err(|e| text(&e))?;
     let error = distance(&logits, &case.expected["logits"].values)?;
     // `distance` gives no NaN.
     if error > tolerance {
@@ -84,7 +84,7 @@ fn check_causal(
     while tokens.len() < expected.len() {
         let id = sampler.choose(&mut last);
         tokens.push(id as f64);
-        last = engine.decode(&mut sequence, id).map_err(|e| text(&e))?;
+        last = session.decode(&mut sequence, id).map_err(|e| text(&e))?;
     }
     if tokens != *expected {
         return Err(format!("continues with {tokens:?} instead of {expected:?}"));
@@ -123,9 +123,9 @@ fn an_answer_about_a_long_clip_begins_where_the_release_that_wrote_the_checkpoin
         let media = Media { videos: vec![clip], ..Media::default() };
         let inputs = model.processor().chat(&messages, &media).unwrap();
         let device = percept::registry().open("cpu").unwrap();
-        let mut engine = Engine::new(device, model, EngineOptions::default()).unwrap();
+        let mut session = Session::new(device, model, SessionOptions::default()).unwrap();
         let options = GenerateOptions { max_tokens: Some(4), ..GenerateOptions::default() };
-        let said = engine.generate(&inputs, &options, &mut |_| {}).unwrap();
+        let said = session.generate(&inputs, &options, &mut |_| {}).unwrap();
         assert_eq!(said.tokens, expected, "as {release} wrote it");
     }
 }
@@ -138,10 +138,10 @@ fn said(model: &Path, case: &Case) -> (Vec<f32>, Vec<i32>) {
     };
     let inputs = model.processor().chat(&case.messages().unwrap(), &Media::default()).unwrap();
     let device = percept::registry().open("cpu").unwrap();
-    let mut engine = Engine::new(device, model, EngineOptions::default()).unwrap();
-    let (_, logits) = engine.prefill(&inputs, 0, 0).unwrap();
+    let mut session = Session::new(device, model, SessionOptions::default()).unwrap();
+    let (_, logits) = session.prefill(&inputs, 0, 0).unwrap();
     let options = GenerateOptions { max_tokens: Some(8), ..GenerateOptions::default() };
-    (logits, engine.generate(&inputs, &options, &mut |_| {}).unwrap().tokens)
+    (logits, session.generate(&inputs, &options, &mut |_| {}).unwrap().tokens)
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod assets;
 
 use std::sync::Arc;
 
-use percept::infer::{Engine, EngineOptions, GenerateOptions, Sampler, Sampling};
+use percept::infer::{GenerateOptions, Sampler, Sampling, Session, SessionOptions};
 use percept::modalities::{Content, Inputs, Media, Message};
 use percept::model::checkpoint::{Checkpoint, LoadOptions};
 use percept::model::{CausalModel, Model, Weights, input_ids};
@@ -26,13 +26,13 @@ fn model() -> Box<dyn CausalModel> {
     }
 }
 
-fn engine(device: &str) -> Engine {
+fn session(device: &str) -> Session {
     engine_with(device, false)
 }
 
-fn engine_with(device: &str, int8: bool) -> Engine {
-    let options = EngineOptions { strict: true, int8, ..EngineOptions::default() };
-    Engine::new(percept::registry().open(device).unwrap(), model(), options).unwrap()
+fn engine_with(device: &str, int8: bool) -> Session {
+    let options = SessionOptions { strict: true, int8, ..SessionOptions::default() };
+    Session::new(percept::registry().open(device).unwrap(), model(), options).unwrap()
 }
 
 fn golden() -> Vec<Value> {
@@ -51,25 +51,25 @@ fn chat(model: &dyn CausalModel, prompt: &str) -> Inputs {
 
 /// Teacher-forced choices on a device.
 fn choices_agree(device: &str) {
-    let mut engine = engine(device);
+    let mut session = session(device);
     let cases = golden();
     for case in &cases {
-        let inputs = chat(engine.model(), case["prompt"].as_str().unwrap());
+        let inputs = chat(session.model(), case["prompt"].as_str().unwrap());
         assert_eq!(input_ids(&inputs).unwrap(), integers(&case["prompt_ids"]), "{}", case["prompt"]);
     }
-    choices_are(&mut engine, &cases, MARGIN);
+    choices_are(&mut session, &cases, MARGIN);
 }
 
-/// The engine chooses the tokens of the cases, each after those before it, where they lead by more than `least`.
-fn choices_are(engine: &mut Engine, cases: &[Value], least: f64) {
-    let vocab = engine.model().decoder().vocab;
-    let device = engine.device().info().id.clone();
+/// The session chooses the tokens of the cases, each after those before it, where they lead by more than `least`.
+fn choices_are(session: &mut Session, cases: &[Value], least: f64) {
+    let vocab = session.model().decoder().vocab;
+    let device = session.device().info().id.clone();
     assert_eq!(cases.len(), 3);
     let mut compared = 0;
     for case in cases {
-        let inputs = chat(engine.model(), case["prompt"].as_str().unwrap());
+        let inputs = chat(session.model(), case["prompt"].as_str().unwrap());
         let tokens = integers(&case["tokens"]);
-        let logits = engine.score(&inputs, &tokens).unwrap();
+        let logits = session.score(&inputs, &tokens).unwrap();
         assert_eq!(logits.len(), tokens.len() * vocab);
         let mut sampler = Sampler::new(Sampling::default(), &[], vocab).unwrap();
         for (i, (row, &expected)) in logits.chunks_exact(vocab).zip(&tokens).enumerate() {
@@ -114,19 +114,19 @@ fn int8_without_quantized_weights_is_refused() {
     let Model::Causal(model) = percept::model::open_weights(weights).unwrap() else {
         panic!("no causal model")
     };
-    let options = EngineOptions { int8: true, ..EngineOptions::default() };
-    let error = Engine::new(percept::registry().open("cpu").unwrap(), model, options).err().unwrap();
+    let options = SessionOptions { int8: true, ..SessionOptions::default() };
+    let error = Session::new(percept::registry().open("cpu").unwrap(), model, options).err().unwrap();
     assert!(error.to_string().contains("no weight is quantized"), "{error}");
 }
 
 #[test]
 fn it_answers_and_streams_what_it_answers() {
-    let mut engine = engine("cpu");
+    let mut session = session("cpu");
     let case = &golden()[0];
-    let inputs = chat(engine.model(), case["prompt"].as_str().unwrap());
+    let inputs = chat(session.model(), case["prompt"].as_str().unwrap());
     let mut streamed = String::new();
     let options = GenerateOptions { max_tokens: Some(48), ..GenerateOptions::default() };
-    let answer = engine.generate(&inputs, &options, &mut |text| streamed.push_str(text)).unwrap();
+    let answer = session.generate(&inputs, &options, &mut |text| streamed.push_str(text)).unwrap();
     assert_eq!(answer.text, case["text"].as_str().unwrap());
     assert_eq!(streamed, answer.text);
     // The golden continuation ends with the token that ends it.
@@ -137,11 +137,11 @@ fn it_answers_and_streams_what_it_answers() {
 
 #[test]
 fn what_does_not_fit_the_context_is_refused_before_memory_is_taken() {
-    let mut engine = engine("cpu");
-    let held = engine.device().memory();
-    let inputs = chat(engine.model(), &"word ".repeat(20_000));
+    let mut session = session("cpu");
+    let held = session.device().memory();
+    let inputs = chat(session.model(), &"word ".repeat(20_000));
     let options = GenerateOptions { max_tokens: Some(1), ..GenerateOptions::default() };
-    let error = engine.generate(&inputs, &options, &mut |_| {}).unwrap_err().to_string();
+    let error = session.generate(&inputs, &options, &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("the model's context holds"), "{error}");
-    assert_eq!(engine.device().memory(), held);
+    assert_eq!(session.device().memory(), held);
 }

@@ -12,7 +12,8 @@ use percept::hal::{Arg, Buffer, CompileOptions, Device, Executable, Uses, Weight
 use percept::model::checkpoint::Checkpoint;
 use percept::model::family::{Place, decoder};
 use percept::model::{
-    Adapter, Config, Context, Decoder, Error, Masters, Parameters, StepShape, Stored, Weights,
+    Adapter, Config, Context, Decoder, Error, Masters, Parameters, PassRows, PassShape, SequenceRows, Stored,
+    Weights,
 };
 
 /// Tokens that a cache holds.
@@ -70,10 +71,6 @@ fn upload(device: &dyn Device, t: &HostTensor) -> Buffer {
     device.upload(t.ty(), t.bytes()).unwrap()
 }
 
-fn integers(device: &dyn Device, dims: &[usize], values: &[i32]) -> Buffer {
-    upload(device, &HostTensor::from_i32(dims, values).unwrap())
-}
-
 fn read(device: &dyn Device, b: &Buffer) -> Vec<f64> {
     HostTensor::new(b.ty().clone(), device.read(b).unwrap()).unwrap().values()
 }
@@ -115,17 +112,25 @@ impl Case {
         }
     }
 
-    /// A step of `rows` tokens over caches of [`CAPACITY`].
+    /// A step of `rows` tokens over a cache of [`CAPACITY`].
     fn step(&self, rows: usize) -> Graph {
-        let shape = StepShape {
-            rows,
-            capacity: CAPACITY,
-            logits: rows,
-            cache: DType::F32,
-            media: false,
-            blocks: false,
+        self.model.step(&Masters, &self.shape(rows)).unwrap()
+    }
+
+    fn shape(&self, rows: usize) -> PassShape {
+        PassShape::single(&self.model, rows, CAPACITY)
+    }
+
+    /// What a step of `width` rows reads of `ids` from position `pos` on.
+    fn given(&self, width: usize, ids: &[i32], pos: usize) -> BTreeMap<String, HostTensor> {
+        let positions: Vec<i32> = (pos as i32..(pos + ids.len()) as i32).collect();
+        let mut rows = PassRows {
+            ids: ids.to_vec(),
+            sequences: vec![SequenceRows::single(&self.model, pos, ids.len(), CAPACITY)],
+            ..PassRows::default()
         };
-        self.model.step(&Masters, &shape).unwrap()
+        rows.add_angles(&self.model, &[&positions], pos + ids.len());
+        self.shape(width).fill(&self.model, &rows).unwrap().into_iter().collect()
     }
 
     /// Cosines or sines of `rows` positions from `pos` on.
@@ -206,14 +211,10 @@ impl Steps<'_> {
     /// Run `ids` from position `pos`, padded to the program's width; gives the logits of the real rows.
     fn step(&self, program: &Program, ids: &[i32], pos: usize, caches: &mut Caches) -> Vec<f64> {
         let ty = program.graph.ty(program.graph.inputs()[program.graph.input_index("ids").unwrap()].value);
-        let mut padded = ids.to_vec();
-        padded.resize(ty.dims[1], 7);
-        let mut out = program.run(|name| match name {
-            "ids" => integers(self.device, &ty.dims, &padded),
-            "pos" => integers(self.device, &[1], &[pos as i32]),
-            "kv_len" => integers(self.device, &[1], &[(pos + ids.len()) as i32]),
-            "rope.0.cos" | "rope.0.sin" => upload(self.device, &self.case.angles(name, ty.dims[1], pos)),
-            _ => caches.remove(name).unwrap_or_else(|| match self.weights.get(name) {
+        let given = self.case.given(ty.dims[0], ids, pos);
+        let mut out = program.run(|name| match given.get(name) {
+            Some(array) => upload(self.device, array),
+            None => caches.remove(name).unwrap_or_else(|| match self.weights.get(name) {
                 Some(weight) => weight.clone(),
                 None => {
                     let cache = &program.graph.inputs()[program.graph.input_index(name).unwrap()];
@@ -273,19 +274,15 @@ fn shared_quantized_weights(device: &dyn Device, tolerance: f64) {
     let dense =
         |name: &str| HostTensor::from_f64(case.weights[name].ty().clone(), &weights[name].values()).unwrap();
     let exact = case.step(t);
+    let given = case.given(t, &case.prompt, 0);
+    let zeros = |ty: &TensorType| HostTensor::from_f64(ty.clone(), &vec![0.0; ty.numel()]).unwrap();
     let inputs: Vec<HostTensor> = exact
         .inputs()
         .iter()
-        .map(|i| match (i.name.as_str(), i.role) {
-            ("ids", _) => HostTensor::from_i32([1, t], &case.prompt).unwrap(),
-            ("pos", _) => HostTensor::from_i32([1], &[0]).unwrap(),
-            ("rope.0.cos" | "rope.0.sin", _) => case.angles(&i.name, t, 0),
-            ("kv_len", _) => HostTensor::from_i32([1], &[t as i32]).unwrap(),
-            (_, Role::State) => {
-                HostTensor::from_f64(exact.ty(i.value).clone(), &vec![0.0; exact.ty(i.value).numel()])
-                    .unwrap()
-            }
-            (name, _) => dense(name),
+        .map(|i| match i.role {
+            Role::Parameter => dense(&i.name),
+            Role::State => zeros(exact.ty(i.value)),
+            _ => given[&i.name].clone(),
         })
         .collect();
     let expected = reference::evaluate(&exact, &inputs).unwrap()[0].values();

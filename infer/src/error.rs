@@ -12,6 +12,9 @@ pub enum Error {
     /// A graph.
     #[error(transparent)]
     Graph(#[from] percept_graph::GraphError),
+    /// Values do not fill the tensor that they are for.
+    #[error(transparent)]
+    Tensor(#[from] percept_graph::HostTensorError),
     /// A prompt or its media.
     #[error(transparent)]
     Media(#[from] percept_modalities::Error),
@@ -24,6 +27,22 @@ pub enum Error {
         tokens: usize,
         /// Tokens that fit.
         context: usize,
+    },
+    /// An input of a program was not filled.
+    #[error("the input '{0}' of a program was not given")]
+    NotGiven(String),
+    /// The cache has no room for the rows that sequences together would hold.
+    #[error(
+        "the cache has room for {room} rows, {wanted} more are needed and {free} are free; let sequences end first, or give \
+         it more rows"
+    )]
+    CacheFull {
+        /// Rows of the whole cache.
+        room: usize,
+        /// Rows, in whole pages, that a step needs beside those that its sequences hold.
+        wanted: usize,
+        /// Rows in free pages.
+        free: usize,
     },
     /// A setting out of its range.
     #[error("{0}")]

@@ -192,6 +192,11 @@ impl Rope {
         self.reach
     }
 
+    /// Whether the angles depend on the length of the sequence.
+    pub fn grows(&self) -> bool {
+        self.growth.is_some()
+    }
+
     /// Cosines and sines [t, pairs] of positions given per axis, in a sequence of `total` tokens.
     pub fn angles(&self, positions: &[&[i32]], total: usize) -> [Vec<f32>; 2] {
         let grown = self.growth.as_ref().and_then(|g| g.at(total, 2 * self.pairs()));

@@ -11,7 +11,9 @@ use percept_modalities::video::Clip;
 use percept_modalities::{Aim, Content, Inputs, Media, Message, Part, Values};
 use percept_model::checkpoint::Checkpoint;
 use percept_model::family::percept::{SPECIAL_TOKENS, initial};
-use percept_model::{CausalModel, Context, Masters, Model, Parameters, StepShape};
+use percept_model::{
+    CausalModel, Features, Masters, MediaShape, Model, Parameters, PassRows, PassShape, SequenceRows,
+};
 use serde_json::{Value, json};
 
 /// A byte-level tokenizer.json with the family's special tokens and no merges.
@@ -112,53 +114,44 @@ fn features(model: &dyn CausalModel, inputs: &Inputs) -> Vec<f64> {
     runs.iter().flat_map(|r| run(model, &r.graph, &r.arguments).remove("features").unwrap()).collect()
 }
 
-/// Everything that the decoder reads of rows `start..end` of a layout.
+/// Everything that a pass over the decoder reads of rows `start..end` of a layout, in a sequence with room for `capacity`.
 fn arguments(
     model: &dyn CausalModel,
     inputs: &Inputs,
+    shape: &PassShape,
     (start, end): (usize, usize),
     capacity: usize,
 ) -> BTreeMap<String, HostTensor> {
     let (layout, all) = (model.layout(inputs).unwrap(), features(model, inputs));
     let (d, rows) = (model.decoder(), end - start);
+    let mut pass = PassRows {
+        ids: layout.ids[start..end].to_vec(),
+        blocks: layout.blocks.as_ref().unwrap()[start..end].to_vec(),
+        features: layout.features[start..end].to_vec(),
+        given: vec![0.0; rows * d.hidden],
+        sequences: vec![SequenceRows::single(d, start, rows, capacity)],
+        ..PassRows::default()
+    };
     let positions: Vec<&[i32]> = layout.positions.iter().map(|p| &p[start..end]).collect();
-    let [cos, sin] = d.ropes[0].angles(&positions, layout.ids.len());
-    let blocks = &layout.blocks.as_ref().unwrap()[start..end];
-    let mut keys = vec![-1; capacity];
-    keys[start..end].copy_from_slice(blocks);
-    let mut rows_of_features = vec![0f32; rows * d.hidden];
-    let mut flags = vec![0f64; rows];
-    for (i, place) in layout.features[start..end].iter().enumerate() {
-        if let Some(row) = place {
-            flags[i] = 1.0;
-            let from = &all[row * d.hidden..(row + 1) * d.hidden];
-            (0..d.hidden).for_each(|k| rows_of_features[i * d.hidden + k] = from[k] as f32);
-        }
+    pass.add_angles(d, &positions, layout.ids.len());
+    for (i, place) in pass.features.iter().enumerate() {
+        let Some(row) = place else { continue };
+        let from = &all[row * d.hidden..(row + 1) * d.hidden];
+        (0..d.hidden).for_each(|k| pass.given[i * d.hidden + k] = from[k] as f32);
     }
-    let i32s = |dims: &[usize], v: &[i32]| HostTensor::from_i32(dims, v).unwrap();
-    let f32s = |dims: &[usize], v: &[f32]| HostTensor::from_f32(dims, v).unwrap();
-    let is_feature = percept_graph::TensorType::new(DType::Bool, [1, rows, 1]);
-    BTreeMap::from([
-        ("ids".into(), i32s(&[1, rows], &layout.ids[start..end])),
-        ("pos".into(), i32s(&[1], &[start as i32])),
-        ("kv_len".into(), i32s(&[1], &[end as i32])),
-        ("rope.0.cos".into(), f32s(&[1, rows, d.ropes[0].pairs()], &cos)),
-        ("rope.0.sin".into(), f32s(&[1, rows, d.ropes[0].pairs()], &sin)),
-        ("blocks.q".into(), i32s(&[1, rows], blocks)),
-        ("blocks.k".into(), i32s(&[1, capacity], &keys)),
-        ("features".into(), f32s(&[1, rows, d.hidden], &rows_of_features)),
-        ("is_feature".into(), HostTensor::from_f64(is_feature, &flags).unwrap()),
-    ])
+    shape.fill(d, &pass).unwrap().into_iter().collect()
 }
 
 /// Logits of all rows and the loss of the answers, as training computes them, the encoders inside.
 fn training(model: &dyn CausalModel, inputs: &Inputs) -> (Graph, BTreeMap<String, HostTensor>) {
     let layout = model.layout(inputs).unwrap();
     let n = layout.ids.len();
-    let mut given = arguments(model, inputs, (0, n), n);
+    let shape = PassShape { rows: [1, n], blocks: true, media: MediaShape::Computed, ..PassShape::default() };
+    let mut given = arguments(model, inputs, &shape, (0, n), n);
     let d = model.decoder();
     let t = Trace::new("train");
     let p = Parameters::new(&t, &Masters);
+    let pass = shape.declare(d, &t);
     let mut parts = Vec::new();
     for run in model.encoder_runs(inputs).unwrap() {
         let g = &run.graph;
@@ -171,16 +164,8 @@ fn training(model: &dyn CausalModel, inputs: &Inputs) -> (Graph, BTreeMap<String
         given.extend(run.arguments.clone());
     }
     let all = Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0).unwrap();
-    let data = |name: &str| t.data(name, given[name].ty().dtype, given[name].ty().dims.clone());
-    let [ids, cos, sin, blocks, flags] =
-        ["ids", "rope.0.cos", "rope.0.sin", "blocks.q", "is_feature"].map(data);
-    let places: Vec<i32> = layout.features.iter().map(|f| f.unwrap_or(0) as i32).collect();
-    given.insert("places".into(), HostTensor::from_i32([n], &places).unwrap());
-    let placed = all.gather(&t.data("places", DType::I32, [n]), 0).reshape([1, n, d.hidden]);
-    let x = flags.select(&placed, &d.embed(&p, &ids));
-    let cx =
-        Context { angles: vec![[cos, sin]], blocks: Some([blocks.clone(), blocks]), ..Context::default() };
-    let logits = d.logits(&p, &d.hidden(&p, &x, &cx, &[])).reshape([n, d.vocab]);
+    let features = Features::computed(d, &shape, &pass, &[all]);
+    let logits = d.logits(&p, &d.rows(&p, &shape, &pass, &d.context(&shape, &pass), features));
     t.output("logits", &logits);
     let Values::I64(learnt) = &inputs.arrays["answers"].values else { panic!("answers are integers") };
     let label = |i: usize| match learnt.get(i + 1) {
@@ -212,16 +197,13 @@ fn steps_over_a_cache_are_the_training_forward() {
     let question = layout.blocks.as_ref().unwrap().iter().rposition(|&b| b >= 0).unwrap() + 1;
     let mut caches: BTreeMap<String, HostTensor> = BTreeMap::new();
     for (start, end) in [(0, question)].into_iter().chain((question..n).map(|i| (i, i + 1))) {
-        let shape = StepShape {
-            rows: end - start,
-            capacity: n,
-            logits: end - start,
-            cache: DType::F32,
-            media: true,
+        let shape = PassShape {
             blocks: true,
+            media: MediaShape::Given,
+            ..PassShape::single(model.decoder(), end - start, n)
         };
         let step = model.decoder().step(model.weights(), &shape).unwrap();
-        let mut given = arguments(&*model, &inputs, (start, end), n);
+        let mut given = arguments(&*model, &inputs, &shape, (start, end), n);
         given.extend(caches.clone());
         let outputs = run(&*model, &step, &given);
         assert_near(

@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use percept::data::Sample;
 use percept::data::loader::Dataset;
-use percept::infer::{Engine, GenerateOptions};
+use percept::infer::{GenerateOptions, Session};
 use percept::train::{decode, question};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -105,7 +105,7 @@ impl Eval {
                 *name = samples.path().display().to_string();
             }
         }
-        let mut engine = self.causal.engine(self.causal.model()?)?;
+        let mut session = self.causal.session(self.causal.model()?)?;
         let total: usize = corpora.iter().map(|(_, _, n)| n).sum();
         let bar = progress(total as u64);
         let mut right = 0;
@@ -113,7 +113,7 @@ impl Eval {
         for (corpus, samples, n) in corpora {
             for at in 0..n {
                 let sample = samples.read(at)?;
-                let answer = ask(&mut engine, &sample)?;
+                let answer = ask(&mut session, &sample)?;
                 bar.inc(1);
                 let Some(answer) = answer else { continue };
                 right += u64::from(answer.is_right());
@@ -128,10 +128,10 @@ impl Eval {
         }
         let tasks = tasks.into_iter().map(|(name, answers)| Task::new(name, answers)).collect();
         bar.finish_and_clear();
-        report_fallbacks(engine.reports());
+        report_fallbacks(session.reports());
         let scores = Scores {
             model: self.causal.loading.model.display().to_string(),
-            device: engine.device().info().id.clone(),
+            device: session.device().info().id.clone(),
             tasks,
         };
         if let Some(folder) = &self.out {
@@ -181,16 +181,16 @@ fn name(samples: &Dataset) -> String {
 }
 
 /// Ask for a sample's last answer; `None` when it has none.
-fn ask(engine: &mut Engine, sample: &Sample) -> Result<Option<Answer>, Failure> {
+fn ask(session: &mut Session, sample: &Sample) -> Result<Option<Answer>, Failure> {
     let Some((messages, expected)) = question(sample) else { return Ok(None) };
     let infer = |e: percept::modalities::Error| Failure::from(percept::infer::Error::from(e));
-    let media = decode(engine.model(), sample)
+    let media = decode(session.model(), sample)
         .map_err(|e| Failure::Content { path: sample.key.clone().into(), why: e.to_string() })?;
-    let inputs = engine.model().processor().chat(&messages, &media).map_err(infer)?;
+    let inputs = session.model().processor().chat(&messages, &media).map_err(infer)?;
     // One token more than the answer has tells one that goes on.
-    let tokens = engine.model().processor().tokenizer().encode(&expected, false).map_err(infer)?.len();
+    let tokens = session.model().processor().tokenizer().encode(&expected, false).map_err(infer)?.len();
     let options = GenerateOptions { max_tokens: Some(tokens + 4), ..GenerateOptions::default() };
-    let said = engine.generate(&inputs, &options, &mut |_| {})?.text;
+    let said = session.generate(&inputs, &options, &mut |_| {})?.text;
     let question = messages.iter().map(said_by).collect::<Vec<_>>().join(" ");
     Ok(Some(Answer {
         key: sample.key.clone(),

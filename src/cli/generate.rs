@@ -111,22 +111,22 @@ impl Generate {
             sampling: self.choice.sampling(&recommended),
             stop: [&self.stop[..], &recommended.stop].concat(),
         };
-        let mut engine = self.causal.engine(model)?;
+        let mut session = self.causal.session(model)?;
         let load_ms = began.elapsed().as_secs_f64() * 1e3;
         if self.trace.is_some() {
-            engine.record_timeline();
+            session.record_timeline();
         }
         let streams = !self.json;
-        let generation = engine.generate(&inputs, &options, &mut |text| {
+        let generation = session.generate(&inputs, &options, &mut |text| {
             if streams {
                 print!("{text}");
             }
         })?;
-        report_fallbacks(engine.reports());
+        report_fallbacks(session.reports());
         if let Some(file) = &self.trace {
-            write_file(file, chrome_trace(&engine.take_timeline()).to_string().as_bytes())?;
+            write_file(file, chrome_trace(&session.take_timeline()).to_string().as_bytes())?;
         }
-        let memory = peak_memory(engine.device());
+        let memory = peak_memory(session.device());
         if self.json {
             println!("{}", document(&generation, load_ms, memory));
         } else {

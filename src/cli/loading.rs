@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use percept::graph::DType;
 use percept::hal::{CompileReport, Device};
-use percept::infer::{Engine, EngineOptions};
+use percept::infer::{Session, SessionOptions};
 use percept::model::checkpoint::{Checkpoint, LoadOptions};
 use percept::model::{CausalModel, Model, Weights};
 
@@ -129,16 +129,16 @@ impl Causal {
     }
 
     /// The model with its weights on the device.
-    pub fn engine(&self, model: Box<dyn CausalModel>) -> Result<Engine, Failure> {
+    pub fn session(&self, model: Box<dyn CausalModel>) -> Result<Session, Failure> {
         let (device, host) = self.loading.device()?;
-        let options = EngineOptions {
+        let options = SessionOptions {
             strict: self.loading.strict,
             host,
             cache: self.cache,
             int8: self.int8,
-            ..EngineOptions::default()
+            ..SessionOptions::default()
         };
-        Ok(Engine::new(device, model, options)?)
+        Ok(Session::new(device, model, options)?)
     }
 }
 

@@ -79,7 +79,7 @@ impl Transcribe {
         let Values::F32(values) = values else { return Err(Failure::Usage("features are no floats".into())) };
         let encoder = self.measure.times(|| {
             // Reading waits until it is done.
-            device.read(&transcriber.ear().encode(&values)?).map_err(percept::infer::Error::from)?;
+            device.read(&transcriber.ear_mut().encode(&values)?).map_err(percept::infer::Error::from)?;
             Ok(())
         })?;
         let mut words = 0;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use clap::Args;
-use percept::infer::{Engine, peak_memory};
+use percept::infer::{Session, peak_memory};
 use percept::modalities::{Array, Inputs, Values};
 use serde_json::json;
 
@@ -47,12 +47,12 @@ struct Repeat {
 
 impl Prefill {
     pub fn run(self) -> Result<(), Failure> {
-        let mut engine = self.causal.engine(self.causal.model()?)?;
-        let inputs = prompt(&engine, self.tokens);
+        let mut session = self.causal.session(self.causal.model()?)?;
+        let inputs = prompt(&session, self.tokens);
         let settings = json!({"tokens": self.tokens});
-        self.measure.report("prefill", &self.causal, settings, self.tokens, &mut engine, |engine| {
+        self.measure.report("prefill", &self.causal, settings, self.tokens, &mut session, |session| {
             let start = Instant::now();
-            engine.prefill(&inputs, 0, self.tokens.saturating_sub(1))?;
+            session.prefill(&inputs, 0, self.tokens.saturating_sub(1))?;
             Ok(start.elapsed().as_secs_f64() * 1e3)
         })
     }
@@ -60,18 +60,18 @@ impl Prefill {
 
 impl Decode {
     pub fn run(self) -> Result<(), Failure> {
-        let mut engine = self.causal.engine(self.causal.model()?)?;
-        let inputs = prompt(&engine, self.depth);
+        let mut session = self.causal.session(self.causal.model()?)?;
+        let inputs = prompt(&session, self.depth);
         let settings = json!({"depth": self.depth, "tokens": self.tokens});
         let more = self.tokens;
-        self.measure.report("decode", &self.causal, settings, self.tokens, &mut engine, |engine| {
+        self.measure.report("decode", &self.causal, settings, self.tokens, &mut session, |session| {
             let mut sequence = match self.depth {
-                0 => engine.start(more),
-                depth => engine.prefill(&inputs, more, depth - 1)?.0,
+                0 => session.start_empty(),
+                depth => session.prefill(&inputs, more, depth - 1)?.0,
             };
             let start = Instant::now();
             for id in 0..more {
-                engine.decode(&mut sequence, id as i32 % 1000)?;
+                session.decode(&mut sequence, id as i32 % 1000)?;
             }
             Ok(start.elapsed().as_secs_f64() * 1e3)
         })
@@ -79,8 +79,8 @@ impl Decode {
 }
 
 /// A prompt of any tokens: their values do not change the work.
-fn prompt(engine: &Engine, tokens: usize) -> Inputs {
-    let vocab = engine.model().decoder().vocab as i64;
+fn prompt(session: &Session, tokens: usize) -> Inputs {
+    let vocab = session.model().decoder().vocab as i64;
     let ids = (0..tokens as i64).map(|i| i * 7919 % vocab).collect();
     let mut inputs = Inputs::default();
     inputs.arrays.insert("input_ids".into(), Array { dims: vec![1, tokens], values: Values::I64(ids) });
@@ -95,15 +95,15 @@ impl Repeat {
         causal: &Causal,
         mut settings: serde_json::Value,
         tokens: usize,
-        engine: &mut Engine,
-        mut run: impl FnMut(&mut Engine) -> Result<f64, Failure>,
+        session: &mut Session,
+        mut run: impl FnMut(&mut Session) -> Result<f64, Failure>,
     ) -> Result<(), Failure> {
-        let first = run(engine)?;
-        let mut times = (0..self.runs.max(1)).map(|_| run(engine)).collect::<Result<Vec<_>, _>>()?;
+        let first = run(session)?;
+        let mut times = (0..self.runs.max(1)).map(|_| run(session)).collect::<Result<Vec<_>, _>>()?;
         times.sort_by(f64::total_cmp);
         let (median, min) = (times[times.len() / 2], times[0]);
-        report_fallbacks(engine.reports());
-        let id = &engine.device().info().id;
+        report_fallbacks(session.reports());
+        let id = &session.device().info().id;
         let rate = tokens as f64 / median * 1e3;
         settings["model"] = json!(causal.loading.model);
         settings["dtype"] = json!(causal.loading.dtype.map(|d| d.name()));
@@ -113,7 +113,7 @@ impl Repeat {
             let document = json!({
                 "bench": bench, "device": id, "settings": settings, "median_ms": median, "min_ms": min,
                 "runs": times.len(), "rate": rate, "rate_unit": "tokens/s", "first_call_ms": first,
-                "peak_memory_bytes": peak_memory(engine.device()),
+                "peak_memory_bytes": peak_memory(session.device()),
             });
             println!("{document}");
         } else {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use percept::graph::{DType, Graph, Role, TensorType};
+use percept::graph::{Graph, Role, TensorType};
 use percept::hal::Device;
 use percept::model::checkpoint::LoadOptions;
-use percept::model::{Model, StepShape};
+use percept::model::{Model, PassRows, PassShape, SequenceRows};
 
 use super::Failure;
 use super::failure::read_text;
@@ -54,37 +54,28 @@ impl Subject {
             )));
         };
         let (decoder, weights) = (model.decoder(), model.weights());
-        let shape = StepShape {
-            rows: ROWS,
-            capacity: CAPACITY,
-            logits: ROWS,
-            cache: DType::F32,
-            media: false,
-            blocks: false,
-        };
+        let shape = PassShape::single(decoder, ROWS, CAPACITY);
         let graph = decoder.step(weights, &shape)?;
         check_sizes(&graph, device)?;
         let positions: Vec<i32> = (0..ROWS as i32).collect();
-        let angles: Vec<[Vec<f32>; 2]> =
-            decoder.ropes.iter().map(|r| r.angles(&[&positions], ROWS)).collect();
+        let mut rows = PassRows {
+            ids: (0..ROWS).map(|i| (i * 7919 % decoder.vocab) as i32).collect(),
+            sequences: vec![SequenceRows::single(decoder, 0, ROWS, CAPACITY)],
+            ..PassRows::default()
+        };
+        rows.add_angles(decoder, &[&positions], ROWS);
+        let given = shape.fill(decoder, &rows)?;
         let mut inputs = Vec::new();
         for input in graph.inputs() {
             let ty: &TensorType = graph.ty(input.value);
-            inputs.push(match (input.role, input.name.as_str()) {
-                (Role::Parameter, name) => weights.fetch(name, ty)?.bytes().to_vec(),
-                (_, "ids") => {
-                    (0..ROWS).flat_map(|i| ((i * 7919 % decoder.vocab) as i32).to_le_bytes()).collect()
-                }
-                (_, "kv_len") => (ROWS as i32).to_le_bytes().to_vec(),
-                (_, name) => {
-                    let rotation = name.strip_prefix("rope.").and_then(|rest| rest.split_once('.'));
-                    let table = rotation.and_then(|(i, which)| {
-                        Some(&angles.get(i.parse::<usize>().ok()?)?[usize::from(which == "sin")])
-                    });
-                    table.map_or_else(
-                        || vec![0; ty.bytes()],
-                        |t| t.iter().flat_map(|x| x.to_le_bytes()).collect(),
-                    )
+            inputs.push(match input.role {
+                Role::Parameter => weights.fetch(&input.name, ty)?.bytes().to_vec(),
+                // The cache holds nothing yet.
+                Role::State => vec![0; ty.bytes()],
+                _ => {
+                    let found = given.iter().find(|(name, _)| *name == input.name);
+                    let missing = || Failure::from(percept::infer::Error::NotGiven(input.name.clone()));
+                    found.map(|(_, array)| array.bytes().to_vec()).ok_or_else(missing)?
                 }
             });
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use percept::hal::Device;
-use percept::infer::{Engine, EngineOptions, Sampler, Sampling};
+use percept::infer::{Sampler, Sampling, Session, SessionOptions};
 use percept::model::checkpoint::Checkpoint;
 use percept::model::{CausalModel, Model, Weights};
 use serde::Deserialize;
@@ -79,11 +79,11 @@ fn check_causal(
     let media = case.media(model.processor())?;
     let inputs = model.processor().chat(&case.messages()?, &media).map_err(|e| text(&e))?;
     let (vocab, ends) = (model.decoder().vocab, model.ends().map_err(|e| text(&e))?);
-    let options = EngineOptions { strict: true, ..EngineOptions::default() };
-    let mut engine = Engine::new(device.clone(), model, options).map_err(|e| text(&e))?;
+    let options = SessionOptions { strict: true, ..SessionOptions::default() };
+    let mut session = Session::new(device.clone(), model, options).map_err(|e| text(&e))?;
     let expected = &case.expected["generated"].values;
     let expected = if far { &expected[..] } else { &expected[..1] };
-    let (mut sequence, logits) = engine.prefill(&inputs, expected.len(), 0).map_err(|e| text(&e))?;
+    let (mut sequence, logits) = session.prefill(&inputs, expected.len(), 0).map_err(|e| text(&e))?;
     let mut last = logits[logits.len() - vocab..].to_vec();
     let error = distance(&last, &case.expected["logits"].values)?;
     if error.is_nan() || error > tolerance {
@@ -95,7 +95,7 @@ fn check_causal(
     while tokens.len() < expected.len() {
         let id = sampler.choose(&mut last);
         tokens.push(id as f64);
-        last = engine.decode(&mut sequence, id).map_err(|e| text(&e))?;
+        last = session.decode(&mut sequence, id).map_err(|e| text(&e))?;
     }
     if tokens != *expected {
         return Err(format!("continues with {tokens:?} instead of {expected:?}"));

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use percept::infer::{Engine, EngineOptions, GenerateOptions, Generation, Recommended};
+use percept::infer::{GenerateOptions, Generation, Recommended, Session, SessionOptions};
 use percept::modalities::{Media, Message};
 use percept::model::Model;
 use percept::model::checkpoint::Checkpoint;
@@ -52,6 +52,6 @@ pub fn answer(
     };
     change(&mut options);
     let device = percept::registry().open("cpu").unwrap();
-    let mut engine = Engine::new(device, model, EngineOptions::default()).map_err(|e| text(&e))?;
-    engine.generate(&inputs, &options, &mut |_| {}).map_err(|e| text(&e))
+    let mut session = Session::new(device, model, SessionOptions::default()).map_err(|e| text(&e))?;
+    session.generate(&inputs, &options, &mut |_| {}).map_err(|e| text(&e))
 }

@@ -290,8 +290,8 @@ fn an_adapter_learns_goes_on_and_merges() {
         };
         let said = Message::new("user", Content::Text("2 + 2?".into()));
         let inputs = model.processor().chat(&[said], &Default::default()).unwrap();
-        let options = percept::infer::EngineOptions::default();
-        percept::infer::Engine::new(cpu(), model, options).unwrap().prefill(&inputs, 0, 0).unwrap().1
+        let options = percept::infer::SessionOptions::default();
+        percept::infer::Session::new(cpu(), model, options).unwrap().prefill(&inputs, 0, 0).unwrap().1
     };
     let (beside, merged) = (logits(beside), logits(merged));
     let size = beside.iter().fold(0f32, |a, v| a.max(v.abs()));

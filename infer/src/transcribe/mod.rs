@@ -152,6 +152,11 @@ impl Transcriber {
         &self.ear
     }
 
+    /// The same, to run parts of it.
+    pub fn ear_mut(&mut self) -> &mut Ear {
+        &mut self.ear
+    }
+
     /// Samples per second that it hears.
     pub fn rate(&self) -> u32 {
         self.ear.model().features().rate()

@@ -11,11 +11,12 @@ use crate::audio_tower::{AudioTower, block};
 use crate::block::{Context, Stack};
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Features};
 use crate::error::{Error, Result};
 use crate::family::media::processor_files;
 use crate::family::{Model, Place};
 use crate::parameters::Parameters;
+use crate::pass::PassShape;
 use crate::text::tokenizer;
 use crate::weights::Weights;
 
@@ -122,33 +123,40 @@ impl Whisper {
         Ok(t.finish()?)
     }
 
-    /// A step of the decoder: `rows` tokens from position `pos` on, of which those before `kv_len` are real.
-    ///
-    /// Inputs besides parameters: `ids` i32[1,rows], `out` i32[logits], the rows whose logits are wanted, those of
-    /// [`Cache`], which holds as many rows as the decoder has positions, and [`Whisper::hear`]'s `cross.{layer}.k` and
-    /// `.v`. The output `logits` is f32[logits,vocab].
+    /// A step of the decoder over a cache: [`Decoder::step`] with learnt positions and [`Whisper::hear`]'s
+    /// `cross.{layer}.k` and `.v` as inputs, one window for each sequence of the only group.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
-    pub fn say(&self, rows: usize, logits: usize) -> Result<Graph> {
+    pub fn step(&self, shape: &PassShape) -> Result<Graph> {
         let d = &self.decoder;
-        let t = Trace::new(format!("say.{rows}"));
+        let t = Trace::new(format!("step.{}", shape.count()));
         let p = Parameters::new(&t, &self.weights);
-        let ids = t.data("ids", DType::I32, [1, rows]);
-        let cache = Cache::new(&t, 1, d.context, DType::F32);
-        let cx = Context { cross: self.cross(&t), cache: Some(&cache), ..Context::default() };
-        let at: Tensor = t.iota(DType::I32, [1, rows], 1) + cache.position().unsqueeze(1);
-        let table = d.table.replace("embed_tokens", "embed_positions");
-        let x = d.embed(&p, &ids) + p.embedding(&at, &table, [d.context, d.hidden]);
-        let x = d.hidden(&p, &x, &cx, &[]).reshape([rows, d.hidden]);
-        let x = x.gather(&t.data("out", DType::I32, [logits]), 0);
+        let inputs = shape.declare(d, &t);
+        let windows = d.windows();
+        let cache = shape.cache.as_ref().map(|cache| Cache::new(cache, &windows, &inputs));
+        let cx = Context { cross: self.cross(&t), cache: cache.as_ref(), ..d.context(shape, &inputs) };
+        let x = d.rows(&p, shape, &inputs, &cx, Features::default());
         t.output("logits", &d.logits(&p, &x));
-        cache.finish();
+        if let Some(cache) = &cache {
+            cache.finish(&t);
+        }
         Ok(t.finish()?)
     }
 
-    /// What the decoder attends to while it says `rows` tokens from the first position on. The inputs are `ids`
-    /// i32[1,rows] and [`Whisper::hear`]'s `cross.{layer}.k` and `.v`; the output `weights` is f32[heads,rows,encoder rows]
+    /// The shape of a step of `rows` rows from some position on, with the logits of `logits` of them.
+    pub fn step_shape(&self, rows: usize, logits: usize) -> PassShape {
+        let single = PassShape::single(&self.decoder, rows, self.decoder.context);
+        PassShape { out: Some(logits), positions: true, ..single }
+    }
+
+    /// The shape of the pass of [`Whisper::attend`].
+    pub fn attend_shape(&self, rows: usize) -> PassShape {
+        PassShape { rows: [1, rows], positions: true, ..PassShape::default() }
+    }
+
+    /// What the decoder attends to while it says `rows` tokens from the first position on. The inputs are those of
+    /// [`Whisper::attend_shape`] and [`Whisper::hear`]'s `cross.{layer}.k` and `.v`; the output `weights` is f32[heads,rows,encoder rows]
     /// for these heads, each a layer and its head.
     ///
     /// # Errors
@@ -157,13 +165,11 @@ impl Whisper {
         let d = &self.decoder;
         let t = Trace::new(format!("attend.{rows}"));
         let p = Parameters::new(&t, &self.weights);
-        let ids = t.data("ids", DType::I32, [1, rows]);
+        let shape = self.attend_shape(rows);
+        let inputs = shape.declare(d, &t);
         let attended = RefCell::default();
-        let cx = Context { cross: self.cross(&t), attended: Some(&attended), ..Context::default() };
-        let at: Tensor = t.iota(DType::I32, [1, rows], 1);
-        let table = d.table.replace("embed_tokens", "embed_positions");
-        let x = d.embed(&p, &ids) + p.embedding(&at, &table, [d.context, d.hidden]);
-        d.hidden(&p, &x, &cx, &[]);
+        let cx = Context { cross: self.cross(&t), attended: Some(&attended), ..d.context(&shape, &inputs) };
+        d.rows(&p, &shape, &inputs, &cx, Features::default());
         let layers = attended.into_inner();
         let head = |&(layer, head): &(usize, usize)| {
             let all = layers.get(layer)?;
