@@ -220,6 +220,15 @@ fn templates_make_conversations() {
         r#"{"id": "a", "image": "hash20.png", "text": "noise", "class": "texture"}"#,
         r#"{"id": "b", "image": "hash20.png", "text": "noise"}"#,
     ];
+    // What a sample lacks is no empty text, wherever the template looks at it.
+    for assistant in ["{% if meta.class %}a{% endif %}", "{{ 'a' ~ meta.class }}", "{{ meta.class == 'x' }}"]
+    {
+        let stages = format!("[[stage]]\nrun = \"template\"\nuser = \"Which?\"\nassistant = \"{assistant}\"");
+        assert_eq!(pairs(&run(&lines, &stages).1), [("b", "template")], "{assistant}");
+    }
+    let endless = "{% if key == 'a' %}{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}{% endif %}";
+    let stages = format!("[[stage]]\nrun = \"template\"\ntext = \"{endless}\"");
+    assert_eq!(pairs(&run(&lines, &stages).1), [("a", "template")]);
     let stages = "[[stage]]\nrun = \"template\"\nuser = \"Which class?\"\nassistant = \"{{ meta.class }}, {{ text | upper }}\"";
     let (samples, rejects) = run(&lines, stages);
     assert_eq!(pairs(&rejects), [("b", "template")]);

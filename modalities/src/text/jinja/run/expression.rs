@@ -43,12 +43,12 @@ impl State<'_> {
                 dict.finish()?
             }
             Kind::If { test, then, otherwise } => {
-                if self.eval(test)?.truth() {
+                if self.eval(test)?.truth()? {
                     self.eval(then)?
                 } else if let Some(otherwise) = otherwise {
                     self.eval(otherwise)?
                 } else {
-                    Value::undefined(format!(
+                    self.undefined(format!(
                         "the inline if-expression on line {} evaluated to false and no else section was defined.",
                         expr.line
                     ))
@@ -56,13 +56,13 @@ impl State<'_> {
             }
             Kind::Or(a, b) => {
                 let a = self.eval(a)?;
-                if a.truth() { a } else { self.eval(b)? }
+                if a.truth()? { a } else { self.eval(b)? }
             }
             Kind::And(a, b) => {
                 let a = self.eval(a)?;
-                if a.truth() { self.eval(b)? } else { a }
+                if a.truth()? { self.eval(b)? } else { a }
             }
-            Kind::Not(a) => Value::Bool(!self.eval(a)?.truth()),
+            Kind::Not(a) => Value::Bool(!self.eval(a)?.truth()?),
             Kind::Neg(a) => negative(&self.eval(a)?)?,
             Kind::Pos(a) => positive(&self.eval(a)?)?,
             Kind::Compare(first, rest) => {
@@ -104,7 +104,7 @@ impl State<'_> {
                 match slice(&of, &values) {
                     // Jinja works out what is constant before rendering, where such a slice is undefined.
                     Err(error) if error.class == Class::Type && expr.is_constant() => {
-                        Value::undefined(error.message)
+                        self.undefined(error.message)
                     }
                     sliced => sliced?,
                 }
@@ -146,7 +146,7 @@ impl State<'_> {
             "lipsum" => Value::Global(Global::Lipsum),
             "raise_exception" => Value::Global(Global::RaiseException),
             "strftime_now" => Value::Global(Global::StrftimeNow),
-            _ => Value::undefined(format!("'{name}' is undefined")),
+            _ => self.undefined(format!("'{name}' is undefined")),
         }
     }
 
