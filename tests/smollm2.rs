@@ -4,9 +4,11 @@
 //! those of llama.cpp (tests/golden/smollm2_int8.py).
 
 mod assets;
+mod devices;
 
 use std::sync::Arc;
 
+use percept::hal::Device;
 use percept::infer::{Engine, EngineOptions, GenerateOptions, Sampler, Sampling};
 use percept::modalities::{Content, Inputs, Media, Message};
 use percept::model::checkpoint::{Checkpoint, LoadOptions};
@@ -26,13 +28,13 @@ fn model() -> Box<dyn CausalModel> {
     }
 }
 
-fn engine(device: &str) -> Engine {
-    engine_with(device, false)
+fn engine() -> Engine {
+    engine_with(devices::device("cpu"), false)
 }
 
-fn engine_with(device: &str, int8: bool) -> Engine {
+fn engine_with(device: Arc<dyn Device>, int8: bool) -> Engine {
     let options = EngineOptions { strict: true, int8, ..EngineOptions::default() };
-    Engine::new(percept::registry().open(device).unwrap(), model(), options).unwrap()
+    Engine::new(device, model(), options).unwrap()
 }
 
 fn golden() -> Vec<Value> {
@@ -50,8 +52,8 @@ fn chat(model: &dyn CausalModel, prompt: &str) -> Inputs {
 }
 
 /// Teacher-forced choices on a device.
-fn choices_agree(device: &str) {
-    let mut engine = engine(device);
+fn choices_agree(device: Arc<dyn Device>) {
+    let mut engine = engine_with(device, false);
     let cases = golden();
     for case in &cases {
         let inputs = chat(engine.model(), case["prompt"].as_str().unwrap());
@@ -88,22 +90,24 @@ fn choices_are(engine: &mut Engine, cases: &[Value], least: f64) {
 
 #[test]
 fn choices_are_those_of_transformers_on_cpu() {
-    choices_agree("cpu");
+    choices_agree(devices::device("cpu"));
 }
 
 #[test]
 fn choices_are_those_of_transformers_on_an_adapter() {
-    if percept::registry().list().iter().all(|d| d.id != "wgpu:0") {
-        eprintln!("SKIPPED: this machine has no wgpu:0; install a Vulkan driver (cargo xtask setup)");
-        return;
+    if let Some(device) = devices::gpu() {
+        choices_agree(device);
     }
-    choices_agree("wgpu:0");
 }
 
 #[test]
 fn choices_in_int8_are_those_of_llama_cpp() {
     let golden: Value = serde_json::from_str(include_str!("golden/smollm2_int8.json")).unwrap();
-    choices_are(&mut engine_with("cpu", true), golden["cases"].as_array().unwrap(), INT8_MARGIN);
+    choices_are(
+        &mut engine_with(devices::device("cpu"), true),
+        golden["cases"].as_array().unwrap(),
+        INT8_MARGIN,
+    );
 }
 
 #[test]
@@ -115,13 +119,13 @@ fn int8_without_quantized_weights_is_refused() {
         panic!("no causal model")
     };
     let options = EngineOptions { int8: true, ..EngineOptions::default() };
-    let error = Engine::new(percept::registry().open("cpu").unwrap(), model, options).err().unwrap();
+    let error = Engine::new(devices::device("cpu"), model, options).err().unwrap();
     assert!(error.to_string().contains("no weight is quantized"), "{error}");
 }
 
 #[test]
 fn it_answers_and_streams_what_it_answers() {
-    let mut engine = engine("cpu");
+    let mut engine = engine();
     let case = &golden()[0];
     let inputs = chat(engine.model(), case["prompt"].as_str().unwrap());
     let mut streamed = String::new();
@@ -137,7 +141,7 @@ fn it_answers_and_streams_what_it_answers() {
 
 #[test]
 fn what_does_not_fit_the_context_is_refused_before_memory_is_taken() {
-    let mut engine = engine("cpu");
+    let mut engine = engine();
     let held = engine.device().memory();
     let inputs = chat(engine.model(), &"word ".repeat(20_000));
     let options = GenerateOptions { max_tokens: Some(1), ..GenerateOptions::default() };

@@ -2,6 +2,8 @@
 //! one set of quantized weights, and gradient steps through an adapter. That its numbers are those of Hugging Face is
 //! what tests/parity.rs holds it to.
 
+mod devices;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,18 +19,6 @@ use percept::model::{
 
 /// Tokens that a cache holds.
 const CAPACITY: usize = 64;
-
-/// Open a device; `None`, said loudly, when the machine has no adapter at all.
-fn open(id: &str) -> Option<Arc<dyn Device>> {
-    let registry = percept::registry();
-    if id != "cpu" && registry.list().iter().all(|d| d.id != id) {
-        eprintln!(
-            "SKIPPED: this machine has no {id}; install a Vulkan driver (cargo xtask setup) to run this test"
-        );
-        return None;
-    }
-    Some(registry.open(id).unwrap())
-}
 
 /// A graph compiled with everything native or decomposed, nothing on a host.
 struct Program {
@@ -367,12 +357,12 @@ macro_rules! on_devices {
     ($($check:ident: $cpu:ident $wgpu:ident;)*) => {$(
         #[test]
         fn $cpu() {
-            $check(&*open("cpu").unwrap(), 2e-4);
+            $check(&*devices::device("cpu"), 2e-4);
         }
 
         #[test]
         fn $wgpu() {
-            if let Some(device) = open("wgpu:0") {
+            if let Some(device) = devices::gpu() {
                 $check(&*device, 2e-3);
             }
         }

@@ -1,9 +1,11 @@
 //! A kernel of one's own is held to an operation's cases: a correct one passes, faulty ones are caught and the case
 //! that caught them is named.
 
+mod adapter;
+
 use percept_graph::{Composite, DType, HostTensor, Op, TensorType};
 use percept_hal::conformance::{Class, Rejection, TrialCase, try_kernel};
-use percept_wgpu::{WgpuDevice, adapters};
+use percept_wgpu::WgpuDevice;
 
 const SOFTMAX: &str = include_str!("kernels/softmax.wgsl");
 
@@ -23,14 +25,6 @@ fn cases() -> Vec<TrialCase> {
         .collect()
 }
 
-fn device() -> Option<WgpuDevice> {
-    if adapters().is_empty() {
-        eprintln!("SKIPPED: there is no Vulkan, Metal, DX12 or GL adapter");
-        return None;
-    }
-    Some(WgpuDevice::open(0).unwrap())
-}
-
 fn rejected(device: &WgpuDevice, from: &str, to: &str) -> Rejection {
     assert!(SOFTMAX.contains(from), "the fault is not in the kernel");
     try_kernel(device, &SOFTMAX.replace(from, to), &cases()).expect_err("a faulty kernel passed")
@@ -38,14 +32,14 @@ fn rejected(device: &WgpuDevice, from: &str, to: &str) -> Rejection {
 
 #[test]
 fn a_correct_kernel_passes_at_every_size() {
-    let Some(device) = device() else { return };
+    let Some(device) = adapter::open() else { return };
     let checked = try_kernel(&device, SOFTMAX, &cases()).unwrap();
     assert!(checked >= 4 * cases().len() * 3, "{checked}");
 }
 
 #[test]
 fn a_wrong_edge_is_caught() {
-    let Some(device) = device() else { return };
+    let Some(device) = adapter::open() else { return };
     let e = rejected(&device, "i < n; i += WG) {\n        y[", "i < n / 4u * 4u; i += WG) {\n        y[");
     let text = e.to_string();
     assert!(matches!(e, Rejection::Wrong { .. }) && text.contains("never written"), "{text}");
@@ -54,7 +48,7 @@ fn a_wrong_edge_is_caught() {
 
 #[test]
 fn a_forgotten_barrier_is_caught() {
-    let Some(device) = device() else { return };
+    let Some(device) = adapter::open() else { return };
     let e =
         rejected(&device, "        workgroupBarrier();\n        if lane < half", "        if lane < half");
     assert!(matches!(&e, Rejection::Wrong { case, .. } if case.starts_with("softmax")), "{e}");
@@ -62,7 +56,7 @@ fn a_forgotten_barrier_is_caught() {
 
 #[test]
 fn a_conflict_between_workgroups_is_caught() {
-    let Some(device) = device() else { return };
+    let Some(device) = adapter::open() else { return };
     // Rounds the row up to whole workgroups and so writes into the next row.
     let e = rejected(
         &device,
@@ -74,7 +68,7 @@ fn a_conflict_between_workgroups_is_caught() {
 
 #[test]
 fn invalid_wgsl_is_refused_with_line_and_column() {
-    let Some(device) = device() else { return };
+    let Some(device) = adapter::open() else { return };
     let e = rejected(&device, "let n = shapes.x.w;", "let n = shapes.z.w;");
     let Rejection::Wgsl(e) = e else { panic!("{e}") };
     assert!(e.line > 20 && e.column > 1, "{e}");

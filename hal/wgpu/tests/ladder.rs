@@ -1,22 +1,21 @@
 //! The conformance ladder on the first adapter, lavapipe where there is no GPU.
 
+mod adapter;
+
+use std::sync::Arc;
 use std::time::Instant;
 
-use percept_hal::Backend;
+use percept_hal::Device;
 use percept_hal::conformance::{Level, Options, Runner, Subject, run};
-use percept_wgpu::WgpuBackend;
 
 /// Runs of the endurance case.
 const SOAK_RUNS: usize = 2000;
 
 #[test]
 fn the_first_adapter_climbs_every_rung() {
-    let device = match WgpuBackend.open("wgpu:0") {
-        Ok(d) => d,
-        Err(e) => return eprintln!("skipped, there is no adapter: {e}"),
-    };
+    let Some(device) = adapter::device() else { return };
     println!("{:?}", device.info());
-    let mut subject = Subject::new(device);
+    let mut subject = Subject::new(Arc::new(device));
     (subject.strict, subject.soak_runs) = (true, SOAK_RUNS);
     let start = Instant::now();
     let options = Options { filter: std::env::var("PERCEPT_LADDER_FILTER").ok(), ..Options::default() };
