@@ -233,14 +233,14 @@ impl Family {
                     model.tokens(&["a text".to_string()]).ok()?;
                     return Some(());
                 };
-                let _ = parity_case::contrastive::check(&self.case, device, 1.0, model);
+                let _ = parity_case::contrastive::check(&self.case, device, model);
             }
             Model::Speech(model) => {
                 let Some(device) = device else {
                     model.encode().and_then(|_| model.hear()).and_then(|_| model.say(1, 1)).ok()?;
                     return Some(());
                 };
-                let _ = parity_case::speech::check(&self.case, device, 1.0, model);
+                let _ = parity_case::speech::check(&self.case, device, model);
             }
         }
         Some(())

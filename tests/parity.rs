@@ -23,15 +23,13 @@ fn folder() -> PathBuf {
 }
 
 /// Run every case on a device and fail with the list of those that differ.
-fn check_all(device: &Arc<dyn Device>, wide: bool) {
+fn check_all(device: &Arc<dyn Device>) {
     let folder = folder();
     let cases = cases(&folder);
     assert!(!cases.is_empty(), "{} holds no case", folder.display());
     let mut failures = Vec::new();
     for case in &cases {
-        // A device other than the cpu sums in another order.
-        let tolerance = case.tolerance * if wide { 10.0 } else { 1.0 };
-        match check(case, device, tolerance) {
+        match check(case, device) {
             Ok(line) => println!("{}: {line}", case.name),
             Err(why) => failures.push(format!("{}: {why}", case.name)),
         }
@@ -46,20 +44,19 @@ fn check_all(device: &Arc<dyn Device>, wide: bool) {
 }
 
 /// What was compared, or what differs.
-fn check(case: &Case, device: &Arc<dyn Device>, tolerance: f64) -> Result<String, String> {
+fn check(case: &Case, device: &Arc<dyn Device>) -> Result<String, String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
     let checkpoint = Checkpoint::open(case.folder.join("model")).map_err(|e| text(&e))?;
     match percept::model::open(Arc::new(checkpoint)).map_err(|e| text(&e))? {
-        Model::Causal(model) => check_causal(case, device, tolerance, model),
-        Model::Contrastive(model) => parity_case::contrastive::check(case, device, tolerance, model),
-        Model::Speech(model) => parity_case::speech::check(case, device, tolerance, model),
+        Model::Causal(model) => check_causal(case, device, model),
+        Model::Contrastive(model) => parity_case::contrastive::check(case, device, model),
+        Model::Speech(model) => parity_case::speech::check(case, device, model),
     }
 }
 
 fn check_causal(
     case: &Case,
     device: &Arc<dyn Device>,
-    tolerance: f64,
     model: Box<dyn CausalModel>,
 ) -> Result<String, String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
@@ -74,8 +71,8 @@ fn check_causal(
     let (mut sequence, logits) = engine.prefill(&inputs, expected.len(), 0).map_err(|e| text(&e))?;
     let error = distance(&logits, &case.expected["logits"].values)?;
     // `distance` gives no NaN.
-    if error > tolerance {
-        return Err(format!("logits are off by {error:.2e}, allowed is {tolerance:.0e}"));
+    if error > case.tolerance {
+        return Err(format!("logits are off by {error:.2e}, allowed is {:.0e}", case.tolerance));
     }
     let sampling = Sampling { suppressed: ends, ..Sampling::default() };
     let mut sampler = Sampler::new(sampling, &[], vocab).map_err(|e| text(&e))?;
@@ -183,13 +180,13 @@ fn a_gguf_file_says_what_the_folder_says_that_it_was_made_of() {
 #[test]
 fn cases_agree_with_hugging_face() {
     let device = std::env::var("PERCEPT_DEVICE").unwrap_or("cpu".into());
-    check_all(&devices::device(&device), device != "cpu");
+    check_all(&devices::device(&device));
 }
 
 #[test]
 fn cases_agree_with_hugging_face_on_an_adapter() {
     if let Some(device) = devices::gpu() {
-        check_all(&device, true);
+        check_all(&device);
     }
 }
 

@@ -10,12 +10,7 @@ use percept::model::Contrastive;
 use super::{Case, compare_inputs, distance, picture};
 
 /// What was compared, or what differs.
-pub fn check(
-    case: &Case,
-    device: &Arc<dyn Device>,
-    tolerance: f64,
-    model: Box<Contrastive>,
-) -> Result<String, String> {
+pub fn check(case: &Case, device: &Arc<dyn Device>, model: Box<Contrastive>) -> Result<String, String> {
     fn text(e: impl std::fmt::Display) -> String {
         e.to_string()
     }
@@ -38,8 +33,8 @@ pub fn check(
     let mut worst = 0f64;
     for (name, found) in [("image_embeds", images), ("text_embeds", texts), ("logits", logits)] {
         let error = distance(&found.concat(), &case.expected[name].values)?;
-        if error.is_nan() || error > tolerance {
-            return Err(format!("{name} are off by {error:.2e}, allowed is {tolerance:.0e}"));
+        if error.is_nan() || error > case.tolerance {
+            return Err(format!("{name} are off by {error:.2e}, allowed is {:.0e}", case.tolerance));
         }
         worst = worst.max(error);
     }

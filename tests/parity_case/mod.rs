@@ -27,7 +27,7 @@ pub struct Case {
     pub description: Value,
     pub inputs: BTreeMap<String, Numbers>,
     pub expected: BTreeMap<String, Numbers>,
-    /// Largest difference of a logit on the cpu.
+    /// Largest difference of a logit, on any device; tests/parity/README.md says why it is what it is.
     pub tolerance: f64,
 }
 

@@ -10,12 +10,7 @@ use percept::model::family::Whisper;
 use super::{Case, compare_inputs, distance};
 
 /// What was compared, or what differs.
-pub fn check(
-    case: &Case,
-    device: &Arc<dyn Device>,
-    tolerance: f64,
-    model: Box<Whisper>,
-) -> Result<String, String> {
+pub fn check(case: &Case, device: &Arc<dyn Device>, model: Box<Whisper>) -> Result<String, String> {
     fn text(e: impl std::fmt::Display) -> String {
         e.to_string()
     }
@@ -42,6 +37,7 @@ pub fn check(
     let all: Vec<usize> = (0..prompt.len()).collect();
     let mut logits = ear.say(&prompt, 0, &all).map_err(text)?;
     let error = distance(&logits, &case.expected["logits"].values)?;
+    let tolerance = case.tolerance;
     if !(rows <= tolerance && error <= tolerance) {
         return Err(format!("rows are off by {rows:.2e}, logits by {error:.2e}, allowed is {tolerance:.0e}"));
     }
