@@ -1,0 +1,7 @@
+//! Pulling, reading and building of data. One program, so that the crate and what it needs are linked once.
+
+mod deduplication;
+mod formats;
+mod pull;
+mod stages;
+mod synthetic;
