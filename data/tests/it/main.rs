@@ -3,5 +3,6 @@
 mod deduplication;
 mod formats;
 mod pull;
+mod seeds;
 mod stages;
 mod synthetic;
