@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use percept::data::pull::{AllowPrivate, Outcome, Settings, Status, Summary, Watch, pull};
+use percept::pull::{AllowPrivate, Outcome, Settings, Status, Summary, Watch, pull};
 use serde_json::json;
 
 use super::Failure;

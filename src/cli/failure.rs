@@ -31,7 +31,7 @@ pub enum Failure {
     Data(#[from] percept::data::Error),
     /// Data could not be pulled.
     #[error(transparent)]
-    Pull(#[from] percept::data::pull::Error),
+    Pull(#[from] percept::pull::Error),
     /// Training failed.
     #[error(transparent)]
     Train(#[from] percept::train::Error),
@@ -87,7 +87,7 @@ impl Failure {
             Failure::Infer(percept::infer::Error::Setting(_)) => 2,
             Failure::Data(percept::data::Error::Config(_)) => 2,
             Failure::Train(e) => training(e),
-            Failure::Pull(percept::data::pull::Error::Usage(_)) => 2,
+            Failure::Pull(percept::pull::Error::Usage(_)) => 2,
             _ => 1,
         }
     }

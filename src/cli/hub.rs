@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use percept::data::pull::{AllowPrivate, Settings, Watch, pull_model};
 use percept::model::hub::{Cache, holds_weights, is_id};
+use percept::pull::{AllowPrivate, Settings, Watch, pull_model};
 
 use super::Failure;
 

@@ -1,8 +1,7 @@
-//! Pulling, reading and building of data. One program, so that the crate and what it needs are linked once.
+//! Reading and building of data. One program, so that the crate and what it needs are linked once.
 
 mod deduplication;
 mod formats;
-mod pull;
 mod seeds;
 mod stages;
 mod synthetic;

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use percept_data::pull::{AllowPrivate, Outcome, Settings, Status};
+use percept_pull::{AllowPrivate, Outcome, Settings, Status};
 use serde_json::Value;
 
 use hostile::Server;

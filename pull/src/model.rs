@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use percept_data::hash::hexadecimal;
 use sha1::{Digest, Sha1};
 
 use super::client::{Client, Token};
@@ -19,7 +20,6 @@ use super::fetch::{Trouble, Want, patiently};
 use super::hub::{Entry, Repository};
 use super::place::unsafe_path;
 use super::{Settings, Watch};
-use crate::hash::hexadecimal;
 
 /// A file of a model, as the hub lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use percept_data::Kind;
+use percept_data::format::Draft;
+use percept_modalities::kind;
 use serde_json::{Map, Value};
-
-use crate::format::{Draft, sniff};
-use crate::sample::Kind;
 
 use super::disk::sync_folder;
 use super::error::Error;
@@ -93,7 +93,7 @@ fn entry(root: &Path, item: &Item, status: &Status, repeats: u32) -> Option<Valu
 fn kind_by_bytes(path: &Path) -> Option<Kind> {
     let mut head = Vec::new();
     File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
-    Some(sniff(&head)?.kind())
+    Some(kind::of(&head)?.medium.into())
 }
 
 /// The text beside a picture, as folders of pictures have it.
@@ -124,8 +124,7 @@ pub(super) fn keep_arrived(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::super::{Settings, pull};
-    use crate::format::{LeftOut, Named, ReadSettings, open};
-    use crate::sample::Kind;
+    use percept_data::{BuildOptions, Kind, Recipe};
 
     #[test]
     fn recipes_read_the_index_as_it_is() {
@@ -136,9 +135,9 @@ mod tests {
         std::fs::write(tree.join("a.txt"), "a caption").unwrap();
         std::fs::write(tree.join("b.wav"), b"RIFF\0\0\0\0WAVE").unwrap();
         pull(&[tree.to_str().unwrap().to_owned()], &out, &Settings::default(), &()).unwrap();
-        let settings = ReadSettings { path: vec!["index.jsonl".into()], ..ReadSettings::default() };
-        let draws = open(&settings, &out, 1 << 20, &LeftOut::default(), &Named::default()).unwrap();
-        let samples: Vec<_> = draws.map(|draw| draw.make().unwrap()).collect();
+        let recipe = Recipe::parse(&out.join("recipe.toml"), "[[read]]\npath = \"index.jsonl\"").unwrap();
+        let corpus = recipe.corpus(&BuildOptions::default()).unwrap();
+        let samples: Vec<_> = corpus.draws.map(|draw| draw.make().unwrap()).collect();
         assert_eq!(samples.len(), 2);
         assert_eq!((samples[0].text.as_deref(), samples[0].media[0].kind), (Some("a caption"), Kind::Image));
         assert_eq!(&*samples[0].media[0].bytes, b"\xff\xd8\xff picture");

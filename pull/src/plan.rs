@@ -8,11 +8,10 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use percept_data::format::Draft;
+use percept_data::hash::hash_file;
 use serde::{Deserialize, Serialize};
 use url::Url;
-
-use crate::format::Draft;
-use crate::hash::hash_file;
 
 use super::address::AllowPrivate;
 use super::client::Client;

@@ -1,4 +1,4 @@
-//! `percept data pull`: raw material from folders, lists, hubs and shards into one folder.
+//! What is not here yet: raw data from folders, lists, hubs and shards into one folder, and models from a hub into its cache.
 //!
 //! A pull makes a plan, which lists every sample; threads take them from a queue that spaces requests out
 //! and holds back what must wait; what became of each is appended to `status.jsonl`. At the end that file and
@@ -143,7 +143,7 @@ pub trait Watch: Sync {
     }
 }
 
-/// Looks away.
+/// Tells nobody.
 impl Watch for () {}
 
 /// What a pull came to, over all runs that it took.

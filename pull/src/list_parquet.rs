@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use percept_data::format::{RowFault, ValueRows};
 
 use super::error::Error;
 use super::item::Item;
 use super::list::{LONGEST_LINE, bad, needs_address, of_row};
-use crate::format::{Cell, Step, Table, has_bytes};
 
 /// Give each row of a list to `emit`, in order.
 pub(super) fn read(
@@ -15,33 +14,17 @@ pub(super) fn read(
     name: &str,
     emit: &mut dyn FnMut(Item) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut table =
-        Table::open(path, |field| !has_bytes(field)).map_err(|e| Error::list(name)(e.to_string()))?;
-    needs_address(name, table.names().iter().map(String::as_str))?;
-    let mut number = 0;
-    while let Some(step) = table.next() {
-        let batch = match step {
-            Step::Rows(batch) => batch,
-            Step::Lost(why, _) => {
+    let rows = ValueRows::open(path, LONGEST_LINE).map_err(|e| Error::list(name)(e.to_string()))?;
+    needs_address(name, rows.names().iter().map(String::as_str))?;
+    for (number, row) in (1..).zip(rows) {
+        emit(match row {
+            Ok(row) => of_row(name, number, row),
+            Err(RowFault::TooLong) => bad(name, number, "the row is longer than a megabyte"),
+            Err(RowFault::NotUtf8) => bad(name, number, "it is not UTF-8"),
+            Err(RowFault::Lost(why)) => {
                 return Err(Error::list(name)(format!("the Parquet file is damaged: {why}")));
             }
-        };
-        for record in 0..batch.len() {
-            number += 1;
-            if batch.weight(record) as u64 > LONGEST_LINE {
-                emit(bad(name, number, "the row is longer than a megabyte"))?;
-                continue;
-            }
-            let value = |(name, cell)| match cell {
-                Cell::Value(value) => Some((name, value)),
-                _ => None,
-            };
-            let row: Option<Map<String, Value>> = batch.row(record).into_iter().map(value).collect();
-            emit(match row {
-                Some(row) => of_row(name, number, row),
-                None => bad(name, number, "it is not UTF-8"),
-            })?;
-        }
+        })?;
     }
     Ok(())
 }

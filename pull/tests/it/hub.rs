@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use percept_data::pull::{AllowPrivate, Error, Outcome, Settings, pull, pull_model};
+use percept_pull::{AllowPrivate, Error, Outcome, Settings, pull, pull_model};
 use serde_json::json;
 
 use super::hostile::{Server, body, good, head, serve, sha256};

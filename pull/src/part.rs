@@ -7,10 +7,9 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use percept_data::hash::hexadecimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-
-use crate::hash::hexadecimal;
 
 use super::disk::{sync_folder, write_whole};
 use super::place::Key;

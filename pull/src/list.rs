@@ -4,6 +4,7 @@ use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use percept_data::format::{Metered, open_text};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -12,7 +13,6 @@ use super::item::{Item, Task};
 use super::list_parquet;
 use super::source::Format;
 use super::status::Outcome;
-use crate::format::{Metered, open_text};
 
 /// A line that is longer holds no address.
 pub(super) const LONGEST_LINE: u64 = 1 << 20;

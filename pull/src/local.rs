@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::hash::{hash_file, hexadecimal};
+use percept_data::hash::{hash_file, hexadecimal};
 
 use super::disk::sync_folder;
 use super::fault::Fault;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use percept_data::pull::{AllowPrivate, Settings, pull};
+use percept_pull::{AllowPrivate, Settings, pull};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -80,7 +80,7 @@ fn one_pull() {
 
 fn start(sources: &[String], out: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["pull::killed::one_pull", "--exact", "--ignored"])
+        .args(["killed::one_pull", "--exact", "--ignored"])
         .env("PULL_SOURCES", sources.join("\n"))
         .env("PULL_OUT", out)
         .env_remove("http_proxy")
@@ -95,7 +95,7 @@ fn start(sources: &[String], out: &Path) -> Child {
 
 /// Statuses without the one thing that tells of disturbances.
 fn told(out: &Path) -> Vec<String> {
-    let untried = |mut status: percept_data::pull::Status| {
+    let untried = |mut status: percept_pull::Status| {
         status.tries = 0;
         serde_json::to_string(&status).unwrap()
     };

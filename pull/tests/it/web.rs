@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use percept_data::pull::{AllowPrivate, Error, Outcome, Settings, pull};
+use percept_pull::{AllowPrivate, Error, Outcome, Settings, pull};
 
 use super::hostile::{Server, body, good, hostile, sha256};
 use super::{assert_arrived, files, index, list, settings, statuses};

@@ -30,7 +30,7 @@ pub enum Error {
     Busy(PathBuf),
     /// A file could not be written whole.
     #[error(transparent)]
-    Write(#[from] crate::Error),
+    Write(#[from] percept_data::Error),
     /// The folder cannot be read or written.
     #[error("{}: {source}", path.display())]
     Disk {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use percept_data::pull::{Error, Outcome, Settings, pull};
+use percept_pull::{Error, Outcome, Settings, pull};
 
 use super::hostile::body;
 use super::{assert_arrived, index, statuses};

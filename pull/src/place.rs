@@ -3,9 +3,8 @@
 use std::fmt;
 use std::path::{Component, Path};
 
+use percept_modalities::kind;
 use sha2::{Digest, Sha256};
-
-use crate::format::sniff;
 
 /// The first 128 bits of the SHA-256 of what names a sample.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,8 +37,8 @@ pub(super) fn sample_name(key: Key, url: &str, head: &[u8]) -> String {
 
 /// The usual extension of what begins like this, or that of the address, or `bin`.
 fn extension(url: &str, head: &[u8]) -> String {
-    if let Some(known) = sniff(head) {
-        return known.extension_as(known.kind()).to_owned();
+    if let Some(known) = kind::of(head) {
+        return known.extension().to_owned();
     }
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let name = path.rsplit('/').next().unwrap_or_default();
@@ -74,7 +73,7 @@ pub(super) fn unsafe_path(path: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash::hexadecimal;
+    use percept_data::hash::hexadecimal;
 
     #[test]
     fn names_come_from_the_address_and_the_bytes() {
