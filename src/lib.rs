@@ -3,6 +3,7 @@
 //! This crate is the facade: it re-exports the rooms and is the only place that names concrete backends.
 
 pub use percept_data as data;
+pub use percept_eval as eval;
 pub use percept_graph as graph;
 pub use percept_hal as hal;
 pub use percept_infer as infer;

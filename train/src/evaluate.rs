@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::checkpoints::write_model;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Result, file};
-use crate::feed::{Rows, decode, held_out, question};
+use crate::feed::{Rows, held_out};
 use crate::run::borrowed;
 use crate::trainer::Trainer;
 use crate::watch::{Evaluation, Said};
@@ -101,8 +101,8 @@ impl Evaluator {
         let options = GenerateOptions { max_tokens: Some(SHOWN_TOKENS), ..GenerateOptions::default() };
         for (corpus, evaluation) in self.corpora.iter().zip(found) {
             for sample in &corpus.shown {
-                let Some((messages, expected)) = question(sample) else { continue };
-                let media = decode(engine.model(), sample)?;
+                let Some((messages, expected)) = sample.question() else { continue };
+                let media = sample.decode(engine.model().processor())?;
                 let inputs = engine.model().processor().chat(&messages, &media)?;
                 let answer = engine.generate(&inputs, &options, &mut |_| {})?.text;
                 evaluation.said.push(Said { key: sample.key.clone(), expected, answer });

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use percept::eval::{Scores, Task};
 use serde::Serialize;
 
 use super::super::Failure;
-use super::super::eval::{Scores, Task};
 use super::super::failure::read_text;
 use super::super::table::table;
 use super::command::Shell;
