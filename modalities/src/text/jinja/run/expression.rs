@@ -1,11 +1,14 @@
 //! Rendering: expressions.
 
+use std::rc::Rc;
+
 use super::super::ast::{Arguments, Compare, Expr, Kind};
 use super::super::fault::{Class, Result, fault, type_error};
 use super::super::meter::{Writer, spend};
 use super::super::strings::escape;
 use super::super::value::{
-    Dict, Global, Value, binary, contains, equal, iterate, negative, ordered, positive, slice, to_str,
+    Dict, Global, Missing, Value, binary, contains, equal, iterate, negative, ordered, positive, slice,
+    to_str,
 };
 use super::super::{filters, tests};
 use super::State;
@@ -48,10 +51,12 @@ impl State<'_> {
                 } else if let Some(otherwise) = otherwise {
                     self.eval(otherwise)?
                 } else {
-                    self.undefined(format!(
+                    // Jinja is never strict about what such an expression gives.
+                    let why = format!(
                         "the inline if-expression on line {} evaluated to false and no else section was defined.",
                         expr.line
-                    ))
+                    );
+                    Value::Undefined(Rc::new(Missing { why, class: Class::Undefined, strict: false }))
                 }
             }
             Kind::Or(a, b) => {
@@ -102,9 +107,11 @@ impl State<'_> {
                     }
                 }
                 match slice(&of, &values) {
-                    // Jinja works out what is constant before rendering, where such a slice is undefined.
+                    // Jinja works out what is constant before rendering, where such a slice is undefined; where that
+                    // does not do, it slices again.
                     Err(error) if error.class == Class::Type && expr.is_constant() => {
-                        self.undefined(error.message)
+                        let (why, class) = (error.message, Class::Type);
+                        Value::Undefined(Rc::new(Missing { why, class, strict: self.strict }))
                     }
                     sliced => sliced?,
                 }
