@@ -7,10 +7,10 @@ use percept::data::loader::Dataset;
 use percept::data::{Kind, Sample};
 use percept::modalities::{Content, Part};
 
-use super::super::Failure;
-use super::super::failure::write_file;
 use super::command::Shell;
 use super::runs::{FLAGS, GENERAL, Work};
+use crate::cli::Failure;
+use crate::cli::failure::write_file;
 
 /// Questions of each task.
 const EACH: usize = 3;

@@ -6,12 +6,12 @@ use percept::eval::Task;
 use percept::modalities::image::{Limits, decode};
 use serde_json::Value;
 
-use super::super::Failure;
-use super::super::failure::read_text;
 use super::answers::Asked;
 use super::command::Entry;
 use super::results::Results;
 use super::runs::{FLAGS, GENERAL, Work};
+use crate::cli::Failure;
+use crate::cli::failure::read_text;
 
 /// The page.
 ///
