@@ -8,7 +8,7 @@
 //! `benches/peers/data_bench.py DIR OUT` takes the same steps in Python.
 
 #[allow(dead_code)]
-#[path = "../tests/synthetic/mod.rs"]
+#[path = "../tests/it/synthetic.rs"]
 mod synthetic;
 
 use std::error::Error;

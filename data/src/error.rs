@@ -1,4 +1,4 @@
-//! Errors of acquiring, preparing and streaming data.
+//! Errors of preparing and streaming data.
 
 use std::io;
 use std::path::{Path, PathBuf};

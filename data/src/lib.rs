@@ -1,4 +1,4 @@
-//! Data: acquired, prepared, looked at, and streamed to training.
+//! Data: prepared, looked at, and streamed to training.
 //!
 //! Everything is made of [`Sample`]s. Formats read and write them, stages change and reject them, the loader hands them
 //! to training.
@@ -14,7 +14,6 @@ pub mod inspect;
 mod item;
 pub mod leakage;
 pub mod loader;
-pub mod pull;
 mod recipe;
 mod reject;
 pub mod report;

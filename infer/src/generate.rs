@@ -125,7 +125,7 @@ impl Session {
                 let plan = Plan::new(self, &inputs, &options)?;
                 // Room for a whole batch of requests like this one, so that the cache need not become larger soon.
                 if running.is_empty() {
-                    self.reserve_for(plan.room.saturating_mul(batch.max(1)), batch.max(1))?;
+                    self.reserve_for(plan.room, batch.max(1))?;
                 }
                 running.push((number, Answer::start(self, plan, &options, &*model)?));
             }

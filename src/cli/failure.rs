@@ -31,7 +31,10 @@ pub enum Failure {
     Data(#[from] percept::data::Error),
     /// Data could not be pulled.
     #[error(transparent)]
-    Pull(#[from] percept::data::pull::Error),
+    Pull(#[from] percept::pull::Error),
+    /// A corpus cannot be asked.
+    #[error(transparent)]
+    Eval(percept::eval::Error),
     /// Training failed.
     #[error(transparent)]
     Train(#[from] percept::train::Error),
@@ -58,6 +61,17 @@ fn named(path: &Path, why: &str) -> String {
     let path = path.display().to_string();
     // Libraries that were given the path name it themselves.
     if why.contains(&path) { why.to_string() } else { format!("{path}: {why}") }
+}
+
+impl From<percept::eval::Error> for Failure {
+    fn from(error: percept::eval::Error) -> Self {
+        use percept::eval::Error;
+        match error {
+            Error::Data(error) => error.into(),
+            Error::Infer(error) => error.into(),
+            Error::Empty(_) | Error::Media { .. } => Failure::Eval(error),
+        }
+    }
 }
 
 impl Failure {
@@ -87,7 +101,7 @@ impl Failure {
             Failure::Infer(percept::infer::Error::Setting(_)) => 2,
             Failure::Data(percept::data::Error::Config(_)) => 2,
             Failure::Train(e) => training(e),
-            Failure::Pull(percept::data::pull::Error::Usage(_)) => 2,
+            Failure::Pull(percept::pull::Error::Usage(_)) => 2,
             _ => 1,
         }
     }

@@ -1,4 +1,4 @@
-"""Losses and gradients of PyTorch, that tests/training.rs holds training to.
+"""Losses and gradients of PyTorch, that tests/it/training holds training to.
 
     python tests/training/make_golden.py
 
@@ -19,12 +19,12 @@ torch.manual_seed(0)
 
 
 def tokens(seed, length, vocab, low=16):
-    """Ids that tests/training.rs makes too."""
+    """Ids that tests/it/training makes too."""
     return [low + (seed * 7919 + i * 104729 + i * i * 31) % (vocab - low) for i in range(length)]
 
 
 def formula(shape, seed, scale):
-    """Weights that tests/training.rs makes too: a hash of the place, even in [-scale, scale)."""
+    """Weights that tests/it/training makes too: a hash of the place, even in [-scale, scale)."""
     i = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(seed << 32)
     x = (i * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)
     return torch.tensor(((x.astype(np.float64) / 2**23 - 1.0) * scale).astype(np.float32).reshape(shape))

@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::checkpoints::write_model;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Result, file};
-use crate::feed::{Rows, decode, held_out, question};
+use crate::feed::{Rows, held_out};
 use crate::run::borrowed;
 use crate::trainer::Trainer;
 use crate::watch::{Evaluation, Said};
@@ -105,8 +105,9 @@ impl Evaluator {
         let mut requests = Vec::new();
         for (corpus, held_out) in self.corpora.iter().enumerate() {
             for sample in &held_out.shown {
-                let Some((messages, expected)) = question(sample) else { continue };
-                let inputs = model.processor().chat(&messages, &decode(&*model, sample)?)?;
+                let Some((messages, expected)) = sample.question() else { continue };
+                let processor = model.processor();
+                let inputs = processor.chat(&messages, &sample.decode(processor)?)?;
                 places.push((corpus, sample.key.clone(), expected));
                 requests.push(Ok(Request { inputs, options: options.clone() }));
             }

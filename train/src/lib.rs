@@ -42,7 +42,6 @@ pub use config::{
     Onward, OptimizerConfig, OptimizerKind, PrecisionConfig, Schedule, SourceConfig,
 };
 pub use error::{Error, Result};
-pub use feed::{decode, question};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
 pub use run::{Place, Summary, run};

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::command::Line;
 
 /// Each crate's folder and the folders it may import directly.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("graph", &[]),
     ("kernels", &["graph"]),
     ("hal", &["graph", "kernels"]),
@@ -25,6 +25,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("model", &["hal", "modalities"]),
     ("infer", &["model"]),
     ("data", &["modalities"]),
+    ("pull", &["data"]),
     ("train", &["infer", "data"]),
     ("eval", &["infer", "data"]),
 ];

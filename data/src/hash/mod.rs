@@ -7,7 +7,7 @@ mod hamming;
 mod minhash;
 mod perceptual;
 
-pub(crate) use content::{hash_file, hexadecimal};
+pub use content::{hash_file, hexadecimal};
 pub use hamming::HammingIndex;
 pub(crate) use minhash::normalized;
 pub use minhash::{MinHash, Shingles, SimilarityIndex};

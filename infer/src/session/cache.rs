@@ -52,6 +52,11 @@ impl Session {
         self.cache.kinds.iter().map(rows).max().unwrap_or_default()
     }
 
+    /// Pages that sequences hold, by kind of layer: see [`Decoder::windows`].
+    pub fn held_pages(&self) -> Vec<usize> {
+        self.cache.kinds.iter().map(|pages| pages.count() - pages.free()).collect()
+    }
+
     /// Bytes of the cache's pools on the device.
     pub fn cache_bytes(&self) -> usize {
         self.cache.pools.values().map(|pool| pool.ty().bytes()).sum()
@@ -66,13 +71,12 @@ impl Session {
         self.reserve_for(rows, 1)
     }
 
-    /// As [`Session::reserve`], for `sequences` sequences that have `rows` rows together.
+    /// As [`Session::reserve`], for `sequences` sequences of `rows` rows each.
     ///
     /// # Errors
     /// As there.
     pub fn reserve_for(&mut self, rows: usize, sequences: usize) -> Result<()> {
-        // Each sequence ends within a page.
-        let wanted = rows.div_ceil(PAGE) + sequences.saturating_sub(1);
+        let wanted = rows.div_ceil(PAGE).saturating_mul(sequences);
         let enough = |(pages, window): (&Pages, &Option<usize>)| match window {
             // What a window needs is settled when the cache is made.
             Some(_) => pages.count() >= Cache::new(0, wanted, sequences, &[*window]).extents()[0],

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use percept::data::loader::Dataset;
 use percept::data::{Kind, Sample};
 use percept::modalities::{Content, Part};
-use percept::train::question;
 
-use super::super::Failure;
-use super::super::failure::write_file;
 use super::command::Shell;
 use super::runs::{FLAGS, GENERAL, Work};
+use crate::cli::Failure;
+use crate::cli::failure::write_file;
 
 /// Questions of each task.
 const EACH: usize = 3;
@@ -40,7 +39,7 @@ pub fn ask(shell: &mut Shell, work: &Work) -> Result<Vec<Asked>, Failure> {
     let mut all = Vec::new();
     for task in GENERAL.into_iter().chain([FLAGS]) {
         for sample in some(Path::new(&work.data(task, "held-out")))? {
-            let (Some((messages, expected)), [blob, ..]) = (question(&sample), &sample.media[..]) else {
+            let (Some((messages, expected)), [blob, ..]) = (sample.question(), &sample.media[..]) else {
                 continue;
             };
             let words: Vec<&str> = messages.iter().flat_map(|m| spoken(&m.content)).collect();

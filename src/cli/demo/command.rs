@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::super::Failure;
-use super::super::failure::write_file;
+use crate::cli::Failure;
+use crate::cli::failure::write_file;
 
 /// What was done, for the report.
 #[derive(Debug, Clone)]

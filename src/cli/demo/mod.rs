@@ -15,8 +15,8 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::Failure;
-use super::failure::write_file;
+use crate::cli::Failure;
+use crate::cli::failure::write_file;
 use command::Shell;
 use runs::{Scale, Work};
 

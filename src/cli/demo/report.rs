@@ -2,16 +2,16 @@
 
 use percept::data::Kind;
 use percept::data::report::{Card, Page, Series, confusion, image_card, lines, sound_card, video_card};
+use percept::eval::Task;
 use percept::modalities::image::{Limits, decode};
 use serde_json::Value;
 
-use super::super::Failure;
-use super::super::eval::Task;
-use super::super::failure::read_text;
 use super::answers::Asked;
 use super::command::Entry;
 use super::results::Results;
 use super::runs::{FLAGS, GENERAL, Work};
+use crate::cli::Failure;
+use crate::cli::failure::read_text;
 
 /// The page.
 ///
@@ -171,8 +171,8 @@ fn drawing(work: &Work, why: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::eval::Answer;
     use super::*;
+    use percept::eval::Answer;
 
     #[test]
     fn a_log_becomes_one_line_for_training_and_one_for_each_corpus() {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use percept::eval::{Scores, Task};
 use serde::Serialize;
 
-use super::super::Failure;
-use super::super::eval::{Scores, Task};
-use super::super::failure::read_text;
-use super::super::table::table;
 use super::command::Shell;
 use super::runs::{FLAGS, GENERAL, Work};
+use crate::cli::Failure;
+use crate::cli::failure::read_text;
+use crate::cli::table::table;
 
 /// A demo's results.
 #[derive(Debug, Serialize)]

@@ -29,7 +29,7 @@ const SPREAD: u64 = 64 << 20;
 const SPREAD_TIMES: u64 = 1024;
 
 /// A table being read.
-pub(crate) struct Table {
+pub(super) struct Table {
     file: File,
     table: SerializedFileReader<File>,
     fields: Arc<[Node]>,
@@ -50,7 +50,7 @@ pub(crate) struct Table {
 }
 
 /// What comes next of a table.
-pub(crate) enum Step {
+pub(super) enum Step {
     /// Some records.
     Rows(Arc<Batch>),
     /// The rest of a row group is lost: why, and how many rows.
@@ -58,7 +58,7 @@ pub(crate) enum Step {
 }
 
 /// Some records, which are put together when they are asked for.
-pub(crate) struct Batch {
+pub(super) struct Batch {
     fields: Arc<[Node]>,
     leaves: Vec<Leaf>,
     /// Where each record ends in each leaf.
@@ -204,7 +204,7 @@ impl Batch {
 }
 
 /// Whether a field holds bytes that are no text.
-pub(crate) fn has_bytes(field: &Type) -> bool {
+pub(super) fn has_bytes(field: &Type) -> bool {
     if field.is_group() {
         return field.get_fields().iter().any(|field| has_bytes(field));
     }

@@ -1,0 +1,48 @@
+//! `percept data`: acquire, prepare and look at data.
+
+mod build;
+mod inspect;
+mod pull;
+mod score;
+mod tokenizer;
+
+use clap::Subcommand;
+
+use crate::cli::Failure;
+use build::Build;
+use inspect::Inspect;
+use pull::Pull;
+use tokenizer::Learn;
+
+#[derive(Subcommand)]
+pub enum Data {
+    /// Fetch folders, lists of addresses, repositories and shards into one folder
+    #[command(after_help = "Examples:\n  percept data pull laion.parquet --out raw --rate 5\n  \
+        percept data pull hf://datasets/owner/name@main/data --out raw\n  \
+        percept data pull 'https://host/shards/{000..127}.tar' pictures/ --out raw --json")]
+    Pull(Pull),
+    /// Clean, deduplicate and shard a corpus as a recipe says
+    #[command(after_help = "Examples:\n  percept data build captions.toml --out corpus\n  \
+        percept data build emoji-world --out world --seed 1 --json\n\nThe guide to recipes is docs/data.md.")]
+    Build(Build),
+    /// Count what a corpus holds and show it on a page
+    #[command(after_help = "Examples:\n  percept data inspect corpus\n  percept data inspect world --json")]
+    Inspect(Inspect),
+    /// Learn a byte-level vocabulary from what corpora say
+    #[command(
+        after_help = "Examples:\n  percept data tokenizer world/category/train world/sound/train --vocab 640 \
+        --out model/tokenizer.json"
+    )]
+    Tokenizer(Learn),
+}
+
+impl Data {
+    pub fn run(self) -> Result<(), Failure> {
+        match self {
+            Data::Pull(c) => c.run(),
+            Data::Build(c) => c.run(),
+            Data::Inspect(c) => c.run(),
+            Data::Tokenizer(c) => c.run(),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! `percept embed`: images and texts as vectors, and how alike they are.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use percept::hal::CompileOptions;
+use percept::infer::{Placer, Pooling, TextPlacer, cosine};
+use percept::modalities::image::{self, Image, Limits};
+use percept::model::Model;
+use serde_json::{Value, json};
+
+use super::loading::{Loading, report_fallbacks};
+use crate::cli::Failure;
+use crate::cli::failure::read_bytes;
+use crate::cli::output::printable;
+use crate::cli::table::table;
+
+/// CLIP and SigLIP place images and texts in one space. A language model gives texts the last block's row of their last
+/// token, as embedding models made of decoders are trained to do; --pooling mean averages the rows of all tokens instead.
+/// Every embedding has length one.
+///
+/// Several inputs are compared: images with texts by the cosine of their embeddings and by the probability that the model
+/// gives the pair (CLIP: among the texts given; SigLIP: each pair by itself), texts with texts by the cosine. One input
+/// alone, and --json, print the vectors.
+#[derive(Args)]
+pub struct Embed {
+    #[command(flatten)]
+    loading: Loading,
+    /// An image; may be given several times
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// A text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    text: Vec<String>,
+    /// Which tokens of a language model stand for a text
+    #[arg(long, default_value = "last")]
+    pooling: Rows,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Rows {
+    /// The last token, which has seen all others
+    Last,
+    /// The mean of all tokens
+    Mean,
+}
+
+impl Embed {
+    pub fn run(self) -> Result<(), Failure> {
+        if self.image.is_empty() && self.text.is_empty() {
+            return Err(Failure::Usage("nothing to embed: give --image FILE or --text TEXT".into()));
+        }
+        let model = self.loading.open()?;
+        let (device, host) = self.loading.device()?;
+        let options = CompileOptions { strict: self.loading.strict, host, ..CompileOptions::default() };
+        let inputs = self.image.iter().map(|f| f.display().to_string()).chain(self.text.iter().cloned());
+        let inputs: Vec<String> = inputs.collect();
+        let mut probabilities = Vec::new();
+        let embeddings = match model {
+            Model::Contrastive(model) => {
+                let mut placer = Placer::new(model, device, options);
+                let mut all = Vec::new();
+                // A few pictures at a time: all of them need not fit into memory.
+                for files in self.image.chunks(Placer::BATCH) {
+                    let pictures = files.iter().map(|file| picture(file)).collect::<Result<Vec<_>, _>>()?;
+                    all.extend(placer.images(&pictures)?);
+                }
+                let texts = placer.texts(&self.text)?;
+                if !all.is_empty() && !texts.is_empty() {
+                    let logits = placer.compare(&all, &texts)?;
+                    probabilities = placer.probabilities(&logits);
+                }
+                all.extend(texts);
+                report_fallbacks(placer.reports());
+                all
+            }
+            Model::Causal(model) => {
+                if !self.image.is_empty() {
+                    let why = "this model places texts alone; pictures need CLIP or SigLIP";
+                    return Err(Failure::Usage(why.into()));
+                }
+                let mut placer = TextPlacer::new(model, device, options)?;
+                let pooling = match self.pooling {
+                    Rows::Last => Pooling::Last,
+                    Rows::Mean => Pooling::Mean,
+                };
+                let all = self.text.iter().map(|t| placer.text(t, pooling)).collect::<Result<Vec<_>, _>>()?;
+                report_fallbacks(placer.reports());
+                all
+            }
+            Model::Speech(_) => {
+                let why = "this model writes down speech and places nothing; try `percept transcribe`";
+                return Err(Failure::Usage(why.into()));
+            }
+        };
+        let compared = compared(self.image.len(), &embeddings, &probabilities);
+        if self.json {
+            let entry = |i: usize| {
+                let mut entry = json!({"input": inputs[i], "embedding": embeddings[i]});
+                let others = compared.iter().filter(|pair| pair.of == i);
+                let others: Vec<Value> = others.map(|pair| pair.json(&inputs)).collect();
+                if !others.is_empty() {
+                    entry["similarities"] = others.into();
+                }
+                entry
+            };
+            println!("{}", Value::Array((0..inputs.len()).map(entry).collect()));
+        } else if compared.is_empty() {
+            for (input, embedding) in inputs.iter().zip(&embeddings) {
+                let numbers: Vec<String> = embedding.iter().map(f32::to_string).collect();
+                println!("{}\t{}", printable(input), numbers.join(" "));
+            }
+        } else {
+            let mut rows = table(&["INPUT", "COMPARED WITH", "COSINE", "PROBABILITY"], &[2, 3]);
+            for pair in &compared {
+                rows.add_row([
+                    printable(&inputs[pair.of]).into_owned(),
+                    printable(&inputs[pair.with]).into_owned(),
+                    format!("{:.4}", pair.cosine),
+                    pair.probability.map_or_else(|| "-".to_string(), |p| format!("{:.2} %", 100.0 * p)),
+                ]);
+            }
+            println!("{rows}");
+        }
+        Ok(())
+    }
+}
+
+/// How alike two inputs are.
+struct Pair {
+    /// The first one's place among the inputs.
+    of: usize,
+    /// The other's.
+    with: usize,
+    cosine: f32,
+    probability: Option<f32>,
+}
+
+impl Pair {
+    fn json(&self, inputs: &[String]) -> Value {
+        json!({"input": inputs[self.with], "cosine": self.cosine, "probability": self.probability})
+    }
+}
+
+/// The first `images` embeddings, which are those of images, with every text; texts alone with the texts before them.
+fn compared(images: usize, embeddings: &[Vec<f32>], probabilities: &[Vec<f32>]) -> Vec<Pair> {
+    let texts = images..embeddings.len();
+    let pair = |of: usize, with: usize| Pair {
+        of,
+        with,
+        cosine: cosine(&embeddings[of], &embeddings[with]),
+        probability: probabilities.get(of).and_then(|row| row.get(with - images)).copied(),
+    };
+    match images {
+        0 => texts.clone().flat_map(|of| (0..of).map(|with| pair(of, with)).collect::<Vec<_>>()).collect(),
+        _ => {
+            (0..images).flat_map(|of| texts.clone().map(|with| pair(of, with)).collect::<Vec<_>>()).collect()
+        }
+    }
+}
+
+fn picture(file: &std::path::Path) -> Result<Image, Failure> {
+    let content =
+        |e: percept::modalities::Error| Failure::Content { path: file.to_path_buf(), why: e.to_string() };
+    image::decode(&read_bytes(file)?, &Limits::default()).map_err(content)
+}
