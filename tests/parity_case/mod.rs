@@ -1,6 +1,7 @@
 //! A parity case on disk, and how its arrays are compared.
 
 pub mod adapters;
+pub mod causal;
 pub mod contrastive;
 pub mod published;
 pub mod speech;
