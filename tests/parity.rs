@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use parity_case::{Case, adapters, cases, compare_inputs, distance};
+use parity_case::{Case, adapters, cases};
 use percept::hal::Device;
-use percept::infer::{Engine, EngineOptions, GenerateOptions, Sampler, Sampling};
+use percept::infer::{Engine, EngineOptions, GenerateOptions};
 use percept::modalities::{Media, Message, video};
 use percept::model::checkpoint::{Checkpoint, convert};
-use percept::model::{CausalModel, Model, Weights};
+use percept::model::{Model, Weights};
 
 fn folder() -> PathBuf {
     match std::env::var_os("PERCEPT_PARITY_DIR") {
@@ -50,46 +50,10 @@ fn check(case: &Case, device: &Arc<dyn Device>, tolerance: f64) -> Result<String
     let text = |e: &dyn std::fmt::Display| e.to_string();
     let checkpoint = Checkpoint::open(case.folder.join("model")).map_err(|e| text(&e))?;
     match percept::model::open(Arc::new(checkpoint)).map_err(|e| text(&e))? {
-        Model::Causal(model) => check_causal(case, device, tolerance, model),
+        Model::Causal(model) => parity_case::causal::check(case, device, tolerance, model, usize::MAX),
         Model::Contrastive(model) => parity_case::contrastive::check(case, device, tolerance, model),
         Model::Speech(model) => parity_case::speech::check(case, device, tolerance, model),
     }
-}
-
-fn check_causal(
-    case: &Case,
-    device: &Arc<dyn Device>,
-    tolerance: f64,
-    model: Box<dyn CausalModel>,
-) -> Result<String, String> {
-    let text = |e: &dyn std::fmt::Display| e.to_string();
-    let media = case.media(model.processor())?;
-    let inputs = model.processor().chat(&case.messages()?, &media).map_err(|e| text(&e))?;
-    compare_inputs(case, &inputs)?;
-
-    let (vocab, ends) = (model.decoder().vocab, model.ends().map_err(|e| text(&e))?);
-    let options = EngineOptions { strict: true, ..EngineOptions::default() };
-    let mut engine = Engine::new(device.clone(), model, options).map_err(|e| text(&e))?;
-    let expected = &case.expected["generated"].values;
-    let (mut sequence, logits) = engine.prefill(&inputs, expected.len(), 0).map_err(|e| text(&e))?;
-    let error = distance(&logits, &case.expected["logits"].values)?;
-    // `distance` gives no NaN.
-    if error > tolerance {
-        return Err(format!("logits are off by {error:.2e}, allowed is {tolerance:.0e}"));
-    }
-    let sampling = Sampling { suppressed: ends, ..Sampling::default() };
-    let mut sampler = Sampler::new(sampling, &[], vocab).map_err(|e| text(&e))?;
-    let mut last = logits[logits.len() - vocab..].to_vec();
-    let mut tokens = Vec::new();
-    while tokens.len() < expected.len() {
-        let id = sampler.choose(&mut last);
-        tokens.push(id as f64);
-        last = engine.decode(&mut sequence, id).map_err(|e| text(&e))?;
-    }
-    if tokens != *expected {
-        return Err(format!("continues with {tokens:?} instead of {expected:?}"));
-    }
-    Ok(format!("{} rows, logits within {error:.1e}, {} tokens", logits.len() / vocab, tokens.len()))
 }
 
 /// Positions in time of a long clip are beyond those of the text behind it, so the answer's own positions tell the
@@ -156,6 +120,8 @@ fn a_gguf_file_says_what_the_folder_says_that_it_was_made_of() {
         ("llama", serde_json::json!({ "model_type": "mistral", "sliding_window": 5 })),
         ("qwen2", serde_json::json!({})),
         ("qwen3", serde_json::json!({})),
+        ("gemma2", serde_json::json!({})),
+        ("gemma2", serde_json::json!({ "attn_logit_softcapping": null, "query_pre_attn_scalar": 8 })),
         ("gemma3-text", serde_json::json!({ "query_pre_attn_scalar": 11, "final_logit_softcapping": 20.0 })),
     ];
     for case in cases(&folder) {

@@ -2,6 +2,7 @@
 
 mod clip;
 mod extents;
+mod gemma2;
 mod gemma3;
 mod gemma3_vision;
 mod llama;
@@ -54,6 +55,7 @@ type Open = fn(&Config, Weights) -> Result<Model>;
 /// Every family by its `model_type`.
 const FAMILIES: &[(&str, Open)] = &[
     ("clip", clip::open),
+    ("gemma2", text),
     ("gemma3", gemma3_vision::open),
     ("gemma3_text", text),
     ("idefics3", smolvlm::open),
@@ -85,6 +87,7 @@ type ReadDecoder = fn(&Config, &Place) -> Result<Decoder>;
 
 /// Every decoder by its `model_type`, alone or as the text part of another family.
 const DECODERS: &[(&str, ReadDecoder)] = &[
+    ("gemma2", gemma2::decoder),
     ("gemma3_text", gemma3::decoder),
     ("llama", llama::decoder),
     ("mistral", llama::mistral),

@@ -27,7 +27,7 @@ fn gguf_to_gguf_without_a_dtype_changes_no_value() {
 #[test]
 fn a_model_goes_to_a_folder_and_back_to_gguf() {
     let tmp = tempfile::tempdir().unwrap();
-    for name in ["llama", "qwen2", "qwen3", "gemma3"] {
+    for name in ["llama", "qwen2", "qwen3", "gemma2", "gemma3"] {
         let from = Checkpoint::open(fixture(&format!("{name}.gguf"))).unwrap();
         let (folder, file) = (tmp.path().join(name), tmp.path().join(format!("{name}.gguf")));
         convert(&from, &folder, None).unwrap();

@@ -9,7 +9,7 @@ use super::{DECODED, contents, digest, expected, fixture, hold_to};
 
 #[test]
 fn gguf_tensors_are_those_that_transformers_reads() {
-    for name in ["llama", "qwen2", "qwen3", "gemma3"] {
+    for name in ["llama", "qwen2", "qwen3", "gemma2", "gemma3"] {
         let checkpoint = Checkpoint::open_with(fixture(&format!("{name}.gguf")), DECODED).unwrap();
         hold_to(&checkpoint, &expected(name)["tensors"], name);
     }
@@ -112,7 +112,7 @@ fn blocks_of_other_formats_hold_what_gguf_decodes() {
 
 #[test]
 fn gguf_configurations_are_those_that_transformers_makes() {
-    for name in ["llama", "qwen2", "qwen3", "gemma3"] {
+    for name in ["llama", "qwen2", "qwen3", "gemma2", "gemma3"] {
         let checkpoint = Checkpoint::open(fixture(&format!("{name}.gguf"))).unwrap();
         let config = checkpoint.config();
         for (key, expected) in expected(name)["config"].as_object().unwrap() {

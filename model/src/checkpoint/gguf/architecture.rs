@@ -48,7 +48,13 @@ const FFN_NORM: Row = row("blk.N.ffn_norm", "model.layers.N.post_attention_layer
 const PLAIN: &[Row] = &[EMBED, NORM, HEAD, Q, K, V, O, GATE, UP, DOWN, ATTN_NORM, FFN_NORM];
 const QK_NORMED: &[Row] =
     &[EMBED, NORM, HEAD, Q, K, V, O, Q_NORM, K_NORM, GATE, UP, DOWN, ATTN_NORM, FFN_NORM];
-const SANDWICH: &[Row] = &[
+const POST_ATTN_NORM: Row = row("blk.N.post_attention_norm", "model.layers.N.post_attention_layernorm");
+const PRE_FFN_NORM: Row = row("blk.N.ffn_norm", "model.layers.N.pre_feedforward_layernorm");
+const POST_FFN_NORM: Row = row("blk.N.post_ffw_norm", "model.layers.N.post_feedforward_layernorm");
+
+const SANDWICH: &[Row] =
+    &[EMBED, NORM, HEAD, Q, K, V, O, GATE, UP, DOWN, ATTN_NORM, POST_ATTN_NORM, PRE_FFN_NORM, POST_FFN_NORM];
+const SANDWICH_QK_NORMED: &[Row] = &[
     EMBED,
     NORM,
     HEAD,
@@ -62,13 +68,13 @@ const SANDWICH: &[Row] = &[
     UP,
     DOWN,
     ATTN_NORM,
-    row("blk.N.post_attention_norm", "model.layers.N.post_attention_layernorm"),
-    row("blk.N.ffn_norm", "model.layers.N.pre_feedforward_layernorm"),
-    row("blk.N.post_ffw_norm", "model.layers.N.post_feedforward_layernorm"),
+    POST_ATTN_NORM,
+    PRE_FFN_NORM,
+    POST_FFN_NORM,
 ];
 
 /// Every architecture whose tensors get Hugging Face's names.
-const KNOWN: [Architecture; 4] = [
+const KNOWN: [Architecture; 5] = [
     Architecture {
         name: "llama",
         model_type: "llama",
@@ -94,10 +100,18 @@ const KNOWN: [Architecture; 4] = [
         norms_plus_one: false,
     },
     Architecture {
+        name: "gemma2",
+        model_type: "gemma2",
+        class: "Gemma2ForCausalLM",
+        rows: SANDWICH,
+        permuted: false,
+        norms_plus_one: true,
+    },
+    Architecture {
         name: "gemma3",
         model_type: "gemma3_text",
         class: "Gemma3ForCausalLM",
-        rows: SANDWICH,
+        rows: SANDWICH_QK_NORMED,
         permuted: false,
         norms_plus_one: true,
     },

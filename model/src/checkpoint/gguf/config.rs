@@ -96,21 +96,31 @@ pub fn synthesize(
     }
     set("torch_dtype", json!(dense_dtype(facts)));
     match name {
-        "gemma3" => {
+        "gemma2" | "gemma3" => {
             let of = |n: u64| n as usize;
             let scalar = match keys.float("attention.scale") {
                 Some(scale) => json!(tidy(scale.powf(-2.0), |scalar| scalar.powf(-0.5), scale)),
-                None => json!(implied_scalar(of(blocks), of(hidden), of(heads), of(head_dim))),
+                None => json!(implied_scalar(name, of(blocks), of(hidden), of(heads), of(head_dim))),
             };
             set("query_pre_attn_scalar", scalar);
             set("hidden_activation", json!("gelu_pytorch_tanh"));
+            set("attention_bias", json!(facts.has("blk.0.attn_q.bias")));
+            if name == "gemma2" {
+                let cap = |key: &str, usual: f64| match keys.float(key).unwrap_or(usual) {
+                    0.0 => Json::Null,
+                    cap => json!(cap),
+                };
+                set("sliding_window", json!(window.unwrap_or(4096)));
+                set("attn_logit_softcapping", cap("attn_logit_softcapping", 50.0));
+                set("final_logit_softcapping", cap("final_logit_softcapping", 30.0));
+                return Ok(Json::Object(config));
+            }
             set("sliding_window", json!(keys.required("attention.sliding_window")?));
             let pattern = keys.optional("attention.sliding_window_pattern")?;
             set("sliding_window_pattern", json!(pattern.unwrap_or(6)));
             set("rope_local_base_freq", json!(keys.float("rope.freq_base_swa").unwrap_or(1e4)));
             set("final_logit_softcapping", json!(keys.float("final_logit_softcapping")));
             set("attn_logit_softcapping", json!(keys.float("attn_logit_softcapping")));
-            set("attention_bias", json!(facts.has("blk.0.attn_q.bias")));
         }
         _ => {
             set("hidden_act", json!("silu"));
@@ -216,10 +226,17 @@ pub(super) fn yarn_magnitude(factor: f64, weight: f64) -> f64 {
     if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 }
 }
 
-/// What scores of Gemma 3's queries are divided by the square root of. llama.cpp tells the 27B model, whose scale is
-/// that of hidden / heads, by its 62 blocks.
-pub(super) fn implied_scalar(blocks: usize, hidden: usize, heads: usize, head_dim: usize) -> usize {
-    if blocks == 62 { hidden / heads.max(1) } else { head_dim }
+/// What scores of Gemma's queries are divided by the square root of. llama.cpp tells the 27B models, whose scale is that
+/// of hidden / heads, by their 46 or 62 blocks.
+pub(super) fn implied_scalar(
+    name: &str,
+    blocks: usize,
+    hidden: usize,
+    heads: usize,
+    head_dim: usize,
+) -> usize {
+    let largest = if name == "gemma2" { 46 } else { 62 };
+    if blocks == largest { hidden / heads.max(1) } else { head_dim }
 }
 
 /// The number with the fewest digits that `value` may stand for, where `to_single` of it rounds to the f32 `single`.

@@ -53,6 +53,8 @@ pub(crate) fn of_config(config: &Json, architecture: &Architecture) -> Result<De
     set("vocab_size", whole("vocab_size", decoder.vocab)?);
     set("attention.layer_norm_rms_epsilon", Given::F32(block.norm.eps));
     let gemma = name == "gemma3";
+    // Gemma 2 and 3 give scores and logits keys of their own.
+    let scaled = gemma || name == "gemma2";
     let own = |key: &str| c.get(key);
     let (full, sliding) = match gemma {
         true => family::gemma3_rope_parameters(own),
@@ -70,7 +72,9 @@ pub(crate) fn of_config(config: &Json, architecture: &Architecture) -> Result<De
     if gemma {
         let local = theta(&sliding, "rope_local_base_freq", 1e4);
         set("rope.freq_base_swa", single("rope_local_base_freq", local)?);
-        gemma3(&c, &decoder, &mut set, notes)?;
+    }
+    if scaled {
+        of_gemma(&c, &decoder, name, &mut set, notes)?;
     } else if let Some(window) = attention.window.filter(|_| name == "llama") {
         set("attention.sliding_window", whole("sliding_window", window)?);
         notes.push(format!(
@@ -174,31 +178,39 @@ fn single(key: &str, value: f64) -> Result<Given, String> {
     fits.then_some(Given::F32(short)).ok_or(format!("config.json: '{key}' is {value}, which is no f32"))
 }
 
-/// The windows, the rotation and the scale of Gemma 3.
-fn gemma3(
+/// The windows, the caps and the scale of Gemma 2 and 3.
+fn of_gemma(
     c: &Config,
     d: &Decoder,
+    name: &str,
     set: &mut impl FnMut(&str, Given),
     notes: &mut Vec<String>,
 ) -> Result<(), String> {
+    let attention = &d.stack.blocks[0].attention;
     let window = c.get("sliding_window").and_then(Json::as_u64).unwrap_or(4096);
     set("attention.sliding_window", whole("sliding_window", window as usize)?);
-    // Every so many layers one sees everything; where none does, the period is longer than the stack.
-    let full = |b: &BlockSpec| b.attention.window.is_none();
-    let period = d.stack.blocks.iter().position(full).map_or(d.stack.blocks.len(), |i| i) + 1;
-    if period != 6 && !(period > d.stack.blocks.len() && d.stack.blocks.len() < 6) {
-        set("attention.sliding_window_pattern", whole("sliding_window_pattern", period)?);
+    let layers = d.stack.blocks.len();
+    if name == "gemma3" {
+        // Every so many layers one sees everything; where none does, the period is longer than the stack.
+        let full = |b: &BlockSpec| b.attention.window.is_none();
+        let period = d.stack.blocks.iter().position(full).map_or(layers, |i| i) + 1;
+        if period != 6 && !(period > layers && layers < 6) {
+            set("attention.sliding_window_pattern", whole("sliding_window_pattern", period)?);
+        }
     }
-    if let Some(cap) = d.logit_cap {
+    // An absent cap is Gemma 2's usual one, and of 0 none.
+    if let Some(cap) = attention.soft_cap.or((name == "gemma2").then_some(0.0)) {
+        set("attn_logit_softcapping", Given::F32(cap));
+    }
+    if let Some(cap) = d.logit_cap.or((name == "gemma2").then_some(0.0)) {
         set("final_logit_softcapping", Given::F32(cap));
     }
-    let attention = &d.stack.blocks[0].attention;
-    let implied = implied_scalar(d.stack.blocks.len(), d.hidden, attention.heads, attention.head_dim);
+    let implied = implied_scalar(name, layers, d.hidden, attention.heads, attention.head_dim);
     if !near(attention.scale, (implied as f64).powf(-0.5) as f32) {
         set("attention.scale", Given::F32(attention.scale));
         notes.push(
             "llama.cpp leaves 'attention.scale' (1 / sqrt of 'query_pre_attn_scalar') aside and takes that of \
-             Gemma 3's published sizes"
+             Gemma's published sizes"
                 .into(),
         );
     }
