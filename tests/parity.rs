@@ -31,7 +31,7 @@ fn check_all(device: &str, wide: bool) {
     for case in &cases {
         // A device other than the cpu sums in another order.
         let tolerance = case.tolerance * if wide { 10.0 } else { 1.0 };
-        match check(case, &device, tolerance) {
+        match check(case, &case.folder.join("model"), &device, tolerance) {
             Ok(line) => println!("{}: {line}", case.name),
             Err(why) => failures.push(format!("{}: {why}", case.name)),
         }
@@ -45,10 +45,10 @@ fn check_all(device: &str, wide: bool) {
     );
 }
 
-/// What was compared, or what differs.
-fn check(case: &Case, device: &Arc<dyn Device>, tolerance: f64) -> Result<String, String> {
+/// What was compared with this model, the case's own or one made of it, or what differs.
+fn check(case: &Case, model: &Path, device: &Arc<dyn Device>, tolerance: f64) -> Result<String, String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
-    let checkpoint = Checkpoint::open(case.folder.join("model")).map_err(|e| text(&e))?;
+    let checkpoint = Checkpoint::open(model).map_err(|e| text(&e))?;
     match percept::model::open(Arc::new(checkpoint)).map_err(|e| text(&e))? {
         Model::Causal(model) => parity_case::causal::check(case, device, tolerance, model, usize::MAX),
         Model::Contrastive(model) => parity_case::contrastive::check(case, device, tolerance, model),
@@ -144,6 +144,54 @@ fn a_gguf_file_says_what_the_folder_says_that_it_was_made_of() {
             assert_eq!(said_a, said_b, "{} with {change}", case.name);
         }
     }
+}
+
+/// Every family of pictures that llama.cpp has a projector for, through its pair of files: with all that Percept keeps in
+/// them, and with llama.cpp's own keys alone.
+#[test]
+fn a_pair_of_gguf_files_says_what_the_folder_says_that_it_was_made_of() {
+    let device = percept::registry().open("cpu").unwrap();
+    let pairs = [
+        "qwen2-vl-image",
+        "qwen2-vl-video",
+        "qwen2-5-vl-image",
+        "qwen2-5-vl-video",
+        "qwen3-vl-image",
+        "qwen3-vl-video",
+        "gemma3",
+        "smolvlm-image",
+        "smolvlm-two-images",
+        "llava",
+    ];
+    let mut failures = Vec::new();
+    let cases = cases(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity"));
+    for case in cases.iter().filter(|case| pairs.contains(&case.name.as_str())) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("m.gguf");
+        let made = convert(&Checkpoint::open(case.folder.join("model")).unwrap(), &file, None);
+        if let Err(e) = made {
+            failures.push(format!("{}: {e}", case.name));
+            continue;
+        }
+        let opened = Checkpoint::open(&file).unwrap();
+        assert_eq!(opened.projector(), Some(&*folder.path().join("mmproj-m.gguf")), "{}", case.name);
+        if let Err(why) = check(case, &file, &device, case.tolerance) {
+            failures.push(format!("{}: {why}", case.name));
+        }
+        // And a folder again.
+        let back = folder.path().join("back");
+        convert(&opened, &back, None).unwrap();
+        if let Err(why) = check(case, &back, &device, case.tolerance) {
+            failures.push(format!("{} back in a folder: {why}", case.name));
+        }
+        for name in ["m.gguf", "mmproj-m.gguf"] {
+            parity_case::gguf::strip(&folder.path().join(name));
+        }
+        if let Err(why) = check(case, &file, &device, case.tolerance) {
+            failures.push(format!("{} by llama.cpp's keys: {why}", case.name));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]

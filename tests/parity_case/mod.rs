@@ -3,6 +3,7 @@
 pub mod adapters;
 pub mod causal;
 pub mod contrastive;
+pub mod gguf;
 pub mod published;
 pub mod speech;
 pub mod view;

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use super::architecture::Architecture;
 use super::config::{self, Facts, implied_scalar, llama3_factors, yarn_magnitude};
 use super::metadata::Metadata;
+use super::whisper;
 use super::write::Given;
 use crate::block::BlockSpec;
 use crate::config::Config;
@@ -20,6 +21,10 @@ pub(crate) struct Described {
     pub rope_factors: Option<Vec<f32>>,
     /// Heads for queries and for keys.
     pub heads: [usize; 2],
+    /// Rows of the table of embeddings.
+    pub vocab: usize,
+    /// Their width.
+    pub hidden: usize,
     /// What llama.cpp computes otherwise than the keys say.
     pub notes: Vec<String>,
 }
@@ -27,17 +32,26 @@ pub(crate) struct Described {
 /// The key that holds Llama 3's rule of rotary scaling, of which llama.cpp's own keys have the result alone.
 pub(super) const LLAMA3_RULE: &str = "percept.rope_scaling";
 
-/// Describe a model of this config.json.
+/// Describe a model of this config.json, or of this part of one.
 ///
 /// # Errors
 /// The key of config.json that is missing, or that a file of the architecture cannot say.
 pub(crate) fn of_config(config: &Json, architecture: &Architecture) -> Result<Described, String> {
+    if architecture.is_whisper() {
+        return whisper::describe(config);
+    }
     let c = Config::new("config.json", config, json!({})).map_err(|e| e.to_string())?;
     let decoder = decoder(&c)?;
     let block = decoder.stack.blocks.first().ok_or("config.json says that there are no layers")?;
     let (attention, name) = (&block.attention, architecture.name);
-    let mut described = Described { keys: Vec::new(), rope_factors: None, heads: [0; 2], notes: Vec::new() };
-    described.heads = [attention.heads, attention.kv_heads];
+    let mut described = Described {
+        keys: Vec::new(),
+        rope_factors: None,
+        heads: [attention.heads, attention.kv_heads],
+        vocab: decoder.vocab,
+        hidden: decoder.hidden,
+        notes: Vec::new(),
+    };
     let notes = &mut described.notes;
     let mut keys: Vec<(String, Given)> = Vec::new();
     let mut set = |key: &str, value: Given| keys.push((format!("{name}.{key}"), value));
@@ -69,6 +83,11 @@ pub(crate) fn of_config(config: &Json, architecture: &Architecture) -> Result<De
         set("rope.dimension_count", whole("head_dim", attention.head_dim)?);
     }
     described.rope_factors = rope.describe(&c, attention.head_dim, &mut set)?;
+    if architecture.is_multimodal() {
+        let mut sections = decoder.ropes.first().map(|r| r.sections()).unwrap_or_default();
+        sections.resize(4, 0);
+        set("rope.dimension_sections", Given::I32s(sections.iter().map(|n| *n as i32).collect()));
+    }
     if gemma {
         let local = theta(&sliding, "rope_local_base_freq", 1e4);
         set("rope.freq_base_swa", single("rope_local_base_freq", local)?);
@@ -99,9 +118,14 @@ pub(crate) fn check(
     config: &Json,
     architecture: &Architecture,
 ) -> Result<(), String> {
+    if architecture.is_whisper() {
+        // All of its configuration goes along.
+        return Ok(());
+    }
     let c = Config::new("config.json", config, json!({})).map_err(|e| e.to_string())?;
     let metadata = Metadata::of(keys).map_err(|e| e.to_string())?;
-    let read = config::synthesize(&metadata, architecture.name, Some(architecture), facts)
+    let part = config.get("model_type").and_then(Json::as_str).filter(|_| architecture.is_multimodal());
+    let read = config::synthesize(&metadata, architecture.name, Some(architecture), facts, part)
         .map_err(|e| e.to_string())?;
     let read = Config::new("GGUF", &read, json!({})).map_err(|e| e.to_string())?;
     let found = differences(&decoder(&c)?, &decoder(&read)?);
