@@ -2,6 +2,7 @@
 //! `expected.json` is what transformers and CTranslate2 hold of them.
 
 mod converting;
+mod pairs;
 mod reading;
 mod tokenizers;
 

@@ -1,4 +1,5 @@
-"""Makes projector.json: what a projector's GGUF file (mmproj) of each parity case holds by gguf-py's own tables of names.
+"""Makes projector.json: what a projector's GGUF file (mmproj) of each parity case, and that of Whisper, holds by gguf-py's own
+tables of names.
 
 Usage: projector.py PARITY   (the folder tests/parity)
 
@@ -99,7 +100,46 @@ def keys(case, config, image):
     return out
 
 
-expected = {}
+def whisper(folder):
+    """Whisper by gguf-py's names of an audio tower's parts and of a decoder's behind an encoder."""
+    names = lambda kind, **k: gguf.TENSOR_NAMES[kind].format(**k)
+    block = {
+        "self_attn_layer_norm": (T.A_ENC_INPUT_NORM, T.DEC_ATTN_NORM), "self_attn.q_proj": (T.A_ENC_ATTN_Q, T.DEC_ATTN_Q),
+        "self_attn.k_proj": (T.A_ENC_ATTN_K, T.DEC_ATTN_K), "self_attn.v_proj": (T.A_ENC_ATTN_V, T.DEC_ATTN_V),
+        "self_attn.out_proj": (T.A_ENC_OUTPUT, T.DEC_ATTN_OUT), "fc1": (T.A_ENC_FFN_UP, T.DEC_FFN_UP),
+        "fc2": (T.A_ENC_FFN_DOWN, T.DEC_FFN_DOWN), "final_layer_norm": (T.A_ENC_OUTPUT_NORM, T.DEC_FFN_NORM),
+        "encoder_attn_layer_norm": (None, T.DEC_CROSS_ATTN_NORM), "encoder_attn.q_proj": (None, T.DEC_CROSS_ATTN_Q),
+        "encoder_attn.k_proj": (None, T.DEC_CROSS_ATTN_K), "encoder_attn.v_proj": (None, T.DEC_CROSS_ATTN_V),
+        "encoder_attn.out_proj": (None, T.DEC_CROSS_ATTN_OUT),
+    }
+    fixed = {
+        "encoder.conv1": names(T.A_ENC_CONV1D, bid=1), "encoder.conv2": names(T.A_ENC_CONV1D, bid=2),
+        "encoder.embed_positions": names(T.A_ENC_EMBD_POS), "encoder.layer_norm": names(T.A_POST_NORM),
+        "decoder.embed_tokens": names(T.TOKEN_EMBD), "decoder.embed_positions": names(T.POS_EMBD),
+        "decoder.layer_norm": names(T.DEC_OUTPUT_NORM),
+    }
+    tensors = {}
+    for name, x in load_file(os.path.join(folder, "model.safetensors")).items():
+        stem, suffix = name.removeprefix("model.").rsplit(".", 1)
+        if stem in fixed:
+            ggml = fixed[stem]
+        else:
+            side, _, number, part = stem.split(".", 3)
+            ggml = names(block[part][side == "decoder"], bid=number)
+        tensors[ggml + "." + suffix] = {"dims": list(x.shape), "digest": digest(x)}
+    c, L, A = json.load(open(os.path.join(folder, "config.json"))), gguf.Keys.LLM, gguf.Keys.ClipAudio
+    own = lambda key: key.format(arch="whisper")
+    return {"tensors": tensors, "keys": {
+        gguf.Keys.General.ARCHITECTURE: "whisper", own(L.VOCAB_SIZE): c["vocab_size"], own(L.CONTEXT_LENGTH): c["max_target_positions"],
+        own(L.EMBEDDING_LENGTH): c["d_model"], own(L.BLOCK_COUNT): c["decoder_layers"],
+        own(L.FEED_FORWARD_LENGTH): c["decoder_ffn_dim"], own(L.DECODER_START_TOKEN_ID): c["decoder_start_token_id"],
+        own(gguf.Keys.Attention.HEAD_COUNT): c["decoder_attention_heads"], A.NUM_MEL_BINS: c["num_mel_bins"],
+        A.MAX_POS_EMB: c["max_source_positions"], A.EMBEDDING_LENGTH: c["d_model"], A.BLOCK_COUNT: c["encoder_layers"],
+        A.FEED_FORWARD_LENGTH: c["encoder_ffn_dim"], A.Attention.HEAD_COUNT: c["encoder_attention_heads"],
+    }}
+
+
+expected = {"whisper": whisper(os.path.join(sys.argv[1], "whisper", "model"))}
 for case in KINDS:
     folder = os.path.join(sys.argv[1], case, "model")
     read = lambda name: json.load(open(os.path.join(folder, name)))

@@ -354,17 +354,18 @@ fn processor(
         if numbers.len() == 3 { Ok(json!(numbers)) } else { Err(absent()) }
     };
     let (mean, std) = (three("clip.vision.image_mean")?, three("clip.vision.image_std")?);
-    let vision = &config["vision_config"];
+    let value = |key: &str| config.get(key).cloned().unwrap_or(Json::Null);
+    let vision = &value("vision_config");
     let (image, patch) = (&vision["image_size"], &vision["patch_size"]);
     let mut still = json!({ "image_mean": mean, "image_std": std });
     let mut own = Map::new();
     match projector.tower {
         Tower::Gemma3 => {
             still["size"] = json!({ "height": image, "width": image });
-            own.insert("image_seq_length".into(), config["mm_tokens_per_image"].clone());
+            own.insert("image_seq_length".into(), value("mm_tokens_per_image"));
             let tokens = text.texts("tokenizer.ggml.tokens", CAP)?;
             if let Some((_, token)) =
-                stand_in(&tokens).filter(|(id, _)| config["image_token_index"] == json!(id))
+                stand_in(&tokens).filter(|(id, _)| value("image_token_index") == json!(id))
             {
                 own.insert("image_token".into(), json!(token));
             }
@@ -374,7 +375,7 @@ fn processor(
             let usual = image.as_u64().unwrap_or(0).saturating_mul(4);
             still["size"] = json!({ "longest_edge": edge.unwrap_or(usual) });
             still["max_image_size"] = json!({ "longest_edge": image });
-            let (side, factor) = (image.as_u64().zip(patch.as_u64()), config["scale_factor"].as_u64());
+            let (side, factor) = (image.as_u64().zip(patch.as_u64()), value("scale_factor").as_u64());
             if let Some(((image, patch), factor)) = side.zip(factor.filter(|f| *f > 0)) {
                 own.insert("image_seq_len".into(), json!((image / patch / factor).pow(2)));
             }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::super::error::{Error, Result, unreadable};
+use super::super::super::error::{Error, Result};
 use super::super::super::source::Source;
 use super::super::Gguf;
 use super::super::split::piece;
@@ -26,10 +26,10 @@ pub(crate) fn beside(text: &Path, architecture: &str) -> Result<Option<PathBuf>>
         return Ok(None);
     }
     let folder = text.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
-        names.push(entry.map_err(unreadable(folder))?.file_name().to_string_lossy().into_owned());
-    }
+    // A folder that may not be listed has nothing to be found in.
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(None) };
+    let mut names: Vec<String> =
+        entries.filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned())).collect();
     names.sort();
     let own = base(&name);
     let stem = piece(&name).map_or(name.strip_suffix(".gguf").unwrap_or(&name), |(stem, ..)| stem);

@@ -34,7 +34,7 @@ pub(crate) struct Piece {
 impl Piece {
     /// The piece's bytes of all values'.
     pub fn cut(self, bytes: &[u8]) -> Vec<u8> {
-        let width = bytes.len() / (self.runs * self.of).max(1);
+        let width = bytes.len() / self.runs.saturating_mul(self.of).max(1);
         let pieces = bytes.chunks_exact(width.max(1));
         pieces.skip(self.index).step_by(self.of).flatten().copied().collect()
     }
@@ -71,7 +71,7 @@ impl Projector {
                 ggml: ggml.into(),
                 dims: vec![out, channels, height, width],
                 change: Change::None,
-                piece: Some(Piece { runs: out * channels, of: 2, index }),
+                piece: Some(Piece { runs: out.saturating_mul(channels), of: 2, index }),
             };
             return Ok(Some(vec![part(0, "v.patch_embd.weight"), part(1, SECOND_FRAME)]));
         }
@@ -129,7 +129,12 @@ impl Projector {
             let first = first.filter(|f| f.ty.dims == second.ty.dims).ok_or_else(apart)?;
             let [out, channels, height, width] = first.ty.dims[..] else { return Err(apart()) };
             let dims = vec![out, channels, 2, height, width];
-            let both = Stored::joined(BOTH_FRAMES, dims, vec![first, second], out * channels)?;
+            let both = Stored::joined(
+                BOTH_FRAMES,
+                dims,
+                vec![first, second],
+                out.checked_mul(channels).ok_or_else(apart)?,
+            )?;
             found.insert(self.media_name(BOTH_FRAMES.into()), both);
         }
         if self.tower.splits_attention() {
@@ -150,7 +155,7 @@ impl Projector {
                     let why = format!("tensor '{q}' has no keys or values of its shape beside it");
                     return Err(damaged(path, why));
                 };
-                let dims = [&[3 * rows], rest].concat();
+                let dims = [&[rows.saturating_mul(3)], rest].concat();
                 let joined = Stored::joined(&fused, dims, parts, 1)?;
                 found.insert(self.media_name(fused), joined);
             }
@@ -194,7 +199,7 @@ impl Projector {
 }
 
 /// Early converters gave the two matrices of an MLP each other's names. The one into the wider rows is the first.
-fn unswap(tensors: &mut BTreeMap<String, Stored>) {
+pub(super) fn unswap(tensors: &mut BTreeMap<String, Stored>) {
     let ups: Vec<String> = tensors.keys().filter(|n| n.ends_with(".ffn_up.weight")).cloned().collect();
     for up in ups {
         let down = up.replace(".ffn_up.", ".ffn_down.");

@@ -23,11 +23,13 @@ fn digest(bytes: &[u8]) -> String {
 fn names_values_and_keys_are_those_of_gguf_py() {
     let text = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoint/projector.json"));
     let expected: Json = serde_json::from_slice(&text.unwrap()).unwrap();
-    assert_eq!(expected.as_object().unwrap().len(), 6);
+    assert_eq!(expected.as_object().unwrap().len(), 7);
     for (case, expected) in expected.as_object().unwrap() {
         let out = tempfile::tempdir().unwrap();
         convert(&Checkpoint::open(folder(case)).unwrap(), &out.path().join("m.gguf"), None).unwrap();
-        let file = Gguf::parse(&Source::map(&out.path().join("mmproj-m.gguf")).unwrap()).unwrap();
+        // Whisper is one file.
+        let name = if case == "whisper" { "m.gguf" } else { "mmproj-m.gguf" };
+        let file = Gguf::parse(&Source::map(&out.path().join(name)).unwrap()).unwrap();
         let found: serde_json::Map<String, Json> = file
             .tensors
             .iter()
@@ -55,4 +57,31 @@ fn names_values_and_keys_are_those_of_gguf_py() {
             assert_eq!(found, expected, "{case}: {key}");
         }
     }
+}
+
+/// As the first converters of LLaVA and Qwen2-VL have them.
+#[test]
+fn matrices_with_each_others_names_are_told_by_their_shapes() {
+    let of = |up: [usize; 2], down: [usize; 2]| {
+        let tensor = |name: &str, dims: &[usize]| {
+            let bytes = vec![0; 4 * dims.iter().product::<usize>()];
+            let source = Source::memory(name, bytes);
+            let span = source.span(0..source.bytes().len(), name).unwrap();
+            let form = super::super::Form::Graph(percept_graph::DType::F32);
+            (name.to_string(), super::super::Stored::new(name, form, dims.to_vec(), span).unwrap())
+        };
+        let mut tensors = std::collections::BTreeMap::from([
+            tensor("v.blk.0.ln2.weight", &[4]),
+            tensor("v.blk.0.ffn_up.weight", &up),
+            tensor("v.blk.0.ffn_up.bias", &[up[0]]),
+            tensor("v.blk.0.ffn_down.weight", &down),
+            tensor("v.blk.0.ffn_down.bias", &[down[0]]),
+        ]);
+        super::tensors::unswap(&mut tensors);
+        ["up.weight", "up.bias", "down.weight", "down.bias"]
+            .map(|name| tensors[&format!("v.blk.0.ffn_{name}")].ty.dims.clone())
+    };
+    let right = [vec![6, 4], vec![6], vec![4, 6], vec![4]];
+    assert_eq!(of([6, 4], [4, 6]), right);
+    assert_eq!(of([4, 6], [6, 4]), right);
 }
