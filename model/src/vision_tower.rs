@@ -1,7 +1,7 @@
 //! The vision transformer of CLIP and SigLIP: pictures of one size as rows of patches.
 
 use percept_graph::{DType, Tensor};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Stack};
 use crate::config::Config;
@@ -30,17 +30,31 @@ pub struct VisionTower {
     pub norm: Norm,
 }
 
+/// What config.json need not say of CLIP's tower.
+pub fn clip_defaults() -> Value {
+    json!({
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "num_channels": 3, "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+    })
+}
+
+/// What config.json need not say of SigLIP's tower.
+pub fn siglip_defaults() -> Value {
+    json!({
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "num_channels": 3, "image_size": 224, "patch_size": 16, "hidden_act": "gelu_pytorch_tanh",
+        "layer_norm_eps": 1e-6,
+    })
+}
+
 impl VisionTower {
     /// The tower that CLIP's keys describe.
     ///
     /// # Errors
     /// When a value is missing or impossible.
     pub fn clip(c: &Config, prefix: &str) -> Result<Self> {
-        let c = c.over(json!({
-            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-            "num_channels": 3, "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu",
-            "layer_norm_eps": 1e-5,
-        }));
+        let c = c.over(clip_defaults());
         Self::read(&c, prefix, true)
     }
 
@@ -49,11 +63,7 @@ impl VisionTower {
     /// # Errors
     /// When a value is missing or impossible.
     pub fn siglip(c: &Config, prefix: &str) -> Result<Self> {
-        let c = c.over(json!({
-            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-            "num_channels": 3, "image_size": 224, "patch_size": 16, "hidden_act": "gelu_pytorch_tanh",
-            "layer_norm_eps": 1e-6,
-        }));
+        let c = c.over(siglip_defaults());
         Self::read(&c, prefix, false)
     }
 

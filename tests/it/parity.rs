@@ -6,12 +6,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use crate::devices;
-use crate::parity_case::{self, Case, adapters, cases, compare_inputs, distance};
+use crate::parity_case::{self, Case, adapters, cases};
 use percept::hal::Device;
-use percept::infer::{GenerateOptions, Sampler, Sampling, Session, SessionOptions};
+use percept::infer::{GenerateOptions, Session, SessionOptions};
 use percept::modalities::{Media, Message, video};
 use percept::model::checkpoint::{Checkpoint, convert};
-use percept::model::{CausalModel, Model, Weights};
+use percept::model::{Model, Weights};
 
 fn folder() -> PathBuf {
     match std::env::var_os("PERCEPT_PARITY_DIR") {
@@ -27,7 +27,7 @@ fn check_all(device: &Arc<dyn Device>) {
     assert!(!cases.is_empty(), "{} holds no case", folder.display());
     let mut failures = Vec::new();
     for case in &cases {
-        match check(case, device) {
+        match check(case, &case.folder.join("model"), device) {
             Ok(line) => println!("{}: {line}", case.name),
             Err(why) => failures.push(format!("{}: {why}", case.name)),
         }
@@ -41,50 +41,15 @@ fn check_all(device: &Arc<dyn Device>) {
     );
 }
 
-/// What was compared, or what differs.
-fn check(case: &Case, device: &Arc<dyn Device>) -> Result<String, String> {
+/// What was compared with this model, the case's own or one made of it, or what differs.
+fn check(case: &Case, model: &Path, device: &Arc<dyn Device>) -> Result<String, String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
-    let checkpoint = Checkpoint::open(case.folder.join("model")).map_err(|e| text(&e))?;
+    let checkpoint = Checkpoint::open(model).map_err(|e| text(&e))?;
     match percept::model::open(Arc::new(checkpoint)).map_err(|e| text(&e))? {
-        Model::Causal(model) => check_causal(case, device, model),
+        Model::Causal(model) => parity_case::causal::check(case, device, model, usize::MAX),
         Model::Contrastive(model) => parity_case::contrastive::check(case, device, model),
         Model::Speech(model) => parity_case::speech::check(case, device, model),
     }
-}
-
-fn check_causal(
-    case: &Case,
-    device: &Arc<dyn Device>,
-    model: Box<dyn CausalModel>,
-) -> Result<String, String> {
-    let text = |e: &dyn std::fmt::Display| e.to_string();
-    let media = case.media(model.processor())?;
-    let inputs = model.processor().chat(&case.messages()?, &media).map_err(|e| text(&e))?;
-    compare_inputs(case, &inputs)?;
-
-    let (vocab, ends) = (model.decoder().vocab, model.ends().map_err(|e| text(&e))?);
-    let options = SessionOptions { strict: true, ..SessionOptions::default() };
-    let mut session = Session::new(device.clone(), model, options).map_err(|e| text(&e))?;
-    let expected = &case.expected["generated"].values;
-    let (mut sequence, logits) = session.prefill(&inputs, expected.len(), 0).map_err(|e| text(&e))?;
-    let error = distance(&logits, &case.expected["logits"].values)?;
-    // `distance` gives no NaN.
-    if error > case.tolerance {
-        return Err(format!("logits are off by {error:.2e}, allowed is {:.0e}", case.tolerance));
-    }
-    let sampling = Sampling { suppressed: ends, ..Sampling::default() };
-    let mut sampler = Sampler::new(sampling, &[], vocab).map_err(|e| text(&e))?;
-    let mut last = logits[logits.len() - vocab..].to_vec();
-    let mut tokens = Vec::new();
-    while tokens.len() < expected.len() {
-        let id = sampler.choose(&mut last);
-        tokens.push(id as f64);
-        last = session.decode(&mut sequence, id).map_err(|e| text(&e))?;
-    }
-    if tokens != *expected {
-        return Err(format!("continues with {tokens:?} instead of {expected:?}"));
-    }
-    Ok(format!("{} rows, logits within {error:.1e}, {} tokens", logits.len() / vocab, tokens.len()))
 }
 
 /// Positions in time of a long clip are beyond those of the text behind it, so the answer's own positions tell the
@@ -151,6 +116,8 @@ fn a_gguf_file_says_what_the_folder_says_that_it_was_made_of() {
         ("llama", serde_json::json!({ "model_type": "mistral", "sliding_window": 5 })),
         ("qwen2", serde_json::json!({})),
         ("qwen3", serde_json::json!({})),
+        ("gemma2", serde_json::json!({})),
+        ("gemma2", serde_json::json!({ "attn_logit_softcapping": null, "query_pre_attn_scalar": 8 })),
         ("gemma3-text", serde_json::json!({ "query_pre_attn_scalar": 11, "final_logit_softcapping": 20.0 })),
     ];
     for case in cases(&folder) {
@@ -172,6 +139,71 @@ fn a_gguf_file_says_what_the_folder_says_that_it_was_made_of() {
             assert!(a.len() == b.len() && off <= 1e-5, "{} with {change}: off by {off}", case.name);
             assert_eq!(said_a, said_b, "{} with {change}", case.name);
         }
+    }
+}
+
+/// Every family of pictures that llama.cpp has a projector for, through its pair of files: with all that Percept keeps in
+/// them, and with llama.cpp's own keys alone.
+#[test]
+fn a_pair_of_gguf_files_says_what_the_folder_says_that_it_was_made_of() {
+    let device = percept::registry().open("cpu").unwrap();
+    // llama.cpp has no keys for how videos are sampled, and none for pictures that are not cut into tiles.
+    let pairs = [
+        ("qwen2-vl-image", true),
+        ("qwen2-vl-video", false),
+        ("qwen2-5-vl-image", true),
+        ("qwen2-5-vl-video", false),
+        ("qwen3-vl-image", true),
+        ("qwen3-vl-video", false),
+        ("gemma3", true),
+        ("smolvlm-image", true),
+        ("smolvlm-two-images", false),
+        ("llava", true),
+    ];
+    let mut failures = Vec::new();
+    let cases = cases(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity"));
+    for (name, in_keys) in pairs {
+        let case = cases.iter().find(|case| case.name == name).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("m.gguf");
+        let made = convert(&Checkpoint::open(case.folder.join("model")).unwrap(), &file, None);
+        if let Err(e) = made {
+            failures.push(format!("{}: {e}", case.name));
+            continue;
+        }
+        let opened = Checkpoint::open(&file).unwrap();
+        assert_eq!(opened.projector(), Some(&*folder.path().join("mmproj-m.gguf")), "{}", case.name);
+        if let Err(why) = check(case, &file, &device) {
+            failures.push(format!("{}: {why}", case.name));
+        }
+        // And a folder again.
+        let back = folder.path().join("back");
+        convert(&opened, &back, None).unwrap();
+        if let Err(why) = check(case, &back, &device) {
+            failures.push(format!("{} back in a folder: {why}", case.name));
+        }
+        for name in ["m.gguf", "mmproj-m.gguf"] {
+            parity_case::gguf::strip(&folder.path().join(name));
+        }
+        match check(case, &file, &device) {
+            Err(why) if in_keys => failures.push(format!("{} by llama.cpp's keys: {why}", case.name)),
+            _ => {}
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn whisper_hears_from_a_gguf_file_what_it_hears_from_the_folder() {
+    let device = percept::registry().open("cpu").unwrap();
+    let cases = cases(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity"));
+    let case = cases.iter().find(|case| case.name == "whisper").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [file, back] = ["m.gguf", "back"].map(|name| folder.path().join(name));
+    convert(&Checkpoint::open(case.folder.join("model")).unwrap(), &file, None).unwrap();
+    convert(&Checkpoint::open(&file).unwrap(), &back, None).unwrap();
+    for model in [&file, &back] {
+        check(case, model, &device).unwrap_or_else(|e| panic!("{}: {e}", model.display()));
     }
 }
 

@@ -78,6 +78,28 @@ fn clips_are_heard_no_worse_than_transformers_hears_them() {
     assert!(words == 71 && ours <= theirs, "{ours} errors of {words} words, transformers makes {theirs}");
 }
 
+/// What transformers hears is heard by a GGUF file, too, which holds the vocabulary and the settings of the features.
+#[test]
+fn a_gguf_file_is_heard_as_the_model_that_it_was_made_of() {
+    let _beside = beside_others();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("whisper.gguf");
+    let from = Checkpoint::open(assets::asset("whisper-tiny.en")).unwrap();
+    percept::model::checkpoint::convert(&from, &file, None).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_percept"))
+        .args(["transcribe", "--device", "cpu", "--json", "--model"])
+        .arg(&file)
+        .args(clips().iter().map(|clip| self::folder().join(clip["file"].as_str().unwrap())))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for clip in clips() {
+        let heard = serde_json::to_string(&clip["plain"]["text"]).unwrap();
+        assert!(text.contains(&heard), "{heard} is not in {text}");
+    }
+}
+
 /// Less than a tenth of a second behind a window is passed over; as a whole sound it is not.
 #[test]
 fn a_sound_of_a_few_milliseconds_is_heard() {

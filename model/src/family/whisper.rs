@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace};
 use percept_modalities::audio::LogMel;
 use percept_modalities::text::Tokenizer;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::audio_tower::{AudioTower, block};
 use crate::block::{Context, Stack};
@@ -198,11 +198,16 @@ impl Whisper {
     }
 }
 
-fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
-    let c = c.over(json!({
+/// What config.json need not say of the decoder.
+pub fn defaults() -> Value {
+    json!({
         "vocab_size": 51865, "decoder_layers": 4, "decoder_attention_heads": 6, "decoder_ffn_dim": 1536,
         "d_model": 384, "max_target_positions": 448, "activation_function": "gelu",
-    }));
+    })
+}
+
+fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
+    let c = c.over(defaults());
     let block = block(&c, "decoder", true)?;
     let hidden = block.hidden;
     Ok(Decoder {

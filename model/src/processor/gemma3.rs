@@ -32,7 +32,8 @@ impl Gemma3 {
             normalize: HALF_NORMALIZE,
         };
         let begin_token = prompt.token("boi_token", "<start_of_image>");
-        let image_token = prompt.token("image_token", "<image_soft_token>");
+        let usual: String = files.processor.get("image_token", "<image_soft_token>".into())?;
+        let image_token = prompt.token("image_token", &usual);
         let end_token = prompt.token("eoi_token", "<end_of_image>");
         let given = files.processor.count("image_seq_length", rows)?;
         if given > rows {

@@ -44,6 +44,11 @@ impl Prompt {
         Ok(Self { tokenizer, template })
     }
 
+    /// From a tokenizer and a template that are read already.
+    pub fn new(tokenizer: Tokenizer, template: ChatTemplate) -> Self {
+        Self { tokenizer, template }
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer

@@ -6,7 +6,7 @@ mod rows;
 mod tower;
 
 pub use mrope::{Grids, Resume, mrope_layout};
-pub use qwen::QwenTower;
+pub use qwen::{QwenTower, qwen2_5_defaults, qwen2_defaults, qwen3_defaults};
 pub use rows::Rows;
 
 use percept_graph::{HostTensor, Tensor, Trace};

@@ -16,7 +16,7 @@ pub struct Checkpoints;
 
 impl Scorers for Checkpoints {
     fn open(&self, model: &Path) -> Result<Box<dyn Scorer>, String> {
-        let weights = weights(model, &[], LoadOptions::default(), false).map_err(|e| e.to_string())?;
+        let weights = weights(model, None, &[], LoadOptions::default(), false).map_err(|e| e.to_string())?;
         let opened = percept::model::open_weights(weights);
         let Model::Contrastive(opened) = opened.map_err(|e| e.to_string())? else {
             return Err("it does not place pictures and texts in one space; give CLIP or SigLIP".into());

@@ -46,7 +46,7 @@ impl Subject {
     }
 
     fn of_model(path: &Path, device: &dyn Device) -> Result<Self, Failure> {
-        let weights = weights(path, &[], LoadOptions::default(), false)?;
+        let weights = weights(path, None, &[], LoadOptions::default(), false)?;
         let Model::Causal(model) = percept::model::open_weights(weights)? else {
             return Err(Failure::Usage(format!(
                 "{}: only models that continue text are taken apart; give one, or a text graph",

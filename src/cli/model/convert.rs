@@ -16,7 +16,8 @@ pub struct Convert {
     /// A Hugging Face folder, a .safetensors, a .gguf, a CTranslate2 Whisper folder, or an adapter's folder, which is merged
     /// into its base
     path: PathBuf,
-    /// A GGUF file if its name ends in .gguf, otherwise a Hugging Face folder
+    /// A GGUF file if its name ends in .gguf, with mmproj-NAME.gguf beside it for a model that reads pictures; otherwise a
+    /// Hugging Face folder
     out: PathBuf,
     /// f32, f16, bf16, and for GGUF also q8_0, q4_0, q4_1, q4_k, q6_k; what the file has when left out
     #[arg(long)]
@@ -24,6 +25,9 @@ pub struct Convert {
     /// A folder with a low-rank adapter in PEFT's layout, to be merged into the weights; may be repeated
     #[arg(long, value_name = "PATH[=WEIGHT]", value_parser = Weighted::parse)]
     adapter: Vec<Weighted>,
+    /// The GGUF file of the tower and the projector, where it is not found beside the model's by its name (mmproj-NAME.gguf)
+    #[arg(long, value_name = "FILE")]
+    mmproj: Option<PathBuf>,
     /// An adapter that was trained on another base is an error
     #[arg(long)]
     strict: bool,
@@ -34,7 +38,9 @@ pub struct Convert {
 
 impl Convert {
     pub fn run(self) -> Result<(), Failure> {
-        let checkpoint = weights(&self.path, &self.adapter, LoadOptions::default(), self.strict)?.merged()?;
+        let checkpoint =
+            weights(&self.path, self.mmproj.as_deref(), &self.adapter, LoadOptions::default(), self.strict)?
+                .merged()?;
         let converted = convert(&checkpoint, &self.out, self.dtype)?;
         if self.json {
             let kept = converted.kept.iter();

@@ -28,6 +28,9 @@ pub struct Inspect {
     /// Show what this model is given instead: rendered prompt, tokens, placeholders, grids, frames, hashes of tensors
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
+    /// The GGUF file of the tower and the projector, where it is not found beside the model's by its name (mmproj-NAME.gguf)
+    #[arg(long, value_name = "FILE")]
+    mmproj: Option<PathBuf>,
     /// Branch, tag or commit of a model on the hub
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
@@ -56,7 +59,13 @@ impl Inspect {
 
     fn view(self, path: &Path) -> Result<(), Failure> {
         let found = find_model(path, self.revision.as_deref())?;
-        let model = percept::model::open_weights(weights(&found, &[], LoadOptions::default(), false)?)?;
+        let model = percept::model::open_weights(weights(
+            &found,
+            self.mmproj.as_deref(),
+            &[],
+            LoadOptions::default(),
+            false,
+        )?)?;
         let conversation = Conversation {
             files: self.files,
             messages: self.messages,
@@ -87,7 +96,7 @@ impl Inspect {
             return Err(Failure::Usage("give one checkpoint, or --model PATH with a prompt".into()));
         };
         let found = find_model(Path::new(path), self.revision.as_deref())?;
-        let weights = weights(&found, &[], LoadOptions::default(), false)?;
+        let weights = weights(&found, self.mmproj.as_deref(), &[], LoadOptions::default(), false)?;
         let checkpoint = weights.checkpoint();
         let mut facts = facts(checkpoint)?;
         facts["adapters"] = weights.adapters().iter().map(adapter_facts).collect();

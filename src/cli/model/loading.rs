@@ -22,6 +22,9 @@ pub struct Loading {
     /// Branch, tag or commit of a model on the hub
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<String>,
+    /// The GGUF file of the tower and the projector, where it is not found beside the model's by its name (mmproj-NAME.gguf)
+    #[arg(long, value_name = "FILE")]
+    pub mmproj: Option<PathBuf>,
     /// Where to run: auto, cpu, wgpu:0
     #[arg(long, default_value = "auto", value_name = "ID")]
     pub device: String,
@@ -62,13 +65,18 @@ impl Weighted {
 /// where `strict` says so.
 pub fn weights(
     model: &Path,
+    mmproj: Option<&Path>,
     adapters: &[Weighted],
     options: LoadOptions,
     strict: bool,
 ) -> Result<Weights, Failure> {
     let located = percept::model::locate(&find_model(model, None)?)?;
     located.notes.iter().for_each(|note| eprintln!("note: {note}"));
-    let checkpoint = Checkpoint::open_with(&located.base, options).map_err(percept::model::Error::from)?;
+    let checkpoint = match mmproj {
+        Some(projector) => Checkpoint::open_pair(&located.base, projector, options),
+        None => Checkpoint::open_with(&located.base, options),
+    }
+    .map_err(percept::model::Error::from)?;
     checkpoint.held().iter().for_each(|line| eprintln!("{line}"));
     let mut weights = Weights::new(Arc::new(checkpoint));
     for folder in &located.adapters {
@@ -89,7 +97,8 @@ impl Loading {
     pub fn open(&self) -> Result<Model, Failure> {
         let options = LoadOptions { dtype: self.dtype, dequantize: self.dtype.is_some() };
         let found = find_model(&self.model, self.revision.as_deref())?;
-        Ok(percept::model::open_weights(weights(&found, &self.adapter, options, self.strict)?)?)
+        let mmproj = self.mmproj.as_deref();
+        Ok(percept::model::open_weights(weights(&found, mmproj, &self.adapter, options, self.strict)?)?)
     }
 
     /// The device, and the host that runs what it cannot.

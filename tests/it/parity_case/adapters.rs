@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use percept::hal::Device;
-use percept::infer::{Sampler, Sampling, Session, SessionOptions};
 use percept::model::checkpoint::Checkpoint;
-use percept::model::{CausalModel, Model, Weights};
+use percept::model::{Model, Weights};
 use serde::Deserialize;
 
-use super::{Case, contrastive, distance, speech, tensors};
+use super::{Case, causal, contrastive, speech, tensors};
 
 /// A line of tests/adapters/cases.json.
 #[derive(Deserialize)]
@@ -60,42 +59,8 @@ impl Adapted {
 /// What was compared, or what differs. Ten tokens are chosen where `far` says so, otherwise the first one.
 pub fn check(case: &Case, weights: Weights, device: &Arc<dyn Device>, far: bool) -> Result<String, String> {
     match percept::model::open_weights(weights).map_err(|e| e.to_string())? {
-        Model::Causal(model) => check_causal(case, device, model, far),
+        Model::Causal(model) => causal::check(case, device, model, if far { usize::MAX } else { 1 }),
         Model::Contrastive(model) => contrastive::check(case, device, model),
         Model::Speech(model) => speech::check(case, device, model),
     }
-}
-
-fn check_causal(
-    case: &Case,
-    device: &Arc<dyn Device>,
-    model: Box<dyn CausalModel>,
-    far: bool,
-) -> Result<String, String> {
-    let text = |e: &dyn std::fmt::Display| e.to_string();
-    let media = case.media(model.processor())?;
-    let inputs = model.processor().chat(&case.messages()?, &media).map_err(|e| text(&e))?;
-    let (vocab, ends) = (model.decoder().vocab, model.ends().map_err(|e| text(&e))?);
-    let options = SessionOptions { strict: true, ..SessionOptions::default() };
-    let mut session = Session::new(device.clone(), model, options).map_err(|e| text(&e))?;
-    let expected = &case.expected["generated"].values;
-    let expected = if far { &expected[..] } else { &expected[..1] };
-    let (mut sequence, logits) = session.prefill(&inputs, expected.len(), 0).map_err(|e| text(&e))?;
-    let mut last = logits[logits.len() - vocab..].to_vec();
-    let error = distance(&last, &case.expected["logits"].values)?;
-    if error.is_nan() || error > case.tolerance {
-        return Err(format!("logits are off by {error:.2e}, allowed is {:.0e}", case.tolerance));
-    }
-    let sampling = Sampling { suppressed: ends, ..Sampling::default() };
-    let mut sampler = Sampler::new(sampling, &[], vocab).map_err(|e| text(&e))?;
-    let mut tokens = Vec::new();
-    while tokens.len() < expected.len() {
-        let id = sampler.choose(&mut last);
-        tokens.push(id as f64);
-        last = session.decode(&mut sequence, id).map_err(|e| text(&e))?;
-    }
-    if tokens != *expected {
-        return Err(format!("continues with {tokens:?} instead of {expected:?}"));
-    }
-    Ok(format!("logits within {error:.1e}, {} tokens", tokens.len()))
 }

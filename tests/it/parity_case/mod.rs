@@ -1,7 +1,9 @@
 //! A parity case on disk, and how its arrays are compared.
 
 pub mod adapters;
+pub mod causal;
 pub mod contrastive;
+pub mod gguf;
 pub mod published;
 pub mod speech;
 pub mod view;

@@ -1,5 +1,8 @@
 //! Writing checkpoints: casting, quantizing, and changing the format.
 
+mod gguf_file;
+mod gguf_pair;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
@@ -10,9 +13,9 @@ use serde_json::{Value as Json, json};
 
 use super::draft::Draft;
 use super::error::{Error, Result, unsupported};
-use super::gguf::{self, Architecture, Described, Facts, Given, Head, write_tensor};
+use super::gguf;
 use super::tensor::Change;
-use super::{Checkpoint, More, pretty};
+use super::{Checkpoint, pretty};
 
 /// What a conversion did.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,7 +30,8 @@ pub struct Converted {
     pub notes: Vec<String>,
 }
 
-/// Write `checkpoint` to `out`: a GGUF file where the name ends in `.gguf`, otherwise a Hugging Face folder with
+/// Write `checkpoint` to `out`: a GGUF file where the name ends in `.gguf`, with `mmproj-NAME.gguf` beside it where the
+/// model reads pictures; otherwise a Hugging Face folder with
 /// `model.safetensors` and the files that belong to it. Matrices become `dtype` where they can; `None` leaves them as
 /// they are, and decodes blocks, which safetensors cannot hold, to f32.
 ///
@@ -35,7 +39,7 @@ pub struct Converted {
 /// When something is at `out` already, the format cannot hold the model or the dtype, or a value does not fit.
 pub fn convert(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Result<Converted> {
     if out.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
-        return to_gguf(checkpoint, out, dtype);
+        return gguf_pair::write(checkpoint, out, dtype);
     }
     if let Some(dtype) = dtype.filter(|d| !d.is_float()) {
         let why = format!("safetensors holds f32, f16 and bf16, not {dtype}; give a name that ends in .gguf");
@@ -140,178 +144,6 @@ fn config_in(config: &Json, jobs: &[Job]) -> Option<Json> {
     Some(Json::Object(config))
 }
 
-fn to_gguf(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Result<Converted> {
-    let config = checkpoint.config();
-    let model_type = config.get("model_type").and_then(Json::as_str).unwrap_or_default();
-    let Some(architecture) = Architecture::of_model_type(model_type) else {
-        let why = format!(
-            "a model of type '{model_type}' cannot be written as GGUF; these can: {}",
-            Architecture::model_types()
-        );
-        return Err(unsupported(checkpoint.path(), why));
-    };
-    let bad = |why: String| unsupported(checkpoint.path(), why);
-    let mut done = Converted::default();
-    let mut head = Head::default();
-    let mut sources: Vec<(Option<&str>, Change)> = Vec::new();
-    crate::family::check_extents(checkpoint).map_err(|e| bad(e.to_string()))?;
-    // Another GGUF file's own keys say all that there is to say.
-    let described = match checkpoint.more {
-        More::Gguf(_) => None,
-        _ => Some(gguf::of_config(config, architecture).map_err(bad)?),
-    };
-    let heads = described.as_ref().map_or_else(|| gguf::heads(config), |d| d.heads);
-    for (name, stored) in &checkpoint.tensors {
-        let Some((row, ggml)) = architecture.to_ggml(name) else {
-            if name == ROPE_FACTORS {
-                // Where they are another file's they stay; elsewhere they are made of the configuration.
-                if described.is_none() {
-                    head.tensors.push((name.clone(), stored.ty.with_dtype(DType::F32)));
-                    sources.push((Some(name), Change::None));
-                }
-                continue;
-            }
-            let why = format!("tensor '{name}' has no name in GGUF files of {}", architecture.name);
-            return Err(bad(why));
-        };
-        if ggml == "output.weight" && config.get("tie_word_embeddings") == Some(&json!(true)) {
-            done.notes
-                .push(format!("'{name}' is left out: config.json says that the embeddings are the head"));
-            continue;
-        }
-        let tied = !checkpoint.tensors.contains_key("lm_head.weight");
-        let is_head = row.ggml == "output" || row.ggml == "token_embd" && tied;
-        let (target, why) = target(&stored.ty, dtype, is_head);
-        if let Some(why) = why.filter(|_| dtype.is_some_and(|d| d != target)) {
-            done.kept.push((name.clone(), target, why));
-        }
-        if target == DType::Q8X {
-            let format = stored.form.name().unwrap_or_else(|| target.name().into());
-            return Err(bad(format!(
-                "tensor '{name}' is {format}, which is read and not written; give a --dtype"
-            )));
-        }
-        let change = architecture.change(row, heads);
-        if let Change::Unpermute { heads } = change {
-            let rows = stored.ty.dims.first().copied().unwrap_or(0);
-            if heads == 0 || !rows.is_multiple_of(2 * heads) {
-                return Err(bad(format!("tensor '{name}' {} is not the rows of {heads} heads", stored.ty)));
-            }
-        }
-        head.tensors.push((ggml, stored.ty.with_dtype(target)));
-        sources.push((Some(name), change));
-    }
-    let factors = described.as_ref().and_then(|d| d.rope_factors.clone());
-    if let Some(factors) = &factors {
-        head.tensors.push((ROPE_FACTORS.into(), TensorType::new(DType::F32, [factors.len()])));
-        sources.push((None, Change::None));
-    }
-    if let Some(described) = &described {
-        let types = head.tensors.iter().map(|(name, ty)| (name.as_str(), ty));
-        let facts = Facts::new(types, factors.clone());
-        gguf::check(&described.keys, &facts, config, architecture).map_err(bad)?;
-    }
-    head.keys = keys(checkpoint, architecture, described, dtype, &mut done).map_err(bad)?;
-    let draft = Draft::new(out)?;
-    draft.write(None, |file| {
-        head.write(file)?;
-        for ((_, ty), (name, change)) in head.tensors.iter().zip(&sources) {
-            let bytes = match name {
-                Some(name) => checkpoint.encoded_for_ggml(name, ty.dtype, *change),
-                None => Ok(factors.iter().flatten().flat_map(|v| v.to_le_bytes()).collect()),
-            };
-            match bytes {
-                Ok(bytes) => write_tensor(file, &bytes)?,
-                Err(e) => return Ok(Err(e)),
-            }
-        }
-        Ok(Ok(()))
-    })?;
-    draft.finish()?;
-    done.tensors = head.tensors.len();
-    done.bytes = head.tensors.iter().map(|(_, ty)| ty.bytes() as u64).sum();
-    Ok(done)
-}
-
-/// The factors of rotary frequencies in GGUF files.
-const ROPE_FACTORS: &str = "rope_freqs.weight";
-
-/// The dtype of a tensor in a GGUF file, and why it is not the one asked for.
-fn target(ty: &TensorType, dtype: Option<DType>, is_head: bool) -> (DType, Option<&'static str>) {
-    let own = ty.dtype;
-    if !own.is_float() && !own.is_quantized() {
-        return (own, Some("it holds no floats"));
-    }
-    if ty.rank() < 2 {
-        // llama.cpp adds and multiplies vectors in f32 only.
-        return (DType::F32, Some("vectors are f32 in GGUF"));
-    }
-    let Some(dtype) = dtype else { return (own, None) };
-    let row = ty.dims.last().copied().unwrap_or(0);
-    let fits = |d: DType| row.is_multiple_of(d.block_len());
-    if is_head && matches!(dtype, DType::Q4_0 | DType::Q4_1 | DType::Q4K) {
-        // Every token is scored by this matrix, so llama.cpp keeps it finer too.
-        let finer = [DType::Q6K, DType::Q8_0].into_iter().find(|d| fits(*d));
-        return (finer.unwrap_or(DType::F16), Some("the head's matrix is kept finer"));
-    }
-    if fits(dtype) {
-        return (dtype, None);
-    }
-    match dtype {
-        DType::Q4K | DType::Q6K if fits(DType::Q8_0) => {
-            (DType::Q8_0, Some("its rows are no whole blocks of 256"))
-        }
-        _ => (DType::F16, Some("its rows are no whole blocks")),
-    }
-}
-
-fn keys(
-    checkpoint: &Checkpoint,
-    architecture: &Architecture,
-    described: Option<Described>,
-    dtype: Option<DType>,
-    done: &mut Converted,
-) -> Result<Vec<(String, Given)>, String> {
-    let mut keys = vec![("general.architecture".to_string(), Given::Text(architecture.name.into()))];
-    // ggml's number for a file that is mostly of one dtype.
-    let file_type = match dtype {
-        None => None,
-        Some(DType::F32) => Some(0),
-        Some(DType::F16) => Some(1),
-        Some(DType::Q4_0) => Some(2),
-        Some(DType::Q4_1) => Some(3),
-        Some(DType::Q8_0) => Some(7),
-        Some(DType::Q4K) => Some(14),
-        Some(DType::Q6K) => Some(18),
-        Some(DType::BF16) => Some(32),
-        Some(other) => return Err(format!("GGUF has no files of {other}")),
-    };
-    if let Some(number) = file_type {
-        keys.push(("general.file_type".into(), Given::U32(number)));
-    }
-    keys.push(("general.quantization_version".into(), Given::U32(2)));
-    if let More::Gguf(metadata) = &checkpoint.more {
-        // What another program wrote stays as it is, but for what has changed.
-        for (key, raw) in metadata.raw() {
-            let stale = key == "general.alignment"
-                || key == "general.file_type" && file_type.is_some()
-                || key.starts_with("split.");
-            if !stale && keys.iter().all(|(k, _)| k != key) {
-                keys.push((key.to_string(), Given::Raw(raw.to_vec())));
-            }
-        }
-        return Ok(keys);
-    }
-    let name = checkpoint.path().file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    keys.push(("general.name".into(), Given::Text(name)));
-    if let Some(described) = described {
-        keys.extend(described.keys);
-        done.notes.extend(described.notes);
-    }
-    gguf::tokenizer_keys(checkpoint, &mut keys, &mut done.notes)?;
-    Ok(keys)
-}
-
 impl Checkpoint {
     /// A tensor's bytes in another dtype, in order and piece by piece.
     fn encode(&self, name: &str, dtype: DType, out: &mut dyn FnMut(&[u8])) -> Result<()> {
@@ -369,7 +201,7 @@ impl Checkpoint {
         }
         carry("chat_template.jinja")?;
         carry("tokenizer.json")?;
-        gguf::CARRIED.into_iter().try_for_each(carry)?;
+        gguf::CARRIED.into_iter().chain(gguf::PROCESSOR_FILES).try_for_each(carry)?;
         Ok(files)
     }
 }
