@@ -2,6 +2,8 @@
 
 #[path = "training/adapt.rs"]
 mod adapt;
+#[path = "training/adapters.rs"]
+mod adapters;
 #[path = "training/corpora.rs"]
 mod corpora;
 #[path = "training/folders.rs"]

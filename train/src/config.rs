@@ -250,7 +250,7 @@ pub struct LoraConfig {
     pub from: Onward,
     /// Names of linear layers, without `.weight`; `*` stands for any characters.
     pub layers: Vec<String>,
-    /// Names of parameters that are trained whole beside them.
+    /// Names of parameters that are trained whole beside them. A layer whose weight is among them has no adapter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
 }
