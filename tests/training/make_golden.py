@@ -129,6 +129,33 @@ def lora():
     return {"loss": loss.item() / count, "gradients": gradients}
 
 
+# What PEFT writes when modules, biases or a table are trained beside A and B.
+WHOLE = {
+    "module": ("smolvlm-image", dict(target_modules=["v_proj"], modules_to_save=["model.vision_model.post_layernorm"])),
+    "table": ("llama", dict(target_modules=["v_proj"], modules_to_save=["model.embed_tokens", "model.norm"], ensure_weight_tying=True)),
+    "biases": ("qwen2", dict(target_modules=["k_proj"], bias="all")),
+    "own-biases": ("qwen2", dict(target_modules=["k_proj"], bias="lora_only")),
+}
+
+
+def whole():
+    """The tensors of such adapters with their shapes, and what adapter_config.json says of them."""
+    import tempfile
+    import transformers
+    from peft import LoraConfig, get_peft_model
+    found = {}
+    for name, (base, settings) in WHOLE.items():
+        kind = transformers.AutoConfig.from_pretrained(PARITY / base / "model").architectures[0]
+        model = get_peft_model(load(base, getattr(transformers, kind)), LoraConfig(r=2, **settings))
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            tensors = load_file(pathlib.Path(folder) / "adapter_model.safetensors")
+            config = json.loads((pathlib.Path(folder) / "adapter_config.json").read_text())
+        kept = {key: config[key] for key in ("bias", "ensure_weight_tying", "modules_to_save")}
+        found[name] = {"base": base, "tensors": {n: list(t.shape) for n, t in sorted(tensors.items())}, "config": kept}
+    return found
+
+
 def muon():
     """One step of torch.optim.Muon in float64, whose own iteration rounds to bfloat16."""
     p, g = formula((6, 10), 1, 1.0), formula((6, 10), 2, 1.0)
@@ -175,6 +202,7 @@ if __name__ == "__main__":
         "smolvlm-image": media("smolvlm-image", 100),
         "qwen2-vl-image": media("qwen2-vl-image", 100),
         "lora": lora(),
+        "whole": whole(),
         "muon": muon(),
         "decoder": decoder(),
         "versions": {"torch": torch.__version__, "transformers": __import__("transformers").__version__},

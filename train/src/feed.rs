@@ -164,7 +164,7 @@ pub fn held_out(
     limit: usize,
 ) -> Result<(Vec<Rows>, Vec<Sample>)> {
     let corpus = Dataset::open(&source.dataset())?;
-    let n = corpus.len().min(limit.max(1));
+    let n = corpus.len().min(limit);
     let mut queue = VecDeque::new();
     let mut samples = Vec::new();
     let mut why = String::from("there are none");

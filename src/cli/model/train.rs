@@ -31,7 +31,7 @@ pub struct Train {
     /// Running anything on the host is an error, and so is an adapter of another base
     #[arg(long)]
     strict: bool,
-    /// Write a Chrome timeline of the third step's operations
+    /// Write a Chrome timeline of the operations of the third step taken, or of the last where fewer are
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Print one JSON document when the run is done
@@ -46,6 +46,9 @@ impl Train {
             Some(Signals::catch().map_err(|source| Failure::File { path: "signals".into(), source })?);
         let mut lines = Lines { trace: self.trace.clone(), signals, ..Lines::new() };
         let summaries = train(&config, &self.device, self.resume, self.strict, &mut lines)?;
+        if let Some(path) = &lines.trace {
+            lines.say(&format!("--trace: no step was taken, so that {} was not written", path.display()));
+        }
         if self.json {
             println!("{}", json!(summaries));
         } else {
@@ -168,6 +171,8 @@ impl Signals {
 pub struct Lines {
     bar: ProgressBar,
     trace: Option<PathBuf>,
+    /// The step whose timeline is written, once the run has begun.
+    traced: Option<u64>,
     signals: Option<Signals>,
 }
 
@@ -178,7 +183,7 @@ impl Lines {
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
             bar.set_style(style);
         }
-        Self { bar, trace: None, signals: None }
+        Self { bar, trace: None, traced: None, signals: None }
     }
 
     fn say(&self, text: &str) {
@@ -193,18 +198,23 @@ impl Watch for Lines {
     }
 
     fn wants_timeline(&self, step: u64) -> bool {
-        step == 3 && self.trace.is_some()
+        self.traced == Some(step)
     }
 
     fn timeline(&mut self, events: &[TraceEvent]) -> percept::train::Result<()> {
         let Some(path) = &self.trace else { return Ok(()) };
         std::fs::write(path, chrome_trace(events).to_string())
-            .map_err(|source| percept::train::Error::File { path: path.clone(), source })
+            .map_err(|source| percept::train::Error::File { path: path.clone(), source })?;
+        self.say(&format!("wrote {}", path.display()));
+        self.trace = None;
+        Ok(())
     }
 
     fn event(&mut self, event: &Event) -> percept::train::Result<()> {
         match event {
             Event::Begin { step, steps, device, processes, stage, outlook } => {
+                // Of several stages the first that takes steps is timed.
+                self.traced = self.trace.as_ref().map(|_| (step + 3).min(*steps));
                 self.bar.set_length(*steps);
                 self.bar.set_position(*step);
                 let others =

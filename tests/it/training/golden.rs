@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{cpu, model, root, trainer};
 
-fn golden(key: &str) -> Value {
+pub fn golden(key: &str) -> Value {
     let bytes = std::fs::read(root().join("tests/training/golden.json")).unwrap();
     serde_json::from_slice::<Value>(&bytes).unwrap()[key].clone()
 }
@@ -29,7 +29,7 @@ pub fn tokens(seed: usize, length: usize, vocab: usize, low: usize) -> Vec<i64> 
 }
 
 /// Inputs of ids of which those from `from` on are learnt.
-fn learnt(mut inputs: Inputs, ids: Vec<i64>, from: usize) -> Inputs {
+pub fn learnt(mut inputs: Inputs, ids: Vec<i64>, from: usize) -> Inputs {
     let dims = vec![1, ids.len()];
     let answers = (0..ids.len()).map(|k| (k >= from) as i64).collect();
     inputs.arrays.insert("answers".into(), Array { dims: dims.clone(), values: Values::I64(answers) });
@@ -37,7 +37,7 @@ fn learnt(mut inputs: Inputs, ids: Vec<i64>, from: usize) -> Inputs {
     inputs
 }
 
-fn text_sample(model: &dyn CausalModel, seed: usize, vocab: usize, low: usize) -> Encoded {
+pub fn text_sample(model: &dyn CausalModel, seed: usize, vocab: usize, low: usize) -> Encoded {
     let length = 9 + seed * 5 % 17;
     let inputs = learnt(Inputs::default(), tokens(seed, length, vocab, low), length / 3);
     Encoded::of_inputs(model, "text", inputs).unwrap()
@@ -77,8 +77,8 @@ fn a_packed_decoder_trains_as_in_pytorch() {
     assert_near(&found, &numbers(&golden("llama")), 1e-3);
 }
 
-fn media_model(name: &str) {
-    let mut t = trainer(&model(name), cpu(), "optimizer = { rate = 1e-3 }").unwrap();
+/// The inputs of a parity case with media, and their ids.
+pub fn media_inputs(name: &str) -> (Inputs, Vec<i64>) {
     let file = percept::model::checkpoint::Checkpoint::open(
         root().join("tests/parity").join(name).join("inputs.safetensors"),
     )
@@ -98,6 +98,12 @@ fn media_model(name: &str) {
         }
         inputs.arrays.insert(array.into(), Array { dims: weight.ty.dims.clone(), values });
     }
+    (inputs, ids)
+}
+
+fn media_model(name: &str) {
+    let mut t = trainer(&model(name), cpu(), "optimizer = { rate = 1e-3 }").unwrap();
+    let (inputs, ids) = media_inputs(name);
     let from = ids.len() - 8;
     let found = losses(&mut t, ids.len() + 32, |m, step| {
         let picture = learnt(inputs.clone(), ids.clone(), from);

@@ -1,6 +1,7 @@
 //! Training held to PyTorch, and whole runs through files as a user makes them.
 
 mod adapt;
+mod adapters;
 mod corpora;
 mod folders;
 mod golden;
