@@ -218,11 +218,18 @@ impl Decoding {
         // SAFETY: the context is live, and the field is a plain number.
         let estimate = unsafe { (*self.input.as_ptr()).duration_estimation_method };
         let from_stream = estimate == ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM;
+        // Matroska counts from zero, whenever its first packet is shown.
+        let before = match stream.start_time() {
+            start if start > 0 && self.input.format().name().starts_with("matroska") => {
+                start as f64 * f64::from(stream.time_base())
+            }
+            _ => 0.0,
+        };
         let seconds = match (said, stream.duration()) {
-            (Some(seconds), _) => seconds,
+            (Some(seconds), _) => seconds - before,
             (None, ticks) if ticks > 0 && from_stream => ticks as f64 * f64::from(stream.time_base()),
             (None, _) if from_stream && self.input.nb_streams() == 1 => {
-                self.input.duration() as f64 / f64::from(ffi::AV_TIME_BASE)
+                self.input.duration() as f64 / f64::from(ffi::AV_TIME_BASE) - before
             }
             _ => return None,
         };

@@ -39,7 +39,7 @@ enum Command {
     /// List, test, time and export WGSL kernels
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
-    /// Continue a conversation about text, pictures, video and sound
+    /// Continue a conversation about text, images, video and audio
     #[command(
         after_help = "Examples:\n  percept generate --model SmolLM2.gguf --temperature 0 \"What is the capital of France?\"\n  \
         percept generate --model Qwen2-VL-2B-Instruct --image photo.jpg \"What is this?\" --json\n  \
@@ -48,11 +48,11 @@ enum Command {
         percept generate --model Qwen3-0.6B --messages talk.json --tools tools.json --template-var enable_thinking=false"
     )]
     Generate(Box<model::generate::Generate>),
-    /// Write down what is said in sound files
+    /// Transcribe speech in audio files
     #[command(after_help = "Examples:\n  percept transcribe --model whisper-tiny.en talk.mp3\n  \
         percept transcribe --model whisper-small --format srt --out captions *.m4a")]
     Transcribe(model::transcribe::Transcribe),
-    /// Pictures and texts as vectors, near one another where they are alike
+    /// Embed images and texts as vectors, near one another where they are alike
     #[command(after_help = "Examples:\n  percept embed --model siglip --image cat.jpg --text 'a cat' --json")]
     Embed(model::embed::Embed),
     /// Acquire, prepare and look at data

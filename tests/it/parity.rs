@@ -393,6 +393,18 @@ fn a_reader_that_leaves_ends_a_command_quietly() {
     }
 }
 
+/// Where there is no desktop, Mesa's layer for it would print "error: XDG_RUNTIME_DIR is invalid or not set" twice.
+#[test]
+fn a_machine_without_a_desktop_session_is_no_error() {
+    for folder in [None, Some("no/absolute/path")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_percept"));
+        command.arg("devices").env_remove("XDG_RUNTIME_DIR").env_remove("NODEVICE_SELECT");
+        let output = command.envs(folder.map(|folder| ("XDG_RUNTIME_DIR", folder))).output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{folder:?}");
+    }
+}
+
 #[test]
 fn the_commands_of_the_readme_that_need_no_network_run_as_they_stand() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -81,7 +81,6 @@ fn clips_are_heard_no_worse_than_transformers_hears_them() {
 /// What transformers hears is heard by a GGUF file, too, which holds the vocabulary and the settings of the features.
 #[test]
 fn a_gguf_file_is_heard_as_the_model_that_it_was_made_of() {
-    let _beside = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("whisper.gguf");
     let from = Checkpoint::open(assets::asset("whisper-tiny.en")).unwrap();

@@ -228,33 +228,54 @@ impl Packets for Libav {
 }
 
 /// Seconds that the header of a Wave file states. FFmpeg goes by what the file holds; a file that is cut off says more.
-/// Recorders that do not know how long they will record write nothing, or the most that a header holds, or nearly so.
+/// Recorders that do not know how long they will record write nothing, or the most that a header holds, or nearly so. Of
+/// codecs other than those below the header holds no length that is to be relied on.
 fn wave_seconds(stream: &mut dyn Stream) -> Option<f64> {
     const MARK: u32 = 0x7fff_0000;
     let number = |bytes: &[u8]| bytes.first_chunk().map(|four| u32::from_le_bytes(*four));
-    let (mut head, mut rate) = ([0; 16], 0);
-    stream.read_exact(&mut head[..12]).ok()?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).ok()?;
     if !head.starts_with(b"RIFF") {
         return None;
     }
+    let mut rate = None;
     // Few chunks stand before the samples.
     for _ in 0..64 {
         stream.read_exact(&mut head[..8]).ok()?;
         let size = number(&head[4..])?;
         let mut rest = i64::from(size) + i64::from(size % 2);
         match &head[..4] {
-            b"data" if rate == 0 || size == 0 || size >= MARK => return None,
-            b"data" => return Some(f64::from(size) / f64::from(rate)),
+            b"data" if size == 0 || size >= MARK => return None,
+            b"data" => return rate.map(|rate| f64::from(size) / rate),
             b"fmt " if size >= 16 => {
-                stream.read_exact(&mut head).ok()?;
-                rate = number(&head[8..])?;
-                rest -= 16;
+                let mut format = [0; 20];
+                let held = format.len().min(size as usize);
+                stream.read_exact(&mut format[..held]).ok()?;
+                rate = bytes_a_second(&format[..held]);
+                rest -= held as i64;
             }
             _ => {}
         }
         stream.seek(SeekFrom::Current(rest)).ok()?;
     }
     None
+}
+
+/// Bytes of samples that a second takes, by the blocks of a Wave file's format. The header's own number is an estimate that
+/// many programs get wrong for compressed sound.
+fn bytes_a_second(format: &[u8]) -> Option<f64> {
+    let number =
+        |at: usize| format.get(at..at + 2).map(|two| u32::from(u16::from_le_bytes([two[0], two[1]])));
+    let frequency = f64::from(number(4)? | number(6)? << 16);
+    let samples = match number(0)? {
+        // Integers, floats, A-law, mu-law, and what needs the longer header to say so: a block is a sample of every channel.
+        1 | 3 | 6 | 7 | 0xfffe => 1,
+        // ADPCM of Microsoft and of IMA: the samples of a block stand behind the common part.
+        2 | 0x11 => number(18)?,
+        _ => return None,
+    };
+    let rate = f64::from(number(12)?) * frequency / f64::from(samples);
+    (rate.is_finite() && rate > 0.0).then_some(rate)
 }
 
 /// Appends the mean of the channels of each of a frame's samples, read by `value` from their bytes.

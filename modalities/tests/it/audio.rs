@@ -180,11 +180,18 @@ fn lengths_of_no_meaning_are_passed_over_and_missing_sound_is_noticed() {
         let why = measure_bytes("it", &bytes).unwrap().shortfall().unwrap();
         assert!(why.starts_with("it declares 2.00 seconds and holds 0.04"), "{why}");
     }
-    for name in
-        ["s16.wav", "s16.flac", "lossy.mp3", "lossy.m4a", "lossy.opus", "lossy.ogg", "bare.mp3", "talk.mkv"]
-    {
+    let names = "s16.wav s16.flac lossy.mp3 lossy.m4a lossy.opus lossy.ogg bare.mp3 talk.mkv late.mkv adpcm_ms.wav adpcm_ima_wav.wav";
+    for name in names.split(' ') {
         let length = measure(&media(name)).unwrap();
         assert_eq!(length.shortfall(), None, "{name}: {length:?}");
+    }
+    // What a block of compressed sound holds tells how long it is.
+    for name in ["adpcm_ms.wav", "adpcm_ima_wav.wav"] {
+        let bytes = std::fs::read(media(name)).unwrap();
+        let whole = measure_bytes(name, &bytes).unwrap();
+        assert!((whole.declared.unwrap() - whole.seconds).abs() < 1e-9, "{name}: {whole:?}");
+        let cut = measure_bytes(name, &bytes[..bytes.len() / 2]).unwrap();
+        assert!(cut.shortfall().is_some(), "{name}: {cut:?}");
     }
     let m4a = std::fs::read(media("lossy.mp3")).unwrap();
     let cut = measure_bytes("cut", &m4a[..m4a.len() / 3]).unwrap();

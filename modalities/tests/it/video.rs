@@ -174,6 +174,10 @@ fn a_clip_that_declares_more_than_it_holds_falls_short() {
         assert_eq!(found.timeline.times.len(), golden.hashes.len(), "{name}");
         assert!(name == "truncated.mp4" || found.length.shortfall().is_none(), "{name}: {found:?}");
     }
+    // Matroska states the time of its end, and this one begins after five seconds.
+    let late = measure(&media("late.mkv"), &Limits::default()).unwrap();
+    assert!((late.length.declared.unwrap() - 2.0).abs() < 0.03, "{late:?}");
+    assert_eq!((late.length.shortfall(), late.timeline.times.len()), (None, 10), "{late:?}");
     let bytes = std::fs::read(media("full709.mkv")).unwrap();
     let cut = measure_bytes("cut", bytes[..bytes.len() * 2 / 3].into(), &Limits::default()).unwrap();
     assert!(cut.length.shortfall().is_some() || cut.length.faults > 0, "{cut:?}");

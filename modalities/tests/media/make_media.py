@@ -127,6 +127,8 @@ def hard():
     ffmpeg(*source(rate=30, frames=20), "-vf", times, "-vsync", "vfr", *x264, "screen.mkv")
     ffmpeg(*source(rate=5, frames=10), *x264, "slow.mp4")
     ffmpeg("-i", "slow.mp4", "-f", "lavfi", "-i", "sine=frequency=440:duration=2", "-c:v", "copy", "-c:a", "libopus", "-b:a", "16k", "-bitexact", "talk.mkv")
+    # A recording whose times begin late, as one that was cut out of a longer one.
+    ffmpeg("-itsoffset", 5, "-i", "talk.mkv", "-c", "copy", "-bitexact", "late.mkv")
     # Two seconds of a rate that varies, quiet first: without a table of contents, and with one that counts no frame.
     quiet_then_noise = "aevalsrc='if(lt(t,1),0,0.4*sin(2*PI*330*t)+0.3*random(0))':d=2:s=16000"
     vbr = ["-f", "lavfi", "-i", quiet_then_noise, "-c:a", "libmp3lame", "-q:a", "6", "-bitexact", "-id3v2_version", "0"]
@@ -142,9 +144,12 @@ def hard():
     for ending, encoder in {"mp3": ["-c:a", "libmp3lame", "-b:a", "32k"], "opus": ["-c:a", "libopus", "-b:a", "16k"],
                             "aac": ["-c:a", "aac", "-b:a", "32k"], "flac": ["-c:a", "flac"]}.items():
         ffmpeg("-f", "lavfi", "-i", "sine=frequency=440:duration=0.05:sample_rate=16000", *encoder, "-bitexact", f"short.{ending}")
+    # Wave files of compressed sound, whose headers state bytes of a second that FFmpeg's encoder gets wrong.
+    for codec in ["adpcm_ms", "adpcm_ima_wav"]:
+        ffmpeg("-f", "lavfi", "-i", "sine=frequency=440:duration=0.6:sample_rate=16000", "-c:a", codec, "-bitexact", f"{codec}.wav")
     # What FFmpeg's command decodes of them: samples at 16 kHz.
     lengths = {}
-    for name in ["bare.mp3", "uncounted.mp3", "miscounted.mp3", "short.mp3", "short.opus", "short.aac", "short.flac", "talk.mkv"]:
+    for name in ["bare.mp3", "uncounted.mp3", "miscounted.mp3", "short.mp3", "short.opus", "short.aac", "short.flac", "talk.mkv", "adpcm_ms.wav", "adpcm_ima_wav.wav"]:
         rate = 48000 if "opus" in name or "mkv" in name else 16000
         raw = ffmpeg("-i", name, "-f", "s16le", "-ac", 1, "-ar", rate, "-map", "a", "-")
         lengths[name] = [rate, len(raw) // 2]

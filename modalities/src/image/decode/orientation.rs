@@ -1,5 +1,6 @@
 //! How a picture is to be turned, by the rule of `PIL.Image.getexif`: what EXIF says, and where it says nothing, XMP.
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use flate2::read::ZlibDecoder;
@@ -92,39 +93,42 @@ fn jpeg(bytes: &[u8]) -> Notes {
     notes
 }
 
-/// `eXIf`, ImageMagick's raw profiles in hexadecimal text, and XMP as text.
+/// `eXIf`, ImageMagick's raw profiles in hexadecimal text, and XMP, in any of the three chunks that hold texts.
 fn png_notes(bytes: &[u8]) -> Notes {
     let (mut notes, mut profile) = (Notes::default(), None);
     for (kind, data, _) in png::chunks(bytes) {
-        let keyed = |key: &[u8]| data.strip_prefix(key)?.strip_prefix(b"\0");
-        match &kind {
-            b"eXIf" => notes.exif = Some(data.to_vec()),
-            b"zTXt" => {
-                if let Some([0, packed @ ..]) = keyed(b"Raw profile type exif") {
-                    profile = inflate(packed).and_then(|text| from_hex(&text)).or(profile);
-                }
-            }
-            b"tEXt" => {
-                if let Some(text) = keyed(b"Raw profile type exif") {
-                    profile = from_hex(text).or(profile);
-                }
-            }
-            b"iTXt" => {
-                let Some([packed, method, rest @ ..]) = keyed(b"XML:com.adobe.xmp") else { continue };
-                // A language and a translated keyword stand before the text.
-                let mut parts = rest.splitn(3, |byte| *byte == 0);
-                let Some(text) = parts.nth(2) else { continue };
-                notes.xmp = match (packed, method) {
-                    (0, _) => Some(text.to_vec()),
-                    (_, 0) => inflate(text),
-                    _ => None,
-                };
-            }
-            _ => {}
+        if &kind == b"eXIf" {
+            notes.exif = Some(data.to_vec());
+            continue;
+        }
+        if let Some(text) = text_of(&kind, data, b"Raw profile type exif") {
+            profile = from_hex(&text).or(profile);
+        } else if let Some(text) = text_of(&kind, data, b"XML:com.adobe.xmp") {
+            notes.xmp = Some(text.into_owned());
         }
     }
     notes.exif = notes.exif.or(profile);
     notes
+}
+
+/// The text that a chunk of a PNG stores under `key`.
+fn text_of<'a>(kind: &[u8; 4], data: &'a [u8], key: &[u8]) -> Option<Cow<'a, [u8]>> {
+    // Only texts under a key that is looked for are inflated.
+    let rest = data.strip_prefix(key)?.strip_prefix(b"\0")?;
+    match (kind, rest) {
+        (b"tEXt", text) => Some(text.into()),
+        (b"zTXt", [0, packed @ ..]) => inflate(packed).map(Cow::from),
+        (b"iTXt", [packed, method, rest @ ..]) => {
+            // A language and a translated keyword stand before the text.
+            let text = rest.splitn(3, |byte| *byte == 0).nth(2)?;
+            match (packed, method) {
+                (0, _) => Some(text.into()),
+                (_, 0) => inflate(text).map(Cow::from),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 /// The bytes of a profile: a line's end, its name, its length, and the rest in hexadecimal.
