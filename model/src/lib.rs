@@ -2,7 +2,7 @@
 //!
 //! A family reads `config.json` into a [`Decoder`] of [`BlockSpec`]s and, where it has them, encoders; tracing those
 //! over [`Parameters`] gives graphs whose parameters are named as in the checkpoint. [`Weights`] brings these to a
-//! device. The generation engine sees a model as a [`CausalModel`].
+//! device. A session sees a model as a [`CausalModel`].
 
 mod audio_tower;
 mod block;

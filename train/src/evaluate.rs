@@ -96,7 +96,8 @@ impl Evaluator {
 
     fn ask_at(&self, trainer: &Trainer, folder: &std::path::Path, found: &mut [Evaluation]) -> Result<()> {
         let model = trainer.finished(folder)?;
-        let options = SessionOptions { host: trainer.host(), ..SessionOptions::default() };
+        let options =
+            SessionOptions { host: trainer.host(), batch_invariant: true, ..SessionOptions::default() };
         let mut session = Session::new(trainer.shared_device(), model, options)?;
         let model = session.shared_model();
         let options = GenerateOptions { max_tokens: Some(SHOWN_TOKENS), ..GenerateOptions::default() };

@@ -39,7 +39,7 @@ pub struct Eval {
 impl Eval {
     pub fn run(self) -> Result<(), Failure> {
         let corpora = Corpus::open(&self.tasks, self.limit)?;
-        let mut session = self.causal.session(self.causal.model()?)?;
+        let mut session = self.causal.session_of(self.causal.model()?, true)?;
         let bar = progress(corpora.iter().map(|corpus| corpus.count() as u64).sum());
         let mut right = 0;
         let tasks = evaluate(&mut session, &corpora, self.batch, &mut |answer| {

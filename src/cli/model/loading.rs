@@ -139,8 +139,14 @@ impl Causal {
 
     /// The model with its weights on the device.
     pub fn session(&self, model: Box<dyn CausalModel>) -> Result<Session, Failure> {
+        self.session_of(model, false)
+    }
+
+    /// The same; with `batch_invariant`, what a sequence gives does not depend on those beside it, on any device.
+    pub fn session_of(&self, model: Box<dyn CausalModel>, batch_invariant: bool) -> Result<Session, Failure> {
         let (device, host) = self.loading.device()?;
         let options = SessionOptions {
+            batch_invariant,
             strict: self.loading.strict,
             host,
             cache: self.cache,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use percept::hal::Device;
-use percept::infer::{Session, SessionOptions, Sampler, Sampling};
+use percept::infer::{Sampler, Sampling, Session, SessionOptions};
 use percept::model::CausalModel;
 
 use super::{Case, compare_inputs, distance};
