@@ -194,6 +194,34 @@ fn a_pair_of_gguf_files_says_what_the_folder_says_that_it_was_made_of() {
 }
 
 #[test]
+fn a_projector_is_given_on_the_command_line() {
+    let parity = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
+    let folder = tempfile::tempdir().unwrap();
+    let [text, beside, given] =
+        ["m.gguf", "mmproj-m.gguf", "tower.gguf"].map(|name| folder.path().join(name));
+    let output = Command::new(env!("CARGO_BIN_EXE_percept"))
+        .arg("convert")
+        .args([&parity.join("smolvlm-image/model"), &text])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("mmproj-m.gguf"), "{said}");
+    std::fs::rename(&beside, &given).unwrap();
+    let inspect = |more: &[&Path]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_percept"));
+        command.args(["inspect", "--json", "--image"]).arg(parity.join("media/a7.png")).arg("--model");
+        command.arg(&text).args(more).arg("What is this?").output().unwrap()
+    };
+    let output = inspect(&[Path::new("--mmproj"), &given]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["media"][0]["grid"], serde_json::json!([3, 4]));
+    let alone = inspect(&[]);
+    let why = String::from_utf8_lossy(&alone.stderr);
+    assert!(!alone.status.success() && why.contains("--mmproj"), "{why}");
+}
+
+#[test]
 fn whisper_hears_from_a_gguf_file_what_it_hears_from_the_folder() {
     let device = percept::registry().open("cpu").unwrap();
     let cases = cases(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity"));

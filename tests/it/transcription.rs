@@ -85,15 +85,16 @@ fn a_gguf_file_is_heard_as_the_model_that_it_was_made_of() {
     let file = folder.path().join("whisper.gguf");
     let from = Checkpoint::open(assets::asset("whisper-tiny.en")).unwrap();
     percept::model::checkpoint::convert(&from, &file, None).unwrap();
+    let clips = &clips()[..2];
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_percept"))
         .args(["transcribe", "--device", "cpu", "--json", "--model"])
         .arg(&file)
-        .args(clips().iter().map(|clip| self::folder().join(clip["file"].as_str().unwrap())))
+        .args(clips.iter().map(|clip| self::folder().join(clip["file"].as_str().unwrap())))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    for clip in clips() {
+    for clip in clips {
         let heard = serde_json::to_string(&clip["plain"]["text"]).unwrap();
         assert!(text.contains(&heard), "{heard} is not in {text}");
     }

@@ -107,6 +107,9 @@ impl Inspect {
         let mut about = table(&[], &[]);
         let line = |key: &str| facts[key].as_str().unwrap_or("none").to_string();
         about.add_row(["path", &line("path")]);
+        if facts["projector"].is_string() {
+            about.add_row(["projector", &line("projector")]);
+        }
         for adapter in weights.adapters() {
             about.add_row(["adapter", &adapter_line(&adapter)]);
         }
@@ -187,6 +190,7 @@ fn facts(checkpoint: &Checkpoint) -> Result<Json, Failure> {
     let text = config.get("text_config").and_then(|c| c.get("model_type"));
     Ok(json!({
         "path": checkpoint.path().display().to_string(),
+        "projector": checkpoint.projector().map(|p| p.display().to_string()),
         "format": checkpoint.format().to_string(),
         "model_type": config.get("model_type"),
         "text_model_type": text,

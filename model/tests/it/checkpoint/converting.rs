@@ -80,7 +80,7 @@ fn what_is_not_quantized_is_reported() {
 }
 
 #[test]
-fn whisper_goes_to_a_folder() {
+fn whisper_goes_to_a_folder_and_to_gguf() {
     let tmp = tempfile::tempdir().unwrap();
     let out = tmp.path().join("whisper");
     let from = Checkpoint::open(fixture("whisper-float16")).unwrap();
@@ -89,8 +89,16 @@ fn whisper_goes_to_a_folder() {
     hold_to(&there, &expected("whisper")["float16"]["tensors"], "whisper");
     assert_eq!(there.config()["model_type"], "whisper");
     assert!(out.join("generation_config.json").is_file());
-    let refused = convert(&from, &tmp.path().join("w.gguf"), None).unwrap_err().to_string();
-    assert!(refused.contains("whisper") && refused.contains("llama"), "{refused}");
+    let [file, small] = ["w.gguf", "s.gguf"].map(|name| tmp.path().join(name));
+    convert(&from, &file, None).unwrap();
+    let there = Checkpoint::open_with(&file, DECODED).unwrap();
+    hold_to(&there, &expected("whisper")["float16"]["tensors"], "whisper.gguf");
+    assert_eq!(there.config()["max_target_positions"], 64);
+    convert(&from, &small, Some(DType::Q4_0)).unwrap();
+    let there = Checkpoint::open(&small).unwrap();
+    let dtype = |name: &str| there.ty(&format!("model.{name}.weight")).unwrap().dtype;
+    assert_eq!(dtype("decoder.layers.0.self_attn.q_proj"), DType::Q4_0);
+    assert_eq!((dtype("encoder.conv1"), dtype("decoder.embed_positions")), (DType::F16, DType::F32));
 }
 
 #[test]
