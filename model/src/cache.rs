@@ -18,7 +18,7 @@ impl Cache {
     /// Caches of `capacity` rows in f32 or f16, for `batch` sequences.
     pub fn new(trace: &Trace, batch: usize, capacity: usize, dtype: DType) -> Self {
         let pos = trace.input("pos", Role::Scalar, TensorType::new(DType::I32, [batch]));
-        let kv_len = trace.input("kv_len", Role::Extent, TensorType::new(DType::I32, [batch]));
+        let kv_len = trace.input("kv_len", Role::Scalar, TensorType::new(DType::I32, [batch]));
         Self { pos, kv_len, capacity, dtype, layers: RefCell::default() }
     }
 
