@@ -33,8 +33,6 @@ pub enum Role {
     Data,
     /// A small value that changes from step to step: a seed, a learning rate, a position.
     Scalar,
-    /// A live extent below a static bound; what lies beyond it is unspecified and not read.
-    Extent,
 }
 
 /// Where a value comes from.

@@ -15,7 +15,7 @@ mod pool;
 mod registry;
 mod report;
 
-pub use buffer::{Arg, Buffer, DeviceKey, Layout};
+pub use buffer::{Arg, Buffer, DeviceKey};
 pub use device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support, Uses, Weight};
 pub use error::{Error, Result};
 pub use fallback::HostCall;

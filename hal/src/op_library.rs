@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use percept_graph::{Graph, OpDesc, TensorType};
 
-use crate::buffer::{Arg, Buffer, DeviceKey, Layout};
+use crate::buffer::{Arg, Buffer, DeviceKey};
 use crate::device::{
     CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support, Uses, Weight,
 };
@@ -159,7 +159,7 @@ impl<L: OpLibrary> Shared<L> {
     ) -> Result<Buffer> {
         let block = self.alloc(ty.bytes(), &ty.to_string())?;
         fill(whole(&block, ty.bytes(), self.id())?)?;
-        Ok(Buffer::new(self.key, ty.clone(), Layout::DENSE, block))
+        Ok(Buffer::new(self.key, ty.clone(), block))
     }
 
     /// The region of a buffer of this device.

@@ -187,8 +187,7 @@ impl PassShape {
     pub fn declare(&self, decoder: &Decoder, t: &Trace) -> PassInputs {
         let declare = |(input, ty): (Input, TensorType)| {
             let role = match input {
-                Input::Offset(_) => Role::Scalar,
-                Input::Length(_) => Role::Extent,
+                Input::Offset(_) | Input::Length(_) => Role::Scalar,
                 _ => Role::Data,
             };
             (input, t.input(input.name(), role, ty))

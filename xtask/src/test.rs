@@ -61,9 +61,19 @@ fn environment(command: &mut Command) {
     }
 }
 
-/// Runs the workspace's tests, documentation tests too, printing their output as it comes.
+/// Runs the workspace's tests, and those of its documentation. Examples are not linked: what they do is tested through
+/// the tests that include them, and clippy has seen that they compile.
 fn count_tests(root: &Path, tally: &mut Tally) -> Result<(), Error> {
-    let line = Line::of("cargo test --workspace --locked --no-fail-fast");
+    let outcomes = ["--tests", "--doc"].map(|kind| {
+        let line = Line::of("cargo test --workspace --locked --no-fail-fast");
+        count(Line([line.0, vec![kind.to_owned()]].concat()), root, tally)
+    });
+    outcomes.into_iter().collect()
+}
+
+/// Runs a line that runs tests, printing their output as it comes.
+fn count(line: Line, root: &Path, tally: &mut Tally) -> Result<(), Error> {
+    let failed_before = tally.failed;
     println!("$ {line}");
     let mut command = line.command(root);
     environment(&mut command);
@@ -76,11 +86,11 @@ fn count_tests(root: &Path, tally: &mut Tally) -> Result<(), Error> {
         }
     }
     let status = child.wait().map_err(|source| line.cannot_start(source))?;
-    if status.success() && tally.failed == 0 {
+    if status.success() && tally.failed == failed_before {
         return Ok(());
     }
     // A binary that died or did not build prints no result line; it is a failure all the same.
-    tally.failed = tally.failed.max(1);
+    tally.failed = tally.failed.max(failed_before + 1);
     Err(Error::Failed { line: line.to_string(), status })
 }
 

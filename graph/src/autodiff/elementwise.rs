@@ -1,32 +1,13 @@
 //! Elementwise operations.
 
-use super::{Gradients, Step, zeros_like};
-use crate::op::{Binary, Unary};
+use super::{Gradients, Step};
+use crate::op::Binary;
 use crate::trace::Tensor;
+use crate::unary::Unary;
 
 pub fn unary(s: &Step, kind: Unary) -> Option<Tensor> {
-    let (x, y) = (&s.x[0], &s.y[0]);
-    s.when(0, || {
-        let g = s.g();
-        match kind {
-            Unary::Neg => g.neg(),
-            Unary::Abs => g * x.sign(),
-            Unary::Exp => g * y,
-            Unary::Expm1 => g * (y + 1.0),
-            Unary::Log => g / x,
-            Unary::Log1p => g / (x + 1.0),
-            Unary::Sqrt => g * 0.5 / y,
-            Unary::Rsqrt => g * -0.5 * (y * y * y),
-            Unary::Sin => g * x.cos(),
-            Unary::Cos => g * x.sin().neg(),
-            Unary::Tanh => g * (y.like(1.0) - y * y),
-            Unary::Erf => g * (x * x).neg().exp() * std::f64::consts::FRAC_2_SQRT_PI,
-            Unary::Logistic => g * y * (y.like(1.0) - y),
-            Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round => zeros_like(x),
-            // Not on floats, or not to floats: no gradient comes here.
-            Unary::Not | Unary::IsFinite => zeros_like(x),
-        }
-    })
+    let derivative = kind.definition().derivative?;
+    s.when(0, || derivative(&s.g(), &s.x[0], &s.y[0]))
 }
 
 pub fn binary(s: &Step, kind: Binary) -> Gradients {

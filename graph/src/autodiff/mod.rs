@@ -1,8 +1,9 @@
 //! Reverse-mode differentiation: gradients are recorded as more of the same graph.
 //!
-//! Every operation has one rule, in the file of its kind. A rule is given the operation with its operands, results and
-//! the gradients of its results, and gives the gradients of its operands. A composite either has a rule that uses its
-//! backward composite, or is differentiated through its decomposition.
+//! Every operation has one rule, in the file of its kind; that of a function of one operand is in its row of `unary.rs`.
+//! A rule is given the operation with its operands, results and the gradients of its results, and gives the gradients of
+//! its operands. A composite either has a rule that uses its backward composite, or is differentiated through its
+//! decomposition.
 //!
 //! Where a function has a kink the choice is: `max`, `min` and their reductions share the gradient evenly among equal
 //! operands; `clamp` gives it to x on its bounds; `abs`, `relu` and the rounding functions give 0 there.

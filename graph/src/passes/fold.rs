@@ -6,10 +6,11 @@
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::{Graph, Role, ValueId};
-use crate::op::{Binary, Op, Unary};
+use crate::op::{Binary, Op};
 use crate::passes::rewrite::Rewrite;
 use crate::reference::{ExactTensor, evaluate_exact};
 use crate::tensor_type::{Literal, LiteralData, TensorType, round_to};
+use crate::unary::Unary;
 
 /// Constants that are not the same everywhere are computed up to this many elements.
 const MAX_ELEMENTS: usize = 1024;

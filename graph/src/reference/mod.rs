@@ -281,7 +281,10 @@ fn primitive(op: &Op, x: &[Operand<'_>], out: &[TensorType]) -> Vec<Vec<f64>> {
         Op::Concat { axis } => movement::concat(x, *axis, &out[0].dims),
         Op::DynamicSlice { sizes } => movement::dynamic_slice(&x[0], &x[1..], sizes),
         Op::DynamicUpdateSlice => movement::dynamic_update_slice(&x[0], &x[1], &x[2..]),
-        Op::Unary(k) => x[0].values.iter().map(|&v| elementwise::unary(*k, x[0].ty.dtype, v)).collect(),
+        Op::Unary(k) => {
+            let meaning = k.definition().meaning;
+            x[0].values.iter().map(|&v| meaning(x[0].ty.dtype, v)).collect()
+        }
         Op::Binary(k) => {
             let pairs = x[0].values.iter().zip(x[1].values);
             pairs.map(|(&a, &b)| elementwise::binary(*k, x[0].ty.dtype, a, b)).collect()

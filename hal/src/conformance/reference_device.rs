@@ -7,7 +7,7 @@ use std::time::Instant;
 use percept_graph::reference::{ReferenceError, evaluate};
 use percept_graph::{DType, Graph, HostTensor, Node, Op, OpDesc, Role, TensorType};
 
-use crate::buffer::{Arg, Buffer, DeviceKey, Layout};
+use crate::buffer::{Arg, Buffer, DeviceKey};
 use crate::device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support};
 use crate::error::{Error, Result};
 use crate::lower::is_structural;
@@ -71,7 +71,7 @@ impl Shared {
     fn hold(self: &Arc<Self>, tensor: HostTensor) -> Buffer {
         self.live.fetch_add(tensor.bytes().len() as u64, Ordering::Relaxed);
         let ty = tensor.ty().clone();
-        Buffer::new(self.key, ty, Layout::DENSE, Held { tensor, shared: self.clone() })
+        Buffer::new(self.key, ty, Held { tensor, shared: self.clone() })
     }
 
     fn tensor<'a>(&self, buffer: &'a Buffer) -> Result<&'a HostTensor> {

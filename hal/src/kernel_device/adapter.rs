@@ -9,7 +9,7 @@ use super::device::KernelDevice;
 use super::layout::{device_bytes, read_bytes, to_device, to_host};
 use super::lowering::Lowering;
 use super::program::Compiled;
-use crate::buffer::{Buffer, DeviceKey, Layout};
+use crate::buffer::{Buffer, DeviceKey};
 use crate::device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support};
 use crate::error::{Error, Result};
 
@@ -78,12 +78,12 @@ impl<K: KernelDevice> Device for KernelAdapter<K> {
             return Err(Error::ByteCount { ty: ty.clone(), given: bytes.len() });
         }
         let memory = self.0.device.upload(&to_device(ty.dtype, bytes), &ty.to_string())?;
-        Ok(Buffer::new(self.0.key, ty.clone(), Layout::DENSE, memory))
+        Ok(Buffer::new(self.0.key, ty.clone(), memory))
     }
 
     fn zeros(&self, ty: &TensorType) -> Result<Buffer> {
         let memory = self.0.device.zeros(device_bytes(ty), &ty.to_string())?;
-        Ok(Buffer::new(self.0.key, ty.clone(), Layout::DENSE, memory))
+        Ok(Buffer::new(self.0.key, ty.clone(), memory))
     }
 
     fn read_async(&self, src: &Buffer) -> Result<Pending> {

@@ -13,7 +13,7 @@ use super::device::{Dispatch, KernelDevice, Window};
 use super::layout::{device_bytes, read_bytes, to_device, to_host};
 use super::lowering::{Lowered, Lowering, Part};
 use super::tune;
-use crate::buffer::{Arg, Buffer, Layout};
+use crate::buffer::{Arg, Buffer};
 use crate::device::{CompileOptions, Executable};
 use crate::error::{Error, Result};
 use crate::fallback::HostCall;
@@ -346,7 +346,7 @@ impl<K: KernelDevice> Compiled<K> {
                     });
                 }
             };
-            buffers.push(Buffer::new(self.shared.key, self.graph.ty(o.value).clone(), Layout::DENSE, memory));
+            buffers.push(Buffer::new(self.shared.key, self.graph.ty(o.value).clone(), memory));
         }
         Ok(buffers)
     }

@@ -8,7 +8,7 @@ use percept_graph::passes::{FuseOptions, MemoryOptions, Slot, plan_memory};
 use percept_graph::{Graph, Op, OpDesc, TensorType, ValueId};
 
 use super::{OpLibrary, Region, Shared, Step, check_args, support, vanished, whole};
-use crate::buffer::{Arg, Buffer, Layout};
+use crate::buffer::{Arg, Buffer};
 use crate::device::{CompileOptions, Executable};
 use crate::error::{Error, Result};
 use crate::fallback::HostCall;
@@ -224,7 +224,7 @@ impl<L: OpLibrary> Program<L> {
                 }
                 (None, _) => return Err(vanished(shared.id())),
             };
-            buffers.push(Buffer::new(shared.key, self.graph.ty(o.value).clone(), Layout::DENSE, block));
+            buffers.push(Buffer::new(shared.key, self.graph.ty(o.value).clone(), block));
         }
         Ok(buffers)
     }

@@ -123,9 +123,9 @@ impl Shared {
     }
 
     fn wrap(&self, inner: Buffer) -> (Buffer, Slot) {
-        let (ty, layout) = (inner.ty().clone(), inner.layout());
+        let ty = inner.ty().clone();
         let slot: Slot = Arc::new(Mutex::new(inner));
-        (Buffer::new(self.key, ty, layout, slot.clone()), slot)
+        (Buffer::new(self.key, ty, slot.clone()), slot)
     }
 
     fn slot(&self, b: &Buffer) -> Result<Slot> {
@@ -302,9 +302,9 @@ impl Program {
             match donated {
                 // What was donated is written in place, whoever still means to read it.
                 Some(slot) => {
-                    let (ty, layout) = (inner.ty().clone(), inner.layout());
+                    let ty = inner.ty().clone();
                     *lock(slot) = inner;
-                    (Buffer::new(s.key, ty, layout, slot.clone()), slot.clone())
+                    (Buffer::new(s.key, ty, slot.clone()), slot.clone())
                 }
                 None => s.wrap(inner),
             }

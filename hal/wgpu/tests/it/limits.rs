@@ -6,7 +6,7 @@ use percept_graph::reference::evaluate;
 use percept_graph::{DType, Graph, HostTensor, OpDesc, TensorType};
 use percept_hal::{
     Arg, Buffer, CompileOptions, CompileReport, Device, DeviceInfo, DeviceKey, Dispatch, Error, Executable,
-    KernelAdapter, KernelDevice, KernelLimits, Layout, MemoryUse, Pending, Support, TraceEvent,
+    KernelAdapter, KernelDevice, KernelLimits, MemoryUse, Pending, Support, TraceEvent,
 };
 use percept_wgpu::WgpuDevice;
 
@@ -171,7 +171,7 @@ impl Device for ReferenceHost {
         Support::Native
     }
     fn upload(&self, ty: &TensorType, bytes: &[u8]) -> Result<Buffer, Error> {
-        Ok(Buffer::new(self.key, ty.clone(), Layout::DENSE, HostTensor::new(ty.clone(), bytes).unwrap()))
+        Ok(Buffer::new(self.key, ty.clone(), HostTensor::new(ty.clone(), bytes).unwrap()))
     }
     fn zeros(&self, ty: &TensorType) -> Result<Buffer, Error> {
         self.upload(ty, &vec![0; ty.bytes()])
@@ -196,7 +196,7 @@ impl Executable for ReferenceProgram {
         let inputs: Vec<HostTensor> =
             args.iter().map(|a| a.buffer().storage::<HostTensor>().unwrap().clone()).collect();
         let outputs = evaluate(&self.graph, &inputs).unwrap();
-        Ok(outputs.into_iter().map(|t| Buffer::new(self.key, t.ty().clone(), Layout::DENSE, t)).collect())
+        Ok(outputs.into_iter().map(|t| Buffer::new(self.key, t.ty().clone(), t)).collect())
     }
     fn run_traced(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<TraceEvent>), Error> {
         Ok((self.run(args)?, Vec::new()))
