@@ -3,7 +3,6 @@
 use std::fs;
 
 use percept_data::{Kind, Sample};
-use percept_modalities::image::decode;
 
 use super::{counted, golden, media, published, refusal, run, tar_of, turn, turns};
 
