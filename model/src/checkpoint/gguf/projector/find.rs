@@ -79,7 +79,7 @@ fn base(name: &str) -> String {
             || ["f16", "f32", "bf16", "fp16", "fp32", "mxfp4", "nvfp4"].contains(word)
     };
     let variant = |word: &&str| ["0", "1", "k", "s", "m", "l", "xs", "xl", "xxs", "nl"].contains(word);
-    if let Some(at) = words.iter().rposition(|w| is_dtype(w))
+    if let Some(at) = words.iter().rposition(is_dtype)
         && words[at + 1..].iter().all(variant)
     {
         words.truncate(at);
