@@ -23,7 +23,7 @@ use synthetic::{caption, picture};
 const SHARD: u64 = 5000;
 /// Pixels of each side.
 const SIDE: usize = 160;
-/// Of so many samples one has the picture, and the one after it the caption, of an earlier one.
+/// Of so many samples one has the image, and the one after it the caption, of an earlier one.
 const EVERY: u64 = 50;
 
 const RECIPE: &str = r#"

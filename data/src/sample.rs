@@ -84,7 +84,7 @@ impl Sample {
     }
 }
 
-/// One picture, video or sound, encoded.
+/// One image, video or audio, encoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blob {
     /// Which it is.

@@ -148,9 +148,9 @@ fn write(frames: &[Image], size: (u32, u32), clock: &Clock) -> Result<Vec<u8>, f
         Ok::<_, ffmpeg_next::Error>(())
     };
     for (image, tick) in frames.iter().zip(&clock.times) {
-        let mut picture = to_yuv(image);
-        picture.set_pts(Some(*tick));
-        video.send_frame(&picture)?;
+        let mut yuv = to_yuv(image);
+        yuv.set_pts(Some(*tick));
+        video.send_frame(&yuv)?;
         drain(&mut video, &mut file)?;
     }
     video.send_eof()?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::buffer::{Arg, Buffer};
 use crate::error::{Error, Result};
-use crate::report::{CompileReport, TraceEvent};
+use crate::report::{CompileReport, OpTiming};
 
 /// An accelerator, chosen at run time. One in-order stream: concurrent calls take some serial order.
 pub trait Device: Send + Sync {
@@ -62,7 +62,7 @@ pub trait Executable: Send + Sync {
     fn run(&self, args: Vec<Arg>) -> Result<Vec<Buffer>>;
 
     /// Run and report what took how long. Slower than `run`: operations are timed one by one.
-    fn run_traced(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<TraceEvent>)>;
+    fn run_timed(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<OpTiming>)>;
 
     /// Where every operation went.
     fn report(&self) -> &CompileReport;

@@ -61,9 +61,9 @@ impl CompileReport {
     }
 }
 
-/// One timed step of a traced run.
+/// How long one operation of a timed run took, and where it ran.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TraceEvent {
+pub struct OpTiming {
     /// The operation or kernel.
     pub name: String,
     /// Its module path.
@@ -76,8 +76,8 @@ pub struct TraceEvent {
     pub duration_us: f64,
 }
 
-/// The events as a Chrome trace (chrome://tracing, Perfetto): "complete" events of the Trace Event Format.
-pub fn chrome_trace(events: &[TraceEvent]) -> serde_json::Value {
+/// The timings as a Chrome trace (chrome://tracing, Perfetto): "complete" events of the Trace Event Format.
+pub fn chrome_trace(events: &[OpTiming]) -> serde_json::Value {
     let mut places: Vec<&str> = events.iter().map(|e| e.place.as_str()).collect();
     places.sort_unstable();
     places.dedup();

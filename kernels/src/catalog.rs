@@ -7,7 +7,7 @@ use percept_graph::{
 
 use crate::caps::Caps;
 use crate::lower;
-use crate::program::{Module, Program, Unsupported};
+use crate::program::{KernelProgram, Module, Unsupported};
 
 /// A kernel's folder and the operations it computes.
 pub struct Entry {
@@ -30,7 +30,7 @@ pub struct Case {
 
 impl Case {
     /// The launches of this case on an adapter.
-    pub fn lower(&self, caps: &Caps) -> Result<Program, Unsupported> {
+    pub fn lower(&self, caps: &Caps) -> Result<KernelProgram, Unsupported> {
         lower(&OpDesc { op: &self.op, inputs: &self.inputs, outputs: &self.outputs }, caps)
     }
 }

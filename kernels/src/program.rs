@@ -45,7 +45,7 @@ pub enum Slot {
     },
     /// The result at this position.
     Output(usize),
-    /// Scratch memory at this position of [`Program::scratch`].
+    /// Scratch memory at this position of [`KernelProgram::scratch`].
     Scratch(usize),
 }
 
@@ -64,7 +64,7 @@ pub struct Launch {
 
 /// Launches in order; each sees what the ones before it wrote. None at all when every result is empty.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Program {
+pub struct KernelProgram {
     /// The dispatches.
     pub launches: Vec<Launch>,
     /// Bytes of each scratch buffer, whose contents are undefined at the start.
@@ -92,7 +92,7 @@ impl Unsupported {
     }
 }
 
-impl Program {
+impl KernelProgram {
     /// Reserve a scratch buffer.
     pub(crate) fn scratch(&mut self, bytes: u64) -> Slot {
         self.scratch.push(bytes.max(4).next_multiple_of(4));

@@ -32,11 +32,11 @@ pub struct Array {
 /// Decoded media of a prompt, each kind in the order in which the messages mention it.
 #[derive(Debug, Clone, Default)]
 pub struct Media {
-    /// Pictures.
+    /// Images.
     pub images: Vec<Image>,
     /// Sampled frames of videos.
     pub videos: Vec<Clip>,
-    /// Sounds at the processor's rate.
+    /// Audio clips at the processor's rate.
     pub audios: Vec<Waveform>,
     /// What the chat template reads beside the messages and what they show: `tools`, `enable_thinking` ...
     pub variables: Map<String, Value>,
@@ -88,7 +88,7 @@ pub trait Processor: Send + Sync {
         None
     }
 
-    /// Samples per second that the model hears; `None` when it takes no sound.
+    /// Samples per second that the model hears; `None` when it takes no audio.
     fn audio_rate(&self) -> Option<u32> {
         None
     }

@@ -14,18 +14,18 @@ use super::disk::sync_folder;
 use super::error::Error;
 use super::item::{Item, Task};
 use super::place::Key;
-use super::plan::Plan;
+use super::plan::PullPlan;
 use super::status::{Log, Outcome, Status};
 use super::{Folder, Summary};
 
-/// A longer text beside a picture is no caption.
+/// A longer text beside an image is no caption.
 const LONGEST_CAPTION: u64 = 1 << 16;
 
 /// Bytes that tell what a file is.
 const HEAD: u64 = 1 << 12;
 
 /// Write `status.jsonl` and `index.jsonl` anew, with one line for each line of the plan.
-pub(super) fn finish(folder: &Folder, plan: &Plan, log: &Log) -> Result<Summary, Error> {
+pub(super) fn finish(folder: &Folder, plan: &PullPlan, log: &Log) -> Result<Summary, Error> {
     let mut status_draft = Draft::create(&folder.status())?;
     let mut index_draft = Draft::create(&folder.index())?;
     let mut summary = Summary { samples: 0, bytes: 0, outcomes: BTreeMap::new(), reasons: BTreeMap::new() };
@@ -96,7 +96,7 @@ fn kind_by_bytes(path: &Path) -> Option<Kind> {
     Some(kind::of(&head)?.medium.into())
 }
 
-/// The text beside a picture, as folders of pictures have it.
+/// The text beside an image, as folders of images have it.
 fn beside(path: &Path) -> Option<String> {
     // What lies there is what was pulled; a link, pipe or device was put there by somebody else.
     let about = fs::symlink_metadata(path).ok()?;

@@ -46,7 +46,7 @@ pub use model::pull_model;
 pub use status::{Outcome, Status};
 
 use client::{Client, Token};
-use plan::Plan;
+use plan::PullPlan;
 use queue::Queue;
 use status::Log;
 use work::Work;
@@ -252,11 +252,11 @@ pub fn pull(
         None => None,
     };
     let client = Client::new(settings, token);
-    let plan = match Plan::resume(&folder, sources, settings) {
+    let plan = match PullPlan::resume(&folder, sources, settings) {
         Some(plan) => plan,
         None => {
             finish::keep_arrived(&folder.status())?;
-            Plan::make(&folder, sources, parsed, &client, settings)?
+            PullPlan::make(&folder, sources, parsed, &client, settings)?
         }
     };
     watch.planned(plan.items);

@@ -19,7 +19,7 @@ use super::error::Error;
 use super::fetch::{self, Trouble, Want};
 use super::item::{Item, Task};
 use super::place::Key;
-use super::source::{Format, Place, Source};
+use super::source::{FileLocation, Format, Source};
 use super::{Folder, Settings, list, tree};
 
 /// What a plan was made for; another wish needs another plan.
@@ -41,12 +41,12 @@ struct Head {
 }
 
 /// A finished plan.
-pub(super) struct Plan {
+pub(super) struct PullPlan {
     path: PathBuf,
     pub items: u64,
 }
 
-impl Plan {
+impl PullPlan {
     /// The plan of a run that was cut off, if there is one for the same wish.
     pub fn resume(folder: &Folder, sources: &[String], settings: &Settings) -> Option<Self> {
         let head: Head = serde_json::from_slice(&fs::read(folder.plan_head()).ok()?).ok()?;
@@ -172,23 +172,23 @@ impl Planner<'_> {
                 let into = self.top(&repository.folder());
                 repository.list(client, &endpoint, settings, &into, &mut |item| self.emit(item))
             }
-            Source::List(Place::Local(path), format) => {
+            Source::List(FileLocation::Local(path), format) => {
                 let name = path.to_string_lossy().into_owned();
                 list::read(&path, format, &name, &mut |item| self.emit(item))
             }
-            Source::List(Place::Web(url), format) => {
+            Source::List(FileLocation::Web(url), format) => {
                 let path = self.fetch_list(&url, format)?;
                 list::read(&path, format, url.as_str(), &mut |item| self.emit(item))?;
                 fs::remove_file(&path).map_err(Error::disk(&path))
             }
-            Source::Tar(Place::Local(path)) => {
+            Source::Tar(FileLocation::Local(path)) => {
                 let to = self.tar(&path.file_name().unwrap_or_default().to_string_lossy());
                 let Some(from) = path.to_str().map(str::to_owned) else {
                     return Err(Error::Usage(format!("{}: its name is not UTF-8", path.display())));
                 };
                 self.emit(Item::new(from.clone(), Task::Local { from, to, tar: true }))
             }
-            Source::Tar(Place::Web(url)) => {
+            Source::Tar(FileLocation::Web(url)) => {
                 let to = self.tar(url.path_segments().and_then(|mut s| s.next_back()).unwrap_or_default());
                 self.emit(Item::new(url, Task::Tar { to }))
             }

@@ -26,9 +26,9 @@ pub enum PeerKind {
     FasterWhisper,
     /// The image tower of SigLIP in PyTorch, float32.
     TorchSiglip,
-    /// Pictures decoded and resized by Pillow.
+    /// Images decoded and resized by Pillow.
     Pillow,
-    /// Films decoded by PyAV.
+    /// Videos decoded by PyAV.
     PyAv,
     /// Burn on its wgpu backend, from WGSL.
     Burn,

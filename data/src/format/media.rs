@@ -117,7 +117,7 @@ impl Root {
 
 /// What a medium is: its kind, which is the column's where there is one, and an extension that says so.
 ///
-/// Bytes say more than names. Where both fit the name decides, since pictures and sound share containers.
+/// Bytes say more than names. Where both fit the name decides, since images and audio share containers.
 pub(super) fn identify(
     bytes: &[u8],
     name: Option<&str>,
@@ -138,7 +138,7 @@ pub(super) fn identify(
         let why = match (found, unread(bytes)) {
             (Some(found), _) => format!("is {}, and no {}", found.name(), word(column)),
             (None, Some(known)) => format!("is {known}, which is not read"),
-            (None, None) => "is of no known format of picture, video or sound".to_owned(),
+            (None, None) => "is of no known format of image, video or audio".to_owned(),
         };
         return Err(Reject::new("unknown-format", format!("{what} {why}")));
     };

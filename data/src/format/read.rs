@@ -36,13 +36,13 @@ pub struct ReadSettings {
     pub key: Option<String>,
     /// The column of the text.
     pub text: Option<String>,
-    /// The columns of pictures.
+    /// The columns of images.
     #[serde(deserialize_with = "one_or_many")]
     pub image: Vec<String>,
     /// The columns of videos.
     #[serde(deserialize_with = "one_or_many")]
     pub video: Vec<String>,
-    /// The columns of sounds.
+    /// The columns of audio clips.
     #[serde(deserialize_with = "one_or_many")]
     pub audio: Vec<String>,
     /// The column of the turns.

@@ -52,7 +52,7 @@ const TEXTS: [&str; 4] = ["text", "caption", "sentence", "transcription"];
 const TURNS: [&str; 3] = ["messages", "conversations", "texts"];
 const IMAGES: [&str; 5] = ["image", "images", "file_name", "image_path", "img"];
 const VIDEOS: [&str; 3] = ["video", "videos", "video_path"];
-const SOUNDS: [&str; 3] = ["audio", "audios", "audio_path"];
+const AUDIOS: [&str; 3] = ["audio", "audios", "audio_path"];
 
 impl Columns {
     pub fn new(settings: &ReadSettings, root: Root, left_out: LeftOut) -> Self {
@@ -135,7 +135,7 @@ impl Columns {
             let guesses = match kind {
                 Kind::Image => &IMAGES[..],
                 Kind::Video => &VIDEOS[..],
-                Kind::Audio => &SOUNDS[..],
+                Kind::Audio => &AUDIOS[..],
             };
             match names.is_empty() {
                 true => self.add(sample, *kind, take(&mut row, None, guesses))?,

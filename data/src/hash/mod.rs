@@ -1,4 +1,4 @@
-//! What says that pictures and texts are alike: hashes whose nearness is the nearness of what they stand for, and
+//! What says that images and texts are alike: hashes whose nearness is the nearness of what they stand for, and
 //! indexes that find near ones without comparing all pairs; and hashes of what files hold.
 
 mod bands;

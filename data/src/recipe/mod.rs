@@ -43,7 +43,7 @@ pub struct Recipe {
     pub stages: Vec<(String, Box<dyn Settings>)>,
     /// How they are written.
     pub write: WriteSettings,
-    /// Pixels that a picture may have before it is refused undecoded.
+    /// Pixels that an image may have before it is refused undecoded.
     pub max_pixels: usize,
     /// Bytes that the media of one sample may have.
     pub max_bytes: u64,

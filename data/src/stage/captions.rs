@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Gate, Pictures, Settings, Site, Stage, Verdict};
+use super::{Gate, ImageUse, Settings, Site, Stage, Verdict};
 use crate::error::{Error, Result};
 use crate::hash::{MinHash, Shingles, SimilarityIndex};
 use crate::item::Item;
@@ -46,7 +46,7 @@ impl Settings for Captions {
             }
             Ok(())
         };
-        Ok(Stage::compare(Pictures::Unseen, each, Seen(SimilarityIndex::new(threshold))))
+        Ok(Stage::compare(ImageUse::Unseen, each, Seen(SimilarityIndex::new(threshold))))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether a video or sound ends before its container says that it does.
+//! Whether a video or audio ends before its container says that it does.
 //!
 //! Decoders give what is there, so a file that is cut off decodes without a word. Containers say how large their parts are,
 //! which holds whatever the rate of frames or the edits of a film are.

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Gate, Pictures, Settings, Site, Stage, Verdict};
+use super::{Gate, ImageUse, Settings, Site, Stage, Verdict};
 use crate::error::Result;
 use crate::item::Item;
 use crate::reject::Reject;
@@ -41,7 +41,7 @@ impl Settings for Exact {
             }
             Ok(())
         };
-        Ok(Stage::compare(Pictures::Unseen, each, Seen::default()))
+        Ok(Stage::compare(ImageUse::Unseen, each, Seen::default()))
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use whatlang::Lang;
 
 use super::captions::whole_text;
-use super::{Pictures, Settings, Site, Stage};
+use super::{ImageUse, Settings, Site, Stage};
 use crate::error::{Error, Result};
 use crate::item::Item;
 use crate::reject::Reject;
@@ -33,7 +33,7 @@ impl Settings for Language {
         };
         let languages: Vec<Lang> = self.languages.iter().map(code).collect::<Result<_>>()?;
         let (min_confidence, keep_unknown) = (self.min_confidence, self.keep_unknown);
-        Ok(Stage::each(Pictures::Unseen, move |item: &mut Item| {
+        Ok(Stage::each(ImageUse::Unseen, move |item: &mut Item| {
             let found = whatlang::detect(&whole_text(&item.sample));
             match found.filter(|found| found.confidence() >= min_confidence) {
                 Some(found) if languages.contains(&found.lang()) => Ok(()),

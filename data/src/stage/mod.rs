@@ -23,7 +23,7 @@ mod split;
 mod template;
 mod validate;
 
-pub(crate) use validate::{sound_seconds, video_seconds};
+pub(crate) use validate::{audio_seconds, video_seconds};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -75,7 +75,7 @@ pub struct Site<'a> {
     pub folder: &'a Path,
     /// Seeds whatever is drawn.
     pub seed: u64,
-    /// Pixels that a picture may have.
+    /// Pixels that an image may have.
     pub max_pixels: usize,
     /// Opens models that score samples.
     pub scorers: Option<&'a dyn Scorers>,
@@ -94,8 +94,8 @@ impl Site<'_> {
 
 /// A stage that is ready: a part that looks at each sample by itself, and one that sees them in order.
 pub struct Stage {
-    /// What it wants of pictures.
-    pub pictures: Pictures,
+    /// What it wants of images.
+    pub images: ImageUse,
     /// Runs on many samples at once, in any order.
     pub each: Option<Box<dyn Each>>,
     /// Runs on one sample after another, in the order of reading.
@@ -104,19 +104,19 @@ pub struct Stage {
 
 impl Stage {
     /// A stage that looks at each sample by itself.
-    pub fn each(pictures: Pictures, each: impl Each + 'static) -> Self {
-        Self { pictures, each: Some(Box::new(each)), gate: None }
+    pub fn each(images: ImageUse, each: impl Each + 'static) -> Self {
+        Self { images, each: Some(Box::new(each)), gate: None }
     }
 
     /// A stage that compares samples: `each` leaves fingerprints in [`Item::prints`], `gate` compares them.
-    pub fn compare(pictures: Pictures, each: impl Each + 'static, gate: impl Gate + 'static) -> Self {
-        Self { pictures, each: Some(Box::new(each)), gate: Some(Box::new(gate)) }
+    pub fn compare(images: ImageUse, each: impl Each + 'static, gate: impl Gate + 'static) -> Self {
+        Self { images, each: Some(Box::new(each)), gate: Some(Box::new(gate)) }
     }
 }
 
-/// What a stage wants of a sample's pictures.
+/// What a stage wants of a sample's images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Pictures {
+pub enum ImageUse {
     /// Nothing.
     Unseen,
     /// Their pixels, at a fraction of the size if that is quicker.
@@ -146,18 +146,18 @@ pub trait Gate: Send {
     fn admit(&mut self, items: &mut [Item]) -> Result<Vec<Verdict>>;
 }
 
-/// Opens the models that score how well a picture and a text fit. Models live above this crate, so they come in here.
+/// Opens the models that score how well an image and a text fit. Models live above this crate, so they come in here.
 pub trait Scorers: Send + Sync {
     /// Open the checkpoint at `model`.
     ///
     /// # Errors
-    /// In words, when it cannot be opened or is no model that places pictures and texts in one space.
+    /// In words, when it cannot be opened or is no model that places images and texts in one space.
     fn open(&self, model: &Path) -> Result<Box<dyn Scorer>, String>;
 }
 
-/// Scores how well pictures and texts fit.
+/// Scores how well images and texts fit.
 pub trait Scorer: Send {
-    /// The cosine of each picture and its text, between -1 and 1. A pair's score must not depend on its company.
+    /// The cosine of each image and its text, between -1 and 1. A pair's score must not depend on its company.
     ///
     /// # Errors
     /// In words, when the device or the model fails.

@@ -5,7 +5,7 @@ use percept_modalities::text::jinja;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Pictures, Settings, Site, Stage};
+use super::{ImageUse, Settings, Site, Stage};
 use crate::error::{Error, Result};
 use crate::format::{mention, with_media};
 use crate::item::Item;
@@ -52,7 +52,7 @@ impl Settings for Template {
         }
         let keep_text = self.keep_text;
         let makes_turns = self.user.is_some();
-        Ok(Stage::each(Pictures::Unseen, move |item: &mut Item| {
+        Ok(Stage::each(ImageUse::Unseen, move |item: &mut Item| {
             let sample = &item.sample;
             let known = Map::from_iter([
                 ("text".to_owned(), Value::from(sample.text.as_deref())),

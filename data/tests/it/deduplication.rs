@@ -25,7 +25,7 @@ fn sample(key: String, bytes: Vec<u8>, extension: &str, text: String) -> Sample 
     Sample { key, media: vec![medium], text: Some(text), ..Sample::default() }
 }
 
-/// Pictures of all sorts: drawn ones, and squares cut from the photographs of `PERCEPT_PHOTOGRAPHS`, if that names a folder.
+/// Images of all sorts: drawn ones, and squares cut from the photographs of `PERCEPT_PHOTOGRAPHS`, if that names a folder.
 fn originals(count: usize) -> Vec<Image> {
     let mut cuts = Vec::new();
     for path in
@@ -71,7 +71,7 @@ run = "deduplicate-captions"
 "#;
 
 /// Writes originals, and after them copies that are exact, re-encoded, a tenth smaller or larger, or have one word of the
-/// caption changed and another picture.
+/// caption changed and another image.
 fn plant(path: &Path) {
     let pictures = originals(ORIGINALS + PLANTED);
     let mut shard = Writer::create(path).unwrap();
@@ -79,7 +79,7 @@ fn plant(path: &Path) {
     for at in 0..ORIGINALS {
         shard.push(&sample(format!("original{at}"), files[at].clone(), "jpg", caption(at as u64))).unwrap();
     }
-    // Captions of their own for copies of pictures, so that pictures alone betray them.
+    // Captions of their own for copies of images, so that images alone betray them.
     let other = |at: usize| caption(1_000_000 + at as u64);
     for at in 0..PLANTED {
         let mut chance = Chance::new(at as u64, 3, 0);

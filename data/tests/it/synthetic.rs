@@ -1,9 +1,9 @@
-//! Pictures and captions drawn from a seed, for tests and for measuring.
+//! Images and captions drawn from a seed, for tests and for measuring.
 
 use percept_data::chance::Chance;
 use percept_modalities::image::{Filter, Image, resize};
 
-/// A picture of its own: soft colours, a few shapes before them, and grain.
+/// An image of its own: soft colours, a few shapes before them, and grain.
 pub fn picture(seed: u64, width: usize, height: usize) -> Image {
     let mut chance = Chance::new(seed, 0, 0);
     let (columns, rows) = (2 + chance.below(6), 2 + chance.below(6));

@@ -19,7 +19,7 @@ use crate::passes::rewrite::Rewrite;
 /// # Errors
 /// When a scope names no forward node, or lies inside another.
 pub fn rematerialize(graph: &Graph, scopes: &[&str]) -> Result<Graph> {
-    let plan = Plan::new(graph, scopes)?;
+    let plan = RecomputePlan::new(graph, scopes)?;
     let mut r = Rewrite::new(graph)?;
     let mut copies: HashMap<ValueId, ValueId> = HashMap::new();
     let mut done = vec![false; scopes.len()];
@@ -60,7 +60,7 @@ fn inside(path: &str, scope: &str) -> bool {
     path.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-struct Plan<'g> {
+struct RecomputePlan<'g> {
     graph: &'g Graph,
     /// The scope that each node belongs to.
     scope_of: Vec<Option<usize>>,
@@ -68,7 +68,7 @@ struct Plan<'g> {
     recomputed: Vec<Option<usize>>,
 }
 
-impl<'g> Plan<'g> {
+impl<'g> RecomputePlan<'g> {
     fn new(graph: &'g Graph, scopes: &[&str]) -> Result<Self> {
         let wrong = |scope: &str, why: &str| GraphError {
             path: scope.to_string(),

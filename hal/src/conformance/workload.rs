@@ -68,7 +68,7 @@ pub(crate) fn measure(subject: &Subject, problem: Problem, outcome: &mut Outcome
     let args = arguments(subject, &problem)?;
     // The first run fills caches.
     executable.run(args.clone())?;
-    let (outputs, events) = executable.run_traced(args)?;
+    let (outputs, events) = executable.run_timed(args)?;
     let got = outputs.iter().map(|b| super::case::read(subject, b)).collect::<Result<Vec<_>, _>>()?;
     super::case::judge(&problem, &got, outcome)?;
     let total: f64 = events.iter().map(|e| e.duration_us).sum();

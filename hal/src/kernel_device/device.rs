@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// A GPU behind an API that compiles WGSL kernels and dispatches them over buffers in one in-order stream.
 ///
-/// [`KernelAdapter`](crate::KernelAdapter) makes a [`Device`](crate::Device) of it.
+/// [`KernelBackedDevice`](crate::KernelBackedDevice) makes a [`Device`](crate::Device) of it.
 pub trait KernelDevice: Send + Sync + 'static {
     /// A block of device memory, freed on drop.
     type Memory: Send + Sync + 'static;

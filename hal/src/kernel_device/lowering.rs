@@ -6,7 +6,7 @@ use std::mem::{Discriminant, discriminant};
 use std::rc::Rc;
 
 use percept_graph::{DType, Op, OpDesc, TensorType};
-use percept_kernels::{Caps, Program, Slot, Unsupported};
+use percept_kernels::{Caps, KernelProgram, Slot, Unsupported};
 
 use super::device::{KernelLimits, Window};
 use super::layout::device_bytes;
@@ -43,7 +43,7 @@ pub(super) struct Lowered {
 
 /// A program over parts of operands and results: where each starts in the whole one, and its bytes.
 pub(super) struct Part {
-    pub program: Program,
+    pub program: KernelProgram,
     pub inputs: Vec<(u64, u64)>,
     pub outputs: Vec<(u64, u64)>,
 }
@@ -121,7 +121,7 @@ impl<'a> Lowering<'a> {
         long("operand", op.inputs).or_else(|| long("result", op.outputs))
     }
 
-    fn program(&self, op: &OpDesc<'_>) -> Result<Program, Unsupported> {
+    fn program(&self, op: &OpDesc<'_>) -> Result<KernelProgram, Unsupported> {
         let variant = (self.tune)(op, &self.caps);
         let program = percept_kernels::lower(op, &Caps { variant, ..self.caps.clone() })?;
         let bound = |slot: Slot| program.launches.iter().any(|l| l.bindings.contains(&slot));

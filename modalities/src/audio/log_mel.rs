@@ -130,17 +130,17 @@ impl LogMel {
     /// `input_features` of one clip: f32\[1, bands, frames\]. What is beyond [`LogMel::samples`] is cut off.
     ///
     /// # Errors
-    /// When the sound has another rate.
-    pub fn features(&self, sound: &Waveform) -> Result<Array> {
-        if sound.rate != self.rate() {
+    /// When the audio has another rate.
+    pub fn features(&self, audio: &Waveform) -> Result<Array> {
+        if audio.rate != self.rate() {
             let why = format!(
-                "the sound has {} Hz and the model hears {} Hz; resample it",
-                sound.rate,
+                "the audio has {} Hz and the model hears {} Hz; resample it",
+                audio.rate,
                 self.rate()
             );
             return Err(Error::Prompt(why));
         }
-        let samples = &sound.samples[..sound.samples.len().min(self.samples())];
+        let samples = &audio.samples[..audio.samples.len().min(self.samples())];
         let (bands, frames) = (self.bands(), self.frames());
         // One row per frame first: frames are independent.
         let mut rows = vec![0.0; frames * bands];

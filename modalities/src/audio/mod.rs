@@ -1,4 +1,4 @@
-//! Sound: decoding, resampling and features.
+//! Audio: decoding, resampling and features.
 //!
 //! Files are decoded to mono at the rate that a model hears, either whole ([`decode`]) or piece by piece
 //! ([`Reader`]). [`LogMel`] turns samples into Whisper's features.
@@ -45,7 +45,7 @@ impl Default for Limits {
 /// What decodes of a damaged file is returned.
 ///
 /// # Errors
-/// When the file cannot be read, holds no sound that decodes, or is longer than the limits allow.
+/// When the file cannot be read, holds no audio that decodes, or is longer than the limits allow.
 pub fn decode(path: &Path, rate: u32, limits: &Limits) -> Result<Waveform> {
     collect(Reader::open(path, rate)?, limits)
 }

@@ -1,4 +1,4 @@
-//! Decoded packets of sound, mixed down.
+//! Decoded packets of audio, mixed down.
 
 use std::io::{Cursor, ErrorKind, Read, SeekFrom};
 use std::path::Path;
@@ -15,7 +15,7 @@ use symphonia::core::meta::MetadataOptions;
 use crate::error::{Error, Result};
 use crate::libav::{Decoding, Faults, Source, Stream, open_file};
 
-/// A sound file, decoded packet by packet.
+/// An audio file, decoded packet by packet.
 pub(super) trait Packets: Send {
     /// Replaces `mono` with the next packet's samples and returns their rate; `None` at the end.
     fn next(&mut self, mono: &mut Vec<f32>) -> Result<Option<u32>>;
@@ -32,7 +32,7 @@ pub(super) trait Packets: Send {
     }
 }
 
-/// FFmpeg reads everything but Ogg Vorbis, whose padding FFmpeg 5 leaves at the end of the sound: symphonia cuts it off.
+/// FFmpeg reads everything but Ogg Vorbis, whose padding FFmpeg 5 leaves at the end of the audio: symphonia cuts it off.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Packets>> {
     let what = path.display().to_string();
     if is_vorbis(&mut open_file(path)?)
@@ -76,7 +76,7 @@ struct Vorbis<'s> {
 }
 
 impl<'s> Vorbis<'s> {
-    /// `None` when symphonia finds no sound in it.
+    /// `None` when symphonia finds no audio in it.
     fn new(what: &str, stream: Box<dyn MediaSource + 's>) -> Result<Option<Self>> {
         let stream = MediaSourceStream::new(stream, Default::default());
         let (format, meta) = (FormatOptions::default(), MetadataOptions::default());
@@ -262,7 +262,7 @@ fn wave_seconds(stream: &mut dyn Stream) -> Option<f64> {
 }
 
 /// Bytes of samples that a second takes, by the blocks of a Wave file's format. The header's own number is an estimate that
-/// many programs get wrong for compressed sound.
+/// many programs get wrong for compressed audio.
 fn bytes_a_second(format: &[u8]) -> Option<f64> {
     let number =
         |at: usize| format.get(at..at + 2).map(|two| u32::from(u16::from_le_bytes([two[0], two[1]])));

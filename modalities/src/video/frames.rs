@@ -12,7 +12,7 @@ use crate::measure::Length;
 /// One frame of a video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
-    /// The picture, upright.
+    /// The image, upright.
     pub image: Image,
     /// When it is shown, in seconds on the file's clock; a frame's time after the one before where the file does not tell.
     pub seconds: f64,

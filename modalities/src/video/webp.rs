@@ -20,7 +20,7 @@ pub(super) struct Animation {
     faults: Faults,
 }
 
-/// Whether a file starts like a WebP picture.
+/// Whether a file starts like a WebP image.
 pub(super) fn is_webp(stream: &mut dyn Stream) -> bool {
     let mut head = [0; 12];
     let read = stream.read_exact(&mut head).is_ok() && stream.rewind().is_ok();

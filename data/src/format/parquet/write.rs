@@ -1,4 +1,4 @@
-//! Writing tables: pictures, videos and sounds as lists of `{bytes, path}`, as Hugging Face has them, and turns and
+//! Writing tables: images, videos and audio clips as lists of `{bytes, path}`, as Hugging Face has them, and turns and
 //! metadata as the text of their JSON.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! How a picture is to be turned, by the rule of `PIL.Image.getexif`: what EXIF says, and where it says nothing, XMP.
+//! How an image is to be turned, by the rule of `PIL.Image.getexif`: what EXIF says, and where it says nothing, XMP.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -9,7 +9,7 @@ use image::ImageFormat;
 use super::directory::Directory;
 use super::png;
 
-/// Bytes of a note that is stored compressed. Longer ones say nothing of how a picture stands, and may be bombs.
+/// Bytes of a note that is stored compressed. Longer ones say nothing of how an image stands, and may be bombs.
 const MOST: u64 = 1 << 20;
 
 const ORIENTATION: u16 = 274;
@@ -22,7 +22,7 @@ struct Notes {
     xmp: Option<Vec<u8>>,
 }
 
-/// The orientation by EXIF's numbers, 1 when there is none that makes sense: a damaged note does not spoil a picture.
+/// The orientation by EXIF's numbers, 1 when there is none that makes sense: a damaged note does not spoil an image.
 pub(super) fn of(bytes: &[u8], format: ImageFormat) -> u8 {
     let notes = match format {
         ImageFormat::Jpeg => jpeg(bytes),

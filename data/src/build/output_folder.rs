@@ -20,14 +20,14 @@ const BUILT: &str = ".built";
 const LOCK: &str = "lock";
 
 /// A folder that one build writes to.
-pub(super) struct Place {
+pub(super) struct OutputFolder {
     out: PathBuf,
     lock: Option<File>,
     /// What was written stays where it is, to be looked at, when the build ends without being published.
     pub keep: bool,
 }
 
-impl Place {
+impl OutputFolder {
     /// Take a folder that is empty, or holds a corpus, or what a killed build left.
     pub fn take(out: &Path) -> Result<Self> {
         fs::create_dir_all(out).map_err(Error::write(out))?;
@@ -89,7 +89,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for OutputFolder {
     fn drop(&mut self) {
         if !self.keep {
             // What cannot be removed is removed by the next build.
