@@ -31,7 +31,7 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
-    /// No change.
+    /// Settings that change nothing.
     pub const fn none() -> Self {
         Self { flip: false, rotation: 0.0, scale: (1.0, 1.0), shift: 0.0, gains: 0.0, contrast: 0.0 }
     }
@@ -41,7 +41,7 @@ impl Augmentation {
         Self { flip: true, rotation: 20.0, scale: (0.7, 1.15), shift: 0.08, gains: 0.2, contrast: 0.2 }
     }
 
-    /// The same without a change of hue, where colour is asked for.
+    /// The same without a change of hue, where colour is requested.
     pub const fn keeping_colours(self) -> Self {
         Self { gains: 0.0, ..self }
     }
@@ -92,7 +92,7 @@ pub(crate) fn tint(image: &mut Image, settings: &Augmentation, chance: &mut Chan
     }
 }
 
-/// The nearest byte.
+/// The nearest value of a byte, from 0 to 255.
 pub(crate) fn to_byte(value: f64) -> u8 {
     // `as` saturates.
     (value + 0.5) as u8

@@ -38,7 +38,7 @@ pub struct InspectOptions<'a> {
 /// What a corpus holds.
 #[derive(Debug, Default, Serialize)]
 pub struct Inspection {
-    /// Its folder.
+    /// The folder of the corpus.
     pub folder: PathBuf,
     /// Samples in its shards.
     pub samples: u64,
@@ -189,7 +189,7 @@ impl Inspection {
         }
     }
 
-    /// Two parts together.
+    /// The sum of the statistics of two parts.
     fn with(mut self, other: Self) -> Self {
         self.samples += other.samples;
         self.media_bytes += other.media_bytes;

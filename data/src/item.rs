@@ -1,4 +1,4 @@
-//! A sample in the stages' hands.
+//! A sample on its way through the stages.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct Item {
     pub sample: Sample,
     /// The split it belongs to, once a stage has said so.
     pub split: Option<Arc<str>>,
-    /// What the parallel part of a stage leaves for the part that sees samples one by one.
+    /// What the parallel part of a stage leaves for the part that handles samples one by one.
     pub prints: Vec<u64>,
     max_pixels: usize,
     whole: bool,
@@ -31,9 +31,9 @@ pub struct Item {
 pub struct DecodedImage {
     /// Its pixels, of a JPEG perhaps at a fraction of its size.
     pub pixels: Arc<Image>,
-    /// Pixels in a row of the whole image.
+    /// Width in pixels of the whole image.
     pub width: usize,
-    /// Rows of the whole image.
+    /// Height in pixels of the whole image.
     pub height: usize,
 }
 
@@ -44,19 +44,19 @@ impl DecodedImage {
 }
 
 impl Item {
-    /// A sample as it was read. Images of more than `max_pixels` are refused; they are decoded `whole` from the start
-    /// where a later stage needs them so.
+    /// A sample as it was read. Images of more than `max_pixels` are refused; they are decoded `whole` from
+    /// the start where a later stage needs them so.
     pub fn new(ordinal: u64, sample: Sample, max_pixels: usize, whole: bool) -> Self {
         Self { ordinal, sample, split: None, prints: Vec::new(), max_pixels, whole, images: Vec::new() }
     }
 
-    /// The images among the media, by their places.
+    /// The indices of the images among the media.
     pub fn image_places(&self) -> Vec<usize> {
         let is_image = |at: &usize| self.sample.media[*at].kind == Kind::Image;
         (0..self.sample.media.len()).filter(is_image).collect()
     }
 
-    /// The image at a place of the media, decoded once and kept. It may be reduced.
+    /// The image at an index of the media, decoded once and kept. It may be reduced.
     ///
     /// # Errors
     /// When it is damaged or larger than its cap.
@@ -65,7 +65,7 @@ impl Item {
         self.decoded(at, whole)
     }
 
-    /// The image at a place of the media with all its pixels.
+    /// The image at an index of the media with all its pixels.
     ///
     /// # Errors
     /// When it is damaged or larger than its cap.
@@ -90,8 +90,8 @@ impl Item {
         Ok(self.images[at].insert(image))
     }
 
-    /// Put other bytes in a medium's place. Its pixels are decoded anew when they are asked for, as a reader will see
-    /// them.
+    /// Replace the bytes of a medium. Its pixels are decoded again when they are requested, as a reader will
+    /// see them.
     pub fn replace_bytes(&mut self, at: usize, extension: &str, bytes: Vec<u8>) {
         if let Some(image) = self.images.get_mut(at) {
             *image = None;
@@ -106,7 +106,7 @@ impl Item {
         self.images.iter().flatten().map(|image| image.pixels.rgb.len()).sum()
     }
 
-    /// Let go of the decoded images; they are decoded again when asked for.
+    /// Free the decoded images; they are decoded again when they are needed.
     pub(crate) fn forget_images(&mut self) {
         self.images = Vec::new();
     }

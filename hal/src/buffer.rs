@@ -37,7 +37,7 @@ impl Buffer {
         Self(Arc::new(Inner { ty, device, storage: Box::new(storage) }))
     }
 
-    /// Dtype and shape.
+    /// The dtype and shape of the tensor.
     pub fn ty(&self) -> &TensorType {
         &self.0.ty
     }

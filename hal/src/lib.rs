@@ -1,7 +1,7 @@
 //! The device contract, the traits that backends implement, fallback and the conformance ladder.
 //!
-//! A [`Device`] compiles a graph and runs it. Most backends implement a smaller trait: [`OpLibrary`] for libraries of
-//! operations, `KernelDevice` for GPUs that take kernel source.
+//! A [`Device`] compiles a graph and runs it. Most backends implement a smaller trait: [`OpLibrary`] for
+//! libraries of operations, `KernelDevice` for GPUs that take kernel source.
 
 mod buffer;
 pub mod conformance;

@@ -1,5 +1,5 @@
-//! The trait of libraries of operations: the backend says which operations it has and launches them; the framework
-//! owns order, memory, decomposition, fallback and the report.
+//! The trait of libraries of operations: the backend says which operations it has and launches them; the
+//! framework owns order, memory, decomposition, fallback and the report.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,14 +29,14 @@ pub trait OpLibrary: Send + Sync + 'static {
     /// Take memory, aligned to at least 64 bytes; its contents do not matter.
     fn alloc(&self, bytes: usize) -> Result<Self::Memory>;
 
-    /// Copy bytes in.
+    /// Copy bytes from the host to device memory.
     fn write(&self, dst: Region<'_, Self::Memory>, bytes: &[u8]) -> Result<()>;
 
-    /// Copy bytes out, after everything launched before.
+    /// Copy bytes to the host, after everything launched before.
     fn read(&self, src: Region<'_, Self::Memory>, out: &mut [u8]) -> Result<()>;
 
     /// Prepare an operation, or say why the library does not have it for these types. Reshape, bitcast and barrier are
-    /// asked for where bytes must move: they copy.
+    /// requested where bytes must move: they copy.
     fn query(&self, op: &OpDesc<'_>) -> Result<Planned<Self::LaunchPlan>, String>;
 
     /// Pairs (operand, result) of an operation that may share memory, because each element is read before it is
@@ -69,9 +69,9 @@ pub struct Planned<P> {
 
 /// Bytes within a block of memory.
 pub struct Region<'a, M> {
-    /// The block.
+    /// The block of memory.
     pub memory: &'a M,
-    /// First byte.
+    /// The first byte of the region.
     pub offset: usize,
     /// Number of bytes.
     pub bytes: usize,
@@ -85,17 +85,17 @@ impl<M> Clone for Region<'_, M> {
 
 impl<M> Copy for Region<'_, M> {}
 
-/// One launch.
+/// One launch of an operation that the library has prepared.
 pub struct OpLaunch<'a, L: OpLibrary + ?Sized> {
     /// What [`OpLibrary::query`] prepared.
     pub plan: &'a L::LaunchPlan,
     /// The operation and its types.
     pub op: OpDesc<'a>,
-    /// Its module path.
+    /// The module path of the operation.
     pub path: &'a str,
     /// Operands. They do not overlap the results, except in pairs that [`OpLibrary::in_place`] named.
     pub inputs: &'a [Region<'a, L::Memory>],
-    /// Results.
+    /// Memory of the results.
     pub outputs: &'a [Region<'a, L::Memory>],
     /// Scratch, of the planned size.
     pub workspace: Option<Region<'a, L::Memory>>,
@@ -127,7 +127,7 @@ impl<L: OpLibrary> LibraryDevice<L> {
         }))
     }
 
-    /// The library.
+    /// The library that the device is made of.
     pub fn library(&self) -> &L {
         &self.0.library
     }

@@ -81,7 +81,7 @@ impl<M> Block<M> {
         self.memory.as_ref()
     }
 
-    /// Its size, at least what was asked for.
+    /// Its size, at least what was requested.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -31,7 +31,7 @@ impl fmt::Display for Placement {
 pub struct Placed {
     /// The operation's name.
     pub op: String,
-    /// Its module path.
+    /// The module path of the operation.
     pub path: String,
     /// Where it runs.
     pub placement: Placement,
@@ -44,7 +44,7 @@ pub struct Placed {
 pub struct CompileReport {
     /// Every operation of the graph that computes.
     pub placed: Vec<Placed>,
-    /// Fused elementwise regions.
+    /// The number of fused elementwise regions.
     pub fused: usize,
     /// Kernels launched by one run.
     pub launches: usize,
@@ -66,7 +66,7 @@ impl CompileReport {
 pub struct OpTiming {
     /// The operation or kernel.
     pub name: String,
-    /// Its module path.
+    /// The module path of the operation.
     pub path: String,
     /// Where it ran: the device's id, or the host's.
     pub place: String,

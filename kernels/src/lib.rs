@@ -1,8 +1,8 @@
 //! WGSL kernels: sources, launch geometry, validation and export. Knows no GPU API.
 //!
-//! [`lower`] turns one operation with its types into a [`KernelProgram`]: modules to load and dispatches to make in order.
-//! Sources are keyed by kernel, dtypes and tile; shapes, strides and scalars travel as uniform parameters, so that
-//! another shape needs no new pipeline.
+//! [`lower`] turns one operation with its types into a [`KernelProgram`]: modules to load and dispatches to
+//! make in order. Sources are keyed by kernel, dtypes and tile; shapes, strides and scalars travel as uniform
+//! parameters, so that another shape needs no new pipeline.
 
 mod adamw;
 mod attention;

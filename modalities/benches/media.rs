@@ -1,5 +1,5 @@
-//! Times the reading of audio: `cargo bench -p percept-modalities -- audio FILE [RUNS]` or `log-mel [RUNS]`. Prints one JSON
-//! document in the shape of `percept bench --json`.
+//! Times the reading of audio: `cargo bench -p percept-modalities -- audio FILE [RUNS]` or `log-mel [RUNS]`.
+//! Prints one JSON document in the shape of `percept bench --json`.
 
 use std::path::Path;
 use std::time::Instant;

@@ -125,7 +125,7 @@ fn lacks_index(source: &Source) -> bool {
     false
 }
 
-/// One stream of a file being decoded. What goes wrong is noted, and decoding goes on with what follows.
+/// One stream of a file being decoded. What goes wrong is noted, and decoding continues with what follows.
 pub(crate) struct Decoding {
     pub(crate) input: Input,
     pub(crate) decoder: codec::decoder::Opened,

@@ -1,4 +1,4 @@
-//! The media of a prompt: where each stands among the tokens, and which numbers of the inputs are its own.
+//! The media of a prompt: which tokens each takes, and which values of the inputs are its own.
 
 use std::ops::Range;
 
@@ -28,11 +28,11 @@ impl MediaKind {
 /// A medium of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shown {
-    /// What it is.
+    /// Whether it is an image, a video or audio.
     pub kind: MediaKind,
     /// Which of its kind, counted from 0 in the order in which the messages mention them.
     pub index: usize,
-    /// Tokens from its first placeholder to behind its last; other tokens may stand between them.
+    /// Tokens from its first placeholder to its last; other tokens may lie between them.
     pub range: Range<usize>,
     /// Placeholders in the range, one for each row of features.
     pub features: usize,
@@ -125,8 +125,8 @@ impl Inputs {
         }
     }
 
-    /// The images that a part was made of, as the model is given them: resized, cut, and rounded to 8 bits again. None
-    /// for numbers that are no pixels.
+    /// The images that a part was made of, as the model is given them: resized, cut, and rounded to 8 bits
+    /// again. None for numbers that are no pixels.
     pub fn images_of(&self, part: &ArrayPart) -> Vec<Image> {
         let (Some(pixels), Some(Values::F32(values))) = (&part.pixels, self.part(part)) else {
             return Vec::new();

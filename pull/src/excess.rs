@@ -1,7 +1,7 @@
 //! Notices servers that send more than they announced.
 //!
 //! A client of HTTP stops at the announced length, so a body that is longer looks whole although it is cut off. Bytes
-//! that follow a body on its connection give it away: nothing was asked for yet that they could answer.
+//! that follow a body on its connection give it away: nothing was requested yet that they could answer.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 const GRACE: Duration = Duration::from_millis(2);
 
 thread_local! {
-    // The client reads a body on the thread that asked for it and has no other way to say what it saw.
+    // The client reads a body on the thread that requested it and has no other way to say what it saw.
     static EXCESS: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::address::Private;
 use super::status::Outcome;
 
-/// A failed try.
+/// Why one attempt to fetch a file failed.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub outcome: Outcome,

@@ -24,7 +24,7 @@ const LONGEST_CAPTION: u64 = 1 << 16;
 /// Bytes that tell what a file is.
 const HEAD: u64 = 1 << 12;
 
-/// Write `status.jsonl` and `index.jsonl` anew, with one line for each line of the plan.
+/// Write `status.jsonl` and `index.jsonl` again, with one line for each line of the plan.
 pub(super) fn finish(folder: &Folder, plan: &PullPlan, log: &Log) -> Result<Summary, Error> {
     let mut status_draft = Draft::create(&folder.status())?;
     let mut index_draft = Draft::create(&folder.index())?;

@@ -1,4 +1,4 @@
-//! How often each host is asked.
+//! How often requests go to each host.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

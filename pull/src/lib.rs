@@ -1,9 +1,10 @@
 //! What is not here yet: raw data from folders, lists, hubs and shards into one folder, and models from a hub into its cache.
 //!
-//! A pull makes a plan, which lists every sample; threads take them from a queue that spaces requests out
-//! and holds back what must wait; what became of each is appended to `status.jsonl`. At the end that file and
-//! `index.jsonl` are written anew in the order of the plan, so they say the same however often a run was cut off.
-//! File names depend on addresses alone, files appear whole, and those that were coming are gone on with.
+//! A pull makes a plan, which lists every sample; threads take them from a queue that spaces requests out and
+//! holds back what must wait; what became of each is appended to `status.jsonl`. At the end that file and
+//! `index.jsonl` are written again in the order of the plan, so they say the same however often a run was cut
+//! off. File names depend on addresses alone, files appear whole, and those that were coming are gone on
+//! with.
 
 mod address;
 mod backoff;
@@ -125,14 +126,14 @@ impl Settings {
     }
 }
 
-/// Is told how a pull goes, by several threads at once.
+/// Receives the progress of a pull, from several threads at once.
 pub trait Watch: Sync {
     /// The plan is made and has so many samples.
     fn planned(&self, samples: u64) {
         let _ = samples;
     }
 
-    /// Bytes have come.
+    /// Called when bytes have arrived.
     fn brought(&self, bytes: u64) {
         let _ = bytes;
     }
@@ -143,7 +144,7 @@ pub trait Watch: Sync {
     }
 }
 
-/// Tells nobody.
+/// Reports no progress.
 impl Watch for () {}
 
 /// What a pull came to, over all runs that it took.
@@ -232,7 +233,7 @@ impl Folder {
 ///
 /// The folder gets the files, `status.jsonl` with a [`Status`] per sample, and `index.jsonl`, which is a dataset of the
 /// media with their captions. Files that an earlier pull brought are not fetched again; samples that did not arrive are
-/// tried anew.
+/// tried again.
 ///
 /// # Errors
 /// What ends the run as a whole: wrong use, a source that cannot be listed, a disk that cannot be written. What is

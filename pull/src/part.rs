@@ -88,7 +88,7 @@ impl Part {
         self.version.as_deref().filter(|_| self.len > 0).map(|version| (self.len, version))
     }
 
-    /// Begin anew, with the version of the file that is to come.
+    /// Begin again, with the version of the file that is to come.
     pub fn begin(&mut self, version: Option<String>) -> io::Result<()> {
         if self.version.is_some() {
             remove(&self.notes())?;
@@ -149,7 +149,7 @@ impl Part {
         place.parent().map_or(Ok(()), sync_folder)
     }
 
-    /// Give it up.
+    /// Remove the partial file.
     pub fn discard(self) -> io::Result<()> {
         remove(&self.notes())?;
         remove(&self.path)

@@ -1,7 +1,7 @@
 //! What is to be had, written down before any of it is fetched.
 //!
-//! A run that was cut off goes on with the plan that it began with, so a list or repository that changes meanwhile
-//! changes nothing. A finished run removes its plan, and the next one makes a new one.
+//! A run that was cut off continues with the plan that it began with, so a list or repository that changes
+//! meanwhile changes nothing. A finished run removes its plan, and the next one makes a new one.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ use super::place::Key;
 use super::source::{FileLocation, Format, Source};
 use super::{Folder, Settings, list, tree};
 
-/// What a plan was made for; another wish needs another plan.
+/// What a plan was made for; another request needs another plan.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Wish {
     version: String,
@@ -40,14 +40,14 @@ struct Head {
     items: u64,
 }
 
-/// A finished plan.
+/// A finished plan on the disk.
 pub(super) struct PullPlan {
     path: PathBuf,
     pub items: u64,
 }
 
 impl PullPlan {
-    /// The plan of a run that was cut off, if there is one for the same wish.
+    /// The plan of a run that was cut off, if there is one for the same request.
     pub fn resume(folder: &Folder, sources: &[String], settings: &Settings) -> Option<Self> {
         let head: Head = serde_json::from_slice(&fs::read(folder.plan_head()).ok()?).ok()?;
         let same = head.wish == Wish::of(sources, settings) && folder.plan().exists();
@@ -100,7 +100,7 @@ impl PullPlan {
         })
     }
 
-    /// Forget it.
+    /// Remove the plan.
     pub fn remove(self, folder: &Folder) -> Result<(), Error> {
         // Its head goes first: without that there is no plan.
         for path in [folder.plan_head(), self.path] {

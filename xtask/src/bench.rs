@@ -45,7 +45,7 @@ enum Bar {
     None,
 }
 
-/// What `percept bench` is asked to time.
+/// What `percept bench` is to time.
 enum Setting {
     /// A square matrix product.
     Matmul { n: u64, dtype: &'static str },
@@ -55,8 +55,8 @@ enum Setting {
     Op { op: &'static str, shape: &'static [u64] },
     /// SmolLM2-135M-Instruct reads a prompt, in the file's Q4_1 or in f32.
     Prefill { tokens: u64, dtype: Option<&'static str> },
-    /// The same model writes 64 tokens after `depth`; with `int8` it rounds what it multiplies and caches f16, as llama.cpp always
-    /// does.
+    /// The same model writes 64 tokens after `depth`; with `int8` it rounds what it multiplies and caches
+    /// f16, as llama.cpp always does.
     Decode { depth: u64, dtype: Option<&'static str>, int8: bool },
     /// A decoder of 6 layers, 384 wide, takes a step of training on 8 rows of 256 tokens.
     TrainStep { dtype: &'static str },

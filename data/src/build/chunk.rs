@@ -16,7 +16,7 @@ use crate::stage::{Each, Gate, Verdict};
 /// Bytes of decoded images that a chunk keeps from one stage to a later one.
 const KEPT_IMAGE_BYTES: usize = 32 << 20;
 
-/// Consecutive samples.
+/// Consecutive samples that one thread works on.
 pub(super) struct Chunk {
     pub number: u64,
     pub items: Vec<Item>,

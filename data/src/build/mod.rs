@@ -43,7 +43,7 @@ pub struct BuildOptions<'a> {
     pub progress: Option<&'a (dyn Fn(Progress) + Sync)>,
     /// Told now and then how many bytes of the inputs were hashed, and of how many.
     pub hashing: Option<&'a (dyn Fn(u64, u64) + Sync)>,
-    /// Told why a corpus that is there is built anew, before that begins.
+    /// Called with the reason why an existing corpus is built again, before that begins.
     pub rebuilding: Option<&'a (dyn Fn(&Changes) + Sync)>,
 }
 
@@ -68,7 +68,7 @@ pub struct Progress {
 /// What came of a build.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
-    /// What was built.
+    /// The manifest of the corpus that was built.
     pub manifest: Manifest,
     /// How long it took; `None` where the folder held it already.
     pub timings: Option<Timings>,

@@ -137,7 +137,7 @@ impl Output {
         Ok(self.folder.work().join(REJECTS))
     }
 
-    /// Put everything in its place. `close` writes what stands beside the shards.
+    /// Rename all files to their final names. `close` writes what stands beside the shards.
     pub fn finish(mut self, close: impl FnOnce(&Path, Vec<ShardCount>) -> Result<()>) -> Result<()> {
         let splits: Vec<Arc<str>> = self.open.keys().cloned().collect();
         splits.iter().try_for_each(|split| self.close(split))?;

@@ -1,8 +1,9 @@
 //! The folder of a corpus: what a build writes appears in it at once, in place of what was there.
 //!
-//! A build works in `.building` inside the folder. When all of it is written, that becomes `.built`: from then on the new
-//! corpus counts, and its files are moved to their places, the manifest last. A build that was killed before leaves the
-//! old corpus as it was; one that was killed while it moved files is gone on with by the next one.
+//! A build works in `.building` inside the folder. When all of it is written, that becomes `.built`: from
+//! then on the new corpus counts, and its files are moved to their places, the manifest last. A build that
+//! was killed before leaves the old corpus as it was; one that was killed while it moved files is continued
+//! by the next one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -316,7 +316,7 @@ fn a_corpus_is_built_anew_when_the_content_of_what_it_was_made_of_changes() {
         build(read.corpus(&options).unwrap(), &folder.join("out"), &options).unwrap().changes.unwrap();
     assert_eq!(changes.settings, ["the recipe", "the seed, from 0 to 1"]);
     assert_eq!(changed("seed").settings, ["the seed, from 1 to 0"]);
-    // Built anew is what it is when it is built for the first time.
+    // A second build gives the same corpus as the first.
     run(folder, &recipe, "fresh", 3).unwrap();
     assert_eq!(contents(&folder.join("out")), contents(&folder.join("fresh")));
 }

@@ -13,14 +13,14 @@ pub(super) struct Placement {
     pub middle: (f64, f64),
     /// How long a side of its 64x64 image is.
     pub side: f64,
-    /// Radians clockwise.
+    /// The rotation, in radians clockwise.
     pub angle: f64,
     /// Mirrored left to right.
     pub flipped: bool,
 }
 
 impl Placement {
-    /// Upright.
+    /// An emoji that is not rotated.
     pub fn upright(middle: (f64, f64), side: f64) -> Self {
         Self { middle, side, angle: 0.0, flipped: false }
     }

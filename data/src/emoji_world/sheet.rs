@@ -31,7 +31,7 @@ const KNOWN_AS: [&str; 7] = [
     "United States",
 ];
 
-/// An emoji.
+/// An emoji with its names and image.
 #[derive(Debug, Clone)]
 pub(super) struct Emoji {
     /// Its name, as `grinning face` or `Norway`.

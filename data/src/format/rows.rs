@@ -30,7 +30,7 @@ pub(crate) enum Cell {
     Value(Value),
     /// The bytes of a medium, and its name if it has one.
     Bytes(Option<String>, Vec<u8>),
-    /// Several media.
+    /// A list of media.
     List(Vec<Cell>),
     /// A struct with media within.
     Struct(Vec<(String, Cell)>),

@@ -10,7 +10,7 @@ use crate::sample::Kind;
 pub(crate) struct Found(kind::Kind);
 
 impl Found {
-    /// What it is where nobody asks for something else.
+    /// What it is where nothing else is requested.
     pub fn kind(&self) -> Kind {
         self.0.medium.into()
     }

@@ -12,10 +12,10 @@ const KEPT: usize = 8;
 /// Standard deviation of gray levels below which an image shows nothing that could be recognized.
 const FLAT: f64 = 2.0;
 
-/// The 64-bit perceptual hash of an image, or `None` for one that is nearly of one gray: whether each of the 8 x 8 lowest
-/// frequencies of the cosine transform of its 32 x 32 gray thumbnail is above their median, row by row from the highest
-/// bit (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010). It is the `phash` of Python's
-/// imagehash.
+/// The 64-bit perceptual hash of an image, or `None` for one that is nearly of one gray: whether each of the
+/// 8 x 8 lowest frequencies of the cosine transform of its 32 x 32 gray thumbnail is above their median, row
+/// by row from the highest bit (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions,
+/// 2010). It is the `phash` of Python's imagehash.
 pub fn perceptual_hash(image: &Image) -> Option<u64> {
     let luma = |rgb: &[u8; 3]| {
         // PIL's weights of red, green and blue, in sixteenths of bits.

@@ -64,7 +64,7 @@ pub(crate) fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
     keys
 }
 
-/// A deserializer that only listens to which fields are asked for.
+/// A deserializer that only records which fields are requested.
 struct Keys<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Keys<'_> {

@@ -45,7 +45,7 @@ impl Card {
     }
 }
 
-/// An image's card.
+/// A card that shows an image.
 pub fn image_card(title: &str, text: &str, image: &Image) -> Card {
     Card { figure: image_tag(image), ..Card::new(title, text) }
 }
@@ -153,7 +153,8 @@ fn waveform(audio: &Waveform) -> String {
     )
 }
 
-/// The first minute as log-mel, dark where there is little; nothing for an audio clip that is too short for a window.
+/// The first minute as log-mel, dark where there is little; nothing for an audio clip that is too short for a
+/// window.
 fn spectrogram(audio: &Waveform) -> Option<String> {
     const BANDS: usize = 64;
     const COLUMNS: usize = 240;

@@ -28,7 +28,7 @@ impl Default for Captions {
     }
 }
 
-/// All that a sample says, as one text.
+/// All text of a sample, as one string.
 pub(super) fn whole_text(sample: &Sample) -> String {
     texts(sample).join("\n")
 }

@@ -1,4 +1,4 @@
-//! `decontaminate`: samples that a benchmark asks about are left out.
+//! `decontaminate`: samples that occur in a benchmark are left out.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ fn benchmark(path: &Path) -> ReadSettings {
     ReadSettings { path: vec![path.to_string_lossy().into_owned()], ..ReadSettings::default() }
 }
 
-/// What benchmarks hold.
+/// The texts and images of the benchmarks, as hashes.
 struct Known {
     words: usize,
     runs: HashSet<u64>,

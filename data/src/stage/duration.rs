@@ -9,7 +9,8 @@ use crate::item::Item;
 use crate::reject::Reject;
 use crate::sample::Kind;
 
-/// Rejects samples with a video or audio out of bounds. Both are decoded to the end, since headers may be wrong.
+/// Rejects samples with a video or an audio clip out of bounds. Both are decoded to the end, since headers
+/// may be wrong.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Duration {

@@ -1,4 +1,4 @@
-//! `encode`: images written anew in one format.
+//! `encode`: images re-encoded in one format.
 
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ use super::{ImageUse, Settings, Site, Stage};
 use crate::error::Result;
 use crate::item::Item;
 
-/// Writes all images anew. Their metadata, transparency and further frames go.
+/// Re-encodes all images. Their metadata, transparency and further frames are lost.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Encode {

@@ -1,4 +1,4 @@
-//! `encode-video`: videos written anew, at a rate and a size.
+//! `encode-video`: videos re-encoded at a frame rate and a size.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::video::encode_timed;
 /// Bytes that the frames of one video may take while it is written.
 const FRAMES: usize = 1 << 30;
 
-/// Writes all videos anew as mp4, without their audio. Encoding is bit-exact for one build of FFmpeg.
+/// Re-encodes all videos as mp4, without their audio. Encoding is bit-exact for one build of FFmpeg.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EncodeVideo {

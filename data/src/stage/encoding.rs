@@ -1,4 +1,4 @@
-//! Images written anew.
+//! Encoding of images.
 
 use std::io::Cursor;
 
@@ -9,15 +9,15 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::reject::Reject;
 
-/// What images are written as.
+/// The formats that images are encoded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ImageFormat {
     /// JPEG with halved colour, by libjpeg-turbo.
     Jpeg,
-    /// PNG, without loss.
+    /// PNG, which is lossless.
     Png,
-    /// WebP, without loss.
+    /// WebP in its lossless form.
     Webp,
 }
 
@@ -31,7 +31,7 @@ impl ImageFormat {
         }
     }
 
-    /// The usual extension.
+    /// The usual file extension of the format.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Jpeg => "jpg",

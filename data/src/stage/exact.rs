@@ -26,7 +26,7 @@ enum By {
     /// Media, text and turns together.
     #[default]
     Sample,
-    /// The media alone.
+    /// Compare the media alone.
     Media,
     /// Text and turns alone.
     Text,
@@ -53,7 +53,7 @@ fn u64_of(bytes: &[u8]) -> u64 {
 fn hash(sample: &Sample, by: By) -> Option<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut any = false;
-    // Lengths stand before contents, so that no two samples give the same stream.
+    // Lengths come before contents, so that no two samples give the same stream.
     let mut put = |bytes: &[u8]| {
         any = true;
         hash.update((bytes.len() as u64).to_le_bytes());

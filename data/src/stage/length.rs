@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::item::Item;
 use crate::reject::Reject;
 
-/// Rejects samples that say too little or too much.
+/// Rejects samples whose text is too short or too long.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Length {

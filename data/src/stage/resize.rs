@@ -1,4 +1,4 @@
-//! `resize`: images brought to a size, as PIL does it, and written anew.
+//! `resize`: images resized as PIL does it, and encoded again.
 
 use percept_modalities::image::{Filter, resize};
 use serde::Deserialize;

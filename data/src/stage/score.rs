@@ -13,10 +13,10 @@ use crate::reject::Reject;
 pub(crate) struct Score {
     /// The metadata that holds the score.
     column: String,
-    /// The least.
+    /// The smallest score that is kept.
     #[serde(default = "lowest")]
     min: f64,
-    /// The most.
+    /// The largest score that is kept.
     #[serde(default = "highest")]
     max: f64,
 }

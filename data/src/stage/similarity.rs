@@ -1,4 +1,4 @@
-//! `filter-similarity`: samples by how well image and text fit, as a CLIP or SigLIP checkpoint sees it.
+//! `filter-similarity`: samples by how well image and text fit, as a CLIP or SigLIP checkpoint scores it.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::reject::Reject;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Similarity {
-    /// The checkpoint.
+    /// The path of the checkpoint.
     model: PathBuf,
     /// The least cosine, between -1 and 1.
     #[serde(default = "lowest")]
@@ -51,7 +51,7 @@ impl Settings for Similarity {
     fn inputs(&self, site: &Site<'_>) -> Result<Vec<Input>> {
         let model = site.resolve(&self.model);
         if !model.is_dir() {
-            // Whoever opens models says what is wrong with one that is not there.
+            // The code that opens models reports one that is not there.
             return Ok(if model.exists() { vec![Input::File(model)] } else { Vec::new() });
         }
         let entries = std::fs::read_dir(&model).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());

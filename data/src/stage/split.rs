@@ -12,7 +12,7 @@ use crate::item::Item;
 use crate::reject::Reject;
 use crate::sample::Sample;
 
-/// Divides a corpus.
+/// Divides a corpus into splits.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Split {

@@ -16,13 +16,13 @@ use crate::reject::Reject;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Template {
-    /// The system's turn.
+    /// The template of the system's turn.
     system: Option<String>,
-    /// The user's turn.
+    /// The template of the user's turn.
     user: Option<String>,
     /// The assistant's turn, which training learns.
     assistant: Option<String>,
-    /// A new text.
+    /// The template of a new text.
     text: Option<String>,
     /// Whether the old text stays when turns are made.
     keep_text: bool,

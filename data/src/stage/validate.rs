@@ -15,7 +15,7 @@ use crate::item::Item;
 use crate::reject::Reject;
 use crate::sample::{Kind, Sample};
 
-/// Rejects what does not decode, is larger than its caps, or says nothing.
+/// Rejects what does not decode, is larger than its caps, or is empty.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Validate {
@@ -109,7 +109,7 @@ fn check_mentions(sample: &Sample) -> Verdict {
     Ok(())
 }
 
-/// Decode a whole audio, packet by packet; its length in seconds.
+/// Decode a whole audio clip, packet by packet; its length in seconds.
 pub(crate) fn audio_seconds(item: &Item, at: usize, rate: u32, max_seconds: f64) -> Result<f64, Reject> {
     audio_length(item, at, rate, max_seconds).map(|length| length.seconds)
 }

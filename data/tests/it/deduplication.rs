@@ -25,7 +25,8 @@ fn sample(key: String, bytes: Vec<u8>, extension: &str, text: String) -> Sample 
     Sample { key, media: vec![medium], text: Some(text), ..Sample::default() }
 }
 
-/// Images of all sorts: drawn ones, and squares cut from the photographs of `PERCEPT_PHOTOGRAPHS`, if that names a folder.
+/// Images of all sorts: drawn ones, and squares cut from the photographs of `PERCEPT_PHOTOGRAPHS`, if that
+/// names a folder.
 fn originals(count: usize) -> Vec<Image> {
     let mut cuts = Vec::new();
     for path in

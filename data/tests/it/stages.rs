@@ -179,7 +179,8 @@ fn videos_are_written_anew_at_a_rate_and_a_size() {
     assert!((after.fps - 5.0).abs() <= 1.0 && before.fps > 6.0, "{} of {}", after.fps, before.fps);
     let (old, new) = (&before.frames[0], &after.frames[0]);
     assert_eq!(new.width.max(new.height), 32);
-    // What is seen is still the same image; colour is stored at half the size, so light and dark are compared.
+    // What is seen is still the same image; colour is stored at half the size, so light and dark are
+    // compared.
     let small = resize(old, new.width, new.height, Filter::Lanczos).unwrap();
     let light =
         |rgb: &[u8]| 0.299 * f64::from(rgb[0]) + 0.587 * f64::from(rgb[1]) + 0.114 * f64::from(rgb[2]);

@@ -117,7 +117,7 @@ fn describe(g: &Graph, id: ValueId) -> String {
     }
 }
 
-/// One operation on its way back: what a rule sees.
+/// One operation of the backward pass, with all that its rule reads.
 struct BackwardStep {
     trace: Trace,
     op: Op,

@@ -24,8 +24,8 @@ pub fn reduce(s: &BackwardStep, kind: ReduceKind, axes: &[usize]) -> Option<Tens
     })
 }
 
-/// For each element the product of all others it is reduced with, exact where some are zero: what stands before it
-/// times what stands after it.
+/// For each element the product of all others it is reduced with, exact where some are zero: what comes
+/// before it times what comes after it.
 fn others(x: &Tensor, axes: &[usize], kept: &[usize]) -> Tensor {
     let dims = x.dims();
     let perm: Vec<usize> = kept.iter().chain(axes).copied().collect();

@@ -1,10 +1,11 @@
 //! Rematerialisation: what a module computed on the way forward is computed again on the way back instead of being
 //! kept.
 //!
-//! A *scope* is a module path. Of what its forward nodes compute, the backward nodes (those under a path segment
-//! `grad`, where [`crate::grad`] records them) read copies, made right before the first of them from the values that
-//! enter the scope. A barrier stands before the copies: it keeps common subexpression elimination from undoing them, and as a
-//! gradient passes through it too, they cannot be computed before that gradient is there.
+//! A *scope* is a module path. Of what its forward nodes compute, the backward nodes (those under a path
+//! segment `grad`, where [`crate::grad`] records them) read copies, made right before the first of them from
+//! the values that enter the scope. A barrier comes before the copies: it keeps common subexpression
+//! elimination from undoing them, and as a gradient passes through it too, they cannot be computed before
+//! that gradient is there.
 
 use std::collections::HashMap;
 

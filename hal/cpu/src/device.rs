@@ -1,4 +1,5 @@
-//! The CPU as a device: kernels behind the `OpLibrary` trait, a whole program as one broadcast over the threads.
+//! The CPU as a device: kernels behind the `OpLibrary` trait, a whole program as one broadcast over the
+//! threads.
 
 use std::sync::Arc;
 

@@ -25,15 +25,15 @@ const STREAM_BYTES: usize = 8 << 20;
 /// Where a loaded value's elements lie relative to the index space.
 #[derive(Clone, Debug, PartialEq)]
 enum Access {
-    /// Element for element.
+    /// Elements lie in the order of the index space.
     Dense,
-    /// One element for all.
+    /// One element is read for all positions.
     Splat,
     /// Row-major index space of `dims`, each with an operand stride in elements.
     Strided { dims: Vec<usize>, strides: Vec<usize> },
 }
 
-/// What a load reads.
+/// What a load instruction reads.
 #[derive(Clone, Debug)]
 enum Source {
     Operand(usize),

@@ -25,7 +25,7 @@ const TOGETHER: usize = 8;
 /// Rows of x, and at most of w, in a task.
 const HEIGHT: usize = 64;
 const WIDEST: usize = 32;
-/// Bytes of w that are asked for ahead of their use.
+/// How many bytes ahead of their use w is prefetched.
 const AHEAD: usize = 2048;
 /// Multiply-adds per nanosecond of one thread, roughly.
 const SPEED: usize = 60;
@@ -62,7 +62,7 @@ impl Rounded {
     /// Rounds row `i`.
     ///
     /// # Safety
-    /// Memory for all rows must be there on a cache line, and nobody else use that of this row.
+    /// Memory for all rows must be there on a cache line, and nothing else may use that of this row.
     unsafe fn fill(self, i: usize, x: &[f32]) {
         let (first, height) = self.panel(i);
         let row = i - first;

@@ -22,7 +22,7 @@ pub enum PoolError {
     /// The operating system refused the threads.
     #[error("cannot start {threads} CPU threads: {reason}; ask for fewer threads")]
     Start {
-        /// Threads asked for.
+        /// The number of threads requested.
         threads: usize,
         /// What the operating system said.
         reason: String,
@@ -244,8 +244,8 @@ impl Team<'_> {
         Claims { next: &self.shared.claims[slot].0, n }
     }
 
-    /// As [`Team::claims`], but most neighbouring tiles are one thread's: what it asks memory for ahead of a tile's end is
-    /// its own next tile. The last quarter goes to whoever is ready.
+    /// As [`Team::claims`], but most neighbouring tiles are one thread's: what it prefetches past a tile's
+    /// end is its own next tile. The last quarter goes to whoever is ready.
     #[inline]
     pub fn runs(&self, n: usize) -> impl Iterator<Item = usize> + '_ {
         let dealt = n / 4 * 3;

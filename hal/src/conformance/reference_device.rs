@@ -40,7 +40,7 @@ impl Drop for Held {
 const MAX_BUFFER: u64 = 1 << 32;
 
 impl ReferenceDevice {
-    /// Open it.
+    /// Open the device.
     pub fn new() -> Self {
         let info = DeviceInfo {
             id: "reference".into(),

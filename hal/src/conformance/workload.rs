@@ -95,7 +95,7 @@ pub(crate) fn measure(subject: &Subject, problem: Problem, outcome: &mut Outcome
     Ok(())
 }
 
-/// The graph with each node's index as its path, so that a timed step tells which node it belongs to.
+/// The graph with each node's index as its path, so that a timed step names the node it belongs to.
 fn numbered(graph: &Graph) -> Result<Graph, GraphError> {
     let mut copy = Graph::new(graph.name());
     let mut map = vec![ValueId(0); graph.values().len()];

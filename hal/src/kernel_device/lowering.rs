@@ -108,7 +108,7 @@ impl<'a> Lowering<'a> {
         Ok(Lowered { parts, in_place: Vec::new() })
     }
 
-    /// The operand or result that is longer than a kernel can see, in words.
+    /// The operand or result that is longer than a kernel can bind, in words.
     fn too_long(&self, op: &OpDesc<'_>) -> Option<String> {
         let most = self.limits.max_window;
         let long = |role: &str, types: &[TensorType]| {

@@ -130,7 +130,8 @@ fn class(extent: usize, most: usize) -> usize {
     }
 }
 
-/// Names the operation, the types measured, and the sources of the candidates, so that new kernels are measured anew.
+/// Names the operation, the types measured, and the sources of the candidates, so that new kernels are
+/// measured again.
 fn key(op: &OpDesc<'_>, candidates: &[(u32, KernelProgram)]) -> String {
     let types: Vec<String> = op.inputs.iter().map(TensorType::to_string).collect();
     let sources = candidates.iter().flat_map(|(_, p)| &p.launches).flat_map(|l| l.module.key.bytes());

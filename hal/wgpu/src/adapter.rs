@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use percept_hal::{Error, Result};
 
-/// Features asked of every adapter that has them.
+/// Features requested from every adapter that has them.
 const WANTED: [(wgpu::Features, &str); 7] = [
     (wgpu::Features::SHADER_F16, "f16"),
     (wgpu::Features::SUBGROUP, "subgroup"),

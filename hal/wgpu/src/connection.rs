@@ -42,8 +42,9 @@ impl Connection {
         let features = adapter::wanted_features(adapter);
         let limits = adapter.limits();
         let experimental_features = if features.intersects(wgpu::Features::all_experimental_mask()) {
-            // SAFETY: the one experimental feature asked for is cooperative matrices, which only kernels of ours use,
-            // within the bounds of their buffers, and only after a product has come out right (see `verify`).
+            // SAFETY: the one experimental feature requested is cooperative matrices, which only kernels of
+            // ours use, within the bounds of their buffers, and only after a product has come out right (see
+            // `verify`).
             unsafe { wgpu::ExperimentalFeatures::enabled() }
         } else {
             wgpu::ExperimentalFeatures::disabled()

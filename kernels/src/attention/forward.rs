@@ -89,7 +89,7 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, keys: usize, shared: 
         range += "    start = u32(max(position0 - p.window + 1, 0));\n";
     }
     if shared.is_some() {
-        // Every lane takes part in every broadcast; keys that a row does not see add exact zeros to it.
+        // Every lane takes part in every broadcast; keys that a row does not attend to add exact zeros to it.
         range += "    start = subgroupMin(start);\n    end = subgroupMax(end);\n";
     }
     let row_of = |at: &str| {

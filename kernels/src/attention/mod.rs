@@ -18,7 +18,7 @@ struct Shape {
     h: usize,
     hk: usize,
     t: usize,
-    /// Keys a query may see: the extent, or pages times the page size.
+    /// Keys a query may attend to: the extent, or pages times the page size.
     s: usize,
     d: usize,
     e: usize,

@@ -9,7 +9,7 @@ use crate::program::{KernelProgram, Slot, Unsupported};
 use crate::row::RowKernel;
 use crate::storage::storage_bytes;
 
-/// Which norm.
+/// Which kind of norm is computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Norm {
     /// x / sqrt(mean(x^2) + eps) * w, or * (1 + w).

@@ -1,6 +1,6 @@
 //! Audio: decoding, resampling and features.
 //!
-//! Files are decoded to mono at the rate that a model hears, either whole ([`decode`]) or piece by piece
+//! Files are decoded to mono at the rate that a model expects, either whole ([`decode`]) or piece by piece
 //! ([`Reader`]). [`LogMel`] turns samples into Whisper's features.
 
 mod log_mel;
@@ -20,9 +20,9 @@ pub use resample::Resampler;
 /// Mono samples between -1 and 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waveform {
-    /// The samples.
+    /// The samples of the one channel.
     pub samples: Vec<f32>,
-    /// Samples per second.
+    /// The sample rate, in samples per second.
     pub rate: u32,
 }
 

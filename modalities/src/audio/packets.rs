@@ -32,7 +32,8 @@ pub(super) trait Packets: Send {
     }
 }
 
-/// FFmpeg reads everything but Ogg Vorbis, whose padding FFmpeg 5 leaves at the end of the audio: symphonia cuts it off.
+/// FFmpeg reads everything but Ogg Vorbis, whose padding FFmpeg 5 leaves at the end of the audio: symphonia
+/// cuts it off.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Packets>> {
     let what = path.display().to_string();
     if is_vorbis(&mut open_file(path)?)
@@ -98,7 +99,7 @@ impl<'s> Vorbis<'s> {
     }
 }
 
-/// The track to be heard: its number and its decoder.
+/// The track to decode: its number and its decoder.
 fn open_track(format: &dyn FormatReader) -> Option<(u32, Box<dyn AudioDecoder>)> {
     let track = format.default_track(TrackType::Audio)?;
     let parameters = track.codec_params.as_ref()?.audio()?;
@@ -239,7 +240,7 @@ fn wave_seconds(stream: &mut dyn Stream) -> Option<f64> {
         return None;
     }
     let mut rate = None;
-    // Few chunks stand before the samples.
+    // Few chunks come before the samples.
     for _ in 0..64 {
         stream.read_exact(&mut head[..8]).ok()?;
         let size = number(&head[4..])?;
@@ -270,7 +271,7 @@ fn bytes_a_second(format: &[u8]) -> Option<f64> {
     let samples = match number(0)? {
         // Integers, floats, A-law, mu-law, and what needs the longer header to say so: a block is a sample of every channel.
         1 | 3 | 6 | 7 | 0xfffe => 1,
-        // ADPCM of Microsoft and of IMA: the samples of a block stand behind the common part.
+        // ADPCM of Microsoft and of IMA: the samples of a block come after the common part.
         2 | 0x11 => number(18)?,
         _ => return None,
     };

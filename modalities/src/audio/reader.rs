@@ -7,13 +7,13 @@ use super::{Resampler, Waveform};
 use crate::error::{Error, Result};
 use crate::measure::Length;
 
-/// Reads an audio file piece by piece: an iterator of mono samples at the rate asked for, never more than a packet and
-/// a resampler's block in memory.
+/// Reads an audio file piece by piece: an iterator of mono samples at the rate requested, never more than a
+/// packet and a resampler's block in memory.
 ///
-/// What FFmpeg knows is understood, whatever the file's name says: Wave (integers of all depths, floats, A-law, mu-law),
-/// FLAC, MP3, AAC, Vorbis, Opus and more, and the audio of any container, such as a video's. The encoder's delay and
-/// padding are cut off where the file states them. What a header says of the length is not believed: all that follows it
-/// is decoded.
+/// What FFmpeg knows is understood, whatever the file's name says: Wave (integers of all depths, floats,
+/// A-law, mu-law), FLAC, MP3, AAC, Vorbis, Opus and more, and the audio of any container, such as a video's.
+/// The encoder's delay and padding are cut off where the file states them. What a header says of the length
+/// is not believed: all that follows it is decoded.
 ///
 /// Channels are mixed down to their mean, each with equal weight, as librosa's `to_mono` does and as training sets for
 /// speech are made. No channel is left out and none is scaled by its position.
@@ -159,7 +159,7 @@ pub(super) fn measure(what: &str, mut packets: Box<dyn Packets + '_>) -> Result<
     }
 }
 
-/// Nothing decoded.
+/// The error of a file from which nothing decoded.
 fn nothing(what: &str, packets: &(dyn Packets + '_)) -> Error {
     let why = packets.faults().first.as_ref().map_or_else(
         || "it holds not one sample of audio".to_owned(),

@@ -1,8 +1,8 @@
 //! From a file's bytes to upright 8-bit RGB.
 //!
-//! The rule is `PIL.ImageOps.exif_transpose(image).convert("RGB")`, which is what transformers does with an image it
-//! loads: alpha is dropped, not composited, and 16-bit gray is clipped, not scaled. Formats that PIL does not read
-//! (OpenEXR, Radiance, farbfeld) follow the nearest sensible rule, said where it is applied.
+//! The rule is `PIL.ImageOps.exif_transpose(image).convert("RGB")`, which is what transformers does with an
+//! image it loads: alpha is dropped, not composited, and 16-bit gray is clipped, not scaled. Formats that PIL
+//! does not read (OpenEXR, Radiance, farbfeld) follow the nearest sensible rule, said where it is applied.
 
 mod bmp;
 mod directory;
@@ -53,8 +53,9 @@ impl Limits {
     }
 }
 
-/// The first image in a file of any format: JPEG, PNG, GIF, WebP, AVIF, HEIC, TIFF, BMP, ICO, TGA, PNM, QOI, DDS, HDR, EXR, farbfeld.
-/// It is turned upright as its EXIF or XMP orientation says, or, in AVIF and HEIC, the file's own turns.
+/// The first image in a file of any format: JPEG, PNG, GIF, WebP, AVIF, HEIC, TIFF, BMP, ICO, TGA, PNM, QOI,
+/// DDS, HDR, EXR, farbfeld. It is turned upright as its EXIF or XMP orientation says, or, in AVIF and HEIC,
+/// the file's own turns.
 ///
 /// # Errors
 /// When the format is unknown, the file is damaged or cut off, or its header says a size beyond the limits.
@@ -76,11 +77,11 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
 /// An image that may have been decoded at a fraction of its size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reduced {
-    /// What was decoded, upright.
+    /// The decoded pixels, upright.
     pub image: Image,
-    /// Pixels in a row of the whole image, upright.
+    /// Width in pixels of the whole image, upright.
     pub width: usize,
-    /// Rows of the whole image, upright.
+    /// Height in pixels of the whole image, upright.
     pub height: usize,
 }
 
@@ -199,7 +200,7 @@ fn general(bytes: &[u8], format: ImageFormat, limits: &Limits) -> Result<Image> 
     })
 }
 
-/// Undoes an orientation.
+/// The image turned upright by its EXIF orientation.
 fn upright(image: Image, orientation: u8) -> Image {
     let turn = match Orientation::from_exif(orientation) {
         None | Some(Orientation::NoTransforms) => return image,

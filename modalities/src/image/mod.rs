@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 /// An image: 8-bit RGB, row-major, three bytes a pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
     /// `3 * width * height` bytes.
     pub rgb: Vec<u8>,

@@ -166,7 +166,7 @@ impl Drop for Inside {
     }
 }
 
-/// Runs the library; a panic of it is an error, and nothing but that error tells of it.
+/// Runs the library; a panic of it is an error, and it is reported by that error alone.
 pub(super) fn contained<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     let inside = Inside::enter();
     let result = catch_unwind(AssertUnwindSafe(run));

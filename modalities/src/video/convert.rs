@@ -89,8 +89,8 @@ fn scaler(key: Key, width: u32, height: u32) -> Result<scaling::Context, Fault> 
     Ok(scaler)
 }
 
-/// How a stored image is turned to stand upright: mirrored left to right or top to bottom, after rows and columns
-/// are exchanged.
+/// How a stored image is turned to stand upright: mirrored left to right or top to bottom, after rows and
+/// columns are exchanged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Orientation {
     transpose: bool,

@@ -40,7 +40,7 @@ impl Animation {
         let mut caps = Caps::default();
         caps.max_alloc = Some(limits.bytes as u64);
         decoder.set_limits(caps).map_err(|error| source.damaged(error))?;
-        // What is disposed of becomes transparent, as in libwebp, whatever colour the file asks for.
+        // What is disposed of becomes transparent, as in libwebp, whatever colour the file names.
         if decoder.has_animation() {
             decoder.set_background_color(Rgba([0; 4])).map_err(|error| source.damaged(error))?;
         }

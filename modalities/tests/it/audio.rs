@@ -1,4 +1,5 @@
-//! Audio clips decoded by other programs, and what is done with them here. `tests/media/make_media.py` made both.
+//! Audio clips decoded by other programs, and what is done with them here. `tests/media/make_media.py` made
+//! both.
 
 use std::path::{Path, PathBuf};
 

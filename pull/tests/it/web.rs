@@ -120,7 +120,7 @@ fn loopback_is_refused_unless_allowed() {
     let summary = run(AllowPrivate::No);
     assert_eq!(summary.outcomes.get(&Outcome::Refused), Some(&2), "{summary:?}");
     assert!(server.log.lock().unwrap().is_empty(), "nothing may be sent to a private address");
-    // What was refused is tried anew once it is allowed.
+    // What was refused is tried again once it is allowed.
     assert_eq!(run(AllowPrivate::Hosts(vec!["127.0.0.1".into()])).arrived(), 1);
     assert_eq!(run(AllowPrivate::All).arrived(), 2);
     assert_eq!(server.requests("/good/10").len(), 1);

@@ -51,13 +51,13 @@ pub(super) struct Table {
 
 /// What comes next of a table.
 pub(super) enum TableRead {
-    /// Some records.
+    /// The next records.
     Rows(Arc<Batch>),
     /// The rest of a row group is lost: why, and how many rows.
     Lost(String, u64),
 }
 
-/// Some records, which are put together when they are asked for.
+/// Some records, which are put together when they are requested.
 pub(super) struct Batch {
     fields: Arc<[Node]>,
     leaves: Vec<Leaf>,
@@ -179,7 +179,7 @@ impl Table {
 }
 
 impl Batch {
-    /// Its records.
+    /// The number of its records.
     pub fn len(&self) -> usize {
         self.records
     }

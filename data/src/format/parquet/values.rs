@@ -9,8 +9,8 @@ use super::table::{Batch, Table, TableRead, has_bytes};
 use crate::error::Result;
 use crate::format::rows::Cell;
 
-/// The rows of a Parquet table as JSON, in order. Columns of bytes, such as images, are left out before anything is read
-/// of them.
+/// The rows of a Parquet table as JSON, in order. Columns of bytes, such as images, are left out before
+/// anything is read of them.
 pub struct ValueRows {
     table: Table,
     batch: Option<Arc<Batch>>,

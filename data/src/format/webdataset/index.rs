@@ -38,7 +38,7 @@ impl Shard {
         Ok(Self { path: path.to_path_buf(), file, ends })
     }
 
-    /// Its samples.
+    /// The number of its samples.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -48,7 +48,7 @@ impl Shard {
         self.ends.is_empty()
     }
 
-    /// Its file.
+    /// The path of its file.
     pub fn path(&self) -> &Path {
         &self.path
     }

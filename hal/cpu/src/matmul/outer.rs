@@ -137,7 +137,7 @@ impl<R: Row> Few<'_, R> {
 /// Stores finished sums of row `row` from column `column` on.
 ///
 /// # Safety
-/// The columns must lie in the output, and nobody else write them.
+/// The columns must lie in the output, and nothing else may write them.
 #[inline(always)]
 unsafe fn put<L: DotLanes>(l: L, p: &Product<'_>, row: usize, column: usize, sums: &mut [f32]) {
     if let Some(finish) = p.finish {

@@ -142,7 +142,7 @@ pub fn add(t: &mut Table) {
         refused(s.device.zeros(&ty), "a buffer beyond all counting", |e| {
             matches!(e, Error::OutOfMemory { .. })
         })?;
-        // The device goes on.
+        // The device continues.
         let ty = TensorType::new(DType::F32, [3]);
         let bytes = bytes_of("after", &ty);
         same_bytes(&s.device.read(&s.device.upload(&ty, &bytes)?)?, &bytes, "an upload after the refusal")

@@ -1,4 +1,5 @@
-//! A device whose kernels see little at once: tensors in pieces, fallback to a host, and errors that name what is left.
+//! A device whose kernels bind little at once: tensors in pieces, fallback to a host, and errors that name
+//! what is left.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use percept_wgpu::WgpuDevice;
 
 use crate::adapter::{self, check_with, graph, inputs_of, run, upload};
 
-/// A device that lets kernels see little at once.
+/// A device that lets kernels bind little at once.
 struct Narrow {
     device: WgpuDevice,
     limits: KernelLimits,

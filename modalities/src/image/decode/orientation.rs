@@ -1,4 +1,5 @@
-//! How an image is to be turned, by the rule of `PIL.Image.getexif`: what EXIF says, and where it says nothing, XMP.
+//! How an image is to be turned, by the rule of `PIL.Image.getexif`: what EXIF says, and where it says
+//! nothing, XMP.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -9,7 +10,8 @@ use image::ImageFormat;
 use super::directory::Directory;
 use super::png;
 
-/// Bytes of a note that is stored compressed. Longer ones say nothing of how an image stands, and may be bombs.
+/// Bytes of a note that is stored compressed. Longer ones say nothing of how an image stands, and may be
+/// bombs.
 const MOST: u64 = 1 << 20;
 
 const ORIENTATION: u16 = 274;
@@ -22,7 +24,8 @@ struct Notes {
     xmp: Option<Vec<u8>>,
 }
 
-/// The orientation by EXIF's numbers, 1 when there is none that makes sense: a damaged note does not spoil an image.
+/// The orientation by EXIF's numbers, 1 when there is none that makes sense: a damaged note does not spoil an
+/// image.
 pub(super) fn of(bytes: &[u8], format: ImageFormat) -> u8 {
     let notes = match format {
         ImageFormat::Jpeg => jpeg(bytes),
@@ -119,7 +122,7 @@ fn text_of<'a>(kind: &[u8; 4], data: &'a [u8], key: &[u8]) -> Option<Cow<'a, [u8
         (b"tEXt", text) => Some(text.into()),
         (b"zTXt", [0, packed @ ..]) => inflate(packed).map(Cow::from),
         (b"iTXt", [packed, method, rest @ ..]) => {
-            // A language and a translated keyword stand before the text.
+            // A language and a translated keyword come before the text.
             let text = rest.splitn(3, |byte| *byte == 0).nth(2)?;
             match (packed, method) {
                 (0, _) => Some(text.into()),

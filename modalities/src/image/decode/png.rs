@@ -23,8 +23,8 @@ pub(super) fn chunks(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8], Opti
     })
 }
 
-/// The still image as a file of its own. As in PIL, the end may be missing and the sums of the image's data are not
-/// compared: it counts whether the data suffices for all rows.
+/// The still image as a file of its own. As in PIL, the end may be missing and the sums of the image's data
+/// are not compared: it counts whether the data suffices for all rows.
 pub(super) fn still(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::from(SIGNATURE);
     let mut data = Vec::new();

@@ -16,7 +16,8 @@ struct Plane {
     data: Vec<u8>,
 }
 
-/// An image as luma and chroma, or as gray. Of samples of more than eight bits the high ones are kept, as libavif does.
+/// An image as luma and chroma, or as gray. Of samples of more than eight bits the high ones are kept, as
+/// libavif does.
 pub(super) struct Planes {
     width: usize,
     height: usize,
@@ -50,7 +51,7 @@ fn layout(format: Pixel) -> Option<(u32, (bool, bool), usize)> {
     })
 }
 
-/// The shares of red and blue in luma, by the matrix; where nobody says, BT.601's.
+/// The shares of red and blue in luma, by the matrix; where the file does not say, BT.601's.
 fn weights(matrix: u16) -> Option<(f32, f32)> {
     Some(match matrix {
         1 => (0.2126, 0.0722),

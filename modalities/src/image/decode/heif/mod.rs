@@ -1,8 +1,8 @@
 //! AVIF and HEIC: an image as one frame of a video, or several put together, in the boxes of HEIF.
 //!
-//! PIL's rule for AVIF is libavif's: chroma is interpolated, colours are converted by the matrix that the file names, and
-//! the file's turns and mirrors decide how the image stands, whatever EXIF says. HEIC, which PIL reads with a plugin
-//! only, follows libheif, which that plugin uses.
+//! PIL's rule for AVIF is libavif's: chroma is interpolated, colours are converted by the matrix that the
+//! file names, and the file's turns and mirrors decide how the image stands, whatever EXIF says. HEIC, which
+//! PIL reads with a plugin only, follows libheif, which that plugin uses.
 
 mod boxes;
 mod colours;
@@ -85,7 +85,8 @@ impl HeifImage<'_> {
         Ok(image)
     }
 
-    /// The part of an image that is to be shown: its width and height, and how far its middle is from the whole's.
+    /// The part of an image that is to be shown: its width and height, and how far its middle is from the
+    /// whole's.
     fn crop(&self, image: &Image, part: &[(i32, i32); 4]) -> Result<Image> {
         let strange =
             || self.damaged("the part of it that is to be shown (`clap`) lies between its pixels or outside");
