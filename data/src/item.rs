@@ -7,17 +7,17 @@ use percept_modalities::image::{self, Image, Limits};
 use crate::reject::Reject;
 use crate::sample::{Kind, Sample};
 
-/// Pixels of the shorter side that a reduced image keeps: four times what a perceptual hash looks at.
+/// Pixels of the shorter side that a reduced image keeps: four times what a perceptual hash reads.
 const REDUCED_SIDE: usize = 128;
 
 /// A sample on its way through the stages of a recipe, with its images once they are decoded.
 #[derive(Debug)]
 pub struct Item {
-    /// Its place in the order of reading, from 0.
+    /// Its index in the order of reading, from 0.
     pub ordinal: u64,
     /// The sample.
     pub sample: Sample,
-    /// The split it belongs to, once a stage has said so.
+    /// The split it belongs to, once a stage has set it.
     pub split: Option<Arc<str>>,
     /// What the parallel part of a stage leaves for the part that handles samples one by one.
     pub prints: Vec<u64>,
@@ -51,7 +51,7 @@ impl Item {
     }
 
     /// The indices of the images among the media.
-    pub fn image_places(&self) -> Vec<usize> {
+    pub fn image_indices(&self) -> Vec<usize> {
         let is_image = |at: &usize| self.sample.media[*at].kind == Kind::Image;
         (0..self.sample.media.len()).filter(is_image).collect()
     }

@@ -142,7 +142,7 @@ impl Splits {
             }
             let manifest = match Manifest::find(root) {
                 Ok(manifest) => manifest,
-                // A file above that cannot be read says nothing of this folder.
+                // A file above that cannot be read has no meaning for this folder.
                 Err(_) if depth > 0 => None,
                 Err(error) => return Err(error),
             };
@@ -176,7 +176,7 @@ impl Splits {
         }
         let stem = stem(path);
         match stem.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'_')) {
-            // A number says nothing; the folder may.
+            // A number is no name of a split; the folder's name may be.
             true if says_split(&base(folder)) => {
                 Ok(of(base(folder), folder.parent().unwrap_or(folder), None))
             }

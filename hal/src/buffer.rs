@@ -42,7 +42,7 @@ impl Buffer {
         &self.0.ty
     }
 
-    /// The device it lives on.
+    /// The device it belongs to.
     pub fn device(&self) -> DeviceKey {
         self.0.device
     }
@@ -67,7 +67,7 @@ impl Buffer {
         storage.downcast::<T>().map(|b| *b).map_err(|storage| Buffer(Arc::new(Inner { ty, device, storage })))
     }
 
-    /// An error unless the buffer lives on this device.
+    /// An error unless the buffer belongs to this device.
     pub fn check_device(&self, device: DeviceKey, name: &str) -> Result<()> {
         if self.0.device == device {
             return Ok(());

@@ -17,7 +17,7 @@ use super::{Settings, backoff, excess, robots};
 /// A body that comes more slowly than this, over as long as the time-out, has stalled.
 const LEAST_BYTES_PER_SECOND: f64 = 256.0;
 
-/// A try that brings so many bytes costs no patience.
+/// A try that brings so many bytes is not counted as failed.
 const PROGRESS: u64 = 1 << 20;
 
 /// What is fetched and what is known about it beforehand.
@@ -157,7 +157,7 @@ fn begin(client: &Client, want: &Want<'_>, part: &mut Part, answer: &Answer) -> 
         }
     }
     if let Some(encoding) = answer.header(header::CONTENT_ENCODING).filter(|e| *e != "identity") {
-        let why = format!("it came in the encoding {encoding}, which was not asked for");
+        let why = format!("it came in the encoding {encoding}, which was not requested");
         return Err(at(Outcome::Corrupt, why).into());
     }
     // A length beside a transfer encoding means nothing.

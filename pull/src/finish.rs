@@ -21,7 +21,7 @@ use super::{Folder, Summary};
 /// A longer text beside an image is no caption.
 const LONGEST_CAPTION: u64 = 1 << 16;
 
-/// Bytes that tell what a file is.
+/// Bytes that show the kind of a file.
 const HEAD: u64 = 1 << 12;
 
 /// Write `status.jsonl` and `index.jsonl` again, with one line for each line of the plan.
@@ -55,7 +55,7 @@ fn line(draft: &mut Draft, value: &impl serde::Serialize) -> io::Result<()> {
 
 /// The line of the index for a sample that arrived: of lists all, of folders and repositories the media.
 ///
-/// A column is named for what the file is, so that recipes know it without being told.
+/// A column is named for what the file is, so that recipes need no setting for it.
 fn entry(root: &Path, item: &Item, status: &Status, repeats: u32) -> Option<Value> {
     let file = status.file.as_ref().filter(|_| status.outcome == Outcome::Ok)?;
     let extension = Path::new(file).extension().and_then(|e| e.to_str()).unwrap_or_default();
@@ -89,7 +89,7 @@ fn entry(root: &Path, item: &Item, status: &Status, repeats: u32) -> Option<Valu
     Some(entry.into())
 }
 
-/// What a file is whose name does not tell.
+/// The kind of a file whose name does not show it.
 fn kind_by_bytes(path: &Path) -> Option<Kind> {
     let mut head = Vec::new();
     File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;

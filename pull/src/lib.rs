@@ -1,10 +1,11 @@
-//! What is not here yet: raw data from folders, lists, hubs and shards into one folder, and models from a hub into its cache.
+//! Fetching: raw data from folders, lists, hubs and shards into one folder, and models from a hub into its
+//! cache.
 //!
 //! A pull makes a plan, which lists every sample; threads take them from a queue that spaces requests out and
 //! holds back what must wait; what became of each is appended to `status.jsonl`. At the end that file and
 //! `index.jsonl` are written again in the order of the plan, so they say the same however often a run was cut
-//! off. File names depend on addresses alone, files appear whole, and those that were coming are gone on
-//! with.
+//! off. File names depend on addresses alone, files appear whole, and partial
+//! files are continued.
 
 mod address;
 mod backoff;
@@ -69,7 +70,7 @@ pub struct Settings {
     /// repositories.
     pub max_bytes: Option<u64>,
     /// Whose private addresses are followed. If everybody's are, the proxy of the environment is used too: it looks
-    /// names up itself, where nobody can check them.
+    /// names up itself, so that they cannot be checked here.
     pub allow_private: AllowPrivate,
     /// Hard-link local files where the file system can, instead of copying them.
     pub link: bool,
@@ -214,7 +215,7 @@ impl Folder {
         self.inner().join("plan.json")
     }
 
-    /// Make the folder and be the only one at work in it, as long as the file lives.
+    /// Make the folder and lock it for this process, as long as the file is open.
     fn lock(&self) -> Result<File, Error> {
         for folder in [self.parts(), self.lists()] {
             fs::create_dir_all(&folder).map_err(Error::disk(&folder))?;

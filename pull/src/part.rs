@@ -17,7 +17,7 @@ use super::place::Key;
 /// Bytes between two syncs.
 const STRIDE: u64 = 4 << 20;
 
-/// First bytes that are kept to tell the format by.
+/// First bytes that are kept to detect the format.
 const HEAD: usize = 1 << 12;
 
 /// A file that is being fetched.

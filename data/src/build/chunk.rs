@@ -56,7 +56,7 @@ pub(super) fn realize(chunk: &mut Chunk, first: u64, drawn: Vec<Draw>, max_pixel
     chunk.busy[0] += started.elapsed().as_secs_f64();
 }
 
-/// Take each sample through some stages. Decoded images are kept only if a later stage looks at them.
+/// Take each sample through some stages. Decoded images are kept only if a later stage reads them.
 pub(super) fn work(chunk: &mut Chunk, steps: &[StageStep], looks_later: bool) {
     let items = std::mem::take(&mut chunk.items);
     let mut kept = 0;

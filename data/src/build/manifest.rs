@@ -148,7 +148,7 @@ pub struct StageTime {
 /// One line of the rejects' file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rejected {
-    /// Its place in the order of reading.
+    /// Its index in the order of reading.
     pub number: u64,
     /// The sample's key, or what it was read from.
     pub key: String,

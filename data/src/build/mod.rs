@@ -252,7 +252,7 @@ struct Run<'a> {
     /// The gates and their places among the stages.
     gates: Vec<(usize, Mutex<Box<dyn Gate>>)>,
     last: Mutex<Last>,
-    /// Whether images are decoded whole, and whether anything after each gate looks at them.
+    /// Whether images are decoded whole, and whether anything after each gate reads them.
     whole: bool,
     looks_later: Vec<bool>,
     max_pixels: usize,
@@ -289,11 +289,11 @@ impl<'a> Run<'a> {
             if let Some(gate) = stage.gate {
                 gates.push((at + 1, Mutex::new(gate)));
                 segments.push(Vec::new());
-                // A gate may itself look at images, as one that scores them does.
+                // A gate may itself read images, as one that scores them does.
                 looks_later.push(wants[at..].iter().any(|want| *want > ImageUse::Unseen));
             }
         }
-        // Nothing looks at images when they are written.
+        // Nothing reads images when they are written.
         looks_later.push(false);
         Self {
             options,
@@ -336,7 +336,7 @@ impl<'a> Run<'a> {
 
     fn read(&self, number: u64) -> Result<()> {
         let (bytes, samples) = (self.seen.0.load(Ordering::Relaxed), self.seen.1.load(Ordering::Relaxed));
-        // Eight samples tell nothing of a corpus yet.
+        // Eight samples are too few to estimate the size of all.
         let size = if samples < 8 { 8 } else { CHUNK_BYTES / (bytes / samples).max(1) };
         let drawn = {
             let mut draws = self.draws.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

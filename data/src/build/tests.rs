@@ -290,12 +290,11 @@ fn a_corpus_is_built_anew_when_the_content_of_what_it_was_made_of_changes() {
     fs::write(&rows, corrected).unwrap();
     assert_eq!(changed("label").to_string(), "1 file with other content: in/captions.jsonl");
     // An image of the same size and time.
-    let picture = folder.join("pictures/9.png");
-    let (mut bytes, time) =
-        (fs::read(&picture).unwrap(), fs::metadata(&picture).unwrap().modified().unwrap());
+    let image = folder.join("pictures/9.png");
+    let (mut bytes, time) = (fs::read(&image).unwrap(), fs::metadata(&image).unwrap().modified().unwrap());
     *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&picture, bytes).unwrap();
-    fs::File::options().write(true).open(&picture).unwrap().set_modified(time).unwrap();
+    fs::write(&image, bytes).unwrap();
+    fs::File::options().write(true).open(&image).unwrap().set_modified(time).unwrap();
     assert_eq!(changed("picture").changed, ["pictures/9.png"]);
     // An image that was missing, one that is gone, a benchmark, a shard that was lost.
     fs::copy(folder.join("pictures/1.png"), folder.join("pictures/gone.png")).unwrap();

@@ -177,7 +177,7 @@ impl Columns {
         Ok(())
     }
 
-    /// Say that a column names media which nothing takes, if it does.
+    /// Report a column that names media which no setting reads.
     pub fn note_value(&self, column: &str, value: &Value) {
         let name = match value {
             Value::String(name) => Some(name),
@@ -194,12 +194,12 @@ impl Columns {
         if let Some(kind) = name.and_then(|name| self.root.named_kind(name)) {
             let (kind, column) = (word(Some(kind)), shown(column));
             self.left_out.add(format!(
-                "column '{column}' names {kind} files that nothing takes; {kind} = \"{column}\" does"
+                "column '{column}' names {kind} files that are not read; set {kind} = \"{column}\""
             ));
         }
     }
 
-    /// Say that a column holds bytes which nothing takes.
+    /// Report a column that holds bytes which no setting reads.
     fn note_cell(&self, column: &str, cell: &Cell) {
         match cell {
             Cell::Value(_) => {}
@@ -208,7 +208,9 @@ impl Columns {
                 self.left_out.add(match sniff(bytes).map(|found| found.kind()) {
                     Some(kind) => {
                         let kind = word(Some(kind));
-                        format!("column '{column}' holds {kind} data that nothing takes; {kind} = \"{column}\" does")
+                        format!(
+                            "column '{column}' holds {kind} data that is not read; set {kind} = \"{column}\""
+                        )
                     }
                     None => format!("column '{column}' holds bytes of no known format of media"),
                 });

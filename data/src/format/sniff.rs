@@ -25,7 +25,7 @@ impl Found {
         self.0.holds(kind.into())
     }
 
-    /// The extension that it has as this kind, which says so: the audio of a video is no `mp4`, but `m4a`.
+    /// The extension that it has as this kind: the audio of a video is no `mp4`, but `m4a`.
     pub fn extension_as(&self, kind: Kind) -> &'static str {
         self.0.extension_as(kind.into())
     }

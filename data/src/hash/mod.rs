@@ -1,4 +1,4 @@
-//! What says that images and texts are alike: hashes whose nearness is the nearness of what they stand for,
+//! Similarity of images and texts: hashes that are near when what they are computed from is similar,
 //! and indexes that find near ones without comparing all pairs; and hashes of what files hold.
 
 mod bands;

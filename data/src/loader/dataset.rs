@@ -24,8 +24,8 @@ impl Dataset {
     /// Find the samples of a dataset.
     ///
     /// # Errors
-    /// A folder without shards, or with several splits of which none is requested; a shard that is damaged, or not the one
-    /// that was built.
+    /// A folder without shards, or with several splits of which none is requested; a shard that is damaged, or
+    /// not the one that was built.
     pub fn open(config: &DatasetConfig) -> Result<Self> {
         let splits = Splits::find(&config.path)?;
         let (split, mut files) = splits.only(config.split.as_deref())?;

@@ -193,9 +193,8 @@ fn tables<'i>(page: Page<'_>, key: &str, value: Spanned<DeValue<'i>>) -> Result<
     match value.get_ref() {
         DeValue::Array(_) => {}
         _ => {
-            return Err(
-                page.fault(value.span().start, format!("`{key}` stands in double brackets: [[{key}]]"))
-            );
+            let why = format!("`{key}` needs double brackets: [[{key}]]");
+            return Err(page.fault(value.span().start, why));
         }
     }
     let DeValue::Array(array) = value.into_inner() else { return Ok(Vec::new()) };

@@ -117,7 +117,7 @@ impl Known {
             let key = sample.key.clone();
             let mut item = Item::new(0, sample, site.max_pixels, false);
             self.add_text(&whole_text(&item.sample));
-            for at in item.image_places() {
+            for at in item.image_indices() {
                 let image = item.image(at).map_err(|reject| fault(&key, &reject.detail))?;
                 if let Some(hash) = perceptual_hash(&image.pixels) {
                     self.images.insert(hash, 0);
@@ -143,7 +143,7 @@ impl Known {
         if self.images.is_empty() {
             return Ok(());
         }
-        for at in item.image_places() {
+        for at in item.image_indices() {
             let near = perceptual_hash(&item.image(at)?.pixels).and_then(|hash| self.images.nearest(hash));
             if let Some((distance, _)) = near {
                 let why = format!("image {at} looks like one in a benchmark: {distance} of 64 bits differ");

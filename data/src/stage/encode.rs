@@ -30,7 +30,7 @@ impl Settings for Encode {
         check_quality("encode", self.quality)?;
         let Self { format, quality, keep_same } = *self;
         Ok(Stage::each(ImageUse::Whole, move |item: &mut Item| {
-            for at in item.image_places() {
+            for at in item.image_indices() {
                 let extension = item.sample.media[at].extension.as_str();
                 let is_same =
                     extension == format.extension() || (extension == "jpeg" && format.extension() == "jpg");

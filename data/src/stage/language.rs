@@ -28,7 +28,9 @@ impl Settings for Language {
         let code = |code: &String| {
             Lang::from_code(code.as_str()).ok_or_else(|| {
                 let known = Lang::all().iter().map(|lang| lang.code()).collect::<Vec<_>>().join(", ");
-                Error::Config(format!("stage filter-language: no language '{code}'; it knows {known}"))
+                Error::Config(format!(
+                    "stage filter-language: no language '{code}'; the known ones are {known}"
+                ))
             })
         };
         let languages: Vec<Lang> = self.languages.iter().map(code).collect::<Result<_>>()?;
@@ -42,7 +44,7 @@ impl Settings for Language {
                     Err(Reject::new("language", why))
                 }
                 None if keep_unknown => Ok(()),
-                None => Err(Reject::new("unknown-language", "its language cannot be told")),
+                None => Err(Reject::new("unknown-language", "its language cannot be determined")),
             }
         }))
     }

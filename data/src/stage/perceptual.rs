@@ -25,12 +25,11 @@ impl Default for Perceptual {
 impl Settings for Perceptual {
     fn build(&self, _: &Site<'_>) -> Result<Stage> {
         if self.distance > 15 {
-            let why =
-                "stage deduplicate-perceptual: distance lies between 0 and 15; more makes all images alike";
+            let why = "stage deduplicate-perceptual: distance lies between 0 and 15; with more all images are alike";
             return Err(Error::Config(why.into()));
         }
         let each = |item: &mut Item| {
-            for at in item.image_places() {
+            for at in item.image_indices() {
                 match perceptual_hash(&item.image(at)?.pixels) {
                     Some(hash) => item.prints.push(hash),
                     // An image without features is like every other one, which says nothing.

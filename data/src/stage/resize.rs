@@ -105,7 +105,7 @@ impl Settings for Resize {
         };
         let (enlarge, format, quality) = (self.enlarge, self.format, self.quality);
         Ok(Stage::each(ImageUse::Whole, move |item: &mut Item| {
-            for at in item.image_places() {
+            for at in item.image_indices() {
                 let image = item.whole_image(at)?.clone();
                 let (width, height) = target.of(image.width, image.height);
                 let is_larger = width > image.width || height > image.height;

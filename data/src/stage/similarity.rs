@@ -40,7 +40,7 @@ impl Settings for Similarity {
         let model = site.resolve(&self.model);
         let scorers = site.scorers.ok_or_else(|| fault("no model can be opened here".into()))?;
         let scorer = scorers.open(&model).map_err(|why| fault(format!("{}: {why}", model.display())))?;
-        let decode = |item: &mut Item| match item.image_places().first() {
+        let decode = |item: &mut Item| match item.image_indices().first() {
             Some(at) => item.whole_image(*at).map(|_| ()),
             None => Err(Reject::new("missing-medium", "it has no image to compare its text with")),
         };
@@ -72,7 +72,7 @@ struct Scored {
 impl Gate for Scored {
     fn admit(&mut self, items: &mut [Item]) -> Result<Vec<Verdict>> {
         let image = |item: &mut Item| -> Option<(DecodedImage, String)> {
-            let at = *item.image_places().first()?;
+            let at = *item.image_indices().first()?;
             Some((item.whole_image(at).ok()?.clone(), whole_text(&item.sample)))
         };
         let found: Vec<Option<(DecodedImage, String)>> = items.iter_mut().map(image).collect();

@@ -53,7 +53,7 @@ impl Settings for Size {
         let Self { min_width, min_height, max_width, max_height, .. } = *self;
         let Self { min_pixels, max_pixels, max_aspect, min_bytes, max_bytes, .. } = *self;
         Ok(Stage::each(ImageUse::Reduced, move |item: &mut Item| {
-            for at in item.image_places() {
+            for at in item.image_indices() {
                 let bytes = item.sample.media[at].bytes.len();
                 if !(min_bytes..=max_bytes).contains(&bytes) {
                     return Err(Reject::new("bytes", format!("image {at} has {bytes} bytes")));

@@ -11,8 +11,9 @@ use crate::format::{mention, with_media};
 use crate::item::Item;
 use crate::reject::Reject;
 
-/// Renders Jinja templates into turns, or into the text. They see `text`, `key`, `meta`, and `split`; `<image>`,
-/// `<video>` and `<audio>` in what they give stand for the media, which come first where none is mentioned.
+/// Renders Jinja templates into turns, or into the text. They may use `text`, `key`, `meta`, and `split`;
+/// `<image>`, `<video>` and `<audio>` in what they give stand for the media, which come first where none is
+/// mentioned.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Template {

@@ -70,10 +70,7 @@ impl Scorers for Brightness {
 
 impl Scorer for Brightness {
     fn score(&mut self, pairs: &[(&Image, &str)]) -> Result<Vec<f32>, String> {
-        Ok(pairs
-            .iter()
-            .map(|(picture, text)| text.len() as f32 / 10.0 * f32::from(picture.width > 0))
-            .collect())
+        Ok(pairs.iter().map(|(image, text)| text.len() as f32 / 10.0 * f32::from(image.width > 0)).collect())
     }
 }
 

@@ -215,7 +215,7 @@ impl Team<'_> {
 
     /// Waits until every thread of the team is here; what they wrote before is then visible.
     ///
-    /// Unwinds when a teammate has panicked, so that nobody waits for ever.
+    /// Unwinds when a teammate has panicked, so that no thread waits for ever.
     pub fn barrier(&self) {
         self.shared.wait(self.loops.replace(0));
     }
@@ -245,7 +245,7 @@ impl Team<'_> {
     }
 
     /// As [`Team::claims`], but most neighbouring tiles are one thread's: what it prefetches past a tile's
-    /// end is its own next tile. The last quarter goes to whoever is ready.
+    /// end is its own next tile. The last quarter goes to the threads that are ready.
     #[inline]
     pub fn runs(&self, n: usize) -> impl Iterator<Item = usize> + '_ {
         let dealt = n / 4 * 3;
@@ -402,7 +402,7 @@ mod tests {
                 let own = unsafe { shared.part(team.rank()..team.rank() + 1) };
                 own[0] = round * (team.rank() + 1);
                 team.barrier();
-                // SAFETY: nobody writes between these barriers.
+                // SAFETY: no thread writes between these barriers.
                 let sum: usize = unsafe { shared.view(0..4) }.iter().sum();
                 assert_eq!(sum, round * 10);
                 team.barrier();

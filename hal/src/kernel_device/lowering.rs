@@ -115,7 +115,7 @@ impl<'a> Lowering<'a> {
             let at = types.iter().position(|ty| device_bytes(ty) > most)?;
             let (ty, bytes) = (&types[at], device_bytes(&types[at]));
             Some(format!(
-                "{role} {at} is {ty}, {bytes} bytes, and a kernel of this adapter sees at most {most}"
+                "{role} {at} is {ty}, {bytes} bytes, and a kernel of this adapter binds at most {most}"
             ))
         };
         long("operand", op.inputs).or_else(|| long("result", op.outputs))

@@ -43,8 +43,9 @@ impl AdapterDescription {
     }
 }
 
-/// The wgpu instance and its adapters' backends, made once: loaders of graphics drivers do not like being loaded and
-/// unloaded. OpenGL is asked only where nothing better answers, because its loaders open displays and complain.
+/// The wgpu instance and its adapters' backends, made once: loaders of graphics drivers do not like being
+/// loaded and unloaded. OpenGL is tried only where nothing better is found, because its loaders open displays
+/// and complain.
 fn instance(backends: wgpu::Backends) -> &'static wgpu::Instance {
     static BEST: OnceLock<wgpu::Instance> = OnceLock::new();
     static OPENGL: OnceLock<wgpu::Instance> = OnceLock::new();

@@ -13,7 +13,7 @@ use crate::pipeline::Pipelines;
 /// Submissions that may be in flight before the host waits for the oldest; bounds what they keep alive.
 const MAX_IN_FLIGHT: usize = 16;
 
-/// An open device of one adapter. It dies when the driver loses it; a new one takes its place.
+/// An open device of one adapter. It is closed when the driver loses it, and a new one replaces it.
 pub(crate) struct Connection {
     /// The device id, for errors.
     pub id: String,

@@ -134,7 +134,7 @@ impl LogMel {
     pub fn features(&self, audio: &Waveform) -> Result<Array> {
         if audio.rate != self.rate() {
             let why = format!(
-                "the audio has {} Hz and the model hears {} Hz; resample it",
+                "the audio has {} Hz and the model expects {} Hz; resample it",
                 audio.rate,
                 self.rate()
             );

@@ -79,7 +79,7 @@ fn collect(reader: Reader<'_>, limits: &Limits) -> Result<Waveform> {
     let mut samples = Vec::new();
     for chunk in reader {
         let chunk = chunk?;
-        // What a header says is not asked: recordings that were piped claim gigabytes.
+        // The header's length is not used: recordings that were piped claim gigabytes.
         if samples.len() + chunk.len() > limits.samples {
             let why =
                 format!("it gives more than {} samples at {rate} Hz; read it in windows", limits.samples);

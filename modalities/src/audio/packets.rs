@@ -228,9 +228,9 @@ impl Packets for Libav {
     }
 }
 
-/// Seconds that the header of a Wave file states. FFmpeg goes by what the file holds; a file that is cut off says more.
-/// Recorders that do not know how long they will record write nothing, or the most that a header holds, or nearly so. Of
-/// codecs other than those below the header holds no length that is to be relied on.
+/// Seconds that the header of a Wave file states. FFmpeg goes by what the file holds; a file that is cut off
+/// says more. Recorders that do not know the final length write nothing, or the most that a header holds, or
+/// nearly so. Of codecs other than those below the header holds no length that is to be relied on.
 fn wave_seconds(stream: &mut dyn Stream) -> Option<f64> {
     const MARK: u32 = 0x7fff_0000;
     let number = |bytes: &[u8]| bytes.first_chunk().map(|four| u32::from_le_bytes(*four));

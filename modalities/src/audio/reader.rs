@@ -10,10 +10,10 @@ use crate::measure::Length;
 /// Reads an audio file piece by piece: an iterator of mono samples at the rate requested, never more than a
 /// packet and a resampler's block in memory.
 ///
-/// What FFmpeg knows is understood, whatever the file's name says: Wave (integers of all depths, floats,
+/// All formats that FFmpeg reads are read, whatever the file's name is: Wave (integers of all depths, floats,
 /// A-law, mu-law), FLAC, MP3, AAC, Vorbis, Opus and more, and the audio of any container, such as a video's.
 /// The encoder's delay and padding are cut off where the file states them. What a header says of the length
-/// is not believed: all that follows it is decoded.
+/// is ignored: all that follows it is decoded.
 ///
 /// Channels are mixed down to their mean, each with equal weight, as librosa's `to_mono` does and as training sets for
 /// speech are made. No channel is left out and none is scaled by its position.
@@ -66,7 +66,7 @@ impl<'s> Reader<'s> {
         self.rate
     }
 
-    /// How long the audio is in seconds, by what its file says. It may say nothing, or be wrong.
+    /// How long the audio is in seconds, by what its file says. It may be missing or wrong.
     pub fn seconds(&self) -> Option<f64> {
         self.packets.seconds().filter(|seconds| seconds.is_finite() && *seconds > 0.0)
     }

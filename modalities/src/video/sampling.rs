@@ -142,11 +142,11 @@ impl Sampling {
             }
         };
         if indices.is_empty() {
-            return Err(Error::Prompt("no frame of the video is asked for".into()));
+            return Err(Error::Prompt("no frame of the video is requested".into()));
         }
         match indices.iter().find(|&&index| index >= total) {
             Some(index) => {
-                Err(Error::Prompt(format!("frame {index} is asked for of a video of {total} frames")))
+                Err(Error::Prompt(format!("frame {index} is requested from a video of {total} frames")))
             }
             None => Ok(indices),
         }
@@ -158,7 +158,7 @@ const MOST_FRAMES: usize = 1 << 16;
 
 fn few(n: usize) -> Result<()> {
     if n > MOST_FRAMES {
-        return Err(Error::Prompt(format!("{n} frames are asked for, more than {MOST_FRAMES}")));
+        return Err(Error::Prompt(format!("{n} frames are requested, more than {MOST_FRAMES}")));
     }
     Ok(())
 }
@@ -169,7 +169,7 @@ fn enough(n: usize, total: usize) -> Result<()> {
             "no frame would be picked from a video of {total} frames; it is too short"
         ))),
         n if n > total => Err(Error::Prompt(format!(
-            "{n} frames are asked for of a video of {total} frames; ask for fewer"
+            "{n} frames are requested from a video of {total} frames; request fewer"
         ))),
         _ => Ok(()),
     }

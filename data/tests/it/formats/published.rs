@@ -91,7 +91,7 @@ fn media_that_nothing_takes_are_named_and_counted() {
         .unwrap();
     let (samples, manifest, _) = run(folder, "[[read]]\npath = \"a.csv\"");
     assert_eq!(samples.len(), 3);
-    let expected = [("column 'picture' names image files that nothing takes; image = \"picture\" does", 2)];
+    let expected = [("column 'picture' names image files that are not read; set image = \"picture\"", 2)];
     assert_eq!(counted(&manifest, "picture"), expected);
     let (samples, manifest, rejects) = run(folder, "[[read]]\npath = \"a.csv\"\nimage = \"picture\"");
     assert_eq!((samples.len(), rejects.len(), manifest.left_out.len()), (2, 1, 0));

@@ -15,8 +15,8 @@ fn perceptual_hashes_are_those_of_imagehash() {
         serde_json::from_slice(&fs::read(golden("hashes.json")).unwrap()).unwrap();
     assert_eq!(expected.len(), 12);
     for (name, hash) in expected {
-        let picture = decode(&fs::read(golden(&name)).unwrap(), &Limits::default()).unwrap();
-        assert_eq!(format!("{:016x}", perceptual_hash(&picture).unwrap()), hash, "{name}");
+        let image = decode(&fs::read(golden(&name)).unwrap(), &Limits::default()).unwrap();
+        assert_eq!(format!("{:016x}", perceptual_hash(&image).unwrap()), hash, "{name}");
     }
 }
 

@@ -83,7 +83,7 @@ pub fn add(t: &mut Table) {
         Ok(())
     });
     t.promise(L0, "memory.reuse", "freed-and-taken", |s| {
-        // Freed memory is handed out again; buffers that live must not notice.
+        // Freed memory is reused; buffers in use must not change.
         let ty = TensorType::new(DType::F32, [1025]);
         let kept = bytes_of("kept", &ty);
         let keep = s.device.upload(&ty, &kept)?;

@@ -1,5 +1,5 @@
-//! How an image is to be turned, by the rule of `PIL.Image.getexif`: what EXIF says, and where it says
-//! nothing, XMP.
+//! The orientation of an image, by the rule of `PIL.Image.getexif`: from EXIF, and where EXIF has
+//! none, from XMP.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -10,8 +10,7 @@ use image::ImageFormat;
 use super::directory::Directory;
 use super::png;
 
-/// Bytes of a note that is stored compressed. Longer ones say nothing of how an image stands, and may be
-/// bombs.
+/// The most bytes of compressed metadata. Longer ones hold no orientation, and may be decompression bombs.
 const MOST: u64 = 1 << 20;
 
 const ORIENTATION: u16 = 274;
@@ -24,8 +23,8 @@ struct Notes {
     xmp: Option<Vec<u8>>,
 }
 
-/// The orientation by EXIF's numbers, 1 when there is none that makes sense: a damaged note does not spoil an
-/// image.
+/// The orientation by EXIF's numbers, 1 when there is none that makes sense: damaged metadata does not make an
+/// image unreadable.
 pub(super) fn of(bytes: &[u8], format: ImageFormat) -> u8 {
     let notes = match format {
         ImageFormat::Jpeg => jpeg(bytes),

@@ -1,5 +1,5 @@
-//! The boxes of a HEIF file (ISO 23008-12): which images it holds, where their bytes lie and what is said of
-//! them.
+//! The boxes of a HEIF file (ISO 23008-12): which images it holds, where their bytes are and which properties
+//! they have.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! AVIF and HEIC: an image as one frame of a video, or several put together, in the boxes of HEIF.
 //!
 //! PIL's rule for AVIF is libavif's: chroma is interpolated, colours are converted by the matrix that the
-//! file names, and the file's turns and mirrors decide how the image stands, whatever EXIF says. HEIC, which
+//! file names, and the file's turns and mirrors decide the orientation, whatever EXIF says. HEIC, which
 //! PIL reads with a plugin only, follows libheif, which that plugin uses.
 
 mod boxes;
