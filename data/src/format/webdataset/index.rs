@@ -74,8 +74,8 @@ impl Shard {
         let Some(&end) = self.ends.get(at) else {
             return Err(Error::Config(format!("{} has no sample {at}", self.path.display())));
         };
-        let place = FileSection { file: &self.file, at: end - self.size_of(at), length: end };
-        let mut entries = Entries::new(place, true);
+        let section = FileSection { file: &self.file, at: end - self.size_of(at), length: end };
+        let mut entries = Entries::new(section, true);
         let (mut gathered, mut others) = (None, 0);
         while let Some(entry) = entries.next().map_err(damaged)? {
             match entry.member {
@@ -122,7 +122,7 @@ impl Shard {
 
 /// The ends of all samples.
 fn find(section: FileSection<'_>) -> Result<Vec<u64>, String> {
-    let mut entries = Entries::new(place, false);
+    let mut entries = Entries::new(section, false);
     let mut ends = Vec::new();
     let mut current: Option<String> = None;
     while let Some(entry) = entries.next()? {
