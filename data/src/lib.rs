@@ -25,7 +25,7 @@ pub mod video;
 
 pub use build::{BuildOptions, Built, Corpus, Manifest, build};
 pub use error::{Error, Result};
-pub use item::{Item, Picture};
+pub use item::{DecodedImage, Item};
 pub use recipe::Recipe;
 pub use reject::Reject;
 pub use sample::{Blob, Kind, Sample};

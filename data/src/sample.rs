@@ -23,7 +23,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Its turns. A text beside media and without turns is their caption: what an assistant says who is shown them.
+    /// Its turns. A text beside media and without turns is their caption: what an assistant answers when it
+    /// is given them.
     pub fn turns(&self) -> Cow<'_, [Message]> {
         let (Some(text), true, false) = (&self.text, self.messages.is_empty(), self.media.is_empty()) else {
             return Cow::Borrowed(&self.messages);
@@ -84,10 +85,10 @@ impl Sample {
     }
 }
 
-/// One picture, video or sound, encoded.
+/// One encoded image, video or audio clip.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blob {
-    /// Which it is.
+    /// Whether it is an image, a video or audio.
     pub kind: Kind,
     /// The usual extension of its format, without a dot: `png`, `mp4`, `wav`.
     pub extension: String,

@@ -17,7 +17,7 @@ macro_rules! every {
         pub enum $name { $($(#[$doc])* $kind,)* }
 
         impl $name {
-            /// Every kind.
+            /// All functions of this enum.
             pub const ALL: [$name; [$(stringify!($kind)),*].len()] = [$($name::$kind),*];
         }
     };
@@ -37,7 +37,7 @@ every! {
         Div,
         /// The sign follows the dividend, as C's fmod.
         Rem,
-        /// Floats only.
+        /// `x^y`, on floats only.
         Pow,
         /// NaN if either operand is NaN.
         Max,
@@ -163,7 +163,7 @@ pub enum Op {
     },
     /// Elements `start, start + stride ..` below `limit`, per dimension.
     Slice {
-        /// First index.
+        /// The first index in each dimension.
         start: Vec<usize>,
         /// One past the last index.
         limit: Vec<usize>,
@@ -176,7 +176,7 @@ pub enum Op {
         low: Vec<usize>,
         /// Elements after the last.
         high: Vec<usize>,
-        /// Elements between neighbours.
+        /// Elements inserted between neighbours.
         interior: Vec<usize>,
     },
     /// One or more operands joined along `axis`.
@@ -203,16 +203,16 @@ pub enum Op {
     Clamp,
     /// Reduce over `axes`, which disappear from the shape.
     Reduce {
-        /// The function.
+        /// How elements are combined.
         kind: ReduceKind,
-        /// Increasing dimensions.
+        /// The reduced dimensions, increasing.
         axes: Vec<usize>,
         /// Dtype sums and products are accumulated in; the result keeps the operand's dtype.
         accum: DType,
     },
     /// Index (i32) of an extreme along `axis`, which disappears.
     ArgReduce {
-        /// Which extreme.
+        /// Whether the maximum or the minimum is looked for.
         kind: ArgKind,
         /// The dimension searched; not empty.
         axis: usize,
@@ -235,14 +235,14 @@ pub enum Op {
     Sort {
         /// The sorted dimension.
         axis: usize,
-        /// Greatest first.
+        /// Whether the greatest element comes first.
         descending: bool,
         /// Extent of the results along `axis`, at most the operand's.
         limit: usize,
     },
     /// A quantized tensor as floats, exact in f32.
     Dequantize {
-        /// A float dtype.
+        /// The float dtype of the result.
         to: DType,
     },
     /// Identity on every operand that folding, CSE and motion do not look through.
@@ -257,7 +257,7 @@ pub enum Op {
 /// An operation with the types around it: what a device is asked whether it supports.
 #[derive(Debug, Clone, Copy)]
 pub struct OpDesc<'a> {
-    /// The operation.
+    /// The operation itself.
     pub op: &'a Op,
     /// Types of the operands.
     pub inputs: &'a [TensorType],

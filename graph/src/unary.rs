@@ -1,5 +1,5 @@
 //! The elementwise functions of one operand, a row each: what the graph, its reference, its gradients and the cases that
-//! hold devices to it know of a function stands in its row and nowhere else.
+//! hold devices to it need of a function is in its row and nowhere else.
 
 use std::f64::consts;
 

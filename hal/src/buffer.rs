@@ -37,12 +37,12 @@ impl Buffer {
         Self(Arc::new(Inner { ty, device, storage: Box::new(storage) }))
     }
 
-    /// Dtype and shape.
+    /// The dtype and shape of the tensor.
     pub fn ty(&self) -> &TensorType {
         &self.0.ty
     }
 
-    /// The device it lives on.
+    /// The device it belongs to.
     pub fn device(&self) -> DeviceKey {
         self.0.device
     }
@@ -67,7 +67,7 @@ impl Buffer {
         storage.downcast::<T>().map(|b| *b).map_err(|storage| Buffer(Arc::new(Inner { ty, device, storage })))
     }
 
-    /// An error unless the buffer lives on this device.
+    /// An error unless the buffer belongs to this device.
     pub fn check_device(&self, device: DeviceKey, name: &str) -> Result<()> {
         if self.0.device == device {
             return Ok(());

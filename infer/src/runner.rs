@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use percept_graph::passes::int8_dots;
 use percept_graph::{Composite, Graph, Op, Role, TensorType};
-use percept_hal::{Arg, Buffer, CompileOptions, CompileReport, Device, Executable, TraceEvent};
+use percept_hal::{Arg, Buffer, CompileOptions, CompileReport, Device, Executable, OpTiming};
 use percept_model::{Weights, uses};
 
 use crate::error::{Error, Result};
@@ -52,7 +52,7 @@ impl Program {
     /// When an input is not given or the device fails.
     pub fn run<E: From<percept_hal::Error>>(
         &self,
-        timeline: Option<&mut Vec<TraceEvent>>,
+        timeline: Option<&mut Vec<OpTiming>>,
         mut argument: impl FnMut(usize, &str, &TensorType) -> Result<Buffer, E>,
     ) -> Result<Vec<Buffer>, E> {
         let mut arguments = Vec::with_capacity(self.donated.len());
@@ -61,9 +61,9 @@ impl Program {
             arguments.push(if *donated { Arg::Donate(buffer) } else { Arg::Borrow(buffer) });
         }
         let Some(timeline) = timeline else { return Ok(self.executable.run(arguments)?) };
-        let (outputs, events) = self.executable.run_traced(arguments)?;
+        let (outputs, events) = self.executable.run_timed(arguments)?;
         let after = timeline.iter().map(|e| e.start_us + e.duration_us).fold(0.0, f64::max);
-        timeline.extend(events.into_iter().map(|e| TraceEvent { start_us: e.start_us + after, ..e }));
+        timeline.extend(events.into_iter().map(|e| OpTiming { start_us: e.start_us + after, ..e }));
         Ok(outputs)
     }
 }
@@ -76,7 +76,7 @@ pub struct Runner<K> {
     int8: bool,
     weights: HashMap<(String, TensorType), Buffer>,
     programs: HashMap<K, Loaded>,
-    timeline: Option<Vec<TraceEvent>>,
+    timeline: Option<Vec<OpTiming>>,
 }
 
 /// A program and its parameters, by the number of the input.
@@ -109,7 +109,7 @@ impl<K: Hash + Eq + Clone> Runner<K> {
     }
 
     /// The operations timed so far.
-    pub fn take_timeline(&mut self) -> Vec<TraceEvent> {
+    pub fn take_timeline(&mut self) -> Vec<OpTiming> {
         self.timeline.take().unwrap_or_default()
     }
 

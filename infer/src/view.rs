@@ -206,7 +206,7 @@ impl View {
     /// the very numbers that it reads. Sounds have none.
     pub fn pictures(&self, medium: usize) -> Vec<Image> {
         let parts = self.media.get(medium).map_or(&[][..], |m| &m.parts);
-        parts.iter().flat_map(|part| self.inputs.pictures(part)).collect()
+        parts.iter().flat_map(|part| self.inputs.images_of(part)).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use naga::{AddressSpace, TypeInner};
 use percept_graph::DType;
 use percept_kernels::{
-    Caps, Cooperative, Launch, MAX_PARAM_WORDS, Program, Slot, catalog, validate, variants,
+    Caps, Cooperative, KernelProgram, Launch, MAX_PARAM_WORDS, Slot, catalog, validate, variants,
 };
 
 /// Adapters that between them reach every branch of lowering.
@@ -30,7 +30,7 @@ fn adapters() -> Vec<Caps> {
 /// The sources that were reached, by key. Threads share it.
 type Seen = Mutex<HashMap<String, Arc<str>>>;
 
-fn check(launch: &Launch, program: &Program, caps: &Caps, seen: &Seen) {
+fn check(launch: &Launch, program: &KernelProgram, caps: &Caps, seen: &Seen) {
     let module = &launch.module;
     assert!(launch.params.len() <= MAX_PARAM_WORDS, "{}", module.key);
     assert!(launch.bindings.len() <= caps.max_bindings as usize, "{}", module.key);

@@ -1,7 +1,7 @@
 //! Which addresses belong to the public internet, and a resolver that gives no others.
 //!
-//! The client connects to the very addresses that were checked here, for each hop anew, so a name that changes its
-//! address between two look-ups opens no way round.
+//! The client connects to the very addresses that were checked here, for each hop again, so a name that
+//! changes its address between two look-ups opens no way round.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -14,12 +14,12 @@ use ureq::unversioned::transport::NextTimeout;
 /// Whose private addresses may be followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AllowPrivate {
-    /// Nobody's.
+    /// No private address is followed.
     #[default]
     No,
     /// Those of these hosts, `HOST` or `HOST:PORT` as they stand in addresses.
     Hosts(Vec<String>),
-    /// Everybody's.
+    /// All private addresses are followed.
     All,
 }
 

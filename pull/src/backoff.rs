@@ -9,10 +9,10 @@ use super::Settings;
 use super::fault::{Again, Fault};
 use super::place::Key;
 
-/// No pause between two tries is longer, unless the server asks for it.
+/// No pause between two tries is longer, unless the server requests it.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// The pause before the next try, or none where there is no sense in one or patience is spent.
+/// The pause before the next try, or none where another try is useless or all tries are used up.
 ///
 /// Pauses double from one try to the next; each is drawn from the upper half of its span, so that what failed together
 /// does not come back together.

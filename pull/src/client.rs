@@ -59,7 +59,7 @@ impl Answer {
 impl Client {
     pub fn new(settings: &Settings, token: Option<Token>) -> Self {
         let timeout = Some(settings.timeout);
-        // A proxy looks names up itself, out of this program's sight.
+        // A proxy looks names up itself, where this program cannot check them.
         let proxy = if settings.allow_private == AllowPrivate::All { Proxy::try_from_env() } else { None };
         let config = Agent::config_builder()
             .http_status_as_error(false)

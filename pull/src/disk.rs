@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Write a small file beside its place and rename it there.
+/// Write a small file beside its final path and rename it there.
 pub(super) fn write_whole(place: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = place.as_os_str().to_os_string();
     name.push(".tmp");

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a pull ended. Run it again once the reason is gone, and it goes on where it was.
+/// Why a pull ended. Run it again once the reason is gone, and it continues where it was.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A source or setting is not one.
@@ -36,7 +36,7 @@ pub enum Error {
     Disk {
         /// The file or folder.
         path: PathBuf,
-        /// The system's words.
+        /// What the operating system reported.
         source: io::Error,
     },
 }

@@ -1,7 +1,7 @@
-//! Notices servers that send more than they announced.
+//! Detects servers that send more bytes than they announced.
 //!
 //! A client of HTTP stops at the announced length, so a body that is longer looks whole although it is cut off. Bytes
-//! that follow a body on its connection give it away: nothing was asked for yet that they could answer.
+//! that follow a body on its connection show it: nothing was requested yet that they could answer.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 const GRACE: Duration = Duration::from_millis(2);
 
 thread_local! {
-    // The client reads a body on the thread that asked for it and has no other way to say what it saw.
+    // The client reads a body on the thread that requested it and has no other way to say what it saw.
     static EXCESS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether more than announced came since this was last asked, on a connection that this thread used.
+/// Whether more than announced came since the last call, on a connection that this thread used.
 pub(super) fn take() -> bool {
     EXCESS.take()
 }
@@ -50,7 +50,7 @@ impl<T: Transport> Watched<T> {
             // An error means that nothing came, or that the connection is closed, which is as good.
             let _ = self.inner.await_input(wait);
         }
-        // Some old servers end a body with a line feed too many, which costs nobody anything.
+        // Some old servers end a body with a line feed too many, which does no harm.
         let excess = self.inner.buffers().input().iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
         EXCESS.set(excess);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::address::Private;
 use super::status::Outcome;
 
-/// A failed try.
+/// Why one attempt to fetch a file failed.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub outcome: Outcome,
@@ -14,7 +14,7 @@ pub(super) struct Fault {
     pub reason: String,
     pub http: Option<u16>,
     pub again: Again,
-    /// Whether the try brought the file forward by much; such a try costs no patience.
+    /// Whether the try brought the file forward by much; such a try is not counted as failed.
     pub progress: bool,
 }
 
@@ -55,7 +55,7 @@ impl Fault {
             _ => Again::Never,
         };
         let reason = match wait.filter(|_| again == Again::Never) {
-            Some(wait) => format!("status {status}, to be asked again in {} s", wait.as_secs()),
+            Some(wait) => format!("status {status}, to be requested again in {} s", wait.as_secs()),
             None => format!("status {status}{}", meaning(status)),
         };
         Self { again, ..Self::last(Outcome::Http, reason) }.with_http(status)
@@ -67,7 +67,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 fn meaning(status: u16) -> &'static str {
     match status {
-        401 => ": wants a login",
+        401 => ": needs a login",
         403 => ": forbidden",
         404 => ": not found",
         410 => ": gone",

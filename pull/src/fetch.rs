@@ -17,7 +17,7 @@ use super::{Settings, backoff, excess, robots};
 /// A body that comes more slowly than this, over as long as the time-out, has stalled.
 const LEAST_BYTES_PER_SECOND: f64 = 256.0;
 
-/// A try that brings so many bytes costs no patience.
+/// A try that brings so many bytes is not counted as failed.
 const PROGRESS: u64 = 1 << 20;
 
 /// What is fetched and what is known about it beforehand.
@@ -25,7 +25,7 @@ pub(super) struct Want<'a> {
     pub url: &'a Url,
     /// Most bytes it may have.
     pub cap: Option<u64>,
-    /// Bytes it has.
+    /// The size of the file in bytes, where it is known.
     pub bytes: Option<u64>,
     pub sha256: Option<&'a str>,
     /// Whether `X-Robots-Tag` binds.
@@ -46,7 +46,8 @@ impl From<Fault> for Trouble {
     }
 }
 
-/// Try once to make `part` whole. `brought` is told of bytes as they come; `furthest` is how far any try has come.
+/// Try once to make `part` whole. `brought` is called with the bytes as they arrive; `furthest` is how far
+/// any try has come.
 pub(super) fn attempt(
     client: &Client,
     want: &Want<'_>,
@@ -59,7 +60,7 @@ pub(super) fn attempt(
     let result = run(client, want, part, timeout, brought);
     if let Err(Trouble::Fault(fault)) = result {
         part.keep().map_err(Trouble::Disk)?;
-        // Measured from the furthest of all tries: a server that always begins anew makes no progress.
+        // Measured from the furthest of all tries: a server that always begins again makes no progress.
         let progress = part.resumable().is_some() && part.len() >= *furthest + PROGRESS;
         *furthest = part.len().max(*furthest);
         return Err(Trouble::Fault(Fault { progress, ..fault }));
@@ -74,7 +75,7 @@ fn run(
     timeout: Duration,
     brought: &dyn Fn(u64),
 ) -> Result<(), Trouble> {
-    // What is listed as too large is not even asked for.
+    // What is listed as too large is not even requested.
     want.bytes.map_or(Ok(()), |bytes| within(want, bytes))?;
     let mut answer = client.get(want.url, part.resumable())?;
     // What the connections of redirects left over is of no matter.
@@ -156,7 +157,7 @@ fn begin(client: &Client, want: &Want<'_>, part: &mut Part, answer: &Answer) -> 
         }
     }
     if let Some(encoding) = answer.header(header::CONTENT_ENCODING).filter(|e| *e != "identity") {
-        let why = format!("it came in the encoding {encoding}, which was not asked for");
+        let why = format!("it came in the encoding {encoding}, which was not requested");
         return Err(at(Outcome::Corrupt, why).into());
     }
     // A length beside a transfer encoding means nothing.

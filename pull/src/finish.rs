@@ -14,18 +14,18 @@ use super::disk::sync_folder;
 use super::error::Error;
 use super::item::{Item, Task};
 use super::place::Key;
-use super::plan::Plan;
+use super::plan::PullPlan;
 use super::status::{Log, Outcome, Status};
 use super::{Folder, Summary};
 
-/// A longer text beside a picture is no caption.
+/// A longer text beside an image is no caption.
 const LONGEST_CAPTION: u64 = 1 << 16;
 
-/// Bytes that tell what a file is.
+/// Bytes that show the kind of a file.
 const HEAD: u64 = 1 << 12;
 
-/// Write `status.jsonl` and `index.jsonl` anew, with one line for each line of the plan.
-pub(super) fn finish(folder: &Folder, plan: &Plan, log: &Log) -> Result<Summary, Error> {
+/// Write `status.jsonl` and `index.jsonl` again, with one line for each line of the plan.
+pub(super) fn finish(folder: &Folder, plan: &PullPlan, log: &Log) -> Result<Summary, Error> {
     let mut status_draft = Draft::create(&folder.status())?;
     let mut index_draft = Draft::create(&folder.index())?;
     let mut summary = Summary { samples: 0, bytes: 0, outcomes: BTreeMap::new(), reasons: BTreeMap::new() };
@@ -55,7 +55,7 @@ fn line(draft: &mut Draft, value: &impl serde::Serialize) -> io::Result<()> {
 
 /// The line of the index for a sample that arrived: of lists all, of folders and repositories the media.
 ///
-/// A column is named for what the file is, so that recipes know it without being told.
+/// A column is named for what the file is, so that recipes need no setting for it.
 fn entry(root: &Path, item: &Item, status: &Status, repeats: u32) -> Option<Value> {
     let file = status.file.as_ref().filter(|_| status.outcome == Outcome::Ok)?;
     let extension = Path::new(file).extension().and_then(|e| e.to_str()).unwrap_or_default();
@@ -89,14 +89,14 @@ fn entry(root: &Path, item: &Item, status: &Status, repeats: u32) -> Option<Valu
     Some(entry.into())
 }
 
-/// What a file is whose name does not tell.
+/// The kind of a file whose name does not show it.
 fn kind_by_bytes(path: &Path) -> Option<Kind> {
     let mut head = Vec::new();
     File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
     Some(kind::of(&head)?.medium.into())
 }
 
-/// The text beside a picture, as folders of pictures have it.
+/// The text beside an image, as folders of images have it.
 fn beside(path: &Path) -> Option<String> {
     // What lies there is what was pulled; a link, pipe or device was put there by somebody else.
     let about = fs::symlink_metadata(path).ok()?;

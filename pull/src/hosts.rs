@@ -1,4 +1,4 @@
-//! How often each host is asked.
+//! How often requests go to each host.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-/// Hosts beyond which those that may be asked at once are forgotten.
+/// The most hosts that are remembered; beyond it those that may get a request at once are dropped.
 const MANY: usize = 1 << 16;
 
 /// Spaces requests out, host by host.

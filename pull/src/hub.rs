@@ -214,7 +214,7 @@ impl Repository {
             match next {
                 None => return Ok(()),
                 Some(next) if next.origin() == endpoint.origin() => url = next,
-                Some(next) => return Err(invalid(format!("its listing goes on at another host, {next}"))),
+                Some(next) => return Err(invalid(format!("its listing continues at another host, {next}"))),
             }
         }
         Err(invalid("its listing does not end".into()))

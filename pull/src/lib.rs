@@ -1,9 +1,11 @@
-//! What is not here yet: raw data from folders, lists, hubs and shards into one folder, and models from a hub into its cache.
+//! Fetching: raw data from folders, lists, hubs and shards into one folder, and models from a hub into its
+//! cache.
 //!
-//! A pull makes a plan, which lists every sample; threads take them from a queue that spaces requests out
-//! and holds back what must wait; what became of each is appended to `status.jsonl`. At the end that file and
-//! `index.jsonl` are written anew in the order of the plan, so they say the same however often a run was cut off.
-//! File names depend on addresses alone, files appear whole, and those that were coming are gone on with.
+//! A pull makes a plan, which lists every sample; threads take them from a queue that spaces requests out and
+//! holds back what must wait; what became of each is appended to `status.jsonl`. At the end that file and
+//! `index.jsonl` are written again in the order of the plan, so they say the same however often a run was cut
+//! off. File names depend on addresses alone, files appear whole, and partial
+//! files are continued.
 
 mod address;
 mod backoff;
@@ -46,7 +48,7 @@ pub use model::pull_model;
 pub use status::{Outcome, Status};
 
 use client::{Client, Token};
-use plan::Plan;
+use plan::PullPlan;
 use queue::Queue;
 use status::Log;
 use work::Work;
@@ -68,7 +70,7 @@ pub struct Settings {
     /// repositories.
     pub max_bytes: Option<u64>,
     /// Whose private addresses are followed. If everybody's are, the proxy of the environment is used too: it looks
-    /// names up itself, where nobody can check them.
+    /// names up itself, so that they cannot be checked here.
     pub allow_private: AllowPrivate,
     /// Hard-link local files where the file system can, instead of copying them.
     pub link: bool,
@@ -125,14 +127,14 @@ impl Settings {
     }
 }
 
-/// Is told how a pull goes, by several threads at once.
+/// Receives the progress of a pull, from several threads at once.
 pub trait Watch: Sync {
     /// The plan is made and has so many samples.
     fn planned(&self, samples: u64) {
         let _ = samples;
     }
 
-    /// Bytes have come.
+    /// Called when bytes have arrived.
     fn brought(&self, bytes: u64) {
         let _ = bytes;
     }
@@ -143,7 +145,7 @@ pub trait Watch: Sync {
     }
 }
 
-/// Tells nobody.
+/// Reports no progress.
 impl Watch for () {}
 
 /// What a pull came to, over all runs that it took.
@@ -213,7 +215,7 @@ impl Folder {
         self.inner().join("plan.json")
     }
 
-    /// Make the folder and be the only one at work in it, as long as the file lives.
+    /// Make the folder and lock it for this process, as long as the file is open.
     fn lock(&self) -> Result<File, Error> {
         for folder in [self.parts(), self.lists()] {
             fs::create_dir_all(&folder).map_err(Error::disk(&folder))?;
@@ -232,7 +234,7 @@ impl Folder {
 ///
 /// The folder gets the files, `status.jsonl` with a [`Status`] per sample, and `index.jsonl`, which is a dataset of the
 /// media with their captions. Files that an earlier pull brought are not fetched again; samples that did not arrive are
-/// tried anew.
+/// tried again.
 ///
 /// # Errors
 /// What ends the run as a whole: wrong use, a source that cannot be listed, a disk that cannot be written. What is
@@ -252,11 +254,11 @@ pub fn pull(
         None => None,
     };
     let client = Client::new(settings, token);
-    let plan = match Plan::resume(&folder, sources, settings) {
+    let plan = match PullPlan::resume(&folder, sources, settings) {
         Some(plan) => plan,
         None => {
             finish::keep_arrived(&folder.status())?;
-            Plan::make(&folder, sources, parsed, &client, settings)?
+            PullPlan::make(&folder, sources, parsed, &client, settings)?
         }
     };
     watch.planned(plan.items);

@@ -1,4 +1,5 @@
-//! Lists of addresses in Parquet. Columns of bytes, such as pictures, are left out before anything is read of them.
+//! Lists of addresses in Parquet. Columns of bytes, such as images, are left out before anything is read of
+//! them.
 
 use std::path::Path;
 

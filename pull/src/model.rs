@@ -1,7 +1,7 @@
 //! A model from a hub into the cache that all programs of the hub share.
 //!
 //! The layout is that of huggingface_hub: `blobs/HASH` are the files, `snapshots/COMMIT/NAME` links to them, and
-//! `refs/REVISION` names the commit. What is still coming lies in `.parts`, and is gone on with by the next run.
+//! `refs/REVISION` names the commit. What is still coming lies in `.parts`, and is continued by the next run.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -26,7 +26,7 @@ use super::{Settings, Watch};
 pub struct ModelFile {
     /// Its name; models are read from the top of their repository alone.
     pub name: String,
-    /// Its bytes.
+    /// Its size in bytes.
     pub bytes: u64,
     /// Its name among the blobs: a SHA-256 for large files, git's SHA-1 for the others.
     blob: String,

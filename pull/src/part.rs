@@ -17,7 +17,7 @@ use super::place::Key;
 /// Bytes between two syncs.
 const STRIDE: u64 = 4 << 20;
 
-/// First bytes that are kept to tell the format by.
+/// First bytes that are kept to detect the format.
 const HEAD: usize = 1 << 12;
 
 /// A file that is being fetched.
@@ -88,7 +88,7 @@ impl Part {
         self.version.as_deref().filter(|_| self.len > 0).map(|version| (self.len, version))
     }
 
-    /// Begin anew, with the version of the file that is to come.
+    /// Begin again, with the version of the file that is to come.
     pub fn begin(&mut self, version: Option<String>) -> io::Result<()> {
         if self.version.is_some() {
             remove(&self.notes())?;
@@ -149,7 +149,7 @@ impl Part {
         place.parent().map_or(Ok(()), sync_folder)
     }
 
-    /// Give it up.
+    /// Remove the partial file.
     pub fn discard(self) -> io::Result<()> {
         remove(&self.notes())?;
         remove(&self.path)

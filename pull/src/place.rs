@@ -1,4 +1,4 @@
-//! Where files go: names that depend on what is asked for, never on when it arrives.
+//! Where files go: names that depend on what is requested, never on when it arrives.
 
 use std::fmt;
 use std::path::{Component, Path};

@@ -1,7 +1,7 @@
 //! What is to be had, written down before any of it is fetched.
 //!
-//! A run that was cut off goes on with the plan that it began with, so a list or repository that changes meanwhile
-//! changes nothing. A finished run removes its plan, and the next one makes a new one.
+//! A run that was cut off continues with the plan that it began with, so a list or repository that changes
+//! meanwhile changes nothing. A finished run removes its plan, and the next one makes a new one.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -19,10 +19,10 @@ use super::error::Error;
 use super::fetch::{self, Trouble, Want};
 use super::item::{Item, Task};
 use super::place::Key;
-use super::source::{Format, Place, Source};
+use super::source::{FileLocation, Format, Source};
 use super::{Folder, Settings, list, tree};
 
-/// What a plan was made for; another wish needs another plan.
+/// What a plan was made for; another request needs another plan.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Wish {
     version: String,
@@ -40,14 +40,14 @@ struct Head {
     items: u64,
 }
 
-/// A finished plan.
-pub(super) struct Plan {
+/// A finished plan on the disk.
+pub(super) struct PullPlan {
     path: PathBuf,
     pub items: u64,
 }
 
-impl Plan {
-    /// The plan of a run that was cut off, if there is one for the same wish.
+impl PullPlan {
+    /// The plan of a run that was cut off, if there is one for the same request.
     pub fn resume(folder: &Folder, sources: &[String], settings: &Settings) -> Option<Self> {
         let head: Head = serde_json::from_slice(&fs::read(folder.plan_head()).ok()?).ok()?;
         let same = head.wish == Wish::of(sources, settings) && folder.plan().exists();
@@ -100,7 +100,7 @@ impl Plan {
         })
     }
 
-    /// Forget it.
+    /// Remove the plan.
     pub fn remove(self, folder: &Folder) -> Result<(), Error> {
         // Its head goes first: without that there is no plan.
         for path in [folder.plan_head(), self.path] {
@@ -172,23 +172,23 @@ impl Planner<'_> {
                 let into = self.top(&repository.folder());
                 repository.list(client, &endpoint, settings, &into, &mut |item| self.emit(item))
             }
-            Source::List(Place::Local(path), format) => {
+            Source::List(FileLocation::Local(path), format) => {
                 let name = path.to_string_lossy().into_owned();
                 list::read(&path, format, &name, &mut |item| self.emit(item))
             }
-            Source::List(Place::Web(url), format) => {
+            Source::List(FileLocation::Web(url), format) => {
                 let path = self.fetch_list(&url, format)?;
                 list::read(&path, format, url.as_str(), &mut |item| self.emit(item))?;
                 fs::remove_file(&path).map_err(Error::disk(&path))
             }
-            Source::Tar(Place::Local(path)) => {
+            Source::Tar(FileLocation::Local(path)) => {
                 let to = self.tar(&path.file_name().unwrap_or_default().to_string_lossy());
                 let Some(from) = path.to_str().map(str::to_owned) else {
                     return Err(Error::Usage(format!("{}: its name is not UTF-8", path.display())));
                 };
                 self.emit(Item::new(from.clone(), Task::Local { from, to, tar: true }))
             }
-            Source::Tar(Place::Web(url)) => {
+            Source::Tar(FileLocation::Web(url)) => {
                 let to = self.tar(url.path_segments().and_then(|mut s| s.next_back()).unwrap_or_default());
                 self.emit(Item::new(url, Task::Tar { to }))
             }

@@ -109,7 +109,7 @@ impl<'a> Queue<'a> {
             if state.waiting.peek().is_some_and(|Reverse(first)| first.at <= now)
                 && let Some(Reverse(Waiting { job, .. })) = state.waiting.pop()
             {
-                // The host may have asked for a rest since this turn was given out.
+                // The host may have requested a rest since this turn was given out.
                 match job.url.as_ref().filter(|url| self.hosts.resting(url).is_some()) {
                     Some(url) => {
                         let turn = self.hosts.reserve(url);
@@ -173,7 +173,7 @@ impl<'a> Queue<'a> {
         Ok(Some(Job { item, key, url, tries: 0, spent: 0, furthest: 0, had }))
     }
 
-    /// Whether a status is the last word on an item: what arrived is still there, and is what is asked for.
+    /// Whether a status is the last word on an item: what arrived is still there, and is what is requested.
     fn settles(&self, status: &Status, item: &Item) -> bool {
         if status.outcome != Outcome::Ok {
             return true;

@@ -1,6 +1,6 @@
 //! `X-Robots-Tag`: whether a page's owner keeps machines that learn away from it.
 
-/// The name by which a site may speak to this program alone, as in `X-Robots-Tag: percept: noai`.
+/// The user agent by which a site may address this program alone, as in `X-Robots-Tag: percept: noai`.
 const AGENT: &str = "percept";
 
 /// What says no to a program that collects training data.

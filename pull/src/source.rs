@@ -13,9 +13,9 @@ pub(super) enum Source {
     /// A folder of files.
     Tree(PathBuf),
     /// A list of addresses.
-    List(Place, Format),
+    List(FileLocation, Format),
     /// A tar of samples.
-    Tar(Place),
+    Tar(FileLocation),
     /// One file of the web.
     File(Url),
     /// A repository of a hub.
@@ -24,7 +24,7 @@ pub(super) enum Source {
 
 /// Where a file is.
 #[derive(Debug, PartialEq)]
-pub(super) enum Place {
+pub(super) enum FileLocation {
     Local(PathBuf),
     Web(Url),
 }
@@ -83,9 +83,9 @@ fn one(source: &str) -> Result<Source, Error> {
         }
         url.set_fragment(None);
         return Ok(match extension(url.path()).as_str() {
-            "tar" => Source::Tar(Place::Web(url)),
+            "tar" => Source::Tar(FileLocation::Web(url)),
             other => match Format::of(other) {
-                Some(format) => Source::List(Place::Web(url), format),
+                Some(format) => Source::List(FileLocation::Web(url), format),
                 None => Source::File(url),
             },
         });
@@ -99,9 +99,9 @@ fn one(source: &str) -> Result<Source, Error> {
         return Err(usage("it is neither a file nor a folder"));
     }
     match extension(source).as_str() {
-        "tar" => Ok(Source::Tar(Place::Local(path))),
+        "tar" => Ok(Source::Tar(FileLocation::Local(path))),
         other => match Format::of(other) {
-            Some(format) => Ok(Source::List(Place::Local(path), format)),
+            Some(format) => Ok(Source::List(FileLocation::Local(path), format)),
             None => Err(usage("a file of this kind is no source")),
         },
     }
@@ -147,12 +147,12 @@ mod tests {
         let path = folder.path().to_str().unwrap();
         assert_eq!(parse_one(path).unwrap(), Source::Tree(path.into()));
         let file = list.to_str().unwrap();
-        assert_eq!(parse_one(file).unwrap(), Source::List(Place::Local(list.clone()), Format::Text));
+        assert_eq!(parse_one(file).unwrap(), Source::List(FileLocation::Local(list.clone()), Format::Text));
         let a = "http://a.example/x.parquet?download=1";
-        assert_eq!(parse_one(a).unwrap(), Source::List(Place::Web(web(a)), Format::Parquet));
+        assert_eq!(parse_one(a).unwrap(), Source::List(FileLocation::Web(web(a)), Format::Parquet));
         assert_eq!(
             parse_one("http://a.example/x.tar#x").unwrap(),
-            Source::Tar(Place::Web(web("http://a.example/x.tar")))
+            Source::Tar(FileLocation::Web(web("http://a.example/x.tar")))
         );
         assert_eq!(parse_one("http://a.example/x.jpg").unwrap(), Source::File(web("http://a.example/x.jpg")));
         for bad in ["ftp://a.example/x.txt", "http://", "/no/such/folder", "hf://", "/dev/null"] {

@@ -63,7 +63,7 @@ pub struct Status {
     /// Where it is, from the folder of the pull.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Its size.
+    /// Its size in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// Its SHA-256 in hexadecimal.
@@ -72,7 +72,7 @@ pub struct Status {
     /// The last HTTP status; 200 for what arrived, also if its end came as 206.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<u16>,
-    /// How often it was asked for by the run that settled it; 0 for what was there already.
+    /// How often it was requested by the run that settled it; 0 for what was there already.
     pub tries: u32,
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use percept_hal::{CompileOptions, Device, TraceEvent};
+use percept_hal::{CompileOptions, Device, OpTiming};
 use percept_infer::peak_memory;
 use percept_model::checkpoint::{Base, Checkpoint};
 use serde::{Deserialize, Serialize};
@@ -464,7 +464,7 @@ impl Watch for Watches<'_> {
         self.log.is_some() && self.other.wants_timeline(step)
     }
 
-    fn timeline(&mut self, events: &[TraceEvent]) -> Result<()> {
+    fn timeline(&mut self, events: &[OpTiming]) -> Result<()> {
         self.other.timeline(events)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use percept_hal::{Buffer, TraceEvent};
+use percept_hal::{Buffer, OpTiming};
 use percept_infer::Program;
 
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ impl State {
         &mut self,
         program: &Program,
         arguments: &HashMap<String, Buffer>,
-        timeline: Option<&mut Vec<TraceEvent>>,
+        timeline: Option<&mut Vec<OpTiming>>,
     ) -> Result<BTreeMap<String, Buffer>> {
         let buffers = program.run(timeline, |i, name, _| {
             let missing = || Error::Setting(format!("the step's input '{name}' was not given"));

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use percept_graph::{DType, Graph, HostTensor, Role, TensorType};
-use percept_hal::{Buffer, CompileOptions, CompileReport, Device, TraceEvent, Uses};
+use percept_hal::{Buffer, CompileOptions, CompileReport, Device, OpTiming, Uses};
 use percept_infer::Program;
 use percept_model::checkpoint::{Base, Checkpoint, LoadOptions};
 use percept_model::random::parameter_stream;
@@ -49,7 +49,7 @@ pub struct Trainer {
     /// Updates that changed something.
     updates: u64,
     scale: LossScale,
-    timeline: Option<Vec<TraceEvent>>,
+    timeline: Option<Vec<OpTiming>>,
 }
 
 /// Which program.
@@ -208,7 +208,7 @@ impl Trainer {
     }
 
     /// The operations timed so far.
-    pub fn take_timeline(&mut self) -> Vec<TraceEvent> {
+    pub fn take_timeline(&mut self) -> Vec<OpTiming> {
         self.timeline.take().unwrap_or_default()
     }
 

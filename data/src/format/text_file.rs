@@ -53,7 +53,7 @@ pub struct Metered<R> {
 }
 
 impl<R: Read> Metered<R> {
-    /// The text, and the room, which whoever reads it sets anew at each record.
+    /// The text, and the room, which whoever reads it sets again at each record.
     pub fn new(inner: R, room: u64) -> (Self, Arc<AtomicU64>) {
         let room = Arc::new(AtomicU64::new(room));
         (Self { inner, room: Arc::clone(&room) }, room)

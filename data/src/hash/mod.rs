@@ -1,5 +1,5 @@
-//! What says that pictures and texts are alike: hashes whose nearness is the nearness of what they stand for, and
-//! indexes that find near ones without comparing all pairs; and hashes of what files hold.
+//! Similarity of images and texts: hashes that are near when what they are computed from is similar,
+//! and indexes that find near ones without comparing all pairs; and hashes of what files hold.
 
 mod bands;
 mod content;

@@ -5,24 +5,25 @@ use percept_modalities::text::jinja;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Pictures, Settings, Site, Stage};
+use super::{ImageUse, Settings, Site, Stage};
 use crate::error::{Error, Result};
 use crate::format::{mention, with_media};
 use crate::item::Item;
 use crate::reject::Reject;
 
-/// Renders Jinja templates into turns, or into the text. They see `text`, `key`, `meta`, and `split`; `<image>`,
-/// `<video>` and `<audio>` in what they give stand for the media, which come first where none is mentioned.
+/// Renders Jinja templates into turns, or into the text. They may use `text`, `key`, `meta`, and `split`;
+/// `<image>`, `<video>` and `<audio>` in what they give stand for the media, which come first where none is
+/// mentioned.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Template {
-    /// The system's turn.
+    /// The template of the system's turn.
     system: Option<String>,
-    /// The user's turn.
+    /// The template of the user's turn.
     user: Option<String>,
     /// The assistant's turn, which training learns.
     assistant: Option<String>,
-    /// A new text.
+    /// The template of a new text.
     text: Option<String>,
     /// Whether the old text stays when turns are made.
     keep_text: bool,
@@ -52,7 +53,7 @@ impl Settings for Template {
         }
         let keep_text = self.keep_text;
         let makes_turns = self.user.is_some();
-        Ok(Stage::each(Pictures::Unseen, move |item: &mut Item| {
+        Ok(Stage::each(ImageUse::Unseen, move |item: &mut Item| {
             let sample = &item.sample;
             let known = Map::from_iter([
                 ("text".to_owned(), Value::from(sample.text.as_deref())),

@@ -3,18 +3,18 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::synthetic::{caption, picture, reworded};
+use crate::synthetic::{caption, image, reworded};
 use percept_data::chance::Chance;
 use percept_data::format::webdataset::{self, Writer};
 use percept_data::{Blob, BuildOptions, Kind, Recipe, Sample, build};
 use percept_modalities::image::{Filter, Image, Limits, crop, decode, resize};
 
-fn jpeg(picture: &Image, quality: i32) -> Vec<u8> {
+fn jpeg(image: &Image, quality: i32) -> Vec<u8> {
     let pixels = turbojpeg::Image {
-        pixels: picture.rgb.as_slice(),
-        width: picture.width,
-        pitch: 3 * picture.width,
-        height: picture.height,
+        pixels: image.rgb.as_slice(),
+        width: image.width,
+        pitch: 3 * image.width,
+        height: image.height,
         format: turbojpeg::PixelFormat::RGB,
     };
     turbojpeg::compress(pixels, quality, turbojpeg::Subsamp::Sub2x2).unwrap().to_vec()
@@ -25,7 +25,8 @@ fn sample(key: String, bytes: Vec<u8>, extension: &str, text: String) -> Sample 
     Sample { key, media: vec![medium], text: Some(text), ..Sample::default() }
 }
 
-/// Pictures of all sorts: drawn ones, and squares cut from the photographs of `PERCEPT_PHOTOGRAPHS`, if that names a folder.
+/// Images of all sorts: drawn ones, and squares cut from the photographs of `PERCEPT_PHOTOGRAPHS`, if that
+/// names a folder.
 fn originals(count: usize) -> Vec<Image> {
     let mut cuts = Vec::new();
     for path in
@@ -43,7 +44,7 @@ fn originals(count: usize) -> Vec<Image> {
     let missing = count.saturating_sub(cuts.len());
     let draw = |at: usize| {
         let mut chance = Chance::new(at as u64, 2, 0);
-        picture(at as u64, 90 + chance.below(110), 90 + chance.below(110))
+        image(at as u64, 90 + chance.below(110), 90 + chance.below(110))
     };
     cuts.extend((0..missing).map(draw));
     cuts.truncate(count);
@@ -71,15 +72,15 @@ run = "deduplicate-captions"
 "#;
 
 /// Writes originals, and after them copies that are exact, re-encoded, a tenth smaller or larger, or have one word of the
-/// caption changed and another picture.
+/// caption changed and another image.
 fn plant(path: &Path) {
-    let pictures = originals(ORIGINALS + PLANTED);
+    let images = originals(ORIGINALS + PLANTED);
     let mut shard = Writer::create(path).unwrap();
-    let files: Vec<Vec<u8>> = pictures.iter().map(|picture| jpeg(picture, 92)).collect();
+    let files: Vec<Vec<u8>> = images.iter().map(|image| jpeg(image, 92)).collect();
     for at in 0..ORIGINALS {
         shard.push(&sample(format!("original{at}"), files[at].clone(), "jpg", caption(at as u64))).unwrap();
     }
-    // Captions of their own for copies of pictures, so that pictures alone betray them.
+    // Captions of their own for copies of images, so that images alone betray them.
     let other = |at: usize| caption(1_000_000 + at as u64);
     for at in 0..PLANTED {
         let mut chance = Chance::new(at as u64, 3, 0);
@@ -87,14 +88,14 @@ fn plant(path: &Path) {
         shard.push(&sample(format!("exact{at}"), files[of].clone(), "jpg", caption(of as u64))).unwrap();
 
         let of = chance.below(ORIGINALS);
-        let bytes = jpeg(&pictures[of], 40 + chance.below(50) as i32);
+        let bytes = jpeg(&images[of], 40 + chance.below(50) as i32);
         shard.push(&sample(format!("reencoded{at}"), bytes, "jpg", other(at))).unwrap();
 
         let of = chance.below(ORIGINALS);
         let scale = if chance.coin() { 1.1 } else { 0.9 };
         let side = |length: usize| (length as f64 * scale).round() as usize;
-        let (width, height) = (side(pictures[of].width), side(pictures[of].height));
-        let resized = resize(&pictures[of], width, height, Filter::Bicubic).unwrap();
+        let (width, height) = (side(images[of].width), side(images[of].height));
+        let resized = resize(&images[of], width, height, Filter::Bicubic).unwrap();
         shard.push(&sample(format!("resized{at}"), jpeg(&resized, 85), "jpg", other(PLANTED + at))).unwrap();
 
         let of = chance.below(ORIGINALS);

@@ -70,15 +70,12 @@ impl Scorers for Brightness {
 
 impl Scorer for Brightness {
     fn score(&mut self, pairs: &[(&Image, &str)]) -> Result<Vec<f32>, String> {
-        Ok(pairs
-            .iter()
-            .map(|(picture, text)| text.len() as f32 / 10.0 * f32::from(picture.width > 0))
-            .collect())
+        Ok(pairs.iter().map(|(image, text)| text.len() as f32 / 10.0 * f32::from(image.width > 0)).collect())
     }
 }
 
 #[test]
-fn pictures_are_filtered_by_size_and_shape() {
+fn images_are_filtered_by_size_and_shape() {
     // hash20 is 40x50, hash21 45x36 and hash22 50x43.
     let lines = [
         r#"{"id": "a", "image": "hash20.png"}"#,
@@ -109,7 +106,7 @@ fn texts_are_filtered_by_length_pattern_and_language() {
 }
 
 #[test]
-fn sounds_and_videos_are_filtered_by_duration() {
+fn audio_and_videos_are_filtered_by_duration() {
     let lines = [r#"{"id": "v", "video": "clip.mp4"}"#, r#"{"id": "a", "audio": "tone.wav"}"#];
     let (samples, rejects) = run(&lines, "[[stage]]\nrun = \"validate\"\nmeasure = true");
     assert!(rejects.is_empty(), "{rejects:?}");
@@ -179,7 +176,8 @@ fn videos_are_written_anew_at_a_rate_and_a_size() {
     assert!((after.fps - 5.0).abs() <= 1.0 && before.fps > 6.0, "{} of {}", after.fps, before.fps);
     let (old, new) = (&before.frames[0], &after.frames[0]);
     assert_eq!(new.width.max(new.height), 32);
-    // What is seen is still the same picture; colour is stored at half the size, so light and dark are compared.
+    // What is seen is still the same image; colour is stored at half the size, so light and dark are
+    // compared.
     let small = resize(old, new.width, new.height, Filter::Lanczos).unwrap();
     let light =
         |rgb: &[u8]| 0.299 * f64::from(rgb[0]) + 0.587 * f64::from(rgb[1]) + 0.114 * f64::from(rgb[2]);
@@ -191,7 +189,7 @@ fn videos_are_written_anew_at_a_rate_and_a_size() {
 }
 
 #[test]
-fn pictures_are_resized_as_pil_does_and_written_anew() {
+fn images_are_resized_as_pil_does_and_written_anew() {
     let lines = [r#"{"id": "a", "image": "hash20.png"}"#];
     let (samples, _) = run(&lines, "[[stage]]\nrun = \"resize\"\nlongest = 25");
     let whole = decode(&golden("hash20.png"), &Limits::default()).unwrap();
@@ -249,7 +247,7 @@ fn what_a_benchmark_asks_is_left_out() {
         r#"{"id": "unseen", "image": "hash21.png"}"#,
     ];
     let stages = "[[stage]]\nrun = \"decontaminate\"\nagainst = [\"bench.txt\", \"hash20.png\"]";
-    // A single picture is no format that can be read, so it is put into a folder's table.
+    // A single image is no format that can be read, so it is put into a folder's table.
     let stages = stages.replace("\"hash20.png\"", "\"bench.hashes\"");
     let folder = tempfile::tempdir().unwrap();
     let hash =
@@ -265,7 +263,7 @@ fn what_a_benchmark_asks_is_left_out() {
 }
 
 #[test]
-fn a_model_scores_pictures_and_texts() {
+fn a_model_scores_images_and_texts() {
     let lines = [
         r#"{"id": "a", "image": "hash20.png", "text": "fits"}"#,
         r#"{"id": "b", "image": "hash20.png", "text": "no"}"#,

@@ -1,22 +1,22 @@
-//! Pictures and captions drawn from a seed, for tests and for measuring.
+//! Images and captions drawn from a seed, for tests and for measuring.
 
 use percept_data::chance::Chance;
 use percept_modalities::image::{Filter, Image, resize};
 
-/// A picture of its own: soft colours, a few shapes before them, and grain.
-pub fn picture(seed: u64, width: usize, height: usize) -> Image {
+/// An image of its own: soft colours, a few shapes before them, and grain.
+pub fn image(seed: u64, width: usize, height: usize) -> Image {
     let mut chance = Chance::new(seed, 0, 0);
     let (columns, rows) = (2 + chance.below(6), 2 + chance.below(6));
     let mut level = || chance.between(0.0, 256.0) as u8;
     let coarse =
         Image { width: columns, height: rows, rgb: (0..3 * columns * rows).map(|_| level()).collect() };
-    let mut picture = resize(&coarse, width, height, Filter::Bicubic).unwrap();
+    let mut image = resize(&coarse, width, height, Filter::Bicubic).unwrap();
     for _ in 0..chance.below(6) {
         let colour = [(); 3].map(|()| chance.between(0.0, 256.0) as u8);
         let (x, y) = (chance.between(0.0, 1.0) * width as f64, chance.between(0.0, 1.0) * height as f64);
         let size = [(); 2].map(|()| chance.between(0.05, 0.35) * width.min(height) as f64);
         let is_round = chance.coin();
-        for (at, pixel) in picture.rgb.chunks_exact_mut(3).enumerate() {
+        for (at, pixel) in image.rgb.chunks_exact_mut(3).enumerate() {
             let (dx, dy) = (((at % width) as f64 - x) / size[0], ((at / width) as f64 - y) / size[1]);
             if if is_round { dx * dx + dy * dy < 1.0 } else { dx.abs().max(dy.abs()) < 1.0 } {
                 pixel.copy_from_slice(&colour);
@@ -25,14 +25,14 @@ pub fn picture(seed: u64, width: usize, height: usize) -> Image {
     }
     let grain = 1 + chance.below(24) as u64;
     let mut noise = seed | 1;
-    for value in &mut picture.rgb {
+    for value in &mut image.rgb {
         // Marsaglia's xorshift is plenty for grain.
         noise ^= noise << 13;
         noise ^= noise >> 7;
         noise ^= noise << 17;
         *value = value.saturating_add((noise % grain) as u8).saturating_sub((grain / 2) as u8);
     }
-    picture
+    image
 }
 
 const THINGS: &str = "dog bicycle lighthouse teapot violin tractor penguin umbrella cathedral backpack sailboat cactus \

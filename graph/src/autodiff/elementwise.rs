@@ -1,16 +1,16 @@
 //! Elementwise operations.
 
-use super::{Gradients, Step};
+use super::{BackwardStep, Gradients};
 use crate::op::Binary;
 use crate::trace::Tensor;
 use crate::unary::Unary;
 
-pub fn unary(s: &Step, kind: Unary) -> Option<Tensor> {
+pub fn unary(s: &BackwardStep, kind: Unary) -> Option<Tensor> {
     let derivative = kind.definition().derivative?;
     s.when(0, || derivative(&s.g(), &s.x[0], &s.y[0]))
 }
 
-pub fn binary(s: &Step, kind: Binary) -> Gradients {
+pub fn binary(s: &BackwardStep, kind: Binary) -> Gradients {
     let (a, b, y) = (&s.x[0], &s.x[1], &s.y[0]);
     let g = s.g();
     let zero = || g.like(0.0);
@@ -49,7 +49,7 @@ pub fn binary(s: &Step, kind: Binary) -> Gradients {
     }
 }
 
-pub fn select(s: &Step) -> Gradients {
+pub fn select(s: &BackwardStep) -> Gradients {
     let g = s.g();
     let zero = g.like(0.0);
     let p = &s.x[0];
@@ -57,7 +57,7 @@ pub fn select(s: &Step) -> Gradients {
 }
 
 /// Exactly one operand of a clamp gets the gradient: the bound x is strictly beyond, the upper one first.
-pub fn clamp(s: &Step) -> Gradients {
+pub fn clamp(s: &BackwardStep) -> Gradients {
     let (low, x, high) = (&s.x[0], &s.x[1], &s.x[2]);
     let g = s.g();
     let zero = g.like(0.0);
@@ -71,6 +71,6 @@ pub fn clamp(s: &Step) -> Gradients {
 }
 
 /// Between floats the bits mean the same number.
-pub fn bitcast(s: &Step) -> Gradients {
+pub fn bitcast(s: &BackwardStep) -> Gradients {
     vec![s.when(0, || s.g())]
 }

@@ -72,7 +72,7 @@ fn splat(g: &Graph, v: ValueId) -> Option<f64> {
     literal(g, v)?.as_splat()
 }
 
-/// The operation that makes a value, if it is of the kind asked for, and its first operand.
+/// The operation that makes a value, if it is of the kind requested, and its first operand.
 fn made_by<'g, T>(g: &'g Graph, v: ValueId, kind: impl Fn(&'g Op) -> Option<T>) -> Option<(T, ValueId)> {
     let node = g.producer(v)?;
     Some((kind(&node.op)?, *node.inputs.first()?))

@@ -300,7 +300,7 @@ fn integer_products_round_groups_of_32_to_127ths_of_their_greatest() {
         let bytes: Vec<u8> = (0..ty.bytes()).map(|_| r.below(0x3c) as u8).collect();
         let w = ExactTensor::from(&HostTensor::new(ty, bytes).unwrap());
         let mut x = r.floats(&[rows, k]);
-        // A group of zeros, and one too small to be heard.
+        // A group of zeros, and one too small to count.
         x.values[..32].fill(0.0);
         x.values[k..k + 32].fill(1e-31);
         let rounded: Vec<f64> = x

@@ -13,7 +13,7 @@ mod step;
 use std::sync::Arc;
 
 use percept_graph::{Composite, DType, Op};
-use percept_hal::{CompileOptions, CompileReport, Device, TraceEvent};
+use percept_hal::{CompileOptions, CompileReport, Device, OpTiming};
 use percept_modalities::Inputs;
 use percept_model::{CausalModel, EncoderRun, Layout, PAGE, PassShape};
 use sha2::{Digest, Sha256};
@@ -172,7 +172,7 @@ impl Session {
     }
 
     /// The operations timed so far.
-    pub fn take_timeline(&mut self) -> Vec<TraceEvent> {
+    pub fn take_timeline(&mut self) -> Vec<OpTiming> {
         self.runner.take_timeline()
     }
 

@@ -1,5 +1,6 @@
-//! What the tokenizers library takes on trust. It panics on some files and lets others blow a text up without bound, so
-//! its files are checked before it reads them, and what is left of its panics is contained.
+//! Checks of what the tokenizers library does not check itself. It panics on some files and lets others blow
+//! a text up without bound, so its files are checked before it reads them, and what is left of its panics is
+//! contained.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -136,7 +137,7 @@ fn check_precompiled(charsmap: &str) -> Result<u64, String> {
 }
 
 thread_local! {
-    /// Whether this thread is inside the library, where a panic is an error that the caller hears of.
+    /// Whether this thread is inside the library, where a panic is an error that the caller gets.
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -166,7 +167,7 @@ impl Drop for Inside {
     }
 }
 
-/// Runs the library; a panic of it is an error, and nothing but that error tells of it.
+/// Runs the library; a panic of it is an error, and it is reported by that error alone.
 pub(super) fn contained<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     let inside = Inside::enter();
     let result = catch_unwind(AssertUnwindSafe(run));

@@ -1,4 +1,5 @@
-//! Sounds decoded by other programs, and what is done with them here. `tests/media/make_media.py` made both.
+//! Audio clips decoded by other programs, and what is done with them here. `tests/media/make_media.py` made
+//! both.
 
 use std::path::{Path, PathBuf};
 
@@ -21,24 +22,24 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn lossless_sounds_decode_to_what_libsndfile_decodes() {
+fn lossless_audio_decodes_to_what_libsndfile_decodes() {
     let names = "u8.wav s16.wav s24.wav s32.wav f32.wav f64.wav alaw.wav mulaw.wav s16.flac s24.flac";
     for name in names.split(' ') {
-        let sound = decode(&media(name), 8_000, &Limits::default()).unwrap();
+        let audio = decode(&media(name), 8_000, &Limits::default()).unwrap();
         let expected = floats(&format!("{name}.golden.f32"));
-        assert_eq!((sound.rate, sound.samples.len()), (8_000, expected.len()), "{name}");
-        assert!(distance(&sound.samples, &expected) < 1e-7, "{name}");
+        assert_eq!((audio.rate, audio.samples.len()), (8_000, expected.len()), "{name}");
+        assert!(distance(&audio.samples, &expected) < 1e-7, "{name}");
     }
 }
 
 #[test]
 fn every_channel_weighs_the_same() {
-    let sound = decode(&media("channels8.wav"), 48_000, &Limits::default()).unwrap();
-    assert!(distance(&sound.samples, &floats("channels8.wav.golden.f32")) < 1e-6);
+    let audio = decode(&media("channels8.wav"), 48_000, &Limits::default()).unwrap();
+    assert!(distance(&audio.samples, &floats("channels8.wav.golden.f32")) < 1e-6);
 }
 
 #[test]
-fn lossy_sounds_decode_to_what_ffmpeg_decodes() {
+fn lossy_audio_decodes_to_what_ffmpeg_decodes() {
     // FFmpeg 5 leaves the padding of MPEG-4 and of Ogg Vorbis where it is; symphonia cuts off Vorbis's.
     for (name, rate, length) in [
         ("lossy.mp3", 16_000, 3_333),
@@ -47,10 +48,10 @@ fn lossy_sounds_decode_to_what_ffmpeg_decodes() {
         ("lossy.aac", 16_000, 5_120),
         ("lossy.opus", 48_000, 9_999),
     ] {
-        let sound = decode(&media(name), rate, &Limits::default()).unwrap();
+        let audio = decode(&media(name), rate, &Limits::default()).unwrap();
         let expected = floats(&format!("{name}.golden.f32"));
-        assert_eq!(sound.samples.len(), length, "{name}: delay and padding are cut off");
-        let error = distance(&sound.samples, &expected);
+        assert_eq!(audio.samples.len(), length, "{name}: delay and padding are cut off");
+        let error = distance(&audio.samples, &expected);
         assert!(error < 1e-4, "{name}: {error}");
     }
 }
@@ -78,7 +79,7 @@ fn what_is_damaged_gives_what_decodes_and_nonsense_is_an_error_that_names_the_fi
     let bytes = std::fs::read(media("lossy.mp3")).unwrap();
     let part = decode_bytes("half.mp3", &bytes[..bytes.len() / 2], 16_000, &Limits::default()).unwrap();
     assert!((500..3_000).contains(&part.samples.len()));
-    for (bytes, what) in [(&b"no sound at all"[..], "nonsense"), (&[], "nothing"), (&bytes[..50], "head")] {
+    for (bytes, what) in [(&b"no audio at all"[..], "nonsense"), (&[], "nothing"), (&bytes[..50], "head")] {
         let error = decode_bytes(what, bytes, 16_000, &Limits::default()).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");
     }
@@ -93,12 +94,12 @@ fn what_is_damaged_gives_what_decodes_and_nonsense_is_an_error_that_names_the_fi
 
 #[test]
 fn features_are_those_of_whispers_extractor() {
-    let sound = decode(&media("speech.wav"), 16_000, &Limits::default()).unwrap();
+    let audio = decode(&media("speech.wav"), 16_000, &Limits::default()).unwrap();
     for bands in [80, 128] {
         let settings =
             serde_json::json!({"feature_size": bands, "chunk_length": 1, "processor_class": "any"});
         let extractor = LogMel::from_json("preprocessor_config.json", &settings).unwrap();
-        let features = extractor.features(&sound).unwrap();
+        let features = extractor.features(&audio).unwrap();
         assert_eq!(features.dims, [1, bands, 100]);
         let Values::F32(values) = features.values else { panic!() };
         let error = distance(&values, &floats(&format!("speech.log_mel{bands}.f32")));
@@ -120,8 +121,8 @@ fn settings_that_make_no_sense_are_refused() {
     refused(serde_json::json!({"dither": 0.5}));
     let extractor = LogMel::from_json("", &serde_json::json!({})).unwrap();
     assert_eq!((extractor.samples(), extractor.frames(), extractor.bands()), (480_000, 3_000, 80));
-    let sound = Waveform { samples: vec![0.0; 10], rate: 8_000 };
-    assert!(extractor.features(&sound).is_err());
+    let audio = Waveform { samples: vec![0.0; 10], rate: 8_000 };
+    assert!(extractor.features(&audio).is_err());
 }
 
 /// `make_media.py` wrote how many samples `ffmpeg` decodes of each file, and at which rate.
@@ -130,16 +131,16 @@ fn all_that_follows_a_header_is_decoded_whatever_it_says_of_the_length() {
     let table = std::fs::read_to_string(media("lengths.json")).unwrap();
     let table: std::collections::BTreeMap<String, (u32, usize)> = serde_json::from_str(&table).unwrap();
     for (name, (rate, length)) in table {
-        let sound = decode(&media(&name), rate, &Limits::default()).unwrap();
-        assert_eq!(sound.samples.len(), length, "{name}");
-        let loud = sound.samples.iter().rev().take(length / 4).fold(0.0_f32, |most, x| most.max(x.abs()));
+        let audio = decode(&media(&name), rate, &Limits::default()).unwrap();
+        assert_eq!(audio.samples.len(), length, "{name}");
+        let loud = audio.samples.iter().rev().take(length / 4).fold(0.0_f32, |most, x| most.max(x.abs()));
         assert!(loud > 0.05, "{name}: its last quarter is silent");
     }
 }
 
 /// The samples of `s16.wav`, in containers and behind headers that lie.
 #[test]
-fn lengths_of_no_meaning_are_passed_over_and_missing_sound_is_noticed() {
+fn lengths_of_no_meaning_are_passed_over_and_missing_audio_is_noticed() {
     let wav = std::fs::read(media("s16.wav")).unwrap();
     let whole = decode_bytes("whole", &wav, 8_000, &Limits::default()).unwrap();
     let data = wav.windows(4).position(|word| word == b"data").unwrap() + 4;
@@ -185,7 +186,7 @@ fn lengths_of_no_meaning_are_passed_over_and_missing_sound_is_noticed() {
         let length = measure(&media(name)).unwrap();
         assert_eq!(length.shortfall(), None, "{name}: {length:?}");
     }
-    // What a block of compressed sound holds tells how long it is.
+    // What a block of compressed audio holds tells how long it is.
     for name in ["adpcm_ms.wav", "adpcm_ima_wav.wav"] {
         let bytes = std::fs::read(media(name)).unwrap();
         let whole = measure_bytes(name, &bytes).unwrap();
@@ -199,16 +200,16 @@ fn lengths_of_no_meaning_are_passed_over_and_missing_sound_is_noticed() {
 }
 
 #[test]
-fn a_sound_of_few_samples_is_heard_and_one_of_none_has_a_reason() {
+fn audio_of_few_samples_is_decoded_and_one_of_none_has_a_reason() {
     let wav = std::fs::read(media("s16.wav")).unwrap();
     let data = wav.windows(4).position(|word| word == b"data").unwrap() + 8;
     for samples in [1, 2, 80] {
         let mut bytes = wav[..data + 4 * samples].to_vec();
         bytes[data - 4..data].copy_from_slice(&(4 * samples as u32).to_le_bytes());
-        let sound = decode_bytes("it", &bytes, 16_000, &Limits::default()).unwrap();
-        assert_eq!(sound.samples.len(), 2 * samples);
+        let audio = decode_bytes("it", &bytes, 16_000, &Limits::default()).unwrap();
+        assert_eq!(audio.samples.len(), 2 * samples);
         let extractor = LogMel::from_json("", &serde_json::json!({"chunk_length": 1})).unwrap();
-        assert_eq!(extractor.features(&sound).unwrap().dims, [1, 80, 100]);
+        assert_eq!(extractor.features(&audio).unwrap().dims, [1, 80, 100]);
     }
     let error = decode_bytes("it", &wav[..data], 16_000, &Limits::default()).unwrap_err().to_string();
     assert!(error.contains("not one sample"), "{error}");

@@ -70,7 +70,7 @@ fn a_cut_off_file_is_refused() {
         let cut = &bytes[..bytes.len() / 3];
         assert!(decode(cut, &Limits::default()).is_err(), "{name}");
     }
-    // Cut in the middle of the picture, where libjpeg would only warn and fill up with gray.
+    // Cut in the middle of the image, where libjpeg would only warn and fill up with gray.
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode");
     let jpeg = std::fs::read(folder.join("baseline0.jpg")).unwrap();
     assert!(refusal(&jpeg[..jpeg.len() - 100]).contains("Premature end"));
@@ -109,7 +109,7 @@ fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
 /// Profiles and texts that inflate to eight gibibytes each, in a file of a few megabytes. Nobody needs them, so nobody
 /// inflates them.
 #[test]
-fn what_is_compressed_beside_the_picture_is_not_inflated() {
+fn what_is_compressed_beside_the_image_is_not_inflated() {
     // A mebibyte of zeros as blocks that end at a byte, over and over.
     let mut block = Vec::with_capacity(1 << 16);
     flate2::Compress::new(flate2::Compression::best(), false)
@@ -139,7 +139,7 @@ fn what_is_compressed_beside_the_picture_is_not_inflated() {
 }
 
 #[test]
-fn what_is_no_picture_is_refused() {
+fn what_is_no_image_is_refused() {
     assert!(refusal(b"").contains("no known format"));
     assert!(refusal(b"a letter to a friend").contains("no known format"));
 }

@@ -1,4 +1,4 @@
-//! Pictures, to the bit as PIL and transformers make them (`goldens/image.py`).
+//! Images, to the bit as PIL and transformers make them (`goldens/image.py`).
 
 use percept_modalities::image::{
     Filter, Image, Normalize, center_crop, crop, normalize, pad, resize, resize_tensor,
@@ -101,7 +101,7 @@ fn normalizing_rounds_like_transformers() {
 }
 
 #[test]
-fn a_crop_of_a_padded_picture_is_the_picture() {
+fn a_crop_of_a_padded_image_is_the_image() {
     let goldens = goldens();
     let noise = image(&goldens, "source noise");
     let padded = pad(&noise, 2, 3, 4, 5, [9, 8, 7]).unwrap();
@@ -111,7 +111,7 @@ fn a_crop_of_a_padded_picture_is_the_picture() {
 }
 
 #[test]
-fn sizes_that_no_picture_has_are_refused() {
+fn sizes_that_no_image_has_are_refused() {
     let dot = Image::filled(1, 1, [0; 3]).unwrap();
     for (width, height) in [(0, 4), (4, 0), (usize::MAX, 2), (1 << 20, 1 << 20)] {
         assert!(resize(&dot, width, height, Filter::Bicubic).is_err());

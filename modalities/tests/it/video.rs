@@ -94,7 +94,7 @@ fn sampled_frames_are_counted_in_the_order_in_which_they_are_shown() {
 
 #[test]
 fn rules_see_how_many_frames_there_are_and_not_how_many_are_stated() {
-    // The header still tells of 14 frames.
+    // The header still states 14 frames.
     let path = media("truncated.mp4");
     let golden = &goldens()["truncated.mp4"];
     assert_eq!(probe(&path).unwrap().frames, Some(14));

@@ -199,7 +199,7 @@ pub fn hostile() -> Server {
                 stream.write_all(b"0\r\n\r\n")?;
                 Ok(true)
             }
-            // Breaks off twice on the way, and goes on where it is asked to.
+            // Breaks off twice on the way, and continues where it is asked to.
             "drops" => {
                 let end = bytes.len() * (request.nth + 1).min(3) / 3;
                 serve(request, stream, &bytes, "d", end)?;

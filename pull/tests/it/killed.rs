@@ -1,4 +1,4 @@
-//! A pull that is killed at any point goes on, and ends as if nothing had happened.
+//! A pull that is killed at any point continues, and ends as if nothing had happened.
 
 use std::fs;
 use std::path::Path;

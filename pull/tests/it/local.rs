@@ -12,8 +12,8 @@ fn a_folder_is_copied_with_hashes_and_captions() {
     let folder = tempfile::tempdir().unwrap();
     let (tree, out) = (folder.path().join("tree"), folder.path().join("out"));
     fs::create_dir_all(tree.join("cats")).unwrap();
-    let picture = body("cat", 5000);
-    fs::write(tree.join("cats/1.jpg"), &picture).unwrap();
+    let image = body("cat", 5000);
+    fs::write(tree.join("cats/1.jpg"), &image).unwrap();
     fs::write(tree.join("cats/1.txt"), "a cat\n").unwrap();
     fs::write(tree.join("empty.bin"), "").unwrap();
     let source = [tree.to_str().unwrap().to_owned()];
@@ -21,7 +21,7 @@ fn a_folder_is_copied_with_hashes_and_captions() {
     assert_eq!((summary.samples, summary.arrived(), summary.bytes), (3, 3, 5006));
     let first = &statuses(&out)[0];
     assert_eq!(first.file.as_deref(), Some("tree/cats/1.jpg"));
-    assert_arrived(&out, first, &picture);
+    assert_arrived(&out, first, &image);
     let entries = index(&out);
     assert_eq!(entries.len(), 1);
     assert_eq!((&entries[0]["image"], &entries[0]["caption"]), (&"tree/cats/1.jpg".into(), &"a cat".into()));

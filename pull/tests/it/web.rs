@@ -47,7 +47,7 @@ fn every_good_file_arrives_and_every_bad_one_has_its_reason() {
         ("/too-long/3000", Outcome::Corrupt, "more came than the 1500 bytes"),
         ("/fails/1", Outcome::Http, "status 500"),
         ("/missing/1", Outcome::Http, "status 404: not found"),
-        ("/busy-for-long/1", Outcome::Http, "asked again in 86400 s"),
+        ("/busy-for-long/1", Outcome::Http, "requested again in 86400 s"),
         (&to_private, Outcome::Refused, "10.0.0.1"),
         (&to_metadata, Outcome::Refused, "169.254.169.254"),
         (&to_mapped, Outcome::Refused, "private address"),
@@ -102,7 +102,7 @@ fn every_good_file_arrives_and_every_bad_one_has_its_reason() {
     assert_eq!(offsets, [0, 100_000, 200_000]);
     let busy = server.requests("/busy/3000");
     assert!(busy[1].at - busy[0].at >= Duration::from_secs(1), "Retry-After was not honoured");
-    assert_eq!(server.requests("/missing/1").len(), 1, "what stays is not asked for again");
+    assert_eq!(server.requests("/missing/1").len(), 1, "what stays missing is not requested again");
     assert_eq!(server.requests("/fails/1").len(), 3);
     assert_eq!(server.requests("/good/3000")[0].header("accept-encoding"), Some("identity"));
 }
@@ -120,7 +120,7 @@ fn loopback_is_refused_unless_allowed() {
     let summary = run(AllowPrivate::No);
     assert_eq!(summary.outcomes.get(&Outcome::Refused), Some(&2), "{summary:?}");
     assert!(server.log.lock().unwrap().is_empty(), "nothing may be sent to a private address");
-    // What was refused is tried anew once it is allowed.
+    // What was refused is tried again once it is allowed.
     assert_eq!(run(AllowPrivate::Hosts(vec!["127.0.0.1".into()])).arrived(), 1);
     assert_eq!(run(AllowPrivate::All).arrived(), 2);
     assert_eq!(server.requests("/good/10").len(), 1);
@@ -154,10 +154,10 @@ fn a_second_pull_fetches_only_what_is_missing() {
 
 #[test]
 fn a_list_of_the_web_brings_captions_hashes_and_metadata() {
-    let picture = body("/good/500", 500);
+    let image = body("/good/500", 500);
     let rows = format!(
         "URL,TEXT,sha256,licence\nHOST/good/500,\"a cat, asleep\",{},CC0\nHOST/good/600,a dog,{},\n",
-        sha256(&picture),
+        sha256(&image),
         sha256(b"another")
     );
     let server = Server::start(move |request, stream| {
@@ -173,7 +173,7 @@ fn a_list_of_the_web_brings_captions_hashes_and_metadata() {
     let out = folder.path().join("out");
     pull(&[server.url("/list.csv")], &out, &settings(&server), &()).unwrap();
     let statuses = statuses(&out);
-    assert_arrived(&out, &statuses[0], &picture);
+    assert_arrived(&out, &statuses[0], &image);
     assert_eq!(statuses[1].outcome, Outcome::Corrupt);
     assert!(statuses[1].reason.as_ref().unwrap().contains("was listed"));
     let entries = index(&out);

@@ -302,7 +302,7 @@ impl Measure {
             eprintln!("{} ran on the host: {}", p.op, p.reason);
         }
         if let Some(file) = &self.trace {
-            let (_, events) = executable.run_traced(borrowed(&buffers))?;
+            let (_, events) = executable.run_timed(borrowed(&buffers))?;
             write_file(file, chrome_trace(&events).to_string().as_bytes())?;
         }
         let id = &device.info().id;

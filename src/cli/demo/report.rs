@@ -1,7 +1,7 @@
 //! `report.html`: what was done and what came of it, on one page that needs no other file.
 
 use percept::data::Kind;
-use percept::data::report::{Card, Page, Series, confusion, image_card, lines, sound_card, video_card};
+use percept::data::report::{Card, Page, Series, audio_card, confusion, image_card, lines, video_card};
 use percept::eval::Task;
 use percept::modalities::image::{Limits, decode};
 use serde_json::Value;
@@ -152,7 +152,7 @@ fn card(asked: &Asked) -> Card {
             .map(|picture| image_card(asked.task, &text, &picture))
             .map_err(|e| e.to_string()),
         Kind::Video => video_card(asked.task, &text, &asked.bytes),
-        Kind::Audio => sound_card(asked.task, &text, &asked.bytes),
+        Kind::Audio => audio_card(asked.task, &text, &asked.bytes),
     };
     shown.unwrap_or_else(|why| Card::new(asked.task, &format!("{text}\n{why}")))
 }

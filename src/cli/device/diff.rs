@@ -97,7 +97,7 @@ fn write_trace(
     let args = inputs
         .map(|(i, bytes)| device.upload(graph.ty(i.value), bytes).map(Arg::Donate))
         .collect::<Result<Vec<_>, _>>()?;
-    let (_, events) = executable.run_traced(args)?;
+    let (_, events) = executable.run_timed(args)?;
     write_file(file, chrome_trace(&events).to_string().as_bytes())?;
     eprintln!("timeline of {} steps written to {}", events.len(), file.display());
     Ok(())

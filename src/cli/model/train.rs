@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use percept::hal::{CompileOptions, TraceEvent, chrome_trace};
+use percept::hal::{CompileOptions, OpTiming, chrome_trace};
 #[cfg(feature = "mpi")]
 use percept::train::Communicator as _;
 use percept::train::{Config, Event, Outlook, Place, Single, Stop, Summary, Watch, run};
@@ -201,7 +201,7 @@ impl Watch for Lines {
         self.traced == Some(step)
     }
 
-    fn timeline(&mut self, events: &[TraceEvent]) -> percept::train::Result<()> {
+    fn timeline(&mut self, events: &[OpTiming]) -> percept::train::Result<()> {
         let Some(path) = &self.trace else { return Ok(()) };
         std::fs::write(path, chrome_trace(events).to_string())
             .map_err(|source| percept::train::Error::File { path: path.clone(), source })?;

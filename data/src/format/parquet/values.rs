@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::table::{Batch, Step, Table, has_bytes};
+use super::table::{Batch, Table, TableRead, has_bytes};
 use crate::error::Result;
 use crate::format::rows::Cell;
 
-/// The rows of a Parquet table as JSON, in order. Columns of bytes, such as pictures, are left out before anything is read
-/// of them.
+/// The rows of a Parquet table as JSON, in order. Columns of bytes, such as images, are left out before
+/// anything is read of them.
 pub struct ValueRows {
     table: Table,
     batch: Option<Arc<Batch>>,
@@ -69,8 +69,8 @@ impl Iterator for ValueRows {
                 return None;
             }
             match self.table.next()? {
-                Step::Rows(batch) => (self.batch, self.next) = (Some(batch), 0),
-                Step::Lost(why, _) => {
+                TableRead::Rows(batch) => (self.batch, self.next) = (Some(batch), 0),
+                TableRead::Lost(why, _) => {
                     (self.batch, self.is_lost) = (None, true);
                     return Some(Err(RowFault::Lost(why)));
                 }

@@ -91,11 +91,11 @@ fn media_that_nothing_takes_are_named_and_counted() {
         .unwrap();
     let (samples, manifest, _) = run(folder, "[[read]]\npath = \"a.csv\"");
     assert_eq!(samples.len(), 3);
-    let expected = [("column 'picture' names image files that nothing takes; image = \"picture\" does", 2)];
+    let expected = [("column 'picture' names image files that are not read; set image = \"picture\"", 2)];
     assert_eq!(counted(&manifest, "picture"), expected);
     let (samples, manifest, rejects) = run(folder, "[[read]]\npath = \"a.csv\"\nimage = \"picture\"");
     assert_eq!((samples.len(), rejects.len(), manifest.left_out.len()), (2, 1, 0));
-    // The structs of a table, where another column is said to hold its pictures.
+    // The structs of a table, where another column is said to hold its images.
     fs::copy(golden("hugging-face.parquet"), folder.join("a.parquet")).unwrap();
     let (_, manifest, _) = run(folder, "[[read]]\npath = \"a.parquet\"\nimage = \"tags\"");
     assert!(!manifest.left_out.is_empty());
@@ -127,7 +127,7 @@ fn media_are_known_by_their_bytes_and_columns_take_every_container() {
         ("b.jfif", &jpg, Kind::Image),
         ("c.bin", &opus, Kind::Audio),
         ("d.data", &tiff, Kind::Image),
-        // Its name says that it is a video, and it has sound alone.
+        // Its name says that it is a video, and it has audio alone.
         ("e.webm", &webm, Kind::Audio),
         ("f.jpg", &gif, Kind::Image),
     ];
@@ -175,7 +175,7 @@ fn media_are_known_by_their_bytes_and_columns_take_every_container() {
     fs::copy(folder.join("out").join(&manifest.shards[0].file), &shard).unwrap();
     let (again, _, rejects) = run(folder, "[[read]]\npath = \"again.parquet\"");
     assert_eq!((again.iter().flat_map(of).collect::<Vec<_>>(), rejects.len()), (expected.to_vec(), 0));
-    // A still picture is no video.
+    // A still image is no video.
     fs::write(folder.join("b.csv"), "film\na.png\n").unwrap();
     fs::copy(golden("hash20.png"), folder.join("a.png")).unwrap();
     let (_, _, rejects) = run(folder, "[[read]]\npath = \"b.csv\"\nvideo = \"film\"");

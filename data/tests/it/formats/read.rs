@@ -15,8 +15,8 @@ fn perceptual_hashes_are_those_of_imagehash() {
         serde_json::from_slice(&fs::read(golden("hashes.json")).unwrap()).unwrap();
     assert_eq!(expected.len(), 12);
     for (name, hash) in expected {
-        let picture = decode(&fs::read(golden(&name)).unwrap(), &Limits::default()).unwrap();
-        assert_eq!(format!("{:016x}", perceptual_hash(&picture).unwrap()), hash, "{name}");
+        let image = decode(&fs::read(golden(&name)).unwrap(), &Limits::default()).unwrap();
+        assert_eq!(format!("{:016x}", perceptual_hash(&image).unwrap()), hash, "{name}");
     }
 }
 
@@ -77,7 +77,7 @@ fn damaged_files_are_rejects_and_the_others_are_read() {
     let folder = folder.path();
     let whole = fs::read(golden("hugging-face.parquet")).unwrap();
     fs::write(folder.join("a.parquet"), &whole[..whole.len() / 2]).unwrap();
-    // Pages of pictures are overwritten; the footer is whole.
+    // Pages of images are overwritten; the footer is whole.
     let mut spoilt = whole.clone();
     spoilt[600..9000].fill(0xff);
     fs::write(folder.join("b.parquet"), &spoilt).unwrap();
@@ -157,7 +157,7 @@ fn a_bomb_is_refused_before_it_goes_off() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     fs::create_dir(folder.join("in")).unwrap();
-    // The header of a picture of 60 000 x 60 000, which would take ten gigabytes.
+    // The header of an image of 60 000 x 60 000, which would take ten gigabytes.
     let mut png = fs::read(golden("hash20.png")).unwrap();
     png[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
     fs::write(folder.join("in/bomb.png"), png).unwrap();

@@ -8,7 +8,7 @@ use percept_graph::reference::{ExactTensor, evaluate_exact};
 use percept_graph::{Binary, Composite, DType, Graph, HostTensor, Op, OpDesc, ReduceKind, TensorType};
 use percept_hal::{
     Arg, Buffer, CompileOptions, CompileReport, Device, DeviceInfo, DeviceKey, Error, Executable, MemoryUse,
-    Pending, Result, Support, TraceEvent,
+    OpTiming, Pending, Result, Support,
 };
 
 /// What is wrong with a [`FaultyDevice`].
@@ -191,7 +191,7 @@ impl Device for FaultyDevice {
         if self.0.has(Fault::IncompleteReport) {
             report.placed.truncate(1);
         }
-        Ok(Box::new(Program {
+        Ok(Box::new(FaultyExecutable {
             shared: self.0.clone(),
             inner,
             graph: graph.clone(),
@@ -209,7 +209,7 @@ impl Device for FaultyDevice {
     }
 }
 
-struct Program {
+struct FaultyExecutable {
     shared: Arc<Shared>,
     inner: Option<Box<dyn Executable>>,
     graph: Graph,
@@ -217,7 +217,7 @@ struct Program {
     last: Mutex<Vec<Weak<Mutex<Buffer>>>>,
 }
 
-impl Executable for Program {
+impl Executable for FaultyExecutable {
     fn run(&self, args: Vec<Arg>) -> Result<Vec<Buffer>> {
         match self.attempt(args) {
             Err(_) if self.shared.has(Fault::ErrorSwallowed) => self.shared.zeros_for(&self.graph),
@@ -225,7 +225,7 @@ impl Executable for Program {
         }
     }
 
-    fn run_traced(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<TraceEvent>)> {
+    fn run_timed(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<OpTiming>)> {
         Ok((self.run(args)?, Vec::new()))
     }
 
@@ -234,7 +234,7 @@ impl Executable for Program {
     }
 }
 
-impl Program {
+impl FaultyExecutable {
     fn attempt(&self, args: Vec<Arg>) -> Result<Vec<Buffer>> {
         let s = &self.shared;
         if self.graph.name() == DEADLY {

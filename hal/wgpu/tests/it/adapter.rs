@@ -2,7 +2,7 @@
 
 use percept_graph::reference::evaluate;
 use percept_graph::{DType, Graph, HostTensor, TensorType, Trace};
-use percept_hal::{Arg, CompileOptions, Device, KernelAdapter};
+use percept_hal::{Arg, CompileOptions, Device, KernelBackedDevice};
 use percept_wgpu::WgpuDevice;
 
 use crate::needs;
@@ -21,8 +21,8 @@ pub fn open() -> Option<WgpuDevice> {
 
 /// The adapter as a device that compiles graphs.
 #[track_caller]
-pub fn device() -> Option<KernelAdapter<WgpuDevice>> {
-    open().map(KernelAdapter::new)
+pub fn device() -> Option<KernelBackedDevice<WgpuDevice>> {
+    open().map(KernelBackedDevice::new)
 }
 
 pub fn graph(build: impl FnOnce(&Trace)) -> Graph {

@@ -1,5 +1,5 @@
-//! What decoding asks of a device: a deep decoder whose caches are donated and updated in place, whose weights two
-//! buckets and the decode step share, and whose steps cost the host little.
+//! What decoding needs from a device: a deep decoder whose caches are donated and updated in place, whose
+//! weights two buckets and the decode step share, and whose steps cost the host little.
 
 use std::time::Instant;
 

@@ -280,7 +280,7 @@ fn traces_time_every_dispatch() {
         t.output("z", &x.transpose([1, 0]));
     });
     let executable = device.compile(&g, &CompileOptions::default()).unwrap();
-    let (_, events) = executable.run_traced(upload(&device, &g, &inputs_of(&g))).unwrap();
+    let (_, events) = executable.run_timed(upload(&device, &g, &inputs_of(&g))).unwrap();
     assert_eq!(events.len(), executable.report().launches);
     assert!(
         events.iter().any(|e| e.name == "reduce_sum" && e.path == "layers.0" && e.place == device.info().id)

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use percept_hal::KernelAdapter;
+use percept_hal::KernelBackedDevice;
 use percept_hal::conformance::{Options, Runner, Subject, run};
 
 use crate::adapter;
@@ -11,7 +11,7 @@ use crate::adapter;
 #[test]
 fn kernels_for_hardware_are_right_on_any_adapter() {
     let Some(device) = adapter::open() else { return };
-    let mut subject = Subject::new(Arc::new(KernelAdapter::new(device.as_hardware())));
+    let mut subject = Subject::new(Arc::new(KernelBackedDevice::new(device.as_hardware())));
     subject.strict = true;
     for filter in ["L1/dot", "L2/linear", "L2/quantized_dot", "L2/softmax", "L2/rms_norm", "L2/attention/f32"]
     {

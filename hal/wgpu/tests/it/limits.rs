@@ -1,4 +1,5 @@
-//! A device whose kernels see little at once: tensors in pieces, fallback to a host, and errors that name what is left.
+//! A device whose kernels bind little at once: tensors in pieces, fallback to a host, and errors that name
+//! what is left.
 
 use std::sync::Arc;
 
@@ -6,13 +7,13 @@ use percept_graph::reference::evaluate;
 use percept_graph::{DType, Graph, HostTensor, OpDesc, TensorType};
 use percept_hal::{
     Arg, Buffer, CompileOptions, CompileReport, Device, DeviceInfo, DeviceKey, Dispatch, Error, Executable,
-    KernelAdapter, KernelDevice, KernelLimits, MemoryUse, Pending, Support, TraceEvent,
+    KernelBackedDevice, KernelDevice, KernelLimits, MemoryUse, OpTiming, Pending, Support,
 };
 use percept_wgpu::WgpuDevice;
 
 use crate::adapter::{self, check_with, graph, inputs_of, run, upload};
 
-/// A device that lets kernels see little at once.
+/// A device that lets kernels bind little at once.
 struct Narrow {
     device: WgpuDevice,
     limits: KernelLimits,
@@ -73,10 +74,10 @@ impl KernelDevice for Narrow {
     fn remember(&self, _measured: &[(String, u32)]) {}
 }
 
-fn narrow(max_window: u64) -> Option<KernelAdapter<Narrow>> {
+fn narrow(max_window: u64) -> Option<KernelBackedDevice<Narrow>> {
     let device = adapter::open()?;
     let limits = KernelLimits { max_window, ..device.limits().clone() };
-    Some(KernelAdapter::new(Narrow { device, limits }))
+    Some(KernelBackedDevice::new(Narrow { device, limits }))
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn regions_are_as_wide_as_the_adapter_binds() {
     let Some(device) = adapter::open() else { return };
     let mut limits = device.limits().clone();
     limits.caps.max_bindings = 4;
-    let device = KernelAdapter::new(Narrow { device, limits });
+    let device = KernelBackedDevice::new(Narrow { device, limits });
     let g = graph(|t| {
         let x: Vec<_> = (0..9).map(|i| t.data(format!("x{i}"), DType::F32, [33])).collect();
         let sum = x.iter().skip(1).fold(x[0].clone(), |sum, x| sum.tanh() + x * 0.5);
@@ -198,7 +199,7 @@ impl Executable for ReferenceProgram {
         let outputs = evaluate(&self.graph, &inputs).unwrap();
         Ok(outputs.into_iter().map(|t| Buffer::new(self.key, t.ty().clone(), t)).collect())
     }
-    fn run_traced(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<TraceEvent>), Error> {
+    fn run_timed(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<OpTiming>), Error> {
         Ok((self.run(args)?, Vec::new()))
     }
     fn report(&self) -> &CompileReport {
@@ -229,7 +230,7 @@ fn the_host_takes_what_has_no_kernel_and_the_report_says_so() {
     let expected = evaluate(&g, &inputs).unwrap();
     let got = run(&device, &g, &inputs, &options);
     assert!(expected.iter().zip(&got).all(|(e, a)| e.values() == a.values()));
-    let (_, events) = executable.run_traced(upload(&device, &g, &inputs)).unwrap();
+    let (_, events) = executable.run_timed(upload(&device, &g, &inputs)).unwrap();
     assert!(events.iter().any(|e| e.place == "reference (host)"));
     let strict = CompileOptions { strict: true, ..options };
     assert!(matches!(device.compile(&g, &strict), Err(Error::Unsupported { op, .. }) if op.contains("sort")));

@@ -75,9 +75,9 @@ impl Class {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}{}{message}", self.place(), self.title())]
 pub struct Fault {
-    /// Its kind.
+    /// The kind of the error.
     pub class: Class,
-    /// What is wrong.
+    /// The message of the error.
     pub message: String,
     /// The template's line, from 1.
     pub line: Option<u32>,

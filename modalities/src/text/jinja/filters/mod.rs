@@ -250,7 +250,7 @@ impl State<'_> {
         super::tests::apply(self, name, value, rest)
     }
 
-    /// The list that a filter gives when its first item is asked for.
+    /// The list that a filter gives when its first item is requested.
     pub(super) fn whole(&mut self, name: &str, value: &Value, args: Args) -> Result<Value> {
         sequence::whole(self, name, value, args)
     }

@@ -26,7 +26,7 @@ pub(in super::super) enum Iter {
 /// What is done with each item.
 #[derive(Debug)]
 pub(in super::super) struct Lazy {
-    /// `None` until the first item is asked for, when Python would look at the value.
+    /// `None` until the first item is requested, when Python would look at the value.
     pub(in super::super) value: Option<Value>,
     pub(in super::super) source: Option<Iter>,
     pub(in super::super) action: Selection,
@@ -42,7 +42,7 @@ pub(in super::super) enum Selection {
         attribute: bool,
         keep: bool,
     },
-    /// A filter by name that gives a list when the first item is asked for.
+    /// A filter by name that gives a list when the first item is requested.
     Whole(&'static str, Args),
 }
 

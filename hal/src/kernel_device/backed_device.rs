@@ -14,7 +14,7 @@ use crate::device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, P
 use crate::error::{Error, Result};
 
 /// A [`Device`] that runs the kernels of `percept-kernels` on a [`KernelDevice`].
-pub struct KernelAdapter<K: KernelDevice>(Arc<Shared<K>>);
+pub struct KernelBackedDevice<K: KernelDevice>(Arc<Shared<K>>);
 
 /// What a device and its executables share.
 pub(super) struct Shared<K: KernelDevice> {
@@ -32,7 +32,7 @@ pub(super) struct Arena<K: KernelDevice> {
     pub bytes: u64,
 }
 
-impl<K: KernelDevice> KernelAdapter<K> {
+impl<K: KernelDevice> KernelBackedDevice<K> {
     /// A device that runs on this one.
     pub fn new(device: K) -> Self {
         Self(Arc::new(Shared {
@@ -64,7 +64,7 @@ impl<K: KernelDevice> Shared<K> {
     }
 }
 
-impl<K: KernelDevice> Device for KernelAdapter<K> {
+impl<K: KernelDevice> Device for KernelBackedDevice<K> {
     fn info(&self) -> &DeviceInfo {
         self.0.device.info()
     }

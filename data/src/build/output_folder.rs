@@ -1,8 +1,9 @@
-//! The folder of a corpus: what a build writes appears in it at once, in place of what was there.
+//! The folder of a corpus: what a build writes appears in it at once and replaces what was there.
 //!
-//! A build works in `.building` inside the folder. When all of it is written, that becomes `.built`: from then on the new
-//! corpus counts, and its files are moved to their places, the manifest last. A build that was killed before leaves the
-//! old corpus as it was; one that was killed while it moved files is gone on with by the next one.
+//! A build works in `.building` inside the folder. When all of it is written, that becomes `.built`: from
+//! then on the new corpus counts, and its files are moved to their final paths, the manifest last. A build
+//! that was killed before leaves the old corpus as it was; one that was killed while it moved files is
+//! continued by the next one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,20 +15,20 @@ use crate::error::{Error, Result};
 
 /// The folder of a build that is under way.
 pub(super) const UNDER_WAY: &str = ".building";
-/// The folder of a build whose files are being moved to their places.
+/// The folder of a build whose files are being moved to their final paths.
 const BUILT: &str = ".built";
 /// The file that a build holds locked while it works.
 const LOCK: &str = "lock";
 
 /// A folder that one build writes to.
-pub(super) struct Place {
+pub(super) struct OutputFolder {
     out: PathBuf,
     lock: Option<File>,
     /// What was written stays where it is, to be looked at, when the build ends without being published.
     pub keep: bool,
 }
 
-impl Place {
+impl OutputFolder {
     /// Take a folder that is empty, or holds a corpus, or what a killed build left.
     pub fn take(out: &Path) -> Result<Self> {
         fs::create_dir_all(out).map_err(Error::write(out))?;
@@ -56,7 +57,7 @@ impl Place {
         self.out.join(UNDER_WAY)
     }
 
-    /// Put what was written in the place of what was there.
+    /// Replace the old corpus by the new one.
     pub fn publish(mut self) -> Result<()> {
         let (work, built) = (self.work(), self.out.join(BUILT));
         self.check_names(&work)?;
@@ -89,7 +90,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for OutputFolder {
     fn drop(&mut self) {
         if !self.keep {
             // What cannot be removed is removed by the next build.
@@ -98,7 +99,7 @@ impl Drop for Place {
     }
 }
 
-/// Whether a folder is a corpus whose new files are not all in their places.
+/// Whether a folder is a corpus whose new files are not all at their final paths.
 pub(crate) fn is_unsettled(out: &Path) -> bool {
     out.join(BUILT).is_dir()
 }
@@ -122,10 +123,10 @@ fn hold(out: &Path, folder: &Path) -> Result<File> {
     Ok(lock)
 }
 
-/// Move a new corpus to its place. A kill at any point leaves what a second call finishes.
+/// Move a new corpus to its final path. After a kill at any point a second call finishes the move.
 fn settle(out: &Path) -> Result<()> {
     let built = out.join(BUILT);
-    // The manifest is moved last: without it everything is in its place already.
+    // The manifest is moved last: without it everything is at its final path already.
     if built.join(MANIFEST).exists() {
         if let Some(old) = Manifest::find(out)? {
             clear(out, &old)?;
