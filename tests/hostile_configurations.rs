@@ -230,7 +230,7 @@ impl Family {
             }
             Model::Contrastive(model) => {
                 let Some(device) = device else {
-                    model.see(1).and_then(|_| model.read(1)).ok()?;
+                    model.image_graph(1).and_then(|_| model.text_graph(1)).ok()?;
                     model.tokens(&["a text".to_string()]).ok()?;
                     return Some(());
                 };
@@ -240,7 +240,7 @@ impl Family {
                 let Some(device) = device else {
                     model
                         .encode()
-                        .and_then(|_| model.hear())
+                        .and_then(|_| model.cross_keys())
                         .and_then(|_| model.step(&model.step_shape(1, 1)))
                         .ok()?;
                     return Some(());

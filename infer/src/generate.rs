@@ -1,4 +1,4 @@
-//! Continuing a prompt until something stops it.
+//! Generation: tokens after a prompt, until the model or a limit ends them.
 
 use std::time::Instant;
 
@@ -12,12 +12,12 @@ use crate::sampler::{Sampler, Sampling};
 use crate::session::{CHUNK, Part, Prompt, Sequence, Session};
 use crate::stop::StopStrings;
 
-/// How a prompt is continued.
+/// The options of a generation.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GenerateOptions {
-    /// Tokens at most; the model's context bounds them too.
+    /// The largest number of tokens to generate; the model's context limits it too.
     pub max_tokens: Option<usize>,
-    /// Tokens of the prompt and its continuation at most, where `max_tokens` does not say otherwise.
+    /// The largest number of tokens of the prompt and its continuation together, where `max_tokens` is not given.
     pub max_length: Option<usize>,
     /// How tokens are chosen.
     pub sampling: Sampling,
@@ -38,9 +38,9 @@ pub enum Finish {
 /// How long the parts of a generation took.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Timings {
-    /// Encoders and the prompt.
+    /// Milliseconds of the encoders and the prompt.
     pub prefill_ms: f64,
-    /// Everything after the prompt.
+    /// Milliseconds of everything after the prompt.
     pub decode_ms: f64,
     /// Prompt tokens a second.
     pub prefill_tokens_per_s: f64,
@@ -48,7 +48,7 @@ pub struct Timings {
     pub decode_tokens_per_s: f64,
 }
 
-/// A continuation.
+/// The generated continuation of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
     /// Its text, without what stopped it.
@@ -57,21 +57,21 @@ pub struct Generation {
     pub tokens: Vec<i32>,
     /// Tokens of the prompt, placeholders of media among them.
     pub prompt_tokens: usize,
-    /// Why it ended.
+    /// The reason for its end.
     pub finish: Finish,
-    /// How long it took.
+    /// The times that its parts took.
     pub timings: Timings,
 }
 
-/// What is to be continued, and how.
+/// A prompt to continue, with its options.
 pub struct Request {
-    /// The prompt.
+    /// The prompt and its media, as the model's processor prepared them.
     pub inputs: Inputs,
-    /// How it is continued.
+    /// The options of its generation.
     pub options: GenerateOptions,
 }
 
-/// Sequences that are continued side by side where nothing else is said.
+/// The default batch size: the number of sequences that are generated in parallel.
 pub const BATCH: usize = 16;
 
 impl Session {
@@ -99,7 +99,7 @@ impl Session {
         answer.finish(on_text)
     }
 
-    /// Continue many prompts, `batch` of them side by side, in steps that read rows of all of them. Each is continued as
+    /// Continue many prompts, `batch` of them at a time, in steps that read rows of all of them. Each is continued as
     /// if it were alone. `requests` gives the next one when there is room, and `done` gets what became of each, by its
     /// number, as soon as it ended.
     ///
@@ -340,8 +340,8 @@ impl<'m> Answer<'m> {
         }
         self.tokens.push(id);
         let shown = self.stream.push(id as u32)?;
-        let said = self.whole.as_mut().map(|whole| whole.push(id as u32)).transpose()?;
-        let more = self.stop.push(said.as_deref().unwrap_or(&shown), &shown);
+        let decoded = self.whole.as_mut().map(|whole| whole.push(id as u32)).transpose()?;
+        let more = self.stop.push(decoded.as_deref().unwrap_or(&shown), &shown);
         if !more.is_empty() {
             on_text(&more);
             self.text.push_str(&more);
@@ -356,8 +356,8 @@ impl<'m> Answer<'m> {
         let Self { mut text, tokens, prompt_tokens, finish, .. } = self;
         if !self.stop.found() {
             let (shown, mut stop) = (self.stream.finish()?, self.stop);
-            let said = self.whole.map(DecodeStream::finish).transpose()?;
-            let certain = stop.push(said.as_deref().unwrap_or(&shown), &shown);
+            let decoded = self.whole.map(DecodeStream::finish).transpose()?;
+            let certain = stop.push(decoded.as_deref().unwrap_or(&shown), &shown);
             for more in [certain, stop.finish()] {
                 if !more.is_empty() {
                     on_text(&more);

@@ -1,9 +1,9 @@
-//! Running models: generation, transcription and embeddings.
+//! Inference: generation, transcription and embeddings.
 //!
 //! A [`Session`] holds a model on a device: its weights once, a program for every shape of step that was needed, and a
-//! paged cache that many [`Sequence`]s share. [`Session::generate`] continues a prompt, [`Session::generate_all`] many of
-//! them side by side; [`Session::score`] gives the logits of a continuation that is known. A [`Runner`] is what all of it
-//! stands on: a device, weights, programs.
+//! paged cache that many [`Sequence`]s share. [`Session::generate`] continues a prompt, [`Session::generate_all`] many
+//! of them in one batch; [`Session::score`] gives the logits of a continuation that is known. A [`Runner`] is what all
+//! of it stands on: a device, weights, programs.
 
 mod embed;
 mod error;
@@ -18,7 +18,7 @@ mod stop;
 mod transcribe;
 pub mod view;
 
-pub use embed::{Placer, Pooling, TextPlacer, cosine};
+pub use embed::{Embedder, Pooling, TextEmbedder, cosine};
 pub use error::{Error, Result};
 pub use generate::{BATCH, Finish, GenerateOptions, Generation, Request, Timings};
 pub use memory::peak_memory;
@@ -26,5 +26,7 @@ pub use recommended::Recommended;
 pub use runner::{Program, Runner};
 pub use sampler::{Sampler, Sampling};
 pub use session::{CHUNK, Part, Prompt, Sequence, Session, SessionOptions};
-pub use transcribe::{Captions, Ear, Segment, Task, TranscribeOptions, Transcriber, Transcript, Word};
+pub use transcribe::{
+    Captions, Segment, SpeechModel, Task, TranscribeOptions, Transcriber, Transcript, Word,
+};
 pub use view::View;

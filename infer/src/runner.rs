@@ -19,7 +19,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compile a graph.
+    /// Compile a graph for a device.
     ///
     /// # Errors
     /// When an operation does not run on the device.
@@ -30,7 +30,7 @@ impl Program {
         Ok(Self { graph, executable, donated })
     }
 
-    /// The graph.
+    /// The graph that was compiled.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
@@ -93,7 +93,7 @@ impl<K: Hash + Eq + Clone> Runner<K> {
         Self { device, options, int8, weights, programs, timeline: None }
     }
 
-    /// The device.
+    /// The device that the programs run on.
     pub fn device(&self) -> &Arc<dyn Device> {
         &self.device
     }
@@ -194,7 +194,7 @@ pub(crate) fn read_floats(device: &dyn Device, buffer: &Buffer) -> Result<Vec<f3
 /// The named array among those given for a run.
 ///
 /// # Errors
-/// When it is not there: nothing is filled up with zeros.
+/// When it is not there: nothing is padded with zeros.
 pub(crate) fn upload_named(
     device: &dyn Device,
     given: &[(String, percept_graph::HostTensor)],

@@ -1,4 +1,4 @@
-//! Whisper's encoder, which hears through two convolutions: alone in Whisper, as the audio tower in Qwen2-Audio.
+//! Whisper's encoder, which begins with two convolutions: the encoder of Whisper, and the audio tower of Qwen2-Audio.
 
 use percept_graph::{Activation, Tensor};
 use percept_modalities::audio::LogMel;
@@ -27,7 +27,7 @@ pub struct AudioTower {
     pub norm: Norm,
 }
 
-/// What config.json need not say of Whisper's encoder.
+/// The defaults of config.json for Whisper's encoder.
 pub fn defaults() -> Value {
     json!({
         "num_mel_bins": 80, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536,

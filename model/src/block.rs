@@ -136,8 +136,8 @@ pub struct Context<'a> {
     pub cache: Option<&'a Cache<'a>>,
     /// Keys and values [b,h,s,d] of cross-attention, one pair a layer; see [`BlockSpec::cross_keys`].
     pub cross: Vec<[Tensor; 2]>,
-    /// Is given the weights f32[b,h,t,s] of every cross-attention, a layer each.
-    pub attended: Option<&'a RefCell<Vec<Tensor>>>,
+    /// Receives the weights f32[b,h,t,s] of every cross-attention, one tensor a layer.
+    pub cross_attention: Option<&'a RefCell<Vec<Tensor>>>,
 }
 
 impl Norm {
@@ -248,9 +248,9 @@ impl Attention {
     ) -> Tensor {
         let q = p.linear(x, &join(path, names.q), self.heads * self.head_dim, self.bias.q, None);
         let q = self.split(&q, self.heads);
-        if let Some(attended) = cx.attended {
+        if let Some(layers) = cx.cross_attention {
             let scores = q.matmul(&k.transpose([0, 1, 3, 2]));
-            attended.borrow_mut().push((&scores * scores.like(f64::from(self.scale))).softmax());
+            layers.borrow_mut().push((&scores * scores.like(f64::from(self.scale))).softmax());
         }
         let attend = |q: &Tensor| q.attention(k, v, &[], AttentionSpec::full(self.scale));
         let out = match cx.cache {

@@ -1,4 +1,4 @@
-//! Why a command did not succeed, and the exit code that says so.
+//! Why a command failed, and its exit code.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ pub enum Failure {
     /// The command was used wrongly.
     #[error("{0}")]
     Usage(String),
-    /// What was asked for was done and the answer is no: a test failed, a result differs.
+    /// The command ran, and its result is negative: a test failed, a result differs.
     #[error("{0}")]
     Negative(String),
     /// A device failed.
@@ -32,7 +32,7 @@ pub enum Failure {
     /// Data could not be pulled.
     #[error(transparent)]
     Pull(#[from] percept::pull::Error),
-    /// A corpus cannot be asked.
+    /// A model cannot be evaluated on a corpus.
     #[error(transparent)]
     Eval(percept::eval::Error),
     /// Training failed.
@@ -75,8 +75,8 @@ impl From<percept::eval::Error> for Failure {
 }
 
 impl Failure {
-    /// What is printed: a name that stands twice at the start stands there once, and a reason that a library left out is
-    /// said to be missing.
+    /// The message that is printed: a name that stands twice at the start is printed once, and where a library gave no
+    /// reason, the message tells so.
     pub fn message(&self) -> String {
         let mut text = self.to_string();
         while let Some((head, rest)) = text.split_once(": ")

@@ -30,7 +30,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List the devices that are here
+    /// List the devices of this machine
     #[command(after_help = "Examples:\n  percept devices\n  percept devices --json")]
     Devices(device::Devices),
     /// Check a device: its operations, and whole graphs against the cpu
@@ -39,7 +39,7 @@ enum Command {
     /// List, test, time and export WGSL kernels
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
-    /// Continue a conversation about text, images, video and audio
+    /// Generate text from a prompt or a conversation, with images, video and audio
     #[command(
         after_help = "Examples:\n  percept generate --model SmolLM2.gguf --temperature 0 \"What is the capital of France?\"\n  \
         percept generate --model Qwen2-VL-2B-Instruct --image photo.jpg \"What is this?\" --json\n  \
@@ -52,13 +52,13 @@ enum Command {
     #[command(after_help = "Examples:\n  percept transcribe --model whisper-tiny.en talk.mp3\n  \
         percept transcribe --model whisper-small --format srt --out captions *.m4a")]
     Transcribe(model::transcribe::Transcribe),
-    /// Embed images and texts as vectors, near one another where they are alike
+    /// Embed images and texts as vectors, and compare them
     #[command(after_help = "Examples:\n  percept embed --model siglip --image cat.jpg --text 'a cat' --json")]
     Embed(model::embed::Embed),
-    /// Acquire, prepare and look at data
+    /// Pull, prepare and inspect data
     #[command(subcommand)]
     Data(data::Data),
-    /// Train or fine-tune a model as a TOML file says
+    /// Train or fine-tune a model from a TOML file
     #[command(
         after_help = "Examples:\n  percept train flags.toml\n  percept train flags.toml --resume --device cpu\n  \
         percept train flags.toml --set optimizer.rate=3e-4 --set steps=100\n  \
@@ -66,18 +66,18 @@ enum Command {
         Ctrl-C and SIGTERM save a checkpoint and end the run with exit code 130 or 143; --resume goes on from it."
     )]
     Train(model::train::Train),
-    /// Ask a model what corpora answer, and count how often it says the same
+    /// Evaluate a model on corpora of questions: count how often it gives the expected answer
     #[command(
         after_help = "Examples:\n  percept eval --model runs/a/model --tasks world/category/held-out,world/sound/held-out\n  \
         percept eval --model base --adapter runs/flags/model --tasks world/flags/held-out --limit 100 --json"
     )]
     Eval(model::eval::Eval),
-    /// A small model's whole life in minutes: data, training, fine-tuning, scores, answers and a report
+    /// Run the whole life of a small model in minutes: data, training, fine-tuning, evaluation and a report
     #[command(
         after_help = "Examples:\n  percept demo\n  percept demo --device wgpu:0 --scale tiny --out demo-gpu --seed 1"
     )]
     Demo(demo::Demo),
-    /// Measure speed
+    /// Measure the speed of operations, models and preprocessing
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Show what a checkpoint holds, or what a model is given for a prompt and its media
@@ -95,7 +95,7 @@ enum Command {
         percept convert SmolLM2-135M-Instruct merged --adapter runs/flags/model\n  percept convert runs/flags/model merged.gguf"
     )]
     Convert(model::convert::Convert),
-    /// Print the script that completes commands and options in a shell
+    /// Print a shell's completion script
     #[command(
         after_help = "Examples:\n  percept completions bash > ~/.local/share/bash-completion/completions/percept\n  \
         percept completions zsh > ~/.zfunc/_percept\n  percept completions fish > ~/.config/fish/completions/percept.fish"

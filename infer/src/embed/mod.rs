@@ -1,4 +1,4 @@
-//! Embeddings: pictures and texts as vectors of length one, near one another where they are alike.
+//! Embeddings: images and texts as vectors of length one, close to one another where the inputs are similar.
 
 mod text;
 
@@ -13,16 +13,16 @@ use percept_model::{Contrastive, Weights};
 use crate::error::{Error, Result};
 use crate::runner::{Runner, read_floats, upload_named};
 
-pub use text::{Pooling, TextPlacer};
+pub use text::{Pooling, TextEmbedder};
 
-/// CLIP or SigLIP on a device.
-pub struct Placer {
+/// CLIP or SigLIP on a device: it embeds images and texts in one space.
+pub struct Embedder {
     model: Box<Contrastive>,
     runner: Runner<String>,
 }
 
-impl Placer {
-    /// Pictures or texts in one run.
+impl Embedder {
+    /// Images or texts in one run.
     pub const BATCH: usize = 8;
 
     /// Bring a model to a device.
@@ -40,20 +40,20 @@ impl Placer {
         self.runner.reports()
     }
 
-    /// Pictures in the common space, each of length one.
+    /// The embeddings of images, each of length one.
     ///
     /// # Errors
-    /// When a picture cannot be prepared or the device fails.
-    pub fn images(&mut self, pictures: &[Image]) -> Result<Vec<Vec<f32>>> {
-        let mut all = Vec::with_capacity(pictures.len());
-        for pictures in pictures.chunks(Self::BATCH) {
-            let pixels = self.model.pixels(pictures)?;
+    /// When an image cannot be prepared or the device fails.
+    pub fn images(&mut self, images: &[Image]) -> Result<Vec<Vec<f32>>> {
+        let mut all = Vec::with_capacity(images.len());
+        for images in images.chunks(Self::BATCH) {
+            let pixels = self.model.pixels(images)?;
             all.extend(self.pixels(&pixels)?);
         }
         Ok(all)
     }
 
-    /// Prepared pictures f32[n,channels,h,w] in the common space.
+    /// The embeddings of prepared images f32[n,channels,h,w].
     ///
     /// # Errors
     /// When the device fails.
@@ -62,11 +62,12 @@ impl Placer {
             return Err(Error::Setting("pixel values must be floats".into()));
         };
         let arguments = [("pixel_values".into(), HostTensor::from_f32(pixels.dims.clone(), values)?)];
-        let flat = first_output(&mut self.runner, &self.model.weights, self.model.see(batch)?, &arguments)?;
+        let flat =
+            first_output(&mut self.runner, &self.model.weights, self.model.image_graph(batch)?, &arguments)?;
         Ok(rows(&flat, self.model.width()))
     }
 
-    /// Texts in the common space, each of length one.
+    /// The embeddings of texts, each of length one.
     ///
     /// # Errors
     /// When a text cannot be cut into tokens or the device fails.
@@ -78,7 +79,7 @@ impl Placer {
             };
             let ends = self.model.ends(&ids);
             let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-            let graph = self.model.read(texts.len())?;
+            let graph = self.model.text_graph(texts.len())?;
             let arguments = [
                 ("input_ids".into(), HostTensor::from_i32(dims, &ids)?),
                 ("ends".into(), HostTensor::from_i32([ends.len()], &ends)?),
@@ -89,8 +90,8 @@ impl Placer {
         Ok(all)
     }
 
-    /// How alike pictures and texts in the common space are, as the model was trained to say it: logits, a row for each
-    /// picture.
+    /// The similarity of images and texts by their embeddings, as the logits that the model was trained to give: a row
+    /// for each image.
     ///
     /// # Errors
     /// When the device fails.
@@ -103,9 +104,9 @@ impl Placer {
     }
 }
 
-impl Placer {
-    /// What [`Placer::compare`]'s logits mean. CLIP was trained to choose among the texts given: an image's probabilities
-    /// add up to one. SigLIP was trained to judge every pair by itself.
+impl Embedder {
+    /// The probabilities of [`Embedder::compare`]'s logits. CLIP was trained to choose among the texts given: an
+    /// image's probabilities add up to one. SigLIP was trained to judge every pair by itself.
     pub fn probabilities(&self, logits: &[Vec<f32>]) -> Vec<Vec<f32>> {
         let of_row = |row: &Vec<f32>| -> Vec<f32> {
             if self.model.logit_bias {

@@ -1,4 +1,4 @@
-//! Embeddings of texts by a decoder.
+//! Embeddings of texts from a decoder.
 
 use std::sync::Arc;
 
@@ -23,13 +23,13 @@ pub enum Pooling {
 }
 
 /// A decoder on a device, for the embeddings of texts.
-pub struct TextPlacer {
+pub struct TextEmbedder {
     model: Box<dyn CausalModel>,
     tokenizer: Tokenizer,
     runner: Runner<String>,
 }
 
-impl TextPlacer {
+impl TextEmbedder {
     /// Bring a model to a device.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl TextPlacer {
             return Err(Error::TooLong { what: "the text", tokens: n, context });
         }
         check_ids(ids.iter().copied(), decoder.vocab, &self.tokenizer)?;
-        // The length is not rounded up: rows that only fill up would be seen by decoders that see both ways.
+        // The length is not rounded up: decoders with bidirectional attention would attend to the padding.
         let shape = PassShape { rows: [1, n], ..PassShape::default() };
         let t = Trace::new(format!("embed.{n}"));
         let p = Parameters::new(&t, self.model.weights());

@@ -74,7 +74,7 @@ impl Session {
     /// As [`Session::reserve`], for `sequences` sequences of `rows` rows each.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Session::reserve`].
     pub fn reserve_for(&mut self, rows: usize, sequences: usize) -> Result<()> {
         let wanted = rows.div_ceil(PAGE).saturating_mul(sequences);
         let enough = |(pages, window): (&Pages, &Option<usize>)| match window {

@@ -25,7 +25,7 @@ pub fn table_bucket(pages: usize) -> usize {
 }
 
 /// The groups of a step in which sequences have these numbers of rows, and the order in which the sequences stand in them;
-/// `None` is a place that nothing fills. Sequences of one row come first, the others stand alone or with those whose
+/// `None` is padding. Sequences of one row come first, the others stand alone or with those whose
 /// rows have the same extent.
 pub fn groups(rows: &[usize]) -> (Vec<Group>, Vec<Option<usize>>) {
     let mut widths: Vec<usize> = rows.iter().map(|&n| bucket(n)).collect();
@@ -36,9 +36,9 @@ pub fn groups(rows: &[usize]) -> (Vec<Group>, Vec<Option<usize>>) {
         let own: Vec<usize> = (0..rows.len()).filter(|&i| bucket(rows[i]) == width).collect();
         let sequences = if width == 1 { sequences_bucket(own.len()) } else { own.len() };
         groups.push(Group { sequences, rows: width });
-        let places = order.len() + sequences;
+        let slots = order.len() + sequences;
         order.extend(own.into_iter().map(Some));
-        order.resize(places, None);
+        order.resize(slots, None);
     }
     (groups, order)
 }

@@ -77,7 +77,7 @@ pub struct Session {
     sequences: usize,
 }
 
-/// A prompt whose tokens and media have their places, and whose encoders have not run yet.
+/// A prompt whose tokens and media have their rows, and whose encoders have not run yet.
 pub struct Prompt {
     layout: Layout,
     runs: Vec<EncoderRun>,
@@ -146,7 +146,7 @@ impl Session {
         Ok(session)
     }
 
-    /// The model.
+    /// The model that runs.
     pub fn model(&self) -> &dyn CausalModel {
         &*self.model
     }
@@ -156,7 +156,7 @@ impl Session {
         self.model.clone()
     }
 
-    /// The device.
+    /// The device that the model runs on.
     pub fn device(&self) -> &dyn Device {
         &**self.runner.device()
     }

@@ -22,7 +22,7 @@ impl Drop for Held {
 }
 
 impl Page {
-    /// Its place in the pools.
+    /// Its index in the pools.
     pub(crate) fn number(&self) -> u32 {
         self.0.number
     }
@@ -46,17 +46,17 @@ impl Pages {
         Self { free: Arc::new(Mutex::new((0..count as u32).rev().collect())), count }
     }
 
-    /// All pages.
+    /// The number of all pages, free or not.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// Pages that nobody holds.
+    /// The number of pages that no sequence holds.
     pub(crate) fn free(&self) -> usize {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// A page that nobody holds.
+    /// Take a page that no sequence holds; `None` when there is none.
     pub(crate) fn take(&self) -> Option<Page> {
         let number = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
         Some(Page(Arc::new(Held { number, free: self.free.clone() })))

@@ -10,7 +10,7 @@ use crate::runner::{read_floats, upload_named};
 
 /// What a step reads of one sequence.
 pub struct Part<'a> {
-    /// The sequence.
+    /// The sequence whose rows are read.
     pub sequence: &'a mut Sequence,
     /// The next rows that are read: those of [`Sequence::next_run`], for an image block is read at once.
     pub rows: usize,
@@ -19,11 +19,11 @@ pub struct Part<'a> {
 }
 
 impl Session {
-    /// Read rows of several sequences in one run; gives the logits [logits, vocab] that each part asks for.
+    /// Read rows of several sequences in one run; gives the logits [logits, vocab] of each part's rows.
     ///
     /// # Errors
     /// [`Error::CacheFull`] when the cache has no room for the rows: nothing has changed then, and other sequences may be
-    /// released. Also when a part asks for rows that its sequence does not have, or the device fails.
+    /// released. Also when a part names rows that its sequence does not have, or the device fails.
     pub fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<f32>>> {
         if parts.is_empty() {
             return Ok(Vec::new());
@@ -152,13 +152,13 @@ impl Session {
         let mut all = PassRows::default();
         let mut firsts = vec![0; parts.len()];
         let widths = groups.iter().flat_map(|g| std::iter::repeat_n(g.rows, g.sequences));
-        for (place, width) in order.iter().zip(widths) {
-            let Some(part) = place.map(|i| &parts[i]) else {
+        for (slot, width) in order.iter().zip(widths) {
+            let Some(part) = slot.map(|i| &parts[i]) else {
                 all.pad(decoder, width);
                 all.sequences.push(SequenceRows::default());
                 continue;
             };
-            firsts[place.unwrap_or(0)] = all.ids.len();
+            firsts[slot.unwrap_or(0)] = all.ids.len();
             self.add_rows(&mut all, part);
             all.pad(decoder, width - part.rows);
         }

@@ -1,4 +1,4 @@
-//! Whisper: an encoder of 30 seconds of sound, and a decoder that attends to what it heard.
+//! Whisper: an encoder of 30 seconds of audio, and a decoder that attends to the encoder's rows.
 
 use std::cell::RefCell;
 
@@ -75,7 +75,7 @@ impl Whisper {
         &self.weights
     }
 
-    /// What makes features of sound.
+    /// The feature extractor, which turns audio into log-mel features.
     pub fn features(&self) -> &LogMel {
         &self.features
     }
@@ -85,12 +85,12 @@ impl Whisper {
         &self.tokenizer
     }
 
-    /// Settings of generation, such as the tokens never to be said.
+    /// Settings of generation, such as the tokens that are never generated.
     pub fn generation(&self) -> &Config {
         &self.generation
     }
 
-    /// The encoder. The input `input_features` is f32[1,bands,frames], one window of sound; the output `hidden` is
+    /// The encoder. The input `input_features` is f32[1,bands,frames], one window of audio; the output `hidden` is
     /// f32[1,rows,d_model].
     ///
     /// # Errors
@@ -104,13 +104,13 @@ impl Whisper {
         Ok(t.finish()?)
     }
 
-    /// What the decoder looks up in a window. The input `hidden` is [`Whisper::encode`]'s output; the outputs are, for
-    /// every layer of the decoder, `cross.{layer}.k` and `.v` f32[1,heads,rows,head_dim].
+    /// The keys and values of cross-attention for one window. The input `hidden` is [`Whisper::encode`]'s output; the
+    /// outputs are, for every layer of the decoder, `cross.{layer}.k` and `.v` f32[1,heads,rows,head_dim].
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
-    pub fn hear(&self) -> Result<Graph> {
-        let t = Trace::new("hear");
+    pub fn cross_keys(&self) -> Result<Graph> {
+        let t = Trace::new("cross_keys");
         let p = Parameters::new(&t, &self.weights);
         let hidden = t.data("hidden", DType::F32, [1, self.encoder.rows, self.decoder.hidden]);
         let stack = &self.decoder.stack;
@@ -123,7 +123,7 @@ impl Whisper {
         Ok(t.finish()?)
     }
 
-    /// A step of the decoder over a cache: [`Decoder::step`] with learnt positions and [`Whisper::hear`]'s
+    /// A step of the decoder over a cache: [`Decoder::step`] with learnt positions and [`Whisper::cross_keys`]'s
     /// `cross.{layer}.k` and `.v` as inputs, one window for each sequence of the only group.
     ///
     /// # Errors
@@ -150,27 +150,28 @@ impl Whisper {
         PassShape { out: Some(logits), positions: true, ..single }
     }
 
-    /// The shape of the pass of [`Whisper::attend`].
-    pub fn attend_shape(&self, rows: usize) -> PassShape {
+    /// The shape of the pass of [`Whisper::cross_attention`].
+    pub fn cross_attention_shape(&self, rows: usize) -> PassShape {
         PassShape { rows: [1, rows], positions: true, ..PassShape::default() }
     }
 
-    /// What the decoder attends to while it says `rows` tokens from the first position on. The inputs are those of
-    /// [`Whisper::attend_shape`] and [`Whisper::hear`]'s `cross.{layer}.k` and `.v`; the output `weights` is f32[heads,rows,encoder rows]
-    /// for these heads, each a layer and its head.
+    /// The weights of cross-attention while the decoder reads `rows` tokens from the first position on. The inputs are
+    /// those of [`Whisper::cross_attention_shape`] and [`Whisper::cross_keys`]'s `cross.{layer}.k` and `.v`; the output
+    /// `weights` is f32[heads,rows,encoder rows] for these heads, each a layer and its head.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration, or there is no such head.
-    pub fn attend(&self, rows: usize, heads: &[(usize, usize)]) -> Result<Graph> {
+    pub fn cross_attention(&self, rows: usize, heads: &[(usize, usize)]) -> Result<Graph> {
         let d = &self.decoder;
-        let t = Trace::new(format!("attend.{rows}"));
+        let t = Trace::new(format!("cross_attention.{rows}"));
         let p = Parameters::new(&t, &self.weights);
-        let shape = self.attend_shape(rows);
+        let shape = self.cross_attention_shape(rows);
         let inputs = shape.declare(d, &t);
-        let attended = RefCell::default();
-        let cx = Context { cross: self.cross(&t), attended: Some(&attended), ..d.context(&shape, &inputs) };
+        let weights = RefCell::default();
+        let cx =
+            Context { cross: self.cross(&t), cross_attention: Some(&weights), ..d.context(&shape, &inputs) };
         d.rows(&p, &shape, &inputs, &cx, Features::default());
-        let layers = attended.into_inner();
+        let layers = weights.into_inner();
         let head = |&(layer, head): &(usize, usize)| {
             let all = layers.get(layer)?;
             (head < all.dim(1)).then(|| all.narrow(1, head, head + 1).reshape([1, rows, self.encoder.rows]))
@@ -198,7 +199,7 @@ impl Whisper {
     }
 }
 
-/// What config.json need not say of the decoder.
+/// The defaults of config.json for the decoder.
 pub fn defaults() -> Value {
     json!({
         "vocab_size": 51865, "decoder_layers": 4, "decoder_attention_heads": 6, "decoder_ffn_dim": 1536,

@@ -34,7 +34,7 @@ pub struct QwenTower {
     merger: MergerNames,
     /// Rows of features on the edge of a window.
     window: Option<usize>,
-    /// Side of the square of learned positions, which is stretched over every picture.
+    /// Side of the square of learned positions, which is stretched over every image.
     positions: Option<usize>,
     /// Blocks whose states are merged into features of their own.
     deepstack: Vec<usize>,
@@ -51,7 +51,7 @@ struct MergerNames {
 const QWEN2_MERGER: MergerNames = MergerNames { norm: "ln_q", first: "mlp.0", second: "mlp.2" };
 const QWEN3_MERGER: MergerNames = MergerNames { norm: "norm", first: "linear_fc1", second: "linear_fc2" };
 
-/// What config.json need not say of Qwen2-VL's tower.
+/// The defaults of config.json for Qwen2-VL's tower.
 pub fn qwen2_defaults() -> Value {
     json!({
         "depth": 32, "embed_dim": 1280, "hidden_size": 3584, "hidden_act": "quick_gelu", "mlp_ratio": 4,
@@ -59,7 +59,7 @@ pub fn qwen2_defaults() -> Value {
     })
 }
 
-/// What config.json need not say of Qwen2.5-VL's tower.
+/// The defaults of config.json for Qwen2.5-VL's tower.
 pub fn qwen2_5_defaults() -> Value {
     json!({
         "depth": 32, "hidden_size": 3584, "hidden_act": "silu", "intermediate_size": 3420, "num_heads": 16,
@@ -68,7 +68,7 @@ pub fn qwen2_5_defaults() -> Value {
     })
 }
 
-/// What config.json need not say of Qwen3-VL's tower.
+/// The defaults of config.json for Qwen3-VL's tower.
 pub fn qwen3_defaults() -> Value {
     json!({
         "depth": 27, "hidden_size": 1152, "hidden_act": "gelu_pytorch_tanh", "intermediate_size": 4304,
@@ -215,7 +215,7 @@ impl QwenTower {
         grid.iter().product::<usize>() / self.merge.pow(2)
     }
 
-    /// The runs for pictures or clips whose patches f32[rows,numbers] follow each other, each with its grid of frames,
+    /// The runs for images or clips whose patches f32[rows,numbers] follow each other, each with its grid of frames,
     /// rows and columns. Frames of one grid run together, a few at a time.
     ///
     /// # Errors

@@ -1,11 +1,11 @@
-//! `percept bench transcribe` and `percept bench embed`: how fast sound is written down and pictures are placed.
+//! `percept bench transcribe` and `percept bench embed`: the speed of transcription and of image embedding.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
 use percept::hal::CompileOptions;
-use percept::infer::{Placer, TranscribeOptions, Transcriber};
+use percept::infer::{Embedder, TranscribeOptions, Transcriber};
 use percept::modalities::audio::{Limits, Waveform, decode};
 use percept::modalities::{Array, Values};
 use percept::model::Model;
@@ -18,10 +18,10 @@ use crate::cli::model::loading::{Loading, report_fallbacks};
 pub struct Transcribe {
     #[command(flatten)]
     loading: Loading,
-    /// The sound; it is repeated up to --seconds
+    /// An audio file; it is repeated up to --seconds
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
-    /// Seconds of sound in a run
+    /// Seconds of audio in a run
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
     #[command(flatten)]
@@ -32,7 +32,7 @@ pub struct Transcribe {
 pub struct Embed {
     #[command(flatten)]
     loading: Loading,
-    /// Pictures in a run
+    /// Images in a run
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
     #[command(flatten)]
@@ -62,29 +62,31 @@ impl Transcribe {
         let mut transcriber = Transcriber::new(model, device.clone(), compile, options)?;
 
         let rate = transcriber.rate();
-        let sound =
+        let audio =
             decode(&self.file, rate, &Limits::default()).map_err(percept::infer::Error::from)?.samples;
         let samples = (self.seconds * f64::from(rate)) as usize;
-        if sound.is_empty() || samples == 0 || samples > Limits::default().samples {
-            return Err(Failure::Usage(format!("{} seconds of this sound cannot be made", self.seconds)));
+        if audio.is_empty() || samples == 0 || samples > Limits::default().samples {
+            return Err(Failure::Usage(format!("{} seconds of this audio cannot be made", self.seconds)));
         }
-        let sound: Vec<f32> = sound.iter().copied().cycle().take(samples).collect();
-        let features = transcriber.ear().model().features().clone();
-        let window = Waveform { samples: sound[..samples.min(features.samples())].to_vec(), rate };
-        let heard = |t: &Transcriber| t.ear().model().features().features(&window);
+        let audio: Vec<f32> = audio.iter().copied().cycle().take(samples).collect();
+        let features = transcriber.speech_model().model().features().clone();
+        let window = Waveform { samples: audio[..samples.min(features.samples())].to_vec(), rate };
+        let extract = |t: &Transcriber| t.speech_model().model().features().features(&window);
 
         let start = Instant::now();
-        let values = heard(&transcriber).map_err(percept::infer::Error::from)?.values;
+        let values = extract(&transcriber).map_err(percept::infer::Error::from)?.values;
         let features_ms = start.elapsed().as_secs_f64() * 1e3;
         let Values::F32(values) = values else { return Err(Failure::Usage("features are no floats".into())) };
         let encoder = self.measure.times(|| {
             // Reading waits until it is done.
-            device.read(&transcriber.ear_mut().encode(&values)?).map_err(percept::infer::Error::from)?;
+            device
+                .read(&transcriber.speech_model_mut().encode(&values)?)
+                .map_err(percept::infer::Error::from)?;
             Ok(())
         })?;
         let mut words = 0;
         let whole = self.measure.times(|| {
-            let transcript = transcriber.transcribe([Ok(sound.clone())], |_| (), |_| ())?;
+            let transcript = transcriber.transcribe([Ok(audio.clone())], |_| (), |_| ())?;
             words = transcript.text.split_whitespace().count();
             Ok(())
         })?;
@@ -93,7 +95,7 @@ impl Transcribe {
             "words": words,
         });
         let settings = json!({"file": self.file, "seconds": self.seconds});
-        let rate = (self.seconds * 1e3, "seconds of sound/s");
+        let rate = (self.seconds * 1e3, "seconds of audio/s");
         self.measure.report("transcribe", &id, &self.loading, settings, &whole, rate, more);
         report_fallbacks(transcriber.reports());
         Ok(())
@@ -112,12 +114,12 @@ impl Embed {
         let count: usize = dims.iter().product();
         let values = (0..count).map(|i| (i * 7919 % 2001) as f32 / 1000.0 - 1.0).collect();
         let pixels = Array { dims, values: Values::F32(values) };
-        let mut placer = Placer::new(model, device, options);
-        let times = self.measure.times(|| Ok(placer.pixels(&pixels).map(drop)?))?;
+        let mut embedder = Embedder::new(model, device, options);
+        let times = self.measure.times(|| Ok(embedder.pixels(&pixels).map(drop)?))?;
         let settings = json!({"batch": self.batch});
-        let rate = (f64::from(self.batch) * 1e3, "pictures/s");
+        let rate = (f64::from(self.batch) * 1e3, "images/s");
         self.measure.report("embed", &id, &self.loading, settings, &times, rate, json!({}));
-        report_fallbacks(placer.reports());
+        report_fallbacks(embedder.reports());
         Ok(())
     }
 }

@@ -20,42 +20,42 @@ use preprocess::Preprocess;
 
 #[derive(Subcommand)]
 pub enum Bench {
-    /// a[m,k] x b[k,n]; with a quantized dtype x f32[m,k] times a weight [n,k]
+    /// Time a matrix product a[m,k] x b[k,n]; with a quantized dtype x f32[m,k] times a weight [n,k]
     #[command(after_help = "Examples:\n  percept bench matmul --m 1024 --n 1024 --k 1024\n  \
         percept bench matmul --m 1 --n 4096 --k 4096 --dtype q4_1 --json")]
     Matmul(Matmul),
-    /// One operation over a shape
+    /// Time one operation over a shape
     #[command(after_help = "Examples:\n  percept bench op softmax --shape 4096x1024\n  \
         percept bench op attention --shape 1x8x512x64 --device wgpu:0")]
     Op(OpBench),
-    /// A model reads a prompt
+    /// Time prefill: a model reads a prompt
     #[command(
         after_help = "Example:\n  percept bench prefill --model SmolLM2.gguf --tokens 512 --device cpu --json"
     )]
     Prefill(model::Prefill),
-    /// A model writes, token by token
+    /// Time decoding: a model generates token by token
     #[command(
         after_help = "Example:\n  percept bench decode --model SmolLM2.gguf --depth 512 --device cpu --json"
     )]
     Decode(model::Decode),
-    /// A decoder takes a step of training
+    /// Time a training step of a decoder
     #[command(after_help = "Examples:\n  percept bench train-step --device cpu\n  \
         percept bench train-step --layers 12 --hidden 768 --heads 12 --dtype bf16 --rematerialize --json")]
     TrainStep(train::TrainStep),
-    /// A model writes down speech
+    /// Time the transcription of speech
     #[command(
         after_help = "Example:\n  percept bench transcribe --model whisper-tiny.en --file talk.wav --json"
     )]
     Transcribe(media::Transcribe),
-    /// A model of two towers places pictures
+    /// Time the embedding of images by CLIP or SigLIP
     #[command(
         after_help = "Example:\n  percept bench embed --model siglip-base-patch16-224 --batch 8 --json"
     )]
     Embed(media::Embed),
-    /// Decoding, resizing and normalizing pictures; decoding films
+    /// Time the decoding, resizing and normalizing of images, or the decoding of a video
     #[command(after_help = "Examples:\n  percept bench preprocess --image photo.jpg\n  \
         percept bench preprocess --image photo.jpg --size 384 --json\n  \
-        percept bench preprocess --video film.mp4")]
+        percept bench preprocess --video clip.mp4")]
     Preprocess(Preprocess),
 }
 
@@ -79,7 +79,8 @@ pub struct Matmul {
 
 #[derive(Args)]
 pub struct OpBench {
-    /// softmax, layer_norm, rms_norm, gelu_erf, gelu_tanh, silu, attention, attention_causal, chain10, chain100, sum, copy
+    /// The operation: softmax, layer_norm, rms_norm, gelu_erf, gelu_tanh, silu, attention, attention_causal, chain10,
+    /// chain100, sum, copy
     op: String,
     /// Extents joined by x; attention takes batch x heads x rows x head size
     #[arg(long, default_value = "4096x1024")]
@@ -93,16 +94,16 @@ pub struct OpBench {
 
 #[derive(Args)]
 struct Measure {
-    /// Where to run
+    /// Where to run: auto, cpu, wgpu:0
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Timed runs at least
+    /// Least number of timed runs
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Go on for this many seconds
+    /// Least time to measure for, in seconds
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Only kernels whose rows do not depend on the batch
+    /// Use only kernels whose rows do not depend on the batch
     #[arg(long)]
     batch_invariant: bool,
     /// Write a Chrome timeline of one more run
@@ -113,11 +114,11 @@ struct Measure {
     json: bool,
 }
 
-/// What a run does, for its rate.
+/// The work of a run, for its rate.
 pub enum Work {
     /// Floating-point operations.
     Flops(f64),
-    /// Bytes moved.
+    /// Bytes read and written.
     Bytes(f64),
 }
 

@@ -1,4 +1,4 @@
-//! `percept bench preprocess`: how fast pictures become what a vision tower reads, and films become frames.
+//! `percept bench preprocess`: the speed of preparing images for a vision tower, and of decoding videos.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,22 +14,22 @@ use crate::cli::Failure;
 #[derive(Args)]
 #[command(group(clap::ArgGroup::new("medium").required(true)))]
 pub struct Preprocess {
-    /// A picture: it is decoded, resized with the bicubic filter and normalized
+    /// An image: it is decoded, resized with the bicubic filter and normalized
     #[arg(long, value_name = "FILE", group = "medium")]
     image: Option<PathBuf>,
-    /// A film: all its frames are decoded to RGB
+    /// A video: all its frames are decoded to RGB
     #[arg(long, value_name = "FILE", group = "medium")]
     video: Option<PathBuf>,
-    /// Side of the square that a picture is resized to
+    /// Side of the square that an image is resized to, in pixels
     #[arg(long, default_value_t = 224)]
     size: usize,
-    /// Copies of a picture prepared side by side in one run
+    /// Copies of the image in a batch, prepared in parallel
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
-    /// Timed runs at least
+    /// Least number of timed runs
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Go on for this many seconds
+    /// Least time to measure for, in seconds
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// Print one JSON document
@@ -37,7 +37,7 @@ pub struct Preprocess {
     json: bool,
 }
 
-/// A run, what it is called, what it does in one go, and its unit.
+/// What is timed: a run, its title, its settings, and the work that it does in a unit.
 struct Task<'a> {
     once: Box<dyn FnMut() -> Result<(), Failure> + 'a>,
     title: String,
@@ -49,8 +49,8 @@ struct Task<'a> {
 impl Preprocess {
     pub fn run(self) -> Result<(), Failure> {
         let Task { mut once, title, settings, work, unit } = match (&self.image, &self.video) {
-            (Some(path), _) => self.pictures(path)?,
-            (None, Some(path)) => film(path)?,
+            (Some(path), _) => self.images(path)?,
+            (None, Some(path)) => decode_video(path)?,
             (None, None) => return Err(Failure::Usage("give an --image or a --video".into())),
         };
         let mut times = Vec::new();
@@ -76,18 +76,18 @@ impl Preprocess {
         Ok(())
     }
 
-    /// A batch of copies of a picture.
-    fn pictures(&self, path: &Path) -> Result<Task<'_>, Failure> {
+    /// A batch of copies of an image.
+    fn images(&self, path: &Path) -> Result<Task<'_>, Failure> {
         let failed = content(path);
         let bytes = std::fs::read(path).map_err(|source| Failure::File { path: path.into(), source })?;
         let half = Normalize { rescale_factor: Some(1.0 / 255.0), mean: [0.5; 3], std: [0.5; 3] };
-        let picture = decode(&bytes, &Limits::default()).map_err(&failed)?;
-        let (width, height) = (picture.width, picture.height);
+        let image = decode(&bytes, &Limits::default()).map_err(&failed)?;
+        let (width, height) = (image.width, image.height);
         let (size, batch) = (self.size, self.batch);
         let prepare = move || {
-            let picture = decode(&bytes, &Limits::default())?;
-            let picture = resize(&picture, size, size, Filter::Bicubic)?;
-            Ok(normalize(&picture, &half).len())
+            let image = decode(&bytes, &Limits::default())?;
+            let image = resize(&image, size, size, Filter::Bicubic)?;
+            Ok(normalize(&image, &half).len())
         };
         Ok(Task {
             once: Box::new(move || {
@@ -107,8 +107,8 @@ impl Preprocess {
     }
 }
 
-/// All frames of a film, one after another.
-fn film(path: &Path) -> Result<Task<'_>, Failure> {
+/// All frames of a video, one after another.
+fn decode_video(path: &Path) -> Result<Task<'_>, Failure> {
     let failed = content(path);
     let decode = move || {
         let mut seen = (0u32, 0, 0);
@@ -128,7 +128,7 @@ fn film(path: &Path) -> Result<Task<'_>, Failure> {
     })
 }
 
-/// What a file that cannot be read is reported as.
+/// The failure of a file that cannot be read.
 fn content(path: &Path) -> impl Fn(percept::modalities::Error) -> Failure + Sync + use<> {
     let path = path.to_path_buf();
     move |error| Failure::Content { path: path.clone(), why: error.to_string() }

@@ -22,10 +22,10 @@ pub struct Build {
     /// one is whole; what a killed build left is removed
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Threads that work; as many as there are cores when left out. The shards do not depend on it
+    /// Number of threads; the shards do not depend on it; by default the number of cores
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Seeds whatever is drawn
+    /// The seed of everything that is random
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Print one JSON document

@@ -18,7 +18,7 @@ pub struct Inspect {
     /// A corpus, one of its splits as CORPUS/SPLIT or CORPUS:SPLIT, a folder of shards, or one shard
     #[arg(value_name = "DIR")]
     path: PathBuf,
-    /// Write one self-contained page with charts and samples to look at
+    /// Write one self-contained HTML page with charts and samples
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Count tokens too, by this tokenizer.json

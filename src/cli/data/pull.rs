@@ -24,22 +24,22 @@ pub struct Pull {
     /// The folder that gets the files, status.jsonl and index.jsonl; a pull that was cut off goes on there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Samples that are fetched at once
+    /// Samples that are fetched in parallel
     #[arg(long, default_value_t = 16, value_name = "N")]
     threads: usize,
-    /// Requests per second to one host, such as 5 or 0.5; no limit by default
+    /// Requests per second to one host, such as 5 or 0.5; by default no limit
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
-    /// Tries after the first, where another may help
+    /// Retries after a failure that may be temporary
     #[arg(long, default_value_t = 4, value_name = "N")]
     retries: u32,
     /// Seconds to wait for a connection, an answer, or more of a file
     #[arg(long, default_value_t = 30.0, value_name = "S")]
     timeout: f64,
-    /// Seconds before the second try; the pause doubles from try to try
+    /// Seconds before the first retry; the pause doubles with every retry
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     backoff: f64,
-    /// Most bytes of a file; by default 1 GiB for samples of lists, and no limit for the rest
+    /// Largest size of a file in bytes; by default 1 GiB for samples of lists, no limit for the rest
     #[arg(long, value_name = "N")]
     max_bytes: Option<u64>,
     /// Follow private addresses of these hosts, or of all; for all, the proxy of the environment is used too
@@ -48,7 +48,7 @@ pub struct Pull {
     /// Hard-link local files where the file system can, instead of copying them
     #[arg(long)]
     link: bool,
-    /// Seeds the jitter of pauses
+    /// The seed of the jitter of pauses
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Print one JSON document

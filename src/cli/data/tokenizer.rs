@@ -1,4 +1,4 @@
-//! `percept data tokenizer`: a vocabulary from what a corpus says.
+//! `percept data tokenizer`: a tokenizer from the texts of corpora.
 
 use std::path::PathBuf;
 
@@ -16,10 +16,10 @@ pub struct Learn {
     /// Corpora: a split of one, as CORPUS/SPLIT or CORPUS:SPLIT, folders of shards, or .tar files
     #[arg(required = true, value_name = "DIR")]
     corpora: Vec<PathBuf>,
-    /// Tokens at most, those of the 256 bytes and the special ones included
+    /// Largest number of tokens, those of the 256 bytes and the special ones included
     #[arg(long, default_value_t = 8192, value_name = "N")]
     vocab: usize,
-    /// Special tokens, which come first and in this order; those of the family percept when left out
+    /// Special tokens, which come first and in this order; by default those of the family percept
     #[arg(long, value_name = "TOKEN", value_delimiter = ',')]
     special: Vec<String>,
     /// The file to write

@@ -6,18 +6,18 @@ use percept::eval::Task;
 use percept::modalities::image::{Limits, decode};
 use serde_json::Value;
 
-use super::answers::Asked;
+use super::answers::Answered;
 use super::command::Entry;
 use super::results::Results;
 use super::runs::{FLAGS, GENERAL, Work};
 use crate::cli::Failure;
 use crate::cli::failure::read_text;
 
-/// The page.
+/// The report as one HTML page.
 ///
 /// # Errors
 /// When a log cannot be read.
-pub fn page(work: &Work, results: &Results, asked: &[Asked], log: &[Entry]) -> Result<String, Failure> {
+pub fn page(work: &Work, results: &Results, answered: &[Answered], log: &[Entry]) -> Result<String, Failure> {
     let subtitle = format!(
         "One multimodal model of text, images, video and audio, trained from scratch on {} and then fine-tuned on flags. \
          Scale {}, seed {}, {:.0} seconds from the first command to the last. The files and commands at the end of this \
@@ -57,7 +57,7 @@ pub fn page(work: &Work, results: &Results, asked: &[Asked], log: &[Entry]) -> R
         "Each file as the fine-tuned model was given it, with its answer and the expected one. Clips and audio play. Under \
          audio are its waveform (loudness over time) and its spectrogram (pitch from bottom to top, brighter is louder).",
     );
-    page.cards(&asked.iter().map(card).collect::<Vec<_>>());
+    page.cards(&answered.iter().map(card).collect::<Vec<_>>());
     page.heading("Make it again");
     page.text(
         "The commands in their order. Save the files below under their names before the command that names them; with the \
@@ -137,29 +137,29 @@ fn matrix(title: &str, task: &Task) -> Result<String, String> {
     let mut names: Vec<String> = task.answers.iter().map(|a| a.expected.clone()).collect();
     names.sort_unstable();
     names.dedup();
-    let count = |expected: &String, said: &String| {
-        task.answers.iter().filter(|a| a.expected == *expected && a.said == *said).count() as u64
+    let count = |expected: &String, given: &String| {
+        task.answers.iter().filter(|a| a.expected == *expected && a.said == *given).count() as u64
     };
     let rows: Vec<Vec<u64>> = names.iter().map(|e| names.iter().map(|s| count(e, s)).collect()).collect();
     confusion(title, &names, &rows)
 }
 
-fn card(asked: &Asked) -> Card {
-    let mark = if asked.said == asked.expected { "✓" } else { "✗" };
-    let text = format!("{}\n{mark} {}\n(it is: {})", asked.question, asked.said, asked.expected);
-    let shown = match asked.kind {
-        Kind::Image => decode(&asked.bytes, &Limits::default())
-            .map(|picture| image_card(asked.task, &text, &picture))
+fn card(answered: &Answered) -> Card {
+    let mark = if answered.answer == answered.expected { "✓" } else { "✗" };
+    let text = format!("{}\n{mark} {}\n(it is: {})", answered.question, answered.answer, answered.expected);
+    let shown = match answered.kind {
+        Kind::Image => decode(&answered.bytes, &Limits::default())
+            .map(|image| image_card(answered.task, &text, &image))
             .map_err(|e| e.to_string()),
-        Kind::Video => video_card(asked.task, &text, &asked.bytes),
-        Kind::Audio => audio_card(asked.task, &text, &asked.bytes),
+        Kind::Video => video_card(answered.task, &text, &answered.bytes),
+        Kind::Audio => audio_card(answered.task, &text, &answered.bytes),
     };
-    shown.unwrap_or_else(|why| Card::new(asked.task, &format!("{text}\n{why}")))
+    shown.unwrap_or_else(|why| Card::new(answered.task, &format!("{text}\n{why}")))
 }
 
 fn line(entry: &Entry) -> Vec<String> {
     match entry {
-        Entry::Said(text) => vec![format!("# {text}"), String::new()],
+        Entry::Heading(text) => vec![format!("# {text}"), String::new()],
         Entry::Ran(line, seconds) => vec![line.clone(), format!("{seconds:.1}")],
         Entry::Wrote(path) => vec![format!("# wrote {}", path.display()), String::new()],
     }
@@ -187,11 +187,11 @@ mod tests {
 
     #[test]
     fn a_matrix_names_every_answer() {
-        let answer = |expected: &str, said: &str| Answer {
+        let answer = |expected: &str, given: &str| Answer {
             key: String::new(),
             question: String::new(),
             expected: expected.into(),
-            said: said.into(),
+            said: given.into(),
         };
         let answers = vec![answer("animals", "animals"), answer("food", "animals"), answer("food", "<x>")];
         let task = Task { name: "t".into(), accuracy: 0.3, baseline: 0.6, n: 3, answers };

@@ -23,7 +23,7 @@ pub struct Ladder {
     /// Only cases whose id contains this
     #[arg(long, value_name = "S")]
     filter: Option<String>,
-    /// Instead run every operation of a checkpoint's decoder, or of a text graph, and say which to write next
+    /// Instead run every operation of a checkpoint's decoder, or of a text graph, and name the one to write next
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Also write the results as JSON

@@ -1,4 +1,4 @@
-//! `percept devices` and `percept device`: what is here, and whether it computes what it should.
+//! `percept devices` and `percept device`: the devices of this machine, and whether they compute correctly.
 
 mod diff;
 mod ladder;

@@ -11,15 +11,15 @@ use super::subject::Subject;
 use super::values::numbers;
 use crate::cli::Failure;
 
-/// One operation, as both ran it.
+/// One operation, with its results on both devices.
 pub struct Visit<'a> {
     /// Its index in the graph.
     pub index: usize,
-    /// The operation.
+    /// The operation in the whole graph.
     pub node: &'a Node,
     /// It alone, as a graph.
     pub single: Graph,
-    /// Its operands.
+    /// The types and bytes of its operands.
     pub operands: Vec<(&'a TensorType, &'a [u8])>,
     /// Where the device ran it.
     pub placement: Placement,

@@ -13,12 +13,12 @@ use crate::cli::table::table;
 
 #[derive(Args)]
 pub struct KernelBench {
-    /// A row of the table; all of them when left out
+    /// A row of the table; by default all of them
     name: Option<String>,
     /// The adapter
     #[arg(long, default_value = "wgpu:0")]
     device: String,
-    /// Time each for this many seconds
+    /// Seconds to time each kernel for
     #[arg(long, default_value_t = 0.5)]
     seconds: f64,
     /// Print one JSON document

@@ -43,9 +43,9 @@ pub struct List {
 
 #[derive(Args)]
 pub struct Test {
-    /// A kernel of `percept kernel list`; all of them when left out
+    /// A kernel of `percept kernel list`; by default all of them
     name: Option<String>,
-    /// A kernel of your own; docs/add-a-kernel.md says what it sees
+    /// A kernel of your own; docs/add-a-kernel.md describes its bindings
     #[arg(long, value_name = "FILE", requires = "like")]
     wgsl: Option<PathBuf>,
     /// The operation your kernel computes

@@ -23,7 +23,7 @@ pub struct MediaFiles {
     pub audio: Vec<PathBuf>,
 }
 
-/// What the chat template reads beside the turns.
+/// Variables of the chat template.
 #[derive(Args)]
 pub struct TemplateVariables {
     /// A JSON list of the tools that the model may call, as its chat template reads them (JSON schemas of functions)
@@ -44,7 +44,7 @@ pub struct Conversation {
     pub messages: Option<PathBuf>,
     #[command(flatten)]
     pub variables: TemplateVariables,
-    /// What the user says; `-` reads it from standard input
+    /// The prompt of the user; `-` reads it from standard input
     pub prompt: Option<String>,
 }
 
@@ -127,13 +127,13 @@ impl Conversation {
                 match part {
                     Part::Text { .. } | Part::Other(_) => {}
                     Part::Image { path } => media.images.push(match next(0, path)? {
-                        Place::File(path) => picture(&path)?,
+                        Place::File(path) => decode_image(&path)?,
                         Place::Message(bytes) => {
                             image::decode(&bytes, &image::Limits::default()).map_err(within)?
                         }
                     }),
-                    Part::Video { path } => media.videos.push(clip(&next(1, path)?, processor)?),
-                    Part::Audio { path } => media.audios.push(sound(&next(2, path)?, processor)?),
+                    Part::Video { path } => media.videos.push(sample_video(&next(1, path)?, processor)?),
+                    Part::Audio { path } => media.audios.push(decode_audio(&next(2, path)?, processor)?),
                 }
             }
         }
@@ -146,14 +146,14 @@ impl Conversation {
 }
 
 impl Conversation {
-    /// The images, for a model that takes no other media; `takes` says so.
+    /// The images, for a model that takes no other media; `takes` is the error for others.
     pub fn only_images(&self, takes: &str) -> Result<&[PathBuf], Failure> {
         self.only(takes, self.files.video.iter().chain(&self.files.audio))?;
         Ok(&self.files.image)
     }
 
-    /// The audio files, for a model that takes no other media; `takes` says so.
-    pub fn only_sounds(&self, takes: &str) -> Result<&[PathBuf], Failure> {
+    /// The audio files, for a model that takes no other media; `takes` is the error for others.
+    pub fn only_audio(&self, takes: &str) -> Result<&[PathBuf], Failure> {
         self.only(takes, self.files.image.iter().chain(&self.files.video))?;
         Ok(&self.files.audio)
     }
@@ -183,12 +183,12 @@ fn of(path: &Path, e: percept::modalities::Error) -> Failure {
     Failure::Content { path: path.to_path_buf(), why: e.to_string() }
 }
 
-/// A picture of any format.
-pub fn picture(path: &Path) -> Result<image::Image, Failure> {
+/// Decode an image of any format.
+pub fn decode_image(path: &Path) -> Result<image::Image, Failure> {
     image::decode(&read_bytes(path)?, &image::Limits::default()).map_err(|e| of(path, e))
 }
 
-fn clip(place: &Place, processor: &dyn Processor) -> Result<video::Clip, Failure> {
+fn sample_video(place: &Place, processor: &dyn Processor) -> Result<video::Clip, Failure> {
     let sampling = processor.video_sampling().ok_or_else(|| takes_no("video", place))?;
     let limits = video::Limits::default();
     match place {
@@ -199,8 +199,8 @@ fn clip(place: &Place, processor: &dyn Processor) -> Result<video::Clip, Failure
     }
 }
 
-fn sound(place: &Place, processor: &dyn Processor) -> Result<audio::Waveform, Failure> {
-    let rate = processor.audio_rate().ok_or_else(|| takes_no("sound", place))?;
+fn decode_audio(place: &Place, processor: &dyn Processor) -> Result<audio::Waveform, Failure> {
+    let rate = processor.audio_rate().ok_or_else(|| takes_no("audio", place))?;
     let limits = audio::Limits::default();
     match place {
         Place::File(path) => audio::decode(path, rate, &limits).map_err(|e| of(path, e)),

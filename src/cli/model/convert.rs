@@ -16,10 +16,11 @@ pub struct Convert {
     /// A Hugging Face folder, a .safetensors, a .gguf, a CTranslate2 Whisper folder, or an adapter's folder, which is merged
     /// into its base
     path: PathBuf,
-    /// A GGUF file if its name ends in .gguf, with mmproj-NAME.gguf beside it for a model that reads pictures; otherwise a
-    /// Hugging Face folder
+    /// A GGUF file if its name ends in .gguf, with mmproj-NAME.gguf beside it for a model that reads images; otherwise
+    /// a Hugging Face folder
     out: PathBuf,
-    /// f32, f16, bf16, and for GGUF also q8_0, q4_0, q4_1, q4_k, q6_k; what the file has when left out
+    /// Dtype of the weights: f32, f16, bf16, and for GGUF also q8_0, q4_0, q4_1, q4_k, q6_k; by default as the file
+    /// has them
     #[arg(long)]
     dtype: Option<DType>,
     /// A folder with a low-rank adapter in PEFT's layout, to be merged into the weights; may be repeated

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use percept::hal::CompileOptions;
-use percept::infer::{Placer, Pooling, TextPlacer, cosine};
+use percept::infer::{Embedder, Pooling, TextEmbedder, cosine};
 use percept::modalities::image::{self, Image, Limits};
 use percept::model::Model;
 use serde_json::{Value, json};
@@ -15,9 +15,9 @@ use crate::cli::failure::read_bytes;
 use crate::cli::output::printable;
 use crate::cli::table::table;
 
-/// CLIP and SigLIP place images and texts in one space. A language model gives texts the last block's row of their last
-/// token, as embedding models made of decoders are trained to do; --pooling mean averages the rows of all tokens instead.
-/// Every embedding has length one.
+/// CLIP and SigLIP embed images and texts in one space. A language model embeds a text as the last block's row of its
+/// last token, as embedding models made of decoders are trained to do; --pooling mean averages the rows of all tokens
+/// instead. Every embedding has length one.
 ///
 /// Several inputs are compared: images with texts by the cosine of their embeddings and by the probability that the model
 /// gives the pair (CLIP: among the texts given; SigLIP: each pair by itself), texts with texts by the cosine. One input
@@ -26,10 +26,10 @@ use crate::cli::table::table;
 pub struct Embed {
     #[command(flatten)]
     loading: Loading,
-    /// An image; may be given several times
+    /// An image; may be repeated
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// A text; may be given several times
+    /// A text; may be repeated
     #[arg(long, value_name = "TEXT")]
     text: Vec<String>,
     /// Which tokens of a language model stand for a text
@@ -61,38 +61,40 @@ impl Embed {
         let mut probabilities = Vec::new();
         let embeddings = match model {
             Model::Contrastive(model) => {
-                let mut placer = Placer::new(model, device, options);
+                let mut embedder = Embedder::new(model, device, options);
                 let mut all = Vec::new();
-                // A few pictures at a time: all of them need not fit into memory.
-                for files in self.image.chunks(Placer::BATCH) {
-                    let pictures = files.iter().map(|file| picture(file)).collect::<Result<Vec<_>, _>>()?;
-                    all.extend(placer.images(&pictures)?);
+                // A few images at a time: all of them need not fit into memory.
+                for files in self.image.chunks(Embedder::BATCH) {
+                    let images =
+                        files.iter().map(|file| decode_image(file)).collect::<Result<Vec<_>, _>>()?;
+                    all.extend(embedder.images(&images)?);
                 }
-                let texts = placer.texts(&self.text)?;
+                let texts = embedder.texts(&self.text)?;
                 if !all.is_empty() && !texts.is_empty() {
-                    let logits = placer.compare(&all, &texts)?;
-                    probabilities = placer.probabilities(&logits);
+                    let logits = embedder.compare(&all, &texts)?;
+                    probabilities = embedder.probabilities(&logits);
                 }
                 all.extend(texts);
-                report_fallbacks(placer.reports());
+                report_fallbacks(embedder.reports());
                 all
             }
             Model::Causal(model) => {
                 if !self.image.is_empty() {
-                    let why = "this model places texts alone; pictures need CLIP or SigLIP";
+                    let why = "this model embeds texts alone; to embed images, give CLIP or SigLIP";
                     return Err(Failure::Usage(why.into()));
                 }
-                let mut placer = TextPlacer::new(model, device, options)?;
+                let mut embedder = TextEmbedder::new(model, device, options)?;
                 let pooling = match self.pooling {
                     Rows::Last => Pooling::Last,
                     Rows::Mean => Pooling::Mean,
                 };
-                let all = self.text.iter().map(|t| placer.text(t, pooling)).collect::<Result<Vec<_>, _>>()?;
-                report_fallbacks(placer.reports());
+                let all =
+                    self.text.iter().map(|t| embedder.text(t, pooling)).collect::<Result<Vec<_>, _>>()?;
+                report_fallbacks(embedder.reports());
                 all
             }
             Model::Speech(_) => {
-                let why = "this model writes down speech and places nothing; try `percept transcribe`";
+                let why = "this model transcribes speech and does not embed; try `percept transcribe`";
                 return Err(Failure::Usage(why.into()));
             }
         };
@@ -131,9 +133,9 @@ impl Embed {
 
 /// How alike two inputs are.
 struct Pair {
-    /// The first one's place among the inputs.
+    /// The index of the first among the inputs.
     of: usize,
-    /// The other's.
+    /// The index of the second.
     with: usize,
     cosine: f32,
     probability: Option<f32>,
@@ -162,7 +164,7 @@ fn compared(images: usize, embeddings: &[Vec<f32>], probabilities: &[Vec<f32>]) 
     }
 }
 
-fn picture(file: &std::path::Path) -> Result<Image, Failure> {
+fn decode_image(file: &std::path::Path) -> Result<Image, Failure> {
     let content =
         |e: percept::modalities::Error| Failure::Content { path: file.to_path_buf(), why: e.to_string() };
     image::decode(&read_bytes(file)?, &Limits::default()).map_err(content)

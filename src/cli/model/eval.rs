@@ -1,4 +1,4 @@
-//! `percept eval`: how often a model's answers are those of a corpus.
+//! `percept eval`: how often a model gives the answers of a corpus.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,10 +22,10 @@ pub struct Eval {
     /// .tar file
     #[arg(long, value_name = "DIR", value_delimiter = ',', required = true)]
     tasks: Vec<PathBuf>,
-    /// Questions of each corpus at most
+    /// Evaluate only the first N questions of each corpus; by default all
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Questions that are answered side by side; the answers do not depend on it
+    /// Batch size: questions answered in parallel; the answers do not depend on it
     #[arg(long, value_name = "N", default_value_t = BATCH)]
     batch: usize,
     /// Write scores.json with every answer to this folder

@@ -1,4 +1,4 @@
-//! `percept generate`: a model continues a conversation.
+//! `percept generate`: a model generates text from a prompt or a conversation.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ pub struct Generate {
     causal: Causal,
     #[command(flatten)]
     conversation: Conversation,
-    /// Tokens at most; by default as many as the checkpoint's generation_config.json says, until the model ends, or its
-    /// context
+    /// Largest number of tokens to generate; by default that of the checkpoint's generation_config.json, or until the
+    /// model ends or its context is full
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub struct Generate {
 /// How tokens are chosen; what is not given comes from the checkpoint's generation_config.json.
 #[derive(Args)]
 struct Choice {
-    /// Divides the logits; 0 takes the most likely token
+    /// Temperature, which divides the logits; 0 takes the most likely token
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
     /// Choose among this many of the most likely tokens; 0 is off, 50 the default where tokens are drawn
@@ -53,16 +53,16 @@ struct Choice {
     /// Choose among tokens at least this likely compared with the most likely
     #[arg(long, value_name = "P")]
     min_p: Option<f32>,
-    /// Divides the logits of tokens seen before
+    /// Penalty that divides the logits of tokens that occurred before
     #[arg(long, value_name = "R")]
     repetition_penalty: Option<f32>,
-    /// Seeds the draws: the same seed gives the same text
+    /// The seed of sampling: the same seed gives the same text
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
 }
 
 impl Choice {
-    /// What was asked for, over what the checkpoint recommends; it draws only where one of the two says so.
+    /// The options over the checkpoint's recommendations; it draws only where one of the two does.
     fn sampling(&self, recommended: &Recommended) -> Sampling {
         let draws = self.temperature.map_or(recommended.draws, |t| t > 0.0);
         let base = if draws { recommended.drawn() } else { recommended.sampling() };

@@ -1,4 +1,4 @@
-//! `percept inspect`: what a checkpoint holds.
+//! `percept inspect`: the contents of a checkpoint.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,15 +17,15 @@ use crate::cli::Failure;
 use crate::cli::output::printable;
 use crate::cli::table::table;
 
-/// Without --model: what a checkpoint holds. With --model: what that model is given for a prompt and its media, before
-/// anything is computed.
+/// Without --model: the contents of a checkpoint. With --model: the input of that model for a prompt and its media,
+/// before anything is computed.
 #[derive(Args)]
 pub struct Inspect {
     /// A Hugging Face folder, a .safetensors, a .gguf, a CTranslate2 Whisper folder, an adapter's folder, which is shown with
-    /// its base, or OWNER/NAME on the hub; with --model what the user says, or several texts for CLIP and SigLIP
+    /// its base, or OWNER/NAME on the hub; with --model the prompt, or several texts for CLIP and SigLIP
     #[arg(value_name = "PATH|PROMPT")]
     subject: Vec<String>,
-    /// Show what this model is given instead: rendered prompt, tokens, placeholders, grids, frames, hashes of tensors
+    /// Show the input of this model instead: rendered prompt, tokens, placeholders, grids, frames, hashes of tensors
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// The GGUF file of the tower and the projector, where it is not found beside the model's by its name (mmproj-NAME.gguf)
@@ -272,7 +272,7 @@ fn processor(checkpoint: &Checkpoint) -> Result<Json, Failure> {
     Ok(if classes.is_empty() { Json::Null } else { json!(classes.join(", ")) })
 }
 
-/// What tensors take.
+/// The size of tensors.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Size {
     parameters: u64,

@@ -110,7 +110,7 @@ impl Loading {
     }
 }
 
-/// A model that continues text, and how it does.
+/// A model that generates text, and its settings.
 #[derive(Args)]
 pub struct Causal {
     #[command(flatten)]
@@ -124,15 +124,15 @@ pub struct Causal {
 }
 
 impl Causal {
-    /// A model that continues text.
+    /// Open a model that generates text.
     pub fn model(&self) -> Result<Box<dyn CausalModel>, Failure> {
         match self.loading.open()? {
             Model::Causal(model) => Ok(model),
             Model::Contrastive(_) => Err(Failure::Usage(
-                "this model places pictures and texts and continues nothing; try `percept embed`".into(),
+                "this model embeds images and texts and does not generate; try `percept embed`".into(),
             )),
             Model::Speech(_) => Err(Failure::Usage(
-                "this model writes down speech and continues nothing; try `percept transcribe`".into(),
+                "this model transcribes speech and does not generate; try `percept transcribe`".into(),
             )),
         }
     }

@@ -17,15 +17,15 @@ use crate::cli::Failure;
 
 #[derive(Args)]
 pub struct Train {
-    /// The run's file
+    /// The TOML file of the run
     run: PathBuf,
     /// Where to train: auto, cpu, wgpu:0
     #[arg(long, default_value = "auto", value_name = "ID")]
     device: String,
-    /// Go on from the last checkpoint of the run's folder, or begin where there is none
+    /// Resume from the last checkpoint of the run's folder, or begin where there is none
     #[arg(long)]
     resume: bool,
-    /// Put a value over what the file says, such as optimizer.rate=3e-4; may be repeated
+    /// Override a value of the file, such as optimizer.rate=3e-4; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Running anything on the host is an error, and so is an adapter of another base
@@ -47,7 +47,10 @@ impl Train {
         let mut lines = Lines { trace: self.trace.clone(), signals, ..Lines::new() };
         let summaries = train(&config, &self.device, self.resume, self.strict, &mut lines)?;
         if let Some(path) = &lines.trace {
-            lines.say(&format!("--trace: no step was taken, so that {} was not written", path.display()));
+            lines.print_line(&format!(
+                "--trace: no step was taken, so that {} was not written",
+                path.display()
+            ));
         }
         if self.json {
             println!("{}", json!(summaries));
@@ -186,7 +189,7 @@ impl Lines {
         Self { bar, trace: None, traced: None, signals: None }
     }
 
-    fn say(&self, text: &str) {
+    fn print_line(&self, text: &str) {
         // Where standard error is no terminal there is no bar, and its own lines would be lost.
         self.bar.suspend(|| eprintln!("{text}"));
     }
@@ -205,7 +208,7 @@ impl Watch for Lines {
         let Some(path) = &self.trace else { return Ok(()) };
         std::fs::write(path, chrome_trace(events).to_string())
             .map_err(|source| percept::train::Error::File { path: path.clone(), source })?;
-        self.say(&format!("wrote {}", path.display()));
+        self.print_line(&format!("wrote {}", path.display()));
         self.trace = None;
         Ok(())
     }
@@ -221,8 +224,8 @@ impl Watch for Lines {
                     if *processes > 1 { format!(" in {processes} processes") } else { String::new() };
                 let from = if *step > 0 { format!(" from step {step} on") } else { String::new() };
                 let stage = if stage.is_empty() { String::new() } else { format!("{stage}: ") };
-                self.say(&format!("{stage}training on {device}{others}{from}, {steps} steps"));
-                self.say(&foretold(outlook));
+                self.print_line(&format!("{stage}training on {device}{others}{from}, {steps} steps"));
+                self.print_line(&foretold(outlook));
             }
             Event::Step(s) => {
                 self.bar.set_position(s.step);
@@ -242,7 +245,7 @@ impl Watch for Lines {
                 self.bar.set_message(text);
             }
             Event::Evaluate(e) => {
-                self.say(&format!(
+                self.print_line(&format!(
                     "step {}: {} loss {:.4}, {:.1} % of tokens and {:.1} % of answers right",
                     e.step,
                     e.corpus,
@@ -252,11 +255,14 @@ impl Watch for Lines {
                 ));
                 for s in &e.said {
                     let right = if s.expected.trim() == s.answer.trim() { "right" } else { "wrong" };
-                    self.say(&format!("  {}: {:?} ({right}, expected {:?})", s.key, s.answer, s.expected));
+                    self.print_line(&format!(
+                        "  {}: {:?} ({right}, expected {:?})",
+                        s.key, s.answer, s.expected
+                    ));
                 }
             }
-            Event::Save { path, .. } => self.say(&format!("wrote {}", path.display())),
-            Event::Note { text, .. } => self.say(text),
+            Event::Save { path, .. } => self.print_line(&format!("wrote {}", path.display())),
+            Event::Note { text, .. } => self.print_line(text),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `percept transcribe`: what is said in sound files.
+//! `percept transcribe`: the speech of audio files as text.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -21,16 +21,16 @@ use crate::cli::output::printable_lines;
 pub struct Transcribe {
     #[command(flatten)]
     loading: Loading,
-    /// How transcripts are written
+    /// Format of the transcripts
     #[arg(long, default_value = "txt", value_name = "F")]
     format: Format,
     /// Print one JSON document; the same as --format json
     #[arg(long)]
     json: bool,
-    /// Write each transcript to a file of its own in this folder, named like the sound
+    /// Write each transcript to a file of its own in this folder, named like the audio file
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The language that is spoken, as a code like en or a name like english; by default the model finds out
+    /// The language that is spoken, as a code like en or a name like english; by default detected by the model
     #[arg(long, value_name = "CODE")]
     language: Option<String>,
     /// Transcribe in the language that is spoken, or translate into English; both need a multilingual Whisper for any
@@ -40,13 +40,13 @@ pub struct Transcribe {
     /// The same as --task translate
     #[arg(long)]
     translate: bool,
-    /// Find out when each word is said: words with start and end in JSON, a caption a word in SubRip and WebVTT
+    /// Find the times of each word: words with start and end in JSON, one caption per word in SubRip and WebVTT
     #[arg(long)]
     word_timestamps: bool,
-    /// Begin each window with what was said before: names stay alike, but an error may go on for long
+    /// Begin the prompt of each window with the text before it: names are spelled alike, but an error may be repeated
     #[arg(long)]
     condition_on_previous_text: bool,
-    /// Seeds the second tries at windows that came out badly
+    /// The seed of sampling, which is used for windows whose first transcript fails
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Audio files of any length: Wave, FLAC, MP3, AAC, Vorbis; `-` reads one from standard input
@@ -97,7 +97,8 @@ impl Transcribe {
             return Err(Failure::Usage(why.into()));
         }
         if self.word_timestamps && format == Format::Txt {
-            let why = "plain text has no place for times; add --format srt, vtt or json, or leave --word-timestamps out";
+            let why =
+                "plain text cannot hold times; add --format srt, vtt or json, or leave --word-timestamps out";
             return Err(Failure::Usage(why.into()));
         }
         if self.files.iter().filter(|f| is_standard_input(f)).count() > 1 {
@@ -140,7 +141,7 @@ impl Transcribe {
 
     fn transcriber(&self) -> Result<Transcriber, Failure> {
         let Model::Speech(model) = self.loading.open()? else {
-            let why = "this model does not write down speech; transcribe takes a Whisper checkpoint";
+            let why = "this model does not transcribe speech; give a Whisper checkpoint";
             return Err(Failure::Usage(why.into()));
         };
         let (device, host) = self.loading.device()?;
@@ -164,12 +165,12 @@ impl Transcribe {
     ) -> Result<Transcript, Failure> {
         // Containers are read back and forth, which a pipe cannot be.
         let piped = if is_standard_input(file) { Some(standard_input()?) } else { None };
-        let sound = match &piped {
+        let audio = match &piped {
             Some(bytes) => Reader::from_bytes("standard input", bytes, transcriber.rate()),
             None => Reader::open(file, transcriber.rate()),
         };
-        let sound = sound.map_err(percept::infer::Error::from)?;
-        let bar = progress(sound.seconds());
+        let audio = audio.map_err(percept::infer::Error::from)?;
+        let bar = progress(audio.seconds());
         bar.set_message(file.display().to_string());
         let print = |text: &str| bar.suspend(|| print!("{text}"));
         if let Some(captions) = stream {
@@ -187,20 +188,20 @@ impl Transcribe {
                 }
             }
         };
-        let transcript = transcriber.transcribe(sound, found, |seconds| bar.set_position(seconds as u64));
+        let transcript = transcriber.transcribe(audio, found, |seconds| bar.set_position(seconds as u64));
         bar.finish_and_clear();
         Ok(transcript?)
     }
 }
 
-/// A line on standard error: seconds done, how many times faster than the sound, and the time left.
+/// A line on standard error: seconds done, how many times faster than real time, and the time left.
 fn progress(seconds: Option<f64>) -> ProgressBar {
     let (bar, template) = match seconds {
         Some(seconds) => (
             ProgressBar::new(seconds.ceil() as u64),
-            "{msg} {wide_bar} {pos}/{len} s, {per_sec} s of sound, {eta} left",
+            "{msg} {wide_bar} {pos}/{len} s, {per_sec} real time, {eta} left",
         ),
-        None => (ProgressBar::no_length(), "{msg} {spinner} {pos} s, {per_sec} s of sound"),
+        None => (ProgressBar::no_length(), "{msg} {spinner} {pos} s, {per_sec} real time"),
     };
     bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(4));
     if let Ok(style) = ProgressStyle::with_template(template) {

@@ -1,4 +1,4 @@
-//! `percept inspect --model`: what a model is given for a prompt and its media.
+//! `percept inspect --model`: the input of a model for a prompt and its media.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use percept::modalities::image::Image;
 use percept::model::Model;
 use serde_json::{Value as Json, json};
 
-use super::conversation::{Conversation, picture};
+use super::conversation::{Conversation, decode_image};
 use crate::cli::Failure;
 use crate::cli::failure::write_file;
 use crate::cli::output::printable;
@@ -31,7 +31,7 @@ pub fn view(model: &Model, conversation: Conversation, texts: &[String]) -> Resu
         }
         Model::Contrastive(model) => {
             let files = conversation.only_images("this model takes images and texts")?;
-            let images = files.iter().map(|file| picture(file)).collect::<Result<Vec<_>, _>>()?;
+            let images = files.iter().map(|file| decode_image(file)).collect::<Result<Vec<_>, _>>()?;
             if images.is_empty() && texts.is_empty() {
                 return Err(Failure::Usage("nothing to show: give --image F, or texts".into()));
             }
@@ -43,13 +43,13 @@ pub fn view(model: &Model, conversation: Conversation, texts: &[String]) -> Resu
                 return Err(Failure::Usage(why.into()));
             }
             let mut media = Media::default();
-            for file in conversation.only_sounds("this model takes audio alone")? {
-                let sound = decode(file, model.features().rate(), &Limits::default());
+            for file in conversation.only_audio("this model takes audio alone")? {
+                let audio = decode(file, model.features().rate(), &Limits::default());
                 let why = |e: percept::modalities::Error| Failure::Content {
                     path: file.clone(),
                     why: e.to_string(),
                 };
-                media.audios.push(sound.map_err(why)?);
+                media.audios.push(audio.map_err(why)?);
             }
             Ok(View::of_speech(model, &media, &TranscribeOptions::default())?)
         }
@@ -62,10 +62,10 @@ pub fn write_previews(view: &View, folder: &Path) -> Result<Vec<Vec<PathBuf>>, F
     std::fs::create_dir_all(folder).map_err(failure)?;
     let mut all = Vec::new();
     for (number, medium) in view.media.iter().enumerate() {
-        let pictures = view.pictures(number);
+        let images = view.images(number);
         let mut paths = Vec::new();
-        for (i, image) in pictures.iter().enumerate() {
-            let name = match pictures.len() {
+        for (i, image) in images.iter().enumerate() {
+            let name = match images.len() {
                 1 => format!("{number:02}-{}.png", medium.kind),
                 _ => format!("{number:02}-{}-{i:03}.png", medium.kind),
             };

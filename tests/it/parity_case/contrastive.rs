@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use percept::hal::{CompileOptions, Device};
-use percept::infer::Placer;
+use percept::infer::Embedder;
 use percept::modalities::Inputs;
 use percept::model::Contrastive;
 
@@ -26,10 +26,10 @@ pub fn check(case: &Case, device: &Arc<dyn Device>, model: Box<Contrastive>) -> 
     compare_inputs(case, &inputs)?;
 
     let options = CompileOptions { strict: true, ..CompileOptions::default() };
-    let mut placer = Placer::new(model, device.clone(), options);
-    let images = placer.images(&pictures).map_err(text)?;
-    let texts = placer.texts(&texts).map_err(text)?;
-    let logits = placer.compare(&images, &texts).map_err(text)?;
+    let mut embedder = Embedder::new(model, device.clone(), options);
+    let images = embedder.images(&pictures).map_err(text)?;
+    let texts = embedder.texts(&texts).map_err(text)?;
+    let logits = embedder.compare(&images, &texts).map_err(text)?;
     let mut worst = 0f64;
     for (name, found) in [("image_embeds", images), ("text_embeds", texts), ("logits", logits)] {
         let error = distance(&found.concat(), &case.expected[name].values)?;

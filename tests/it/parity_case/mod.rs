@@ -82,7 +82,7 @@ impl Case {
             decoded.videos.push(video::Clip::steady(frames, media["fps"].as_f64().unwrap()));
         }
         if let Some(name) = media["audio"].as_str() {
-            let rate = processor.audio_rate().ok_or("the processor takes no sound")?;
+            let rate = processor.audio_rate().ok_or("the processor takes no audio")?;
             let sound = audio::decode(&self.medium(name), rate, &audio::Limits::default()).map_err(text)?;
             decoded.audios.push(sound);
         }

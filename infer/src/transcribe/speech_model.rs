@@ -11,27 +11,27 @@ use percept_model::{PassRows, PassShape, SequenceRows};
 use crate::error::{Error, Result};
 use crate::runner::{Runner, read_floats, upload_named};
 
-/// Extents of the decoder's runs: prompts are filled up to one of them.
+/// Extents of the decoder's runs: prompts are padded to one of them.
 const WIDTHS: [usize; 4] = [1, 4, 16, 256];
 
 /// What a program is for.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
     Encode,
-    Hear,
+    CrossKeys,
     Step(PassShape),
-    Attend(usize),
+    CrossAttention(usize),
 }
 
-/// Whisper on a device: hears a window and says tokens about it, one choice after the other.
-pub struct Ear {
+/// Whisper on a device: it encodes a window of audio, and decodes tokens from it step by step.
+pub struct SpeechModel {
     model: Box<Whisper>,
     runner: Runner<Key>,
-    /// Buffers by the names of the decoder's inputs: what was heard, and the cache of what was said.
+    /// Buffers by the names of the decoder's inputs: the keys and values of the window, and the cache of the tokens.
     held: HashMap<String, Buffer>,
 }
 
-impl Ear {
+impl SpeechModel {
     /// Bring a model to a device.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl Ear {
     pub fn new(model: Box<Whisper>, device: Arc<dyn Device>, options: CompileOptions) -> Result<Self> {
         let mut runner = Runner::new(device, options, false);
         runner.prepare(&Key::Encode, model.weights(), || Ok(model.encode()?))?;
-        runner.prepare(&Key::Hear, model.weights(), || Ok(model.hear()?))?;
+        runner.prepare(&Key::CrossKeys, model.weights(), || Ok(model.cross_keys()?))?;
         Ok(Self { runner, model, held: HashMap::new() })
     }
 
@@ -64,36 +64,37 @@ impl Ear {
         Ok(outputs[0].1.clone())
     }
 
-    /// Hear one window: features f32[1,bands,frames]. Everything said is about it from then on.
+    /// Encode one window: features f32[1,bands,frames]. Every later call of [`SpeechModel::decode`] transcribes it.
     ///
     /// # Errors
-    /// As [`Ear::encode`].
-    pub fn hear(&mut self, features: &[f32]) -> Result<()> {
+    /// As [`SpeechModel::encode`].
+    pub fn start_window(&mut self, features: &[f32]) -> Result<()> {
         let hidden = self.encode(features)?;
-        self.held.extend(self.runner.run(&Key::Hear, |_, _, _| Ok(hidden.clone()))?);
+        self.held.extend(self.runner.run(&Key::CrossKeys, |_, _, _| Ok(hidden.clone()))?);
         self.held.insert("hidden".into(), hidden);
         Ok(())
     }
 
-    /// The encoder's rows f32[rows,d_model] of the window that was heard; none before there was one.
+    /// The encoder's rows f32[rows,d_model] of the current window; empty before the first window.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn heard(&self) -> Result<Vec<f32>> {
+    pub fn encoder_rows(&self) -> Result<Vec<f32>> {
         let device = &**self.runner.device();
         self.held.get("hidden").map_or_else(|| Ok(Vec::new()), |rows| read_floats(device, rows))
     }
 
-    /// The extent of the run that says this many tokens.
+    /// The extent of the run that decodes this many tokens.
     pub fn width(&self, tokens: usize) -> usize {
         WIDTHS.into_iter().find(|&w| w >= tokens).unwrap_or(self.model.decoder().context)
     }
 
-    /// Say `ids` at position `at`; gives the logits [rows.len(), vocab] of what follows those of them that `rows` names.
+    /// Run the decoder on `ids` from position `at` on. Returns the logits [rows.len(), vocab] of the token after each
+    /// of the ids that `rows` lists.
     ///
     /// # Errors
-    /// When there are more tokens than the decoder has positions, nothing was heard yet, or the device fails.
-    pub fn say(&mut self, ids: &[i32], at: usize, rows: &[usize]) -> Result<Vec<f32>> {
+    /// When there are more tokens than the decoder has positions, no window was started yet, or the device fails.
+    pub fn decode(&mut self, ids: &[i32], at: usize, rows: &[usize]) -> Result<Vec<f32>> {
         let decoder = self.model.decoder();
         let (tokens, context) = (at + ids.len(), decoder.context);
         if tokens > context {
@@ -123,12 +124,12 @@ impl Ear {
         Ok(logits)
     }
 
-    /// What the decoder attends to in the window while it says `ids` from the start, by these heads, each a layer and its
-    /// head: f32[heads,ids.len(),rows of the encoder]. The same heads must be asked for every time.
+    /// The weights of cross-attention while the decoder reads `ids` from the first position on, for these heads, each a
+    /// layer and its head: f32[heads,ids.len(),rows of the encoder]. Every call must name the same heads.
     ///
     /// # Errors
-    /// When there are more tokens than the decoder has positions, nothing was heard yet, or the device fails.
-    pub fn attended(&mut self, ids: &[i32], heads: &[(usize, usize)]) -> Result<Vec<f32>> {
+    /// When there are more tokens than the decoder has positions, no window was started yet, or the device fails.
+    pub fn cross_attention(&mut self, ids: &[i32], heads: &[(usize, usize)]) -> Result<Vec<f32>> {
         let decoder = self.model.decoder();
         let (tokens, context) = (ids.len(), decoder.context);
         if tokens > context {
@@ -137,18 +138,19 @@ impl Ear {
         let width = [64, 256].into_iter().find(|&w| w >= tokens && w <= context).unwrap_or(context);
         let positions = (0..tokens as i32).collect();
         let rows = PassRows { ids: ids.to_vec(), positions, ..PassRows::default() };
-        let given = self.model.attend_shape(width).fill(decoder, &rows)?;
-        let key = Key::Attend(width);
-        self.runner.prepare(&key, self.model.weights(), || Ok(self.model.attend(width, heads)?))?;
+        let given = self.model.cross_attention_shape(width).fill(decoder, &rows)?;
+        let key = Key::CrossAttention(width);
+        self.runner
+            .prepare(&key, self.model.weights(), || Ok(self.model.cross_attention(width, heads)?))?;
         let outputs = run_over(&mut self.runner, &key, &mut self.held, &given)?;
-        // The graph has this one output; what only fills up comes behind the tokens of each head.
+        // The graph has this one output; padding comes after the tokens of each head.
         let weights = read_floats(&**self.runner.device(), &outputs[0].1)?;
         let rows = self.model.encoder().rows;
         Ok(weights.chunks_exact(width * rows).flat_map(|head| &head[..tokens * rows]).copied().collect())
     }
 }
 
-/// Run a program of the decoder over what was heard and said.
+/// Run a program of the decoder over the keys of the window and the cache.
 fn run_over(
     runner: &mut Runner<Key>,
     key: &Key,
@@ -157,11 +159,12 @@ fn run_over(
 ) -> Result<Vec<(String, Buffer)>> {
     runner.run(key, |device, name, ty| {
         if name.starts_with("cross.") {
-            let unheard = || Error::Setting("nothing was heard before something is said".into());
-            return held.get(name).cloned().ok_or_else(unheard);
+            let no_window =
+                || Error::Setting("no window was started; call start_window before decode".into());
+            return held.get(name).cloned().ok_or_else(no_window);
         }
         if name.starts_with("cache.") {
-            // What was said about an earlier window is written over.
+            // The tokens of an earlier window are overwritten.
             return Ok(held.remove(name).map_or_else(|| device.zeros(ty), Ok)?);
         }
         upload_named(device, given, name)
