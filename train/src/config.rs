@@ -110,7 +110,7 @@ pub struct SourceConfig {
     /// What it is called in reports; the last part of its path when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// A corpus: a folder of WebDataset shards (`*.tar`), one of its splits as `corpus/train`, or one shard.
+    /// A corpus: a folder of WebDataset shards (`*.tar`, `*.tar.gz`), one of its splits as `corpus/train`, or one shard.
     pub path: PathBuf,
     /// The split to take, as `train`; the only one there is when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
