@@ -47,13 +47,16 @@ def cross_entropy(model, inputs, labels):
     return loss, int((wanted >= 0).sum())
 
 
-def train(model, batches, rate, decay, clip, dtype=None):
+def train(model, batches, rate, decay, clip, sgd=None):
     """One sample at a time, so that no packing or padding of the other side's can hide here."""
     model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    optimizer = torch.optim.AdamW(groups(model, decay), lr=rate, betas=(0.9, 0.95), eps=1e-8)
+    if sgd is None:
+        optimizer = torch.optim.AdamW(groups(model, decay), lr=rate, betas=(0.9, 0.95), eps=1e-8)
+    else:
+        optimizer = torch.optim.SGD(groups(model, decay), lr=rate, momentum=sgd)
     losses = []
     for batch in batches:
         count = sum(int((labels[1:] >= 0).sum()) for _, labels in batch)
@@ -80,11 +83,25 @@ def load(name, cls):
     return cls.from_pretrained(PARITY / name / "model", dtype=torch.float32, attn_implementation="eager")
 
 
-def llama():
+def llama(rate=2e-3, sgd=None):
     from transformers import AutoModelForCausalLM
     model = load("llama", AutoModelForCausalLM)
     batches = [[text_sample(4 * step + k, 401) for k in range(4)] for step in range(STEPS)]
-    return train(model, batches, 2e-3, 0.1, 1.0)
+    return train(model, batches, rate, 0.1, 1.0, sgd)
+
+
+def sgd():
+    """Three steps of torch.optim.SGD in float64, each with gradients of its own."""
+    out = {}
+    for case, momentum, decay in [("plain", 0.0, 0.0), ("momentum", 0.95, 0.1)]:
+        p = torch.nn.Parameter(formula((20,), 1, 1.0).double())
+        optimizer = torch.optim.SGD([p], lr=0.02, momentum=momentum, weight_decay=decay)
+        out[case] = []
+        for step in range(3):
+            p.grad = formula((20,), step + 2, 1.0).double()
+            optimizer.step()
+            out[case].append(p.detach().tolist())
+    return out
 
 
 def media(name, vocab_low):
@@ -204,6 +221,8 @@ if __name__ == "__main__":
         "lora": lora(),
         "whole": whole(),
         "muon": muon(),
+        "sgd": sgd(),
+        "llama-sgd": llama(0.1, 0.9),
         "decoder": decoder(),
         "versions": {"torch": torch.__version__, "transformers": __import__("transformers").__version__},
     }

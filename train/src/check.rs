@@ -94,6 +94,8 @@ fn known(stage: &Stage, before: Option<&Known>, tries: bool) -> Result<Known> {
 /// Draw the first step, and trace its gradients; read some held-out samples.
 fn try_data(config: &Config, model: Arc<dyn percept_model::CausalModel>, plan: &Plan) -> Result<()> {
     outlook::steps(&model, config)?;
+    let (decoder, checkpoint) = (model.decoder(), model.weights().checkpoint());
+    Plan::new(config, checkpoint)?.with_outer([decoder.table.clone(), decoder.head.clone()], checkpoint)?;
     let first = Feed::new(model.clone(), &config.data, config.seed, None)?.next_step()?;
     let batch = Batch::new(&*model, &borrowed(&first.rows), config.data.length)?;
     let purpose = Purpose::Train { smoothing: config.optimizer.smoothing, scaled: scaled(config) };

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::error::{Error, Result, file};
+use crate::optimizer::OptimizerKind;
 use crate::settings::{apply, explained, one_length};
 
 /// One run of training.
@@ -110,7 +111,7 @@ pub struct SourceConfig {
     /// What it is called in reports; the last part of its path when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// A corpus: a folder of WebDataset shards (`*.tar`), one of its splits as `corpus/train`, or one shard.
+    /// A corpus: a folder of WebDataset shards (`*.tar`, `*.tar.gz`), one of its splits as `corpus/train`, or one shard.
     pub path: PathBuf,
     /// The split to take, as `train`; the only one there is when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,21 +128,11 @@ pub struct SourceConfig {
     pub augment: Option<Augmentation>,
 }
 
-/// Which optimizer a parameter has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// AdamW with decoupled decay (Loshchilov and Hutter 2019).
-    AdamW,
-    /// Muon for matrices inside the network (Jordan et al. 2024), AdamW for the rest.
-    Muon,
-}
-
 /// How steps are taken.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
-    /// The optimizer.
+    /// The optimizer. Parameters that it does not take have AdamW.
     pub kind: OptimizerKind,
     /// The learning rate at the schedule's height.
     pub rate: f64,
@@ -149,9 +140,10 @@ pub struct OptimizerConfig {
     pub betas: [f32; 2],
     /// Added to the root of AdamW's second moment.
     pub eps: f32,
-    /// Weight decay of matrices and tables, decoupled; vectors have none unless a group says so.
+    /// Weight decay of matrices and tables, decoupled where the optimizer does not say otherwise; vectors have none unless a
+    /// group says so.
     pub decay: f64,
-    /// Decay of Muon's momentum.
+    /// Decay of the momentum of Muon and SGD.
     pub momentum: f64,
     /// Largest norm of all gradients together; 0 leaves them as they are.
     pub clip: f64,
@@ -167,7 +159,7 @@ pub struct OptimizerConfig {
 impl Default for OptimizerConfig {
     fn default() -> Self {
         Self {
-            kind: OptimizerKind::AdamW,
+            kind: OptimizerKind::default(),
             rate: 1e-3,
             betas: [0.9, 0.95],
             eps: 1e-8,
@@ -194,7 +186,7 @@ pub struct GroupConfig {
     /// Their weight decay, vectors included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decay: Option<f64>,
-    /// Their optimizer.
+    /// Their optimizer. One that takes none of them is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<OptimizerKind>,
 }

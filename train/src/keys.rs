@@ -9,6 +9,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use crate::config::Config;
+use crate::optimizer::ALL;
 
 /// The files whose types a training file is made of.
 const SOURCES: [&str; 3] = [
@@ -193,7 +194,15 @@ fn table(
 
 /// The whole page.
 fn page() -> String {
-    let types: BTreeMap<String, Type> = SOURCES.iter().flat_map(|s| types(s)).collect();
+    let mut types: BTreeMap<String, Type> = SOURCES.iter().flat_map(|s| types(s)).collect();
+    // Optimizers are a table rather than an enum.
+    let part = |o: &&dyn crate::optimizer::Optimizer| Part {
+        name: o.name().into(),
+        doc: o.about().into(),
+        ty: String::new(),
+    };
+    let kinds = Type { parts: ALL.iter().map(part).collect(), is_enum: true, ..Type::default() };
+    types.insert("OptimizerKind".into(), kinds);
     let given: Table = toml::from_str(SMALLEST).unwrap();
     let config = Config::parse(Path::new("smallest.toml"), SMALLEST, &[]).unwrap();
     // Through text, in which 0.9 in single precision is 0.9.

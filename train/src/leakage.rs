@@ -31,7 +31,8 @@ pub fn check(runs: &[Config], watch: &mut dyn Watch) -> Result<()> {
     let mut open: BTreeMap<Name, Dataset> = BTreeMap::new();
     for source in runs.iter().flat_map(|run| run.data.train.iter().chain(&run.data.held_out)) {
         if let Entry::Vacant(place) = open.entry(name(source)) {
-            place.insert(Dataset::open(&source.dataset())?);
+            let set = place.insert(Dataset::open(&source.dataset())?);
+            set.doubts().try_for_each(|text| watch.event(&Event::Note { step: 0, text }))?;
         }
     }
     let mut compared: BTreeSet<(Name, Name)> = BTreeSet::new();

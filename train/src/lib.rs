@@ -39,11 +39,12 @@ mod watch;
 pub use communicator::{Communicator, Single};
 pub use config::{
     CheckpointConfig, Config, Curve, DataConfig, EvaluateConfig, GroupConfig, LoraConfig, ModelConfig,
-    Onward, OptimizerConfig, OptimizerKind, PrecisionConfig, Schedule, SourceConfig,
+    Onward, OptimizerConfig, PrecisionConfig, Schedule, SourceConfig,
 };
 pub use error::{Error, Result};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
+pub use optimizer::OptimizerKind;
 pub use run::{Place, Summary, run};
 pub use trainer::{LossScale, Measured, StepReport, Trainer};
 pub use watch::{Corpus, Evaluation, Event, Outlook, Said, StepEvent, Stop, Watch};

@@ -14,6 +14,11 @@ impl Patterns {
         Self(patterns.iter().map(|p| (p.clone(), WildMatch::new(p))).collect())
     }
 
+    /// Their texts.
+    pub fn texts(&self) -> Vec<&str> {
+        self.0.iter().map(|(text, _)| text.as_str()).collect()
+    }
+
     /// Whether one of them fits the whole name.
     pub fn matches(&self, name: &str) -> bool {
         self.0.iter().any(|(_, p)| p.matches(name))

@@ -8,8 +8,9 @@ use percept_model::checkpoint::Checkpoint;
 use percept_model::{Adapter, Trained};
 
 use crate::adapter::modules;
-use crate::config::{Config, OptimizerKind};
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::optimizer::{OptimizerKind, ParameterKind};
 use crate::patterns::Patterns;
 
 /// Which parameters of a checkpoint are trained: all but the frozen ones, or low-rank adapters and what goes with them.
@@ -19,7 +20,7 @@ pub struct Plan {
     drops: bool,
     groups: Vec<(Patterns, Group)>,
     usual: Group,
-    /// Tables and heads, which Muon leaves to AdamW.
+    /// Tables and heads.
     outer: Vec<String>,
 }
 
@@ -40,6 +41,8 @@ pub struct Group {
     pub decay: f64,
     /// Vectors decay too.
     decay_vectors: bool,
+    /// The optimizer is asked for by a group.
+    own_kind: bool,
 }
 
 impl Plan {
@@ -79,6 +82,7 @@ impl Plan {
             rate: config.optimizer.rate,
             decay: config.optimizer.decay,
             decay_vectors: false,
+            own_kind: false,
         };
         let group = |g: &crate::config::GroupConfig| {
             let patterns = Patterns::new(&g.names);
@@ -87,6 +91,7 @@ impl Plan {
                 rate: g.rate.unwrap_or(usual.rate),
                 decay: g.decay.unwrap_or(usual.decay),
                 decay_vectors: g.decay.is_some(),
+                own_kind: g.kind.is_some(),
             };
             (patterns, group)
         };
@@ -109,9 +114,36 @@ impl Plan {
     }
 
     /// Tell which parameters are tables or heads.
-    pub fn with_outer(mut self, names: impl IntoIterator<Item = String>) -> Self {
+    ///
+    /// # Errors
+    /// When a group asks for an optimizer that takes none of its parameters.
+    pub fn with_outer(
+        mut self,
+        names: impl IntoIterator<Item = String>,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self> {
         self.outer.extend(names);
-        self
+        for (patterns, group) in self.groups.iter().filter(|(_, g)| g.own_kind) {
+            let own = |name: &String| patterns.matches(name) && self.own_group(name) == *group;
+            let all: Vec<String> = self.candidates(checkpoint).filter(own).collect();
+            let rank = |name: &str| {
+                if self.adapted(name).is_some() {
+                    2
+                } else {
+                    checkpoint.ty(name).map_or(0, |t| t.rank().min(2))
+                }
+            };
+            let taken = |name: &String| group.kind.optimizer().takes(self.kind(name, rank(name)));
+            if let Some(first) = all.first().filter(|_| !all.iter().any(taken)) {
+                return Err(Error::Setting(format!(
+                    "optimizer.group.match: {} takes none of the parameters that '{}' matches, such as {first}: {}",
+                    group.kind.name(),
+                    patterns.texts().join("', '"),
+                    group.kind.optimizer().about()
+                )));
+            }
+        }
+        Ok(self)
     }
 
     /// Whether a graph's parameter is trained.
@@ -140,15 +172,27 @@ impl Plan {
 
     /// How a parameter's steps are taken.
     pub fn group(&self, name: &str, ty: &TensorType) -> Group {
-        let own = self.groups.iter().find(|(p, _)| p.matches(name)).map(|(_, g)| *g);
-        let mut group = own.unwrap_or(self.usual);
+        let mut group = self.own_group(name);
         if ty.rank() < 2 && !group.decay_vectors {
             group.decay = 0.0;
         }
-        if ty.rank() != 2 || self.outer.iter().any(|o| o == name) {
-            group.kind = OptimizerKind::AdamW;
+        if !group.kind.optimizer().takes(self.kind(name, ty.rank())) {
+            group.kind = OptimizerKind::default();
         }
         group
+    }
+
+    /// What the settings say of a parameter, whatever it is.
+    fn own_group(&self, name: &str) -> Group {
+        self.groups.iter().find(|(p, _)| p.matches(name)).map_or(self.usual, |(_, g)| *g)
+    }
+
+    fn kind(&self, name: &str, rank: usize) -> ParameterKind {
+        match rank {
+            2 if self.outer.iter().any(|o| o == name) => ParameterKind::Table,
+            2 => ParameterKind::Matrix,
+            _ => ParameterKind::Other,
+        }
     }
 }
 

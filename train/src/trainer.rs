@@ -25,7 +25,7 @@ use crate::diagnose;
 use crate::error::{Error, Result};
 use crate::forward::{Purpose, forward};
 use crate::initial;
-use crate::optimizer::{mean_name, moments};
+use crate::optimizer::{mean_name, state_name};
 use crate::plan::{Plan, SharedPlan};
 use crate::state::State;
 use crate::steps::{Differentiated, Trained, scaled, sum_name, update_graph};
@@ -118,7 +118,7 @@ impl Trainer {
             let model = causal(Weights::new(checkpoint.clone()))?;
             [model.decoder().table.clone(), model.decoder().head.clone()]
         };
-        let plan = Arc::new(plan.with_outer(outer));
+        let plan = Arc::new(plan.with_outer(outer, &checkpoint)?);
         let model = causal(Weights::new(checkpoint).for_training(plan.clone()))?.into();
         let scale = LossScale { value: config.precision.loss_scale, steady: 0 };
         Ok(Self {
@@ -405,8 +405,10 @@ impl Trainer {
             if name.ends_with(".lora_A.weight") {
                 continue;
             }
-            let Some(moment) = self.state.0.get(&format!("m.{name}")) else { continue };
-            if floats(&self.device.read(moment)?).iter().all(|&v| v == 0.0) {
+            let Some(ty) = self.trained.get(name) else { continue };
+            let kept = self.plan.group(name, ty).kind.optimizer().state().first();
+            let Some(kept) = kept.and_then(|s| self.state.0.get(&state_name(s, name))) else { continue };
+            if floats(&self.device.read(kept)?).iter().all(|&v| v == 0.0) {
                 without.push(name.clone());
             }
         }
@@ -443,7 +445,7 @@ impl Trainer {
         Differentiated::new(&graph, |name| self.plan.trains(name), &self.config.precision)
     }
 
-    /// Bring parameters to the device that are not there yet, with moments for those that are trained.
+    /// Bring parameters to the device that are not there yet, with what optimizers keep for those that are trained.
     fn take_parameters(&mut self, graph: &Graph) -> Result<()> {
         let uses = uses(graph);
         let parameters = graph.inputs().iter().zip(uses).filter(|(i, _)| i.role == Role::Parameter);
@@ -477,8 +479,8 @@ impl Trainer {
             None => HostTensor::new(ty.clone(), self.model.weights().fetch(name, ty)?.bytes())?,
         };
         self.state.0.insert(name.to_string(), device.upload(ty, first.bytes())?);
-        for prefix in moments(self.plan.group(name, ty).kind) {
-            self.state.0.insert(format!("{prefix}.{name}"), device.zeros(ty)?);
+        for state in self.plan.group(name, ty).kind.optimizer().state() {
+            self.state.0.insert(state_name(state, name), device.zeros(ty)?);
         }
         if self.config.optimizer.ema > 0.0 {
             self.state.0.insert(mean_name(name), device.upload(ty, first.bytes())?);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::DatasetConfig;
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::format::webdataset::Shard;
 use crate::sample::Sample;
 use crate::splits::Splits;
@@ -31,11 +32,11 @@ impl Dataset {
         let (split, mut files) = splits.only(config.split.as_deref())?;
         let all = files.len();
         // Lists of what shards hold, as other tools write them, may lie beside shards.
-        files.retain(|file| file.extension().is_some_and(|e| e == "tar"));
+        files.retain(|file| Format::of(file) == Some(Format::WebDataset));
         if files.is_empty() {
             let why = format!(
-                "its {all} shards are no .tar files, which alone can be read at any place; `percept data build` makes them \
-                 of .tar.gz, Parquet and other files"
+                "its {all} shards are no tars (.tar, .tar.gz, .tgz), which alone can be read at any place; `percept data \
+                 build` makes them of Parquet and other files"
             );
             return Err(Error::Read { path: config.path.clone(), why });
         }
@@ -74,6 +75,15 @@ impl Dataset {
     /// The shards of the dataset.
     pub fn shards(&self) -> &[Shard] {
         &self.shards
+    }
+
+    /// A sentence for every shard that lacks the mark of its end.
+    pub fn doubts(&self) -> impl Iterator<Item = String> {
+        let open = self.shards.iter().filter(|shard| shard.lacks_end());
+        open.map(|shard| {
+            let path = shard.path().display();
+            format!("{path}: the mark of its end is missing; if it is cut off, its last sample lacks files")
+        })
     }
 
     /// What it is called in messages: the path, and the split where the path does not say it.

@@ -168,6 +168,39 @@ fn a_bad_sample_is_replaced_and_named() {
     assert!(results[0].is_ok() && results[1].is_ok() && results[2].is_err());
 }
 
+/// Packed shards, and those without the mark of their end, are loaded as they are built from.
+#[test]
+fn packed_shards_give_the_same_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &[30]);
+    let config = config(folder.path(), &[1]);
+    let split = Dataset::open(&config.datasets[0]).unwrap();
+    let plain: Vec<Sample> = (0..split.len()).map(|at| split.read(at).unwrap()).collect();
+    assert!(split.shards().len() > 2 && split.doubts().next().is_none());
+    for (at, shard) in split.shards().iter().enumerate().take(3) {
+        let bytes = std::fs::read(shard.path()).unwrap();
+        match at {
+            0 => std::fs::write(shard.path(), &bytes[..bytes.len() - 1024]).unwrap(),
+            _ => {
+                let place = shard.path().with_extension(if at == 1 { "tar.gz" } else { "tgz" });
+                let file = std::fs::File::create(place).unwrap();
+                let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::default());
+                std::io::Write::write_all(&mut packed, &bytes).unwrap();
+                packed.finish().unwrap();
+                std::fs::remove_file(shard.path()).unwrap();
+            }
+        }
+    }
+    let changed = Dataset::open(&config.datasets[0]).unwrap();
+    let read: Vec<Sample> = (0..changed.len()).map(|at| changed.read(at).unwrap()).collect();
+    assert_eq!(read, plain);
+    let doubts: Vec<String> = changed.doubts().collect();
+    assert!(
+        doubts.len() == 1 && doubts[0].contains("00000.tar: the mark of its end is missing"),
+        "{doubts:?}"
+    );
+}
+
 #[test]
 fn what_cannot_be_loaded_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,8 @@
 
 use percept_data::augment::Augmentation;
 
-use super::{Config, Curve, EvaluateConfig, PrecisionConfig, SourceConfig};
+use super::{Config, Curve, EvaluateConfig, OptimizerConfig, PrecisionConfig, SourceConfig};
+use crate::optimizer::{OptimizerKind, ParameterKind};
 
 /// A complaint, or nothing.
 type Checked = Result<(), String>;
@@ -127,7 +128,35 @@ impl Config {
             not_negative(&format!("the rate of {name}"), group.rate.unwrap_or(0.0))?;
             not_negative(&format!("the decay of {name}"), group.decay.unwrap_or(0.0))?;
         }
-        Ok(())
+        self.check_optimizer_reads()
+    }
+
+    /// Each setting that only some optimizers read is read by one of those that the run has.
+    fn check_optimizer_reads(&self) -> Checked {
+        let (o, usual) = (&self.optimizer, OptimizerConfig::default());
+        let mut kinds = vec![o.kind];
+        kinds.extend(o.groups.iter().filter_map(|g| g.kind));
+        let all = [ParameterKind::Matrix, ParameterKind::Table, ParameterKind::Other];
+        let leaves = |kind: &OptimizerKind| all.iter().any(|p| !kind.optimizer().takes(*p));
+        if kinds.iter().any(leaves) {
+            kinds.push(OptimizerKind::default());
+        }
+        let given = [
+            ("betas", o.betas != usual.betas),
+            ("eps", o.eps != usual.eps),
+            ("momentum", o.momentum != usual.momentum),
+        ];
+        let reads = |key: &str| kinds.iter().any(|k| k.optimizer().settings().contains(&key));
+        match given.into_iter().find(|(key, given)| *given && !reads(key)) {
+            Some((key, _)) => {
+                let names: Vec<&str> = kinds.iter().map(|k| k.name()).collect();
+                Err(format!(
+                    "optimizer.{key} is given, and no optimizer of the run has it: {}",
+                    names.join(", ")
+                ))
+            }
+            None => Ok(()),
+        }
     }
 
     fn check_precision(&self) -> Checked {
@@ -245,6 +274,8 @@ mod tests {
             ("steps=0", "nothing"),
             ("precision.compute=q4_0", "f32, bf16 or f16"),
             ("lora.rank=0", "layers"),
+            ("optimizer.kind=adamv", "expected one of `adamw`, `muon`, `sgd`"),
+            ("optimizer.kind=adamv", "did you mean `adamw`?"),
             ("lora={rank=1, layers=['a'], dropout=1.0}", "below 1"),
             ("lora={rank=1, layers=['a'], from='tack'}", "did you mean `stack`?"),
             ("epochs=0.0", "positive"),
@@ -282,6 +313,12 @@ mod tests {
             ("evaluate.show=1".into(), "evaluate.show is given"),
             ("precision.loss_scale=8.0".into(), "loss_scale belongs to compute = \"f16\""),
             ("precision={compute='bf16', loss_scale_steps=5}".into(), "loss_scale_steps belongs"),
+            (
+                "optimizer.momentum=0.5".into(),
+                "optimizer.momentum is given, and no optimizer of the run has it: adamw",
+            ),
+            ("optimizer={kind='sgd', betas=[0.5, 0.5]}".into(), "optimizer.betas is given"),
+            ("optimizer={kind='sgd', eps=0.5}".into(), "optimizer.eps is given"),
             ("optimizer.group=[{match=['a']}]".into(), "optimizer.group 1 changes nothing"),
             ("optimizer.group=[{match=[], rate=1.0}]".into(), "optimizer.group 1 has an empty match"),
             ("lora={rank=1, layers=[], also=['a']}".into(), "lora.layers names no layer"),
@@ -293,5 +330,8 @@ mod tests {
         let same = "evaluate={limit=256, show=0}";
         parse(RUN, &[same, "precision.loss_scale=65536.0", "data.held_out=[{path='b', weight=1}]"]).unwrap();
         parse(RUN, &["precision={compute='f16', loss_scale=8.0}"]).unwrap();
+        // AdamW has what Muon does not take.
+        parse(RUN, &["optimizer={kind='muon', momentum=0.5, betas=[0.5, 0.5]}"]).unwrap();
+        parse(RUN, &["optimizer={momentum=0.5, group=[{match=['a'], kind='sgd'}]}"]).unwrap();
     }
 }

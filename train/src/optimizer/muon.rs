@@ -4,25 +4,59 @@
 
 use percept_graph::Tensor;
 
+use super::{Operands, Optimizer, ParameterKind, Updated};
+
+/// Muon.
+pub const OPTIMIZER: &dyn Optimizer = &Muon;
+
+struct Muon;
+
+impl Optimizer for Muon {
+    fn name(&self) -> &'static str {
+        "muon"
+    }
+
+    fn about(&self) -> &'static str {
+        "Muon for matrices inside the network (Jordan et al. 2024), AdamW for the rest."
+    }
+
+    fn settings(&self) -> &'static [&'static str] {
+        &["momentum"]
+    }
+
+    fn state(&self) -> &'static [&'static str] {
+        &["m"]
+    }
+
+    fn takes(&self, kind: ParameterKind) -> bool {
+        kind == ParameterKind::Matrix
+    }
+
+    fn update(&self, p: &Operands) -> Updated {
+        let [momentum] = p.state else { return Updated { value: p.value.clone(), state: Vec::new() } };
+        update(p.value, p.gradient, momentum, p.rate, p.config.momentum, p.decay)
+    }
+}
+
 /// Coefficients of the quintic iteration.
 const QUINTIC: [f64; 3] = [3.4445, -4.7750, 2.0315];
 /// Iterations.
 const STEPS: usize = 5;
 
 /// A matrix [n,k] and its momentum after a step.
-pub fn update(
+fn update(
     value: &Tensor,
     gradient: &Tensor,
     momentum: &Tensor,
     rate: &Tensor,
     decay_of_momentum: f64,
     weight_decay: f64,
-) -> Vec<Tensor> {
+) -> Updated {
     let moved = momentum * decay_of_momentum + gradient * (1.0 - decay_of_momentum);
     let ahead = gradient * (1.0 - decay_of_momentum) + &moved * decay_of_momentum;
     let size = 0.2 * (value.dim(0).max(value.dim(1)) as f64).sqrt();
     let kept = value * (rate * -weight_decay + 1.0);
-    vec![kept - orthogonal(&ahead) * (rate * size), moved]
+    Updated { value: kept - orthogonal(&ahead) * (rate * size), state: vec![moved] }
 }
 
 /// A matrix with the singular vectors of x and singular values near 1 (five Newton-Schulz iterations).
@@ -61,9 +95,9 @@ mod tests {
         let t = Trace::new("muon");
         let [p, g, m] = ["p", "g", "m"].map(|n| t.input(n, Role::State, ty.clone()));
         let rate = t.input("rate", Role::Scalar, TensorType::new(DType::F32, []));
-        let results = update(&p, &g, &m, &rate, 0.95, 0.1);
-        t.output("p", &results[0]);
-        t.output("m", &results[1]);
+        let new = update(&p, &g, &m, &rate, 0.95, 0.1);
+        t.output("p", &new.value);
+        t.output("m", &new.state[0]);
         let graph = t.finish().unwrap();
         let tensor = |v: &[f64]| HostTensor::from_f64(ty.clone(), v).unwrap();
         let (mut p, mut m) = (formula(60, 1), vec![0.0; 60]);

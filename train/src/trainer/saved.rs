@@ -10,7 +10,7 @@ use super::{LossScale, Trainer};
 use crate::adapter::{self, Parts};
 use crate::config::LoraConfig;
 use crate::error::{Error, Result};
-use crate::optimizer::{mean_name, moments};
+use crate::optimizer::{mean_name, parameter_of, state_name};
 use crate::steps::Trained;
 
 impl Trainer {
@@ -83,9 +83,10 @@ impl Trainer {
         updates: u64,
         scale: LossScale,
     ) -> Result<()> {
-        let names: Vec<&str> = kept.names().filter_map(|n| n.strip_prefix("m.")).collect();
+        // Every optimizer keeps something for each parameter that was trained.
+        let names: Vec<(&str, &str)> = kept.names().filter_map(|n| Some((n, parameter_of(n)?))).collect();
         let mut trained = Trained::new();
-        for name in names {
+        for (state, name) in names {
             let weight = masters.weight(name)?;
             if let Some(ty) = self.model.weights().checkpoint().ty(name)
                 && ty.dims != weight.ty.dims
@@ -96,8 +97,8 @@ impl Trainer {
                     masters.path().display()
                 )));
             }
-            // The step has it in the shape of its moments; the file may have the same elements as a convolution's kernel.
-            let step = kept.ty(&format!("m.{name}")).filter(|ty| ty.numel() == weight.ty.numel());
+            // The step has it in the shape of what is kept for it; the file may have the same elements as a convolution's kernel.
+            let step = kept.ty(state).filter(|ty| ty.numel() == weight.ty.numel());
             let dims = step.map_or(&weight.ty.dims, |ty| &ty.dims).clone();
             trained.insert(name.to_string(), TensorType::new(weight.ty.dtype, dims));
         }
@@ -117,9 +118,9 @@ impl Trainer {
 
     fn kept_names(&self, trained: &Trained) -> Vec<String> {
         let of = |(name, ty): (&String, &TensorType)| {
-            let kind = self.plan.group(name, ty).kind;
+            let optimizer = self.plan.group(name, ty).kind.optimizer();
             let mut names = vec![name.clone()];
-            names.extend(moments(kind).iter().map(|p| format!("{p}.{name}")));
+            names.extend(optimizer.state().iter().map(|s| state_name(s, name)));
             names.extend((self.config.optimizer.ema > 0.0).then(|| mean_name(name)));
             names
         };

@@ -17,6 +17,14 @@ const LONG_NAME: u64 = 1 << 20;
 pub(super) trait Source: Read {
     /// Pass over bytes, which must be there.
     fn skip(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// End reading, where what was read is kept.
+    fn finish(self) -> io::Result<()>
+    where
+        Self: Sized,
+    {
+        Ok(())
+    }
 }
 
 /// What a tar file holds.
@@ -61,6 +69,11 @@ pub(super) struct Entries<S> {
 impl<S: Source> Entries<S> {
     pub fn new(source: S, is_part: bool) -> Self {
         Self { source, at: 0, is_part, is_open: false }
+    }
+
+    /// What is read from.
+    pub fn into_source(self) -> S {
+        self.source
     }
 
     /// The next entry, or what is wrong with the rest of the file.

@@ -1,41 +1,62 @@
 //! Shards by index: any sample, without reading those before it.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
 
 use super::entries::{Entries, Member, Source};
 use super::files::{Gathered, Rules};
-use super::read::{DEFAULT_CAP, read_one};
+use super::read::{DEFAULT_CAP, Stream, opened, read_one};
 use crate::error::{Error, Result};
 use crate::format::Fault;
-use crate::format::sniff::packed;
 use crate::sample::{Kind, Sample};
 
-/// A shard of which any sample can be read, from any thread. It must not be compressed.
+/// What gzip may make of a byte, on average over a file that unpacks to more than [`SMALL`]. Text comes to ten or so.
+const EXPANSION: u64 = 200;
+/// Unpacked bytes that no shard is refused for.
+const SMALL: u64 = 1 << 26;
+
+/// A shard of which any sample can be read, from any thread.
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
+    /// The shard, or what it was unpacked to.
     file: File,
     /// Where each sample ends; the first begins at 0 and each other where the one before it ends.
     ends: Vec<u64>,
+    is_open: bool,
 }
 
 impl Shard {
-    /// Find the samples of a shard from its headers alone. Memory: eight bytes a sample. A damaged shard is an error;
-    /// a sample that is bad counts, and is an error when it is read.
+    /// Find the samples of a shard, `.tar` or packed with gzip, as [`read`](super::read) gives them. Of a plain one the
+    /// headers alone are read; one that gzip packed is unpacked to a file in the system's folder for temporary files, which
+    /// has no name and is gone when the shard is closed. Memory: eight bytes a sample.
+    ///
+    /// # Errors
+    /// A shard that is damaged, or cut off inside a file. A sample that is bad counts, and is an error when it is read.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::read(path))?;
-        let length = file.metadata().map_err(Error::read(path))?.len();
-        let mut head = [0; 8];
-        let known = read_exact_at(&file, &mut head[..length.min(8) as usize], 0).map(|()| packed(&head));
-        if let Some(how) = known.map_err(Error::read(path))? {
-            let why = format!("it is packed with {how}, and samples are read by their place; unpack it");
-            return Err(Error::Read { path: path.to_path_buf(), why });
+        let damaged = |why: String| Error::Shard { path: path.to_path_buf(), why };
+        let (file, is_packed) = opened(path)?;
+        if !is_packed {
+            let length = file.metadata().map_err(Error::read(path))?.len();
+            let (ends, is_open) = find(FileSection { file: &file, at: 0, length }).map_err(damaged)?;
+            return Ok(Self { path: path.to_path_buf(), file, ends, is_open });
         }
-        let ends = find(FileSection { file: &file, at: 0, length });
-        let ends = ends.map_err(|why| Error::Shard { path: path.to_path_buf(), why })?;
-        Ok(Self { path: path.to_path_buf(), file, ends })
+        let length = file.metadata().map_err(Error::read(path))?.len();
+        let unpacked = tempfile::tempfile().map_err(|e| damaged(no_room(&e)))?;
+        let stream = Stream::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, file)));
+        let most = length.saturating_mul(EXPANSION).max(SMALL);
+        let unpacking = Unpacking { stream, out: io::BufWriter::new(&unpacked), written: 0, most };
+        let (ends, is_open) = find(unpacking).map_err(damaged)?;
+        Ok(Self { path: path.to_path_buf(), file: unpacked, ends, is_open })
+    }
+
+    /// Whether the mark of its end is missing, as some writers leave it out. Where it is so because the shard was cut off
+    /// between two files, its last sample lacks the second.
+    pub fn lacks_end(&self) -> bool {
+        self.is_open
     }
 
     /// The number of its samples.
@@ -120,12 +141,18 @@ impl Shard {
     }
 }
 
-/// The ends of all samples.
-fn find(section: FileSection<'_>) -> Result<Vec<u64>, String> {
-    let mut entries = Entries::new(section, false);
+/// The ends of all samples, and whether the mark of the shard's end is missing.
+fn find(source: impl Source) -> Result<(Vec<u64>, bool), String> {
+    let mut entries = Entries::new(source, false);
     let mut ends = Vec::new();
     let mut current: Option<String> = None;
-    while let Some(entry) = entries.next()? {
+    loop {
+        let entry = match entries.next() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => break,
+            Err(_) if entries.is_open => break,
+            Err(why) => return Err(why),
+        };
         if entry.begins(current.as_deref()) {
             ends.push(entries.at);
             current = None;
@@ -141,7 +168,61 @@ fn find(section: FileSection<'_>) -> Result<Vec<u64>, String> {
             *end = entries.at;
         }
     }
-    Ok(ends)
+    let is_open = entries.is_open;
+    entries.into_source().finish().map_err(|e| no_room(&e))?;
+    Ok((ends, is_open))
+}
+
+/// A shard on its way out of gzip and into a file.
+struct Unpacking<'a> {
+    stream: Stream,
+    out: io::BufWriter<&'a File>,
+    written: u64,
+    most: u64,
+}
+
+impl Unpacking<'_> {
+    fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.written += bytes.len() as u64;
+        if self.written > self.most {
+            let why = format!("it unpacks to more than {} bytes, which is no shard's packing", self.most);
+            return Err(io::Error::other(why));
+        }
+        self.out.write_all(bytes).map_err(|e| io::Error::other(no_room(&e)))
+    }
+}
+
+impl Read for Unpacking<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(out)?;
+        self.keep(&out[..read])?;
+        Ok(read)
+    }
+}
+
+impl Source for Unpacking<'_> {
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        let (mut rest, mut block) = (bytes, [0; 1 << 14]);
+        while rest > 0 {
+            let wanted = block.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
+            let read = self.stream.read(&mut block[..wanted])?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.keep(&block[..read])?;
+            rest -= read as u64;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn no_room(e: &io::Error) -> String {
+    let folder = std::env::temp_dir();
+    format!("it is packed, and cannot be unpacked to a temporary file in {} (TMPDIR): {e}", folder.display())
 }
 
 struct FileSection<'a> {

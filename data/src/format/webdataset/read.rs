@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::entries::{BLOCK, Entries, Entry, Member, Source};
 use super::files::{Gathered, Rules};
 use crate::error::{Error, Result};
 use crate::format::json_lines::{LOOKED_AT, LOOKED_AT_BYTES};
+use crate::format::media::HEAD;
 use crate::format::rows::Columns;
 use crate::format::sniff::packed;
 use crate::format::{Draw, Draws, Fault, LeftOut};
@@ -36,10 +37,23 @@ pub fn read_from(path: &Path, stream: impl Read + Send + 'static, cap: u64) -> S
 
 /// The bytes of a shard, unpacked if gzip packed them.
 fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
-    let mut file = BufReader::with_capacity(1 << 18, File::open(path).map_err(Error::read(path))?);
-    match packed(file.fill_buf().map_err(Error::read(path))?) {
-        None => Ok(Box::new(file)),
-        Some("gzip") => Ok(Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(file)))),
+    let (file, is_packed) = opened(path)?;
+    let file = BufReader::with_capacity(1 << 18, file);
+    Ok(match is_packed {
+        false => Box::new(file),
+        true => Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(file))),
+    })
+}
+
+/// A shard from its first byte on, and whether gzip packed it.
+pub(super) fn opened(path: &Path) -> Result<(File, bool)> {
+    let mut file = File::open(path).map_err(Error::read(path))?;
+    let mut head = Vec::new();
+    let read = file.by_ref().take(HEAD).read_to_end(&mut head).and_then(|_| file.rewind());
+    read.map_err(Error::read(path))?;
+    match packed(&head) {
+        None => Ok((file, false)),
+        Some("gzip") => Ok((file, true)),
         Some(other) => {
             let why = format!("it is packed with {other}, and tars are read plain or packed with gzip");
             Err(Error::Read { path: path.to_path_buf(), why })
@@ -113,7 +127,14 @@ impl Iterator for Samples {
     }
 }
 
-struct Stream(Box<dyn Read + Send>);
+/// A shard that is read from its beginning to its end.
+pub(super) struct Stream(Box<dyn Read + Send>);
+
+impl Stream {
+    pub fn new(bytes: impl Read + Send + 'static) -> Self {
+        Self(Box::new(bytes))
+    }
+}
 
 impl Read for Stream {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {

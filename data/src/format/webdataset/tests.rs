@@ -55,6 +55,12 @@ fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packed, bytes).unwrap();
+    packed.finish().unwrap()
+}
+
 fn stream(bytes: Vec<u8>) -> Vec<Result<Sample, Error>> {
     read_from(Path::new("x.tar"), std::io::Cursor::new(bytes), DEFAULT_CAP).collect()
 }
@@ -62,13 +68,19 @@ fn stream(bytes: Vec<u8>) -> Vec<Result<Sample, Error>> {
 /// Streamed and by index, which must agree.
 fn both_ways(folder: &Path, bytes: &[u8]) -> Vec<Result<Sample, String>> {
     let path = folder.join("both.tar");
-    fs::write(&path, bytes).unwrap();
     let text = |sample: Result<Sample, Error>| sample.map_err(|e| e.to_string());
-    let streamed: Vec<_> = read(&path, DEFAULT_CAP).unwrap().map(text).collect();
-    let shard = Shard::open(&path).unwrap();
-    let indexed: Vec<_> = (0..shard.len()).map(|at| text(shard.read(at))).collect();
-    assert_eq!(streamed, indexed);
-    streamed
+    let ways = [bytes.to_vec(), gzip(bytes)].map(|bytes| {
+        fs::write(&path, bytes).unwrap();
+        let streamed: Vec<_> = read(&path, DEFAULT_CAP).unwrap().map(text).collect();
+        let shard = Shard::open(&path).unwrap();
+        let indexed: Vec<_> = (0..shard.len()).map(|at| text(shard.read(at))).collect();
+        assert_eq!(streamed, indexed);
+        assert!(!shard.lacks_end());
+        streamed
+    });
+    let [plain, packed] = ways;
+    assert_eq!(plain, packed);
+    plain
 }
 
 #[test]
@@ -173,8 +185,30 @@ fn a_damaged_shard_gives_what_is_whole_and_then_an_error() {
                 false => assert_eq!(sample.key, whole.key, "cut at {length}"),
             }
         }
+        // By index the same is read, packed or not; only what ends inside a file is damaged.
         fs::write(&path, &bytes[..length]).unwrap();
-        assert!(matches!(Shard::open(&path), Err(Error::Shard { .. })));
+        let packed = folder.path().join("a.tar.gz");
+        fs::write(&packed, gzip(&bytes[..length])).unwrap();
+        for path in [&path, &packed] {
+            let shard = Shard::open(path);
+            assert_eq!(shard.is_ok(), is_open, "cut at {length}: {shard:?}");
+            let Ok(shard) = shard else { continue };
+            assert!(shard.lacks_end() && shard.len() == before.len());
+            for (at, sample) in before.iter().enumerate() {
+                assert_eq!(shard.read(at).unwrap(), *sample.as_ref().unwrap(), "cut at {length}");
+            }
+        }
+    }
+    // What gzip packed and then was cut off is an error wherever that was.
+    let packed = gzip(&bytes);
+    for length in (3..packed.len() - 8).step_by(61) {
+        fs::write(&path, &packed[..length]).unwrap();
+        let shard = Shard::open(&path);
+        // All of the samples may be there before the end of the packing.
+        assert!(
+            shard.as_ref().is_ok_and(|s| s.len() == 4) || matches!(shard, Err(Error::Shard { .. })),
+            "{length}"
+        );
     }
     // All but the mark of the end is there.
     let read = stream(bytes[..end].to_vec());
@@ -216,8 +250,26 @@ fn shards_of_other_writers_are_read() {
         assert_eq!(read[0].meta["licence"], "CC0");
         assert_eq!(read[1].key, "second");
         assert_eq!(read[1].media.iter().map(|m| m.bytes[0]).collect::<Vec<_>>(), [0, 1, 2]);
+        let shard = Shard::open(&golden.join(name)).unwrap();
+        assert_eq!([0, 1].map(|at| shard.read(at).unwrap()), [read[0].clone(), read[1].clone()], "{name}");
     }
-    let shard = Shard::open(&golden.join("pax.tar")).unwrap();
-    assert_eq!(shard.read(0).unwrap().text.as_deref(), Some("Grüße"));
-    assert_eq!(shard.read(1).unwrap().media.len(), 3);
+}
+
+/// A few kilobytes that would become gigabytes are no shard.
+#[test]
+fn bombs_of_packed_shards_are_refused_before_they_go_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar.gz");
+    let mut header = tar::Header::new_gnu();
+    header.set_path("a.png").unwrap();
+    header.set_size(3 << 30);
+    header.set_cksum();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut packed, header.as_bytes()).unwrap();
+    for _ in 0..80 {
+        std::io::Write::write_all(&mut packed, &[0; 1 << 20]).unwrap();
+    }
+    fs::write(&path, packed.finish().unwrap()).unwrap();
+    let e = Shard::open(&path).unwrap_err().to_string();
+    assert!(e.contains("which is no shard's packing"), "{e}");
 }
