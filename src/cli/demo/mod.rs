@@ -1,6 +1,6 @@
 //! `percept demo`: the whole life of a small model, through the commands and files that a user has.
 //!
-//! Data are made and prepared, a new model learns from text, pictures, video and sound, is measured on held-out data,
+//! Data are made and prepared, a new model learns from text, images, video and audio, is measured on held-out data,
 //! is adapted to flags with low-rank adapters, and is measured and asked again. Every command is printed as it is run.
 
 mod answers;
@@ -51,17 +51,17 @@ impl Demo {
         let work = Work { out: self.out.clone(), seed: self.seed, scale: self.scale };
         let mut shell = Shell::new(&self.device, self.json)?;
 
-        shell.say("Data: 1,911 emoji as pictures, clips and sounds with questions about them");
+        shell.say("Data: 1,911 emoji as images, clips and audio with questions about them");
         shell.run(&work.build())?;
         shell.run(&work.tokenizer())?;
 
-        shell.say("A new model learns from text, pictures, video and sound");
+        shell.say("A new model learns from text, images, video and audio");
         shell.write(&work.file("model/config.json"), &work.model())?;
         shell.write(&work.file("pretrain.toml"), &work.pretrain())?;
         shell.run(&work.train("pretrain.toml"))?;
         shell.run(&work.evaluate(&work.before(), "scores/before"))?;
 
-        shell.say("Adapted to flags: low-rank adapters, the stem of pictures, the head and the norms");
+        shell.say("Adapted to flags: low-rank adapters, the image stem, the head and the norms");
         shell.write(&work.file("finetune.toml"), &work.finetune())?;
         shell.run(&work.train("finetune.toml"))?;
         shell.run(&work.evaluate(&work.after(), "scores/after"))?;
