@@ -43,7 +43,7 @@ pub enum Error {
         fault: Fault,
     },
     /// A build wrote no sample; a corpus that was there stays.
-    #[error("{name}: no sample was written: {why}. {} has a line for each reject", rejects.display())]
+    #[error("{name}: no sample was written: {why}")]
     Empty {
         /// What the corpus is called.
         name: String,

@@ -190,15 +190,20 @@ pub fn build(corpus: Corpus, out: &Path, options: &BuildOptions<'_>) -> Result<B
     let stage_counts = last.clock.counts();
     let (read, written) = (stage_counts[0].taken, stage_counts[stage_counts.len() - 1].given);
     if written == 0 {
+        let rejects = last.output.abandon()?;
         let why = match read {
             0 => {
                 let one = |(what, count): (&String, &u64)| format!("; left out: {what} ({count})");
                 let left_out: String = left_out.counts().iter().map(one).collect();
                 format!("its files hold none{left_out}")
             }
-            _ => format!("all {read} that were read were rejected; {}", last.clock.examples()),
+            _ => format!(
+                "all {read} that were read were rejected; {}. {} has a line for each reject",
+                last.clock.examples(),
+                rejects.display()
+            ),
         };
-        return Err(Error::Empty { name, why, rejects: last.output.abandon()? });
+        return Err(Error::Empty { name, why, rejects });
     }
     let timings = last.clock.timings(seconds, threads);
     let mut manifest = Manifest {

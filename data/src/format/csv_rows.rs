@@ -1,8 +1,9 @@
 //! CSV and TSV with a header.
 
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -19,12 +20,24 @@ const HEADER: u64 = 1 << 20;
 pub(super) fn read(path: &Path, columns: Columns) -> Result<Draws> {
     let fault = |e: csv::Error| Error::Shard { path: path.to_path_buf(), why: e.to_string() };
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let delimiter = if name.trim_end_matches(".gz").ends_with(".tsv") { b'\t' } else { b',' };
-    let (text, room) = Metered::new(open_text(path)?, HEADER);
-    let mut rows = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text);
-    let header = rows.byte_headers().map_err(fault)?.clone();
-    let header: Result<Arc<[String]>, _> = header.iter().map(|name| utf8(name.to_vec())).collect();
-    let header = header.map_err(|reject| Error::Shard {
+    let tabs = name.trim_end_matches(".gz").ends_with(".tsv");
+    let open = |delimiter: u8| -> Result<_> {
+        let (text, room) = Metered::new(open_text(path)?, HEADER);
+        let (text, unclosed) = Quotes::new(text, delimiter);
+        let mut rows = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text);
+        let header = rows.byte_headers().map_err(fault)?.clone();
+        Ok((rows, header, room, unclosed))
+    };
+    let mut opened = open(if tabs { b'\t' } else { b',' })?;
+    // Where commas are part of numbers, spreadsheets write semicolons between fields; others write tabs.
+    if !tabs && opened.1.len() == 1 {
+        let other = opened.1[0].iter().copied().find(|byte| matches!(byte, b';' | b'\t'));
+        opened = other.map_or(Ok(opened), open)?;
+    }
+    let (mut rows, header, room, unclosed) = opened;
+    let header: Result<Arc<[String]>, _> =
+        header.iter().map(|name| Ok(utf8(name.to_vec())?.trim().to_owned())).collect();
+    let header = header.map_err(|reject: Reject| Error::Shard {
         path: path.to_path_buf(),
         why: format!("its header: {}", reject.detail),
     })?;
@@ -48,6 +61,14 @@ pub(super) fn read(path: &Path, columns: Columns) -> Result<Draws> {
                 return Some(Draw::refused(key, Reject::new("damaged-file", why)));
             }
         }
+        if unclosed.load(Ordering::Relaxed) {
+            ended = true;
+            let why = format!(
+                "{}: a quotation mark opens a field of this row, and none closes it; this row and what follows it are lost",
+                path.display()
+            );
+            return Some(Draw::refused(key, Reject::new("damaged-file", why)));
+        }
         if record.len() != header.len() {
             let why = format!("it has {} fields, and the header {}", record.len(), header.len());
             return Some(Draw::refused(key, Reject::new("malformed", why)));
@@ -63,4 +84,99 @@ pub(super) fn read(path: &Path, columns: Columns) -> Result<Draws> {
             columns.sample(row, &key)
         }))
     })))
+}
+
+/// Text on its way to the parser, which takes a field that never ends for one that ends with the file.
+struct Quotes<R> {
+    inner: R,
+    delimiter: u8,
+    at: Place,
+    unclosed: Arc<AtomicBool>,
+}
+
+/// Where in a field a text is.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Start,
+    Plain,
+    Quoted,
+    /// Behind a quotation mark in a quoted field: its end, or the first of two that stand for one.
+    Mark,
+}
+
+impl<R: Read> Quotes<R> {
+    /// The text, and whether it has ended within quotation marks.
+    fn new(inner: R, delimiter: u8) -> (Self, Arc<AtomicBool>) {
+        let unclosed = Arc::new(AtomicBool::new(false));
+        (Self { inner, delimiter, at: Place::Start, unclosed: Arc::clone(&unclosed) }, unclosed)
+    }
+}
+
+impl<R: Read> Read for Quotes<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        for &byte in &buffer[..read] {
+            self.at = match (self.at, byte) {
+                (Place::Start | Place::Mark, b'"') => Place::Quoted,
+                (Place::Quoted, b'"') => Place::Mark,
+                (Place::Quoted, _) => Place::Quoted,
+                (_, byte) if byte == self.delimiter || matches!(byte, b'\n' | b'\r') => Place::Start,
+                _ => Place::Plain,
+            };
+        }
+        if read == 0 && !buffer.is_empty() && self.at == Place::Quoted {
+            self.unclosed.store(true, Ordering::Relaxed);
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ReadSettings;
+    use super::super::left_out::LeftOut;
+    use super::super::media::Root;
+    use super::super::named::Named;
+    use super::*;
+
+    /// The keys and texts of the samples of a table, and why the others were refused.
+    fn rows(name: &str, text: &str) -> Vec<Result<(String, Option<String>), String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let root = Root::new(folder.path(), 1 << 20, Named::default());
+        let columns = Columns::new(&ReadSettings::default(), root, LeftOut::default());
+        let rows = read(&path, columns).unwrap();
+        rows.map(|row| row.make().map(|s| (s.key, s.text)).map_err(|(_, reject)| reject.detail)).collect()
+    }
+
+    fn row(key: &str, text: &str) -> Result<(String, Option<String>), String> {
+        Ok((key.to_owned(), Some(text.to_owned())))
+    }
+
+    #[test]
+    fn fields_are_divided_as_the_header_is() {
+        for (name, text) in [
+            ("a.csv", "id,text\n1,\"red; or \"\"rot\"\"\"\n2,blue\n"),
+            ("a.csv", "id;text\r\n1;\"red; or \"\"rot\"\"\"\r\n2;blue\r\n"),
+            ("a.csv", "id\ttext\n1\t\"red; or \"\"rot\"\"\"\n2\tblue\n"),
+            ("a.tsv", "id\ttext\n1\t\"red; or \"\"rot\"\"\"\n2\tblue\n"),
+            ("a.csv", " id , text \n1,\"red; or \"\"rot\"\"\"\n2,blue\n"),
+        ] {
+            assert_eq!(rows(name, text), [row("1", "red; or \"rot\""), row("2", "blue")], "{text:?}");
+        }
+        // Of one column nothing is known.
+        assert_eq!(rows("a.csv", "text\na;b\n"), [row("a-00000000", "a;b")]);
+    }
+
+    #[test]
+    fn a_field_that_never_ends_takes_no_rows_in_silence() {
+        let found = rows("a.csv", "id,text\n1,red\n2,\"blue\n3,green\n");
+        assert_eq!(found[0], row("1", "red"));
+        assert!(found[1].as_ref().unwrap_err().contains("a quotation mark opens a field"), "{found:?}");
+        assert_eq!(found.len(), 2);
+        // Marks within a field, and one that the last field ends with, are none that open.
+        let whole = "id,text\n1,5\" pipe\n2,\"a \"\"b\"\"\"\n3,\"c\"";
+        assert_eq!(rows("a.csv", whole), [row("1", "5\" pipe"), row("2", "a \"b\""), row("3", "c")]);
+    }
 }

@@ -38,16 +38,20 @@ impl Root {
             let why = format!("'{}' is not a local file; fetch it with `percept data pull`", shown(name));
             return Err(Reject::new("not-local", why));
         }
-        let relative = Path::new(name);
+        let relative = self.inside(name);
         let stays = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
         let unsafe_path = || {
-            let why = format!("'{}' leads out of {}", shown(name), self.folder.display());
+            let folder = self.folder.display();
+            let why = format!(
+                "'{}' leads out of {folder}: only files below it are opened, by names without '..'; `root` names another folder",
+                shown(name)
+            );
             Reject::new("unsafe-path", why)
         };
         if name.contains('\\') || !relative.components().all(stays) {
             return Err(unsafe_path());
         }
-        let path = self.folder.join(relative);
+        let path = self.folder.join(&relative);
         let refuse = |refused: Refusal| self.named.note(&path, || Found::Refused { refused });
         let missing = |e: std::io::Error| {
             refuse(Refusal::of(&path));
@@ -65,11 +69,21 @@ impl Root {
         File::open(&real).map_err(missing)
     }
 
+    /// A name as it is seen from the folder. A whole path may name the folder itself.
+    fn inside(&self, name: &str) -> PathBuf {
+        let name = Path::new(name);
+        let below = |folder: std::io::Result<PathBuf>| name.strip_prefix(folder.ok()?).ok();
+        let relative = name
+            .is_absolute()
+            .then(|| below(std::path::absolute(&self.folder)).or_else(|| below(self.folder.canonicalize())));
+        relative.flatten().unwrap_or(name).to_path_buf()
+    }
+
     /// The bytes of a file of the folder, up to a cap.
     pub fn bytes(&self, name: &str, cap: u64) -> Result<Vec<u8>, Reject> {
         let unread = |e: std::io::Error| Reject::new("unreadable", format!("'{}': {e}", shown(name)));
         let file = self.open(name)?;
-        let path = self.folder.join(name);
+        let path = self.folder.join(self.inside(name));
         let too_large = || {
             self.named.note(&path, || Found::at(&path, self.cap));
             Reject::new("too-large", format!("'{}' has more than {cap} bytes", shown(name)))
@@ -158,5 +172,27 @@ pub(super) fn word(kind: Option<Kind>) -> &'static str {
         Some(Kind::Video) => "video",
         Some(Kind::Audio) => "audio",
         None => "medium",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_path_may_name_what_lies_in_the_folder_and_nothing_else() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for folder in [&here, &there] {
+            std::fs::write(folder.path().join("a.txt"), "a").unwrap();
+        }
+        let root = Root::new(here.path(), 1 << 20, Named::default());
+        let name = |folder: &Path, rest: &str| folder.join(rest).to_str().unwrap().to_owned();
+        assert_eq!(root.bytes(&name(here.path(), "a.txt"), 10).unwrap(), b"a");
+        for outside in
+            [name(there.path(), "a.txt"), name(here.path(), "../a.txt"), name(here.path(), "x/../a.txt")]
+        {
+            let reject = root.bytes(&outside, 10).unwrap_err();
+            assert_eq!(reject.reason, "unsafe-path", "{outside}: {}", reject.detail);
+        }
     }
 }

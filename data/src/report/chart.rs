@@ -47,15 +47,21 @@ pub fn lines(title: &str, [x, y]: [&str; 2], series: &[Series]) -> Result<String
     let right = points().map(|p| p.0).fold(1.0, f64::max).ceil() as i64;
     let bottom = points().map(|p| p.1).fold(0.0, f64::min);
     let top = points().map(|p| p.1).fold(0.1, f64::max);
-    svg(640, 320, |area| {
+    // The legend stands below, so that it hides no line; the chart is narrow, so that its text can be read on a phone.
+    const SIZE: (u32, u32) = (520, 320);
+    const LEGEND: (i32, i32) = (170, 22);
+    let columns = (SIZE.0 as i32 - 16) / LEGEND.0;
+    let rows = series.len().div_ceil(columns as usize) as u32;
+    svg(SIZE.0, SIZE.1 + LEGEND.1 as u32 * rows + 8, |area| {
         let font = |size: i32| ("sans-serif", size).into_font().color(&BLACK);
+        let (area, below) = area.split_vertically(SIZE.1);
         // The last label stands in the middle under its tick, so it needs room on the right.
-        let mut chart = ChartBuilder::on(area)
+        let mut chart = ChartBuilder::on(&area)
             .caption(title, font(17))
             .margin(8)
             .margin_right(28)
             .x_label_area_size(44)
-            .y_label_area_size(64)
+            .y_label_area_size(60)
             .build_cartesian_2d(0..right, 1.05 * bottom..1.05 * top)?;
         chart
             .configure_mesh()
@@ -63,8 +69,8 @@ pub fn lines(title: &str, [x, y]: [&str; 2], series: &[Series]) -> Result<String
             .light_line_style(TRANSPARENT)
             .bold_line_style(COLOURS[5].mix(0.3))
             .axis_style(COLOURS[5])
-            .label_style(font(13))
-            .x_labels(8)
+            .label_style(font(14))
+            .x_labels(6)
             .y_labels(6)
             .x_desc(x)
             .y_desc(y)
@@ -72,18 +78,13 @@ pub fn lines(title: &str, [x, y]: [&str; 2], series: &[Series]) -> Result<String
         for (at, (name, points)) in series.iter().enumerate() {
             let colour = COLOURS[at % COLOURS.len()];
             let points = points.iter().copied().filter(is_finite).map(|(x, y)| (x.round() as i64, y));
-            let line = LineSeries::new(points, colour.stroke_width(2));
-            chart
-                .draw_series(line)?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+            chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+            let (column, row) = (at as i32 % columns, at as i32 / columns);
+            let (left, middle) = (16 + LEGEND.0 * column, LEGEND.1 / 2 + LEGEND.1 * row);
+            below.draw(&PathElement::new([(left, middle), (left + 16, middle)], colour.stroke_width(3)))?;
+            let style = font(14).pos(Pos::new(HPos::Left, VPos::Center));
+            below.draw(&Text::new(name.clone(), (left + 22, middle), style))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .background_style(WHITE.mix(0.85))
-            .label_font(font(13))
-            .draw()?;
         Ok(())
     })
 }
@@ -124,21 +125,22 @@ fn number(value: f64) -> String {
 }
 
 /// A table of what was said (columns) against what was right (rows), darker where there is more. Every row's shades are
-/// shares of that row.
+/// shares of that row; its last count is of answers that are none of the names.
 ///
 /// # Errors
 /// In the library's words, when it cannot draw.
 pub fn confusion(title: &str, names: &[String], counts: &[Vec<u64>]) -> Result<String, String> {
-    const CELL: i32 = 44;
+    const CELL: i32 = 38;
     /// Pixels of a letter of names, at most and on average.
     const LETTER: i32 = 8;
     const LONGEST: usize = 28;
-    let longest = names.iter().map(|n| n.chars().count().min(LONGEST)).max().unwrap_or(0) as i32;
+    let columns: Vec<String> = names.iter().cloned().chain(["(other)".to_owned()]).collect();
+    let longest = columns.iter().map(|n| n.chars().count().min(LONGEST)).max().unwrap_or(0) as i32;
     let left = 24 + LETTER * longest;
     // Names of columns stand upright above them.
     let top = 52 + LETTER * longest;
     let side = names.len() as i32;
-    let (width, height) = (left + CELL * side + 20, top + CELL * side + 20);
+    let (width, height) = (left + CELL * (side + 1) + 20, top + CELL * side + 20);
     svg(width.max(LETTER * title.chars().count() as i32 + 40) as u32, height as u32, |area| {
         let font = |size: i32| ("sans-serif", size).into_font().color(&BLACK);
         let place = |horizontal, vertical| Pos::new(horizontal, vertical);
@@ -147,17 +149,19 @@ pub fn confusion(title: &str, names: &[String], counts: &[Vec<u64>]) -> Result<S
             _ => name.chars().take(LONGEST - 1).chain(['…']).collect(),
         };
         area.draw(&Text::new(title.to_owned(), (8, 18), font(16).pos(place(HPos::Left, VPos::Center))))?;
+        for (column, name) in columns.iter().enumerate() {
+            let x = left + CELL * column as i32 + CELL / 2;
+            let upright = ("sans-serif", 13).into_font().transform(FontTransform::Rotate270).color(&BLACK);
+            let above = upright.pos(place(HPos::Left, VPos::Center));
+            area.draw(&Text::new(short(name), (x, top - 8), above))?;
+        }
         for (row, name) in names.iter().enumerate() {
             let y = top + CELL * row as i32 + CELL / 2;
             let right = font(13).pos(place(HPos::Right, VPos::Center));
             area.draw(&Text::new(short(name), (left - 8, y), right))?;
-            let x = left + CELL * row as i32 + CELL / 2;
-            let upright = ("sans-serif", 13).into_font().transform(FontTransform::Rotate270).color(&BLACK);
-            let above = upright.pos(place(HPos::Left, VPos::Center));
-            area.draw(&Text::new(short(name), (x, top - 8), above))?;
             let row_counts = counts.get(row).map(Vec::as_slice).unwrap_or_default();
             let total = row_counts.iter().sum::<u64>().max(1) as f64;
-            for (column, count) in row_counts.iter().take(names.len()).enumerate() {
+            for (column, count) in row_counts.iter().take(columns.len()).enumerate() {
                 let (x, top) = (left + CELL * column as i32, top + CELL * row as i32);
                 let share = *count as f64 / total;
                 let colour = if row == column { COLOURS[0] } else { COLOURS[4] };
@@ -186,6 +190,13 @@ mod tests {
         let svg = lines("Loss", ["step", "loss"], &series).unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("first") && svg.contains("second"));
         assert!(svg.matches("<polyline").count() >= 2 && !svg.contains("NaN"), "{svg}");
+        // The legend is below the chart, whose last label says where its axis ends.
+        let below = |name: &str| {
+            let tag = svg[..svg.find(&format!("{name}\n")).unwrap()].rsplit("<text").next().unwrap();
+            let y = tag.split(" y=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            y.parse::<i32>().unwrap() > 320
+        };
+        assert!(below("first") && below("second"), "{svg}");
     }
 
     #[test]
@@ -199,7 +210,10 @@ mod tests {
     #[test]
     fn a_confusion_table_has_all_its_counts() {
         let names = ["a".to_string(), "b".to_string()];
-        let svg = confusion("Which", &names, &[vec![31, 2], vec![7, 43]]).unwrap();
-        assert!(["31", "2", "7", "43"].iter().all(|count| svg.contains(&format!("{count}\n"))), "{svg}");
+        let svg = confusion("Which", &names, &[vec![31, 2, 0], vec![7, 43, 19]]).unwrap();
+        assert!(
+            ["31", "2", "7", "43", "19", "(other)"].iter().all(|word| svg.contains(&format!("{word}\n"))),
+            "{svg}"
+        );
     }
 }

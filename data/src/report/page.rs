@@ -25,10 +25,12 @@ pre { background: var(--paper); border: 1px solid var(--line); border-radius: 4p
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(200px, 100%), 1fr)); gap: .75rem; }
 .card { background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: .5rem; overflow-wrap: anywhere; font-size: .85rem; }
 .card img, .card video { max-width: 100%; max-height: 180px; display: block; margin: 0 auto .4rem; }
-.card img.small, .card video.small { image-rendering: pixelated; width: 96px; } .card svg { border: 0; }
+.card img.small { image-rendering: pixelated; width: 96px; } .card svg { border: 0; }
+.card video.small { image-rendering: pixelated; width: 176px; }
 .card audio { width: 100%; height: 2.2rem; margin-bottom: .3rem; }
 .card img.spectrogram { width: 100%; height: 72px; max-height: none; image-rendering: pixelated; }
 .card .key { color: var(--soft); font-size: .75rem; }
+@media (max-width: 560px) { th, td { padding: .3rem .35rem; font-size: .8rem; } td { min-width: 2.5rem; } td:first-child { min-width: 4.2rem; } }
 ";
 
 /// A page being put together.

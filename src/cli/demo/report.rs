@@ -46,7 +46,7 @@ pub fn page(work: &Work, results: &Results, answered: &[Answered], log: &[Entry]
     page.heading("Which categories are taken for which");
     let explained = "A confusion matrix of the held-out emoji. A row is the category that is right, a column the one that \
                      the model gave; the number counts emoji. Blue on the diagonal is right, red beside it is wrong, darker \
-                     where it is a larger share of its row. Answers that are no category are in no column.";
+                     where it is a larger share of its row. The last column counts answers that are no such category.";
     for (tasks, when) in [(&results.before, "After pretraining"), (&results.after, "After fine-tuning")] {
         if let Some(task) = tasks.iter().find(|t| t.name == GENERAL[0]) {
             page.figure(&matrix(when, task).map_err(|why| drawing(work, why))?, explained);
@@ -77,7 +77,7 @@ fn title(results: &Results) -> String {
     let better =
         GENERAL.iter().filter(|task| results.score(task, false).is_some_and(|s| s.accuracy > s.baseline));
     format!(
-        "Percept demo: flags from {:.0} % to {:.0} % by fine-tuning, {} of {} general tasks learnt",
+        "Percept demo: flags from {:.0}\u{a0}% to {:.0}\u{a0}% by fine-tuning, {} of {} general tasks learnt",
         flags[0],
         flags[1],
         better.count(),
@@ -140,13 +140,20 @@ fn matrix(title: &str, task: &Task) -> Result<String, String> {
     let count = |expected: &String, given: &String| {
         task.answers.iter().filter(|a| a.expected == *expected && a.said == *given).count() as u64
     };
-    let rows: Vec<Vec<u64>> = names.iter().map(|e| names.iter().map(|s| count(e, s)).collect()).collect();
+    let row = |expected: &String| {
+        let mut counts: Vec<u64> = names.iter().map(|said| count(expected, said)).collect();
+        let all = task.answers.iter().filter(|a| a.expected == *expected).count() as u64;
+        counts.push(all - counts.iter().sum::<u64>());
+        counts
+    };
+    let rows: Vec<Vec<u64>> = names.iter().map(row).collect();
     confusion(title, &names, &rows)
 }
 
 fn card(answered: &Answered) -> Card {
     let mark = if answered.answer == answered.expected { "✓" } else { "✗" };
-    let text = format!("{}\n{mark} {}\n(it is: {})", answered.question, answered.answer, answered.expected);
+    let answer = if answered.answer.is_empty() { "(no word)" } else { &answered.answer };
+    let text = format!("{}\n{mark} {answer}\n(it is: {})", answered.question, answered.expected);
     let shown = match answered.kind {
         Kind::Image => decode(&answered.bytes, &Limits::default())
             .map(|image| image_card(answered.task, &text, &image))

@@ -20,8 +20,8 @@ use crate::cli::table::table;
 /// instead. Every embedding has length one.
 ///
 /// Several inputs are compared: images with texts by the cosine of their embeddings and by the probability that the model
-/// gives the pair (CLIP: among the texts given; SigLIP: each pair by itself), texts with texts by the cosine. One input
-/// alone, and --json, print the vectors.
+/// gives the pair (CLIP: among the texts given; SigLIP: each pair by itself), images alone or texts alone with one another
+/// by the cosine. One input alone, and --json, print the vectors.
 #[derive(Args)]
 pub struct Embed {
     #[command(flatten)]
@@ -147,25 +147,41 @@ impl Pair {
     }
 }
 
-/// The first `images` embeddings, which are those of images, with every text; texts alone with the texts before them.
+/// The first `images` embeddings, which are those of images, with every text; where all are of one kind, each with those
+/// before it.
 fn compared(images: usize, embeddings: &[Vec<f32>], probabilities: &[Vec<f32>]) -> Vec<Pair> {
-    let texts = images..embeddings.len();
     let pair = |of: usize, with: usize| Pair {
         of,
         with,
         cosine: cosine(&embeddings[of], &embeddings[with]),
-        probability: probabilities.get(of).and_then(|row| row.get(with - images)).copied(),
+        probability: with.checked_sub(images).and_then(|text| probabilities.get(of)?.get(text)).copied(),
     };
-    match images {
-        0 => texts.clone().flat_map(|of| (0..of).map(|with| pair(of, with)).collect::<Vec<_>>()).collect(),
-        _ => {
-            (0..images).flat_map(|of| texts.clone().map(|with| pair(of, with)).collect::<Vec<_>>()).collect()
-        }
-    }
+    let alike = images == 0 || images == embeddings.len();
+    let firsts = if alike { 0..embeddings.len() } else { 0..images };
+    let others = |of: usize| if alike { 0..of } else { images..embeddings.len() };
+    firsts.flat_map(|of| others(of).map(move |with| (of, with))).map(|(of, with)| pair(of, with)).collect()
 }
 
 fn decode_image(file: &std::path::Path) -> Result<Image, Failure> {
     let content =
         |e: percept::modalities::Error| Failure::Content { path: file.to_path_buf(), why: e.to_string() };
     image::decode(&read_bytes(file)?, &Limits::default()).map_err(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_compared_with_texts_and_where_there_are_none_with_one_another() {
+        let all = [vec![1.0, 0.0], vec![0.0, 1.0], vec![0.6, 0.8]];
+        let pairs = |images: usize| {
+            let found = compared(images, &all, &[vec![0.7]]);
+            found.iter().map(|p| (p.of, p.with, p.cosine, p.probability)).collect::<Vec<_>>()
+        };
+        let among = [(1, 0, 0.0, None), (2, 0, 0.6, None), (2, 1, 0.8, None)];
+        assert_eq!(pairs(0), among);
+        assert_eq!(pairs(3), among);
+        assert_eq!(pairs(2), [(0, 2, 0.6, Some(0.7)), (1, 2, 0.8, None)]);
+    }
 }
