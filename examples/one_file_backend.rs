@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use percept::graph::{Binary, DType, Op, OpDesc, ReduceKind, TensorType, Unary};
 use percept::hal::conformance::{Level, Options, Report, RunError, Runner, Subject, run};
 use percept::hal::{
-    Backend, Device, DeviceInfo, Error, LibraryDevice, OpLibrary, Planned, Region, Result, Step,
+    Backend, Device, DeviceInfo, Error, LibraryDevice, OpLaunch, OpLibrary, Planned, Region, Result,
 };
 
 /// The library, and what it says of itself.
@@ -20,7 +20,7 @@ pub struct Memory(Mutex<Vec<u8>>);
 type Function = Box<dyn Fn(&[Vec<f32>], usize) -> Vec<f32> + Send + Sync>;
 
 /// What the library prepares for an operation.
-pub enum Plan {
+pub enum LaunchPlan {
     /// Copy the bytes of the operand.
     Copy,
     /// Call a function on f32 values.
@@ -53,7 +53,7 @@ impl Default for Loops {
 
 impl OpLibrary for Loops {
     type Memory = Memory;
-    type Plan = Plan;
+    type LaunchPlan = LaunchPlan;
 
     fn info(&self) -> &DeviceInfo {
         &self.info
@@ -75,16 +75,16 @@ impl OpLibrary for Loops {
         Ok(())
     }
 
-    fn query(&self, op: &OpDesc<'_>) -> Result<Planned<Plan>, String> {
+    fn query(&self, op: &OpDesc<'_>) -> Result<Planned<LaunchPlan>, String> {
         Ok(Planned { plan: plan(op)?, workspace: 0 })
     }
 
-    fn launch(&self, step: &Step<'_, Self>) -> Result<()> {
+    fn launch(&self, step: &OpLaunch<'_, Self>) -> Result<()> {
         let operands =
             step.inputs.iter().map(|&region| self.bytes(region)).collect::<Result<Vec<Vec<u8>>>>()?;
         match step.plan {
-            Plan::Copy => self.write(step.outputs[0], &operands[0]),
-            Plan::Call(function) => {
+            LaunchPlan::Copy => self.write(step.outputs[0], &operands[0]),
+            LaunchPlan::Call(function) => {
                 let values: Vec<Vec<f32>> = operands.iter().map(|b| floats(b)).collect();
                 let result = function(&values, step.outputs[0].bytes / 4);
                 let bytes: Vec<u8> = result.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -107,9 +107,9 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 /// The operations the library has.
-fn plan(op: &OpDesc<'_>) -> Result<Plan, String> {
+fn plan(op: &OpDesc<'_>) -> Result<LaunchPlan, String> {
     if let Op::Reshape { .. } | Op::Bitcast { .. } | Op::Barrier = op.op {
-        return Ok(Plan::Copy);
+        return Ok(LaunchPlan::Copy);
     }
     if op.inputs.iter().chain(op.outputs).any(|t| t.dtype != DType::F32) {
         return Err("the library computes in f32 only".into());
@@ -123,7 +123,7 @@ fn plan(op: &OpDesc<'_>) -> Result<Plan, String> {
         }
         _ => return Err("not written yet".into()),
     };
-    Ok(Plan::Call(function))
+    Ok(LaunchPlan::Call(function))
 }
 
 /// Whether a reduction runs over the last dimension alone.

@@ -3,12 +3,14 @@
 //! This crate is the facade: it re-exports the rooms and is the only place that names concrete backends.
 
 pub use percept_data as data;
+pub use percept_eval as eval;
 pub use percept_graph as graph;
 pub use percept_hal as hal;
 pub use percept_infer as infer;
 pub use percept_kernels as kernels;
 pub use percept_modalities as modalities;
 pub use percept_model as model;
+pub use percept_pull as pull;
 pub use percept_train as train;
 
 /// The backends this build knows, in the order `auto` prefers them.

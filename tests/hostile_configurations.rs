@@ -1,12 +1,13 @@
 //! Numbers in a checkpoint's configuration are claims. Whatever they say, opening the model, preparing a prompt with its
 //! media, laying it out, tracing and running it ends in a result or an error: no panic, no abort, and never as much as a
-//! gigabyte of memory.
+//! gigabyte of memory. A program of its own: its allocator counts, and gives no more than that.
 //!
 //! Every number of every family's configuration and processor files under `tests/parity` takes every value of a list,
 //! one at a time and then two at a time. The test walks a sample of them; `PERCEPT_MUTATIONS=100000` walks more, and
 //! `PERCEPT_MUTATION=N` that one alone.
 
 #[allow(dead_code)]
+#[path = "it/parity_case/mod.rs"]
 mod parity_case;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use parity_case::{Case, cases};
 use percept::hal::Device;
-use percept::infer::{Engine, EngineOptions};
+use percept::infer::{Session, SessionOptions};
 use percept::model::checkpoint::Checkpoint;
 use percept::model::{Model, open};
 use serde_json::{Value, json};
@@ -223,24 +224,28 @@ impl Family {
                     model.encoder_runs(&inputs).ok()?;
                     return Some(());
                 };
-                let mut engine = Engine::new(device.clone(), model, EngineOptions::default()).ok()?;
-                let (mut sequence, _) = engine.prefill(&inputs, 2, usize::MAX).ok()?;
-                engine.decode(&mut sequence, 1).ok()?;
+                let mut session = Session::new(device.clone(), model, SessionOptions::default()).ok()?;
+                let (mut sequence, _) = session.prefill(&inputs, 2, usize::MAX).ok()?;
+                session.decode(&mut sequence, 1).ok()?;
             }
             Model::Contrastive(model) => {
                 let Some(device) = device else {
-                    model.see(1).and_then(|_| model.read(1)).ok()?;
+                    model.image_graph(1).and_then(|_| model.text_graph(1)).ok()?;
                     model.tokens(&["a text".to_string()]).ok()?;
                     return Some(());
                 };
-                let _ = parity_case::contrastive::check(&self.case, device, 1.0, model);
+                let _ = parity_case::contrastive::check(&self.case, device, model);
             }
             Model::Speech(model) => {
                 let Some(device) = device else {
-                    model.encode().and_then(|_| model.hear()).and_then(|_| model.say(1, 1)).ok()?;
+                    model
+                        .encode()
+                        .and_then(|_| model.cross_keys())
+                        .and_then(|_| model.step(&model.step_shape(1, 1)))
+                        .ok()?;
                     return Some(());
                 };
-                let _ = parity_case::speech::check(&self.case, device, 1.0, model);
+                let _ = parity_case::speech::check(&self.case, device, model);
             }
         }
         Some(())

@@ -75,7 +75,7 @@ class FasterWhisper:
 
         times = milliseconds(runs, transcribe)
         more = dict(words=len(" ".join(text).split()), encoder_median_ms=statistics.median(encoder))
-        return *times, settings["seconds"], "seconds of sound/s", more
+        return *times, settings["seconds"], "seconds of audio/s", more
 
 
 class Siglip:
@@ -102,7 +102,7 @@ class Siglip:
         pixels = self.torch.rand(settings["batch"], 3, 224, 224) * 2 - 1
         with self.torch.inference_mode():
             times = milliseconds(runs, lambda: self.model.get_image_features(pixels))
-        return *times, settings["batch"], "pictures/s", {}
+        return *times, settings["batch"], "images/s", {}
 
 
 class Pillow:

@@ -8,7 +8,7 @@
 //! `benches/peers/data_bench.py DIR OUT` takes the same steps in Python.
 
 #[allow(dead_code)]
-#[path = "../tests/synthetic/mod.rs"]
+#[path = "../tests/it/synthetic.rs"]
 mod synthetic;
 
 use std::error::Error;
@@ -17,13 +17,13 @@ use std::path::Path;
 use percept_data::format::webdataset::Writer;
 use percept_data::{Blob, BuildOptions, Kind, Recipe, Sample, build};
 use rayon::prelude::*;
-use synthetic::{caption, picture};
+use synthetic::{caption, image};
 
 /// Samples of a shard.
 const SHARD: u64 = 5000;
 /// Pixels of each side.
 const SIDE: usize = 160;
-/// Of so many samples one has the picture, and the one after it the caption, of an earlier one.
+/// Of so many samples one has the image, and the one after it the caption, of an earlier one.
 const EVERY: u64 = 50;
 
 const RECIPE: &str = r#"
@@ -58,7 +58,7 @@ fn make(folder: &Path, samples: u64) -> Result<(), Box<dyn Error>> {
             Writer::create(&folder.join(format!("{shard:05}.tar"))).map_err(|e| e.to_string())?;
         for at in shard * SHARD..(shard * SHARD + SHARD).min(samples) {
             let again = |offset: u64| if at % EVERY == offset { at - EVERY / 2 } else { at };
-            let (pixels, text) = (picture(again(EVERY - 2), SIDE, SIDE), caption(again(EVERY - 1)));
+            let (pixels, text) = (image(again(EVERY - 2), SIDE, SIDE), caption(again(EVERY - 1)));
             let image = turbojpeg::Image {
                 pixels: pixels.rgb.as_slice(),
                 width: SIDE,

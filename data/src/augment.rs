@@ -1,15 +1,15 @@
-//! Pictures changed a little at random, so that a small corpus teaches more than its pictures.
+//! Images changed a little at random, so that a small corpus teaches more than its images.
 
 use percept_modalities::image::Image;
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
 
-/// How far pictures are changed; what is left out of a configuration is not.
+/// How far images are changed; what is left out of a configuration is not.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// Whether half of the pictures are mirrored left to right.
+    /// Whether half of the images are mirrored left to right.
     pub flip: bool,
     /// Degrees of rotation either way.
     pub rotation: f64,
@@ -31,23 +31,23 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
-    /// No change.
+    /// Settings that change nothing.
     pub const fn none() -> Self {
         Self { flip: false, rotation: 0.0, scale: (1.0, 1.0), shift: 0.0, gains: 0.0, contrast: 0.0 }
     }
 
-    /// What suits pictures of single things.
+    /// What suits images of single things.
     pub const fn of_things() -> Self {
         Self { flip: true, rotation: 20.0, scale: (0.7, 1.15), shift: 0.08, gains: 0.2, contrast: 0.2 }
     }
 
-    /// The same without a change of hue, where colour is asked for.
+    /// The same without a change of hue, where colour is requested.
     pub const fn keeping_colours(self) -> Self {
         Self { gains: 0.0, ..self }
     }
 }
 
-/// A picture changed as `chance` has it. What comes into view at the edges is the nearest pixel that there is.
+/// An image changed as `chance` has it. What comes into view at the edges is the nearest pixel that there is.
 pub fn augment(image: &Image, settings: &Augmentation, chance: &mut Chance) -> Image {
     let flipped = settings.flip && chance.coin();
     let angle = chance.between(-1.0, 1.0) * settings.rotation.to_radians();
@@ -59,7 +59,7 @@ pub fn augment(image: &Image, settings: &Augmentation, chance: &mut Chance) -> I
     let mut rgb = Vec::with_capacity(image.rgb.len());
     for y in 0..image.height {
         for x in 0..image.width {
-            // From the new pixel's middle back to the old picture.
+            // From the new pixel's middle back to the old image.
             let (dx, dy) =
                 (x as f64 + 0.5 - width / 2.0 - shift[0], y as f64 + 0.5 - height / 2.0 - shift[1]);
             let along = cosine * dx + sine * dy;
@@ -92,7 +92,7 @@ pub(crate) fn tint(image: &mut Image, settings: &Augmentation, chance: &mut Chan
     }
 }
 
-/// The nearest byte.
+/// The nearest value of a byte, from 0 to 255.
 pub(crate) fn to_byte(value: f64) -> u8 {
     // `as` saturates.
     (value + 0.5) as u8
@@ -115,15 +115,15 @@ fn bilinear(image: &Image, x: f64, y: f64) -> [u8; 3] {
 mod tests {
     use super::*;
 
-    fn picture() -> Image {
+    fn image() -> Image {
         let rgb = (0..12 * 8).flat_map(|at| [(at * 2) as u8, 200 - at as u8, (at % 12 * 20) as u8]).collect();
         Image { width: 12, height: 8, rgb }
     }
 
     #[test]
     fn nothing_asked_for_is_nothing_changed() {
-        let picture = picture();
-        assert_eq!(augment(&picture, &Augmentation::none(), &mut Chance::new(1, 2, 3)), picture);
+        let image = image();
+        assert_eq!(augment(&image, &Augmentation::none(), &mut Chance::new(1, 2, 3)), image);
     }
 
     #[test]
@@ -135,22 +135,22 @@ mod tests {
 
     #[test]
     fn things_are_changed_and_reproduced() {
-        let (picture, settings) = (picture(), Augmentation::of_things());
-        let changed = |index| augment(&picture, &settings, &mut Chance::new(1, 2, index));
+        let (image, settings) = (image(), Augmentation::of_things());
+        let changed = |index| augment(&image, &settings, &mut Chance::new(1, 2, index));
         assert_eq!(changed(3), changed(3));
-        assert!((0..20).all(|index| changed(index) != picture && changed(index) != changed(index + 1)));
+        assert!((0..20).all(|index| changed(index) != image && changed(index) != changed(index + 1)));
     }
 
     #[test]
     fn a_flip_mirrors_exactly_and_half_of_the_time() {
-        let picture = picture();
+        let image = image();
         let mirrored: Vec<u8> =
-            picture.rgb.chunks(36).flat_map(|row| row.chunks(3).rev().flatten()).copied().collect();
+            image.rgb.chunks(36).flat_map(|row| row.chunks(3).rev().flatten()).copied().collect();
         let settings = Augmentation { flip: true, ..Augmentation::none() };
         let flips = (0..200).filter(|&index| {
-            let changed = augment(&picture, &settings, &mut Chance::new(1, 0, index));
-            assert!(changed == picture || changed.rgb == mirrored);
-            changed != picture
+            let changed = augment(&image, &settings, &mut Chance::new(1, 0, index));
+            assert!(changed == image || changed.rgb == mirrored);
+            changed != image
         });
         assert!((70..130).contains(&flips.count()));
     }
@@ -159,12 +159,12 @@ mod tests {
     fn a_quarter_turn_moves_pixels_where_geometry_says() {
         // The angle is even between plus and minus 90 degrees; take the first that is nearly 90.
         let side = 9;
-        let mut picture = Image::filled(side, side, [0; 3]).unwrap();
-        picture.rgb[3 * (4 * side + 7)] = 255;
+        let mut image = Image::filled(side, side, [0; 3]).unwrap();
+        image.rgb[3 * (4 * side + 7)] = 255;
         let settings = Augmentation { rotation: 90.0, ..Augmentation::none() };
         let is_quarter = |&index: &u64| Chance::new(0, 0, index).between(-1.0, 1.0) > 0.995;
         let index = (0..10_000).find(is_quarter).unwrap();
-        let turned = augment(&picture, &settings, &mut Chance::new(0, 0, index));
+        let turned = augment(&image, &settings, &mut Chance::new(0, 0, index));
         let brightest = (0..side * side).max_by_key(|&at| turned.rgb[3 * at]).unwrap();
         assert_eq!((brightest % side, brightest / side), (4, 7), "clockwise: from the right to the bottom");
     }

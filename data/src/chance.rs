@@ -31,7 +31,7 @@ impl Chance {
         ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
     }
 
-    /// Heads or tails.
+    /// A random boolean, each value with probability 1/2.
     pub fn coin(&mut self) -> bool {
         self.0.next_u32() & 1 == 1
     }

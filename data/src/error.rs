@@ -1,4 +1,4 @@
-//! Errors of acquiring, preparing and streaming data.
+//! Errors of preparing and streaming data.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub enum Error {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// The system's words.
+        /// What the operating system reported.
         why: String,
     },
     /// A file or folder could not be written.
@@ -21,13 +21,13 @@ pub enum Error {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// The system's words.
+        /// What the operating system reported.
         why: String,
     },
     /// The rest of a shard is lost; the samples before the fault are good.
     #[error("{} is damaged: {why}; fetch or make it again", path.display())]
     Shard {
-        /// The shard.
+        /// The path of the shard.
         path: PathBuf,
         /// What is wrong and where.
         why: String,

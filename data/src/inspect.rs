@@ -20,7 +20,7 @@ use crate::hash::hash_bytes;
 use crate::item::Item;
 use crate::sample::{Kind, Sample};
 use crate::splits::Splits;
-use crate::stage::{sound_seconds, video_seconds};
+use crate::stage::{audio_seconds, video_seconds};
 use crate::tokenizer::texts;
 
 /// Samples that are shown.
@@ -38,7 +38,7 @@ pub struct InspectOptions<'a> {
 /// What a corpus holds.
 #[derive(Debug, Default, Serialize)]
 pub struct Inspection {
-    /// Its folder.
+    /// The folder of the corpus.
     pub folder: PathBuf,
     /// Samples in its shards.
     pub samples: u64,
@@ -166,9 +166,9 @@ impl Inspection {
             let is_new = media.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(hash);
             self.repeated_media += u64::from(!is_new);
             let measured = match kind {
-                Kind::Image => item.picture(at).map(|picture| (picture.width.max(picture.height), None)),
+                Kind::Image => item.image(at).map(|image| (image.width.max(image.height), None)),
                 Kind::Audio => {
-                    sound_seconds(&item, at, 16_000, f64::INFINITY).map(|seconds| (0, Some(seconds)))
+                    audio_seconds(&item, at, 16_000, f64::INFINITY).map(|seconds| (0, Some(seconds)))
                 }
                 Kind::Video => {
                     video_seconds(&item, at, 1 << 26, f64::INFINITY).map(|seconds| (0, Some(seconds)))
@@ -178,7 +178,7 @@ impl Inspection {
                 Ok((_, Some(seconds))) => {
                     self.measure(&format!("seconds of {kind:?}").to_lowercase(), seconds)
                 }
-                Ok((side, None)) => self.measure("longer side of a picture", side as f64),
+                Ok((side, None)) => self.measure("longer side of an image", side as f64),
                 Err(reject) => self.count_damage(reject.reason),
             }
         }
@@ -189,7 +189,7 @@ impl Inspection {
         }
     }
 
-    /// Two parts together.
+    /// The sum of the statistics of two parts.
     fn with(mut self, other: Self) -> Self {
         self.samples += other.samples;
         self.media_bytes += other.media_bytes;

@@ -1,4 +1,4 @@
-//! A sample in the stages' hands.
+//! A sample on its way through the stages.
 
 use std::sync::Arc;
 
@@ -7,107 +7,107 @@ use percept_modalities::image::{self, Image, Limits};
 use crate::reject::Reject;
 use crate::sample::{Kind, Sample};
 
-/// Pixels of the shorter side that a reduced picture keeps: four times what a perceptual hash looks at.
+/// Pixels of the shorter side that a reduced image keeps: four times what a perceptual hash reads.
 const REDUCED_SIDE: usize = 128;
 
-/// A sample on its way through the stages of a recipe, with its pictures once they are decoded.
+/// A sample on its way through the stages of a recipe, with its images once they are decoded.
 #[derive(Debug)]
 pub struct Item {
-    /// Its place in the order of reading, from 0.
+    /// Its index in the order of reading, from 0.
     pub ordinal: u64,
     /// The sample.
     pub sample: Sample,
-    /// The split it belongs to, once a stage has said so.
+    /// The split it belongs to, once a stage has set it.
     pub split: Option<Arc<str>>,
-    /// What the parallel part of a stage leaves for the part that sees samples one by one.
+    /// What the parallel part of a stage leaves for the part that handles samples one by one.
     pub prints: Vec<u64>,
     max_pixels: usize,
     whole: bool,
-    pictures: Vec<Option<Picture>>,
+    images: Vec<Option<DecodedImage>>,
 }
 
-/// A decoded picture, upright.
+/// A decoded image, upright.
 #[derive(Debug, Clone)]
-pub struct Picture {
+pub struct DecodedImage {
     /// Its pixels, of a JPEG perhaps at a fraction of its size.
-    pub image: Arc<Image>,
-    /// Pixels in a row of the whole picture.
+    pub pixels: Arc<Image>,
+    /// Width in pixels of the whole image.
     pub width: usize,
-    /// Rows of the whole picture.
+    /// Height in pixels of the whole image.
     pub height: usize,
 }
 
-impl Picture {
+impl DecodedImage {
     fn is_whole(&self) -> bool {
-        (self.width, self.height) == (self.image.width, self.image.height)
+        (self.width, self.height) == (self.pixels.width, self.pixels.height)
     }
 }
 
 impl Item {
-    /// A sample as it was read. Pictures of more than `max_pixels` are refused; they are decoded `whole` from the start
-    /// where a later stage needs them so.
+    /// A sample as it was read. Images of more than `max_pixels` are refused; they are decoded `whole` from
+    /// the start where a later stage needs them so.
     pub fn new(ordinal: u64, sample: Sample, max_pixels: usize, whole: bool) -> Self {
-        Self { ordinal, sample, split: None, prints: Vec::new(), max_pixels, whole, pictures: Vec::new() }
+        Self { ordinal, sample, split: None, prints: Vec::new(), max_pixels, whole, images: Vec::new() }
     }
 
-    /// The pictures among the media, by their places.
-    pub fn image_places(&self) -> Vec<usize> {
+    /// The indices of the images among the media.
+    pub fn image_indices(&self) -> Vec<usize> {
         let is_image = |at: &usize| self.sample.media[*at].kind == Kind::Image;
         (0..self.sample.media.len()).filter(is_image).collect()
     }
 
-    /// The picture at a place of the media, decoded once and kept. It may be reduced.
+    /// The image at an index of the media, decoded once and kept. It may be reduced.
     ///
     /// # Errors
     /// When it is damaged or larger than its cap.
-    pub fn picture(&mut self, at: usize) -> Result<&Picture, Reject> {
+    pub fn image(&mut self, at: usize) -> Result<&DecodedImage, Reject> {
         let whole = self.whole;
         self.decoded(at, whole)
     }
 
-    /// The picture at a place of the media with all its pixels.
+    /// The image at an index of the media with all its pixels.
     ///
     /// # Errors
     /// When it is damaged or larger than its cap.
-    pub fn whole_picture(&mut self, at: usize) -> Result<&Picture, Reject> {
+    pub fn whole_image(&mut self, at: usize) -> Result<&DecodedImage, Reject> {
         self.decoded(at, true)
     }
 
-    fn decoded(&mut self, at: usize, whole: bool) -> Result<&Picture, Reject> {
-        self.pictures.resize(self.sample.media.len(), None);
-        let kept = self.pictures[at].take().filter(|picture| !whole || picture.is_whole());
-        let picture = match kept {
-            Some(picture) => picture,
+    fn decoded(&mut self, at: usize, whole: bool) -> Result<&DecodedImage, Reject> {
+        self.images.resize(self.sample.media.len(), None);
+        let kept = self.images[at].take().filter(|image| !whole || image.is_whole());
+        let image = match kept {
+            Some(image) => image,
             None => {
                 let limits = Limits { max_pixels: self.max_pixels };
                 let side = if whole { usize::MAX } else { REDUCED_SIDE };
                 let bytes = &self.sample.media[at].bytes;
                 let reduced =
                     image::decode_reduced(bytes, &limits, side).map_err(|e| Reject::medium(at, &e))?;
-                Picture { width: reduced.width, height: reduced.height, image: Arc::new(reduced.image) }
+                DecodedImage { width: reduced.width, height: reduced.height, pixels: Arc::new(reduced.image) }
             }
         };
-        Ok(self.pictures[at].insert(picture))
+        Ok(self.images[at].insert(image))
     }
 
-    /// Put other bytes in a medium's place. Its pixels are decoded anew when they are asked for, as a reader will see
-    /// them.
+    /// Replace the bytes of a medium. Its pixels are decoded again when they are requested, as a reader will
+    /// see them.
     pub fn replace_bytes(&mut self, at: usize, extension: &str, bytes: Vec<u8>) {
-        if let Some(picture) = self.pictures.get_mut(at) {
-            *picture = None;
+        if let Some(image) = self.images.get_mut(at) {
+            *image = None;
         }
         let medium = &mut self.sample.media[at];
         medium.extension = extension.to_owned();
         medium.bytes = bytes.into();
     }
 
-    /// Bytes of the decoded pictures.
+    /// Bytes of the decoded images.
     pub(crate) fn decoded_bytes(&self) -> usize {
-        self.pictures.iter().flatten().map(|picture| picture.image.rgb.len()).sum()
+        self.images.iter().flatten().map(|image| image.pixels.rgb.len()).sum()
     }
 
-    /// Let go of the decoded pictures; they are decoded again when asked for.
-    pub(crate) fn forget_pictures(&mut self) {
-        self.pictures = Vec::new();
+    /// Free the decoded images; they are decoded again when they are needed.
+    pub(crate) fn forget_images(&mut self) {
+        self.images = Vec::new();
     }
 }

@@ -173,7 +173,7 @@ impl<'a> Known<'a> {
                 add(Shared::Media, &|| format!("{own} has the {kind} of {}", named(at)));
             }
             if let Some(at) = prints.text.and_then(|print| self.texts.get(&print)) {
-                add(Shared::Text, &|| format!("{own} says what {} says", named(*at)));
+                add(Shared::Text, &|| format!("{own} has the same text as {}", named(*at)));
             }
             if let Some(group) = &prints.group
                 && let Some(at) = self.groups.get(group)

@@ -1,4 +1,4 @@
-//! Data: acquired, prepared, looked at, and streamed to training.
+//! Data: prepared, looked at, and streamed to training.
 //!
 //! Everything is made of [`Sample`]s. Formats read and write them, stages change and reject them, the loader hands them
 //! to training.
@@ -14,7 +14,6 @@ pub mod inspect;
 mod item;
 pub mod leakage;
 pub mod loader;
-pub mod pull;
 mod recipe;
 mod reject;
 pub mod report;
@@ -26,7 +25,7 @@ pub mod video;
 
 pub use build::{BuildOptions, Built, Corpus, Manifest, build};
 pub use error::{Error, Result};
-pub use item::{Item, Picture};
+pub use item::{DecodedImage, Item};
 pub use recipe::Recipe;
 pub use reject::Reject;
 pub use sample::{Blob, Kind, Sample};

@@ -1,8 +1,9 @@
 //! What a corpus is made of.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use percept_modalities::Message;
+use percept_modalities::{Content, Media, Message, Part, Processor, audio, image, video};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -21,10 +22,73 @@ pub struct Sample {
     pub meta: Map<String, Value>,
 }
 
-/// One picture, video or sound, encoded.
+impl Sample {
+    /// Its turns. A text beside media and without turns is their caption: what an assistant answers when it
+    /// is given them.
+    pub fn turns(&self) -> Cow<'_, [Message]> {
+        let (Some(text), true, false) = (&self.text, self.messages.is_empty(), self.media.is_empty()) else {
+            return Cow::Borrowed(&self.messages);
+        };
+        let part = |kind: Kind| match kind {
+            Kind::Image => Part::Image { path: None },
+            Kind::Video => Part::Video { path: None },
+            Kind::Audio => Part::Audio { path: None },
+        };
+        let shown = self.media.iter().map(|medium| part(medium.kind)).collect();
+        Cow::Owned(vec![
+            Message::new("user", Content::Parts(shown)),
+            Message::new("assistant", Content::Text(text.clone())),
+        ])
+    }
+
+    /// The turns up to the last answer, and that answer; `None` when there is none.
+    pub fn question(&self) -> Option<(Vec<Message>, String)> {
+        let turns = self.turns();
+        let last = turns.iter().rposition(|turn| turn.role == "assistant")?;
+        let answer = match &turns[last].content {
+            Content::Nothing => String::new(),
+            Content::Text(text) => text.clone(),
+            Content::Parts(parts) => {
+                let text =
+                    |part: &Part| if let Part::Text { text } = part { text.clone() } else { String::new() };
+                parts.iter().map(text).collect()
+            }
+        };
+        Some((turns[..last].to_vec(), answer))
+    }
+
+    /// Its media, decoded as a model's processor wants them.
+    ///
+    /// # Errors
+    /// When one cannot be decoded, or the model takes none of its kind.
+    pub fn decode(&self, processor: &dyn Processor) -> percept_modalities::Result<Media> {
+        let mut media = Media::default();
+        let takes_none = |kind: &str| {
+            percept_modalities::Error::Prompt(format!("'{}': this model takes no {kind}", self.key))
+        };
+        for medium in &self.media {
+            match medium.kind {
+                Kind::Image => media.images.push(image::decode(&medium.bytes, &image::Limits::default())?),
+                Kind::Video => {
+                    let sampling = processor.video_sampling().ok_or_else(|| takes_none("video"))?;
+                    let (limits, bytes) = (video::Limits::default(), medium.bytes.clone());
+                    media.videos.push(video::sample_bytes(&self.key, bytes, &sampling, &limits)?);
+                }
+                Kind::Audio => {
+                    let rate = processor.audio_rate().ok_or_else(|| takes_none("audio"))?;
+                    let limits = audio::Limits::default();
+                    media.audios.push(audio::decode_bytes(&self.key, &medium.bytes, rate, &limits)?);
+                }
+            }
+        }
+        Ok(media)
+    }
+}
+
+/// One encoded image, video or audio clip.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blob {
-    /// Which it is.
+    /// Whether it is an image, a video or audio.
     pub kind: Kind,
     /// The usual extension of its format, without a dot: `png`, `mp4`, `wav`.
     pub extension: String,

@@ -58,7 +58,7 @@ impl Splits {
         Err(Error::Read { path: path.to_path_buf(), why })
     }
 
-    /// One split alone.
+    /// The one split of this name.
     fn one(self, split: &str) -> Result<Self> {
         let (split, shards) = self.only(Some(split))?;
         Ok(Self { shards: BTreeMap::from([(split, shards)]), ..self })
@@ -81,10 +81,10 @@ impl Splits {
             .flat_map(|(split, shards)| shards.iter().map(move |s| (split.as_str(), s.as_path())))
     }
 
-    /// The split that is asked for, or the only one there is, and its shards.
+    /// The split that is requested, or the only one there is, and its shards.
     ///
     /// # Errors
-    /// When there is no such split, or there are several and none is asked for: the error lists them.
+    /// When there is no such split, or there are several and none is requested: the error lists them.
     pub fn only(&self, split: Option<&str>) -> Result<(String, Vec<PathBuf>)> {
         let fault = |why: String| Err(Error::Read { path: self.path.clone(), why });
         let names = || self.shards.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -142,7 +142,7 @@ impl Splits {
             }
             let manifest = match Manifest::find(root) {
                 Ok(manifest) => manifest,
-                // A file above that cannot be read says nothing of this folder.
+                // A file above that cannot be read has no meaning for this folder.
                 Err(_) if depth > 0 => None,
                 Err(error) => return Err(error),
             };
@@ -176,7 +176,7 @@ impl Splits {
         }
         let stem = stem(path);
         match stem.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'_')) {
-            // A number says nothing; the folder may.
+            // A number is no name of a split; the folder's name may be.
             true if says_split(&base(folder)) => {
                 Ok(of(base(folder), folder.parent().unwrap_or(folder), None))
             }

@@ -13,7 +13,7 @@ use crate::sample::Sample;
 /// Tokens for the bytes alone.
 const BYTES: usize = 256;
 
-/// Everything that a sample says: its text and all turns.
+/// All text of a sample: its text and all turns.
 pub fn texts(sample: &Sample) -> Vec<String> {
     let parts = sample.messages.iter().flat_map(|m| match &m.content {
         Content::Nothing => Vec::new(),

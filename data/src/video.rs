@@ -17,7 +17,7 @@ pub enum EncodeError {
     /// Frames that make no clip.
     #[error("a clip needs frames of one even size, and {0}")]
     Frames(String),
-    /// FFmpeg's words.
+    /// What FFmpeg reported.
     #[error("FFmpeg cannot encode the clip: {0}; a build of it needs libx264 or its own mpeg4")]
     Encoder(String),
 }
@@ -65,7 +65,7 @@ const TICKS: u32 = 60_000;
 
 /// When frames are shown.
 struct Clock {
-    /// Ticks a second.
+    /// Ticks per second of the clock.
     ticks: u32,
     /// Frames a second, on average.
     rate: Rational,
@@ -148,9 +148,9 @@ fn write(frames: &[Image], size: (u32, u32), clock: &Clock) -> Result<Vec<u8>, f
         Ok::<_, ffmpeg_next::Error>(())
     };
     for (image, tick) in frames.iter().zip(&clock.times) {
-        let mut picture = to_yuv(image);
-        picture.set_pts(Some(*tick));
-        video.send_frame(&picture)?;
+        let mut yuv = to_yuv(image);
+        yuv.set_pts(Some(*tick));
+        video.send_frame(&yuv)?;
         drain(&mut video, &mut file)?;
     }
     video.send_eof()?;

@@ -1,14 +1,12 @@
 //! A `tokenizer.json` or a GGUF vocabulary, and a text for it.
 
-use percept_modalities::text::{ChatTemplate, GgufVocabulary, TokenKind, Tokenizer, TokenizerSettings};
-use percept_modalities::{Content, Message, Part};
+use percept_modalities::text::{GgufVocabulary, TokenKind, Tokenizer, TokenizerSettings};
 
-/// The first byte says what follows: `{` is a tokenizer.json, `%` a chat template, anything else a vocabulary in lines,
-/// the first of which says how it is to be read.
+/// The first byte says what follows: `{` is a tokenizer.json, anything else a vocabulary in lines, the first of
+/// which says how it is to be read.
 pub fn run(data: &[u8]) {
     let tokenizer = match data.first() {
         Some(b'{') => Tokenizer::from_json(data, TokenizerSettings::default()),
-        Some(b'%') => return template(&data[1..]),
         _ => Tokenizer::from_gguf(&vocabulary(&String::from_utf8_lossy(data))),
     };
     let Ok(tokenizer) = tokenizer else { return };
@@ -49,19 +47,4 @@ fn vocabulary(text: &str) -> GgufVocabulary {
         vocabulary.tokens.push(parts.next().unwrap_or_default().to_owned());
     }
     vocabulary
-}
-
-fn template(source: &[u8]) {
-    let Ok(template) = ChatTemplate::new(&String::from_utf8_lossy(source), Default::default()) else {
-        return;
-    };
-    let messages = ["user", "assistant", "user"].map(|role| {
-        let content = if role == "user" {
-            Content::Parts(vec![Part::Image { path: None }, Part::Text { text: "hi <b> 'ü'".into() }])
-        } else {
-            Content::Text(" hm ".into())
-        };
-        Message::new(role, content)
-    });
-    let _ = template.render(&messages, true, &Default::default());
 }

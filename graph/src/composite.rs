@@ -22,7 +22,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Every kind.
+    /// All activation functions.
     pub const ALL: [Activation; 5] = [
         Activation::GeluErf,
         Activation::GeluTanh,
@@ -39,17 +39,18 @@ impl Activation {
 /// (p - j < window; without `causal` also j - p < window).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttentionSpec {
-    /// Multiplies the scores.
+    /// The factor of the scores.
     pub scale: f32,
-    /// A query sees keys up to its own position.
+    /// A query attends to keys up to its own position.
     pub causal: bool,
-    /// Distance at which keys stop being seen.
+    /// Distance from which on keys are masked.
     pub window: Option<usize>,
     /// Scores become cap * tanh(score / cap).
     pub soft_cap: Option<f32>,
     /// Operands q_segments i32[b,t] and k_segments i32[b,s] follow.
     pub segments: bool,
-    /// Operands q_blocks i32[b,t] and k_blocks i32[b,s] follow: equal non-negative blocks see each other both ways.
+    /// Operands q_blocks i32[b,t] and k_blocks i32[b,s] follow: equal non-negative blocks attend to each
+    /// other both ways.
     pub blocks: bool,
     /// An operand offset i32[b] follows: the absolute position of the first query.
     pub offset: bool,
@@ -127,7 +128,7 @@ pub enum Composite {
     Linear {
         /// A bias operand follows.
         bias: bool,
-        /// Applied last.
+        /// The activation that is applied last.
         act: Option<Activation>,
     },
     /// (x[..,k], w quantized [n,k]) -> [..,n]; transposed: (g[..,n], w quantized [n,k]) -> [..,k].
@@ -232,11 +233,11 @@ pub enum Composite {
     },
     /// (x[b,c,s1..sn]) -> [b,c,(si - wi)/ti + 1 ..].
     Pool {
-        /// Mean or maximum.
+        /// Whether the mean or the maximum is taken.
         kind: PoolKind,
         /// Window extents.
         window: Vec<usize>,
-        /// Steps.
+        /// Steps of the window.
         stride: Vec<usize>,
     },
     /// (seed u32[2]) -> u32 of `dims`: element i is the first word of Threefry-2x32-20 (Salmon et al. 2011) with key

@@ -8,7 +8,7 @@ use crate::tensor_type::TensorType;
 pub struct GraphError {
     /// The module path, such as `model.layers.3.attn`; empty outside any scope.
     pub path: String,
-    /// The operation's name.
+    /// The name of the operation that failed.
     pub op: String,
     /// Types of its operands.
     pub operands: Vec<TensorType>,

@@ -33,8 +33,6 @@ pub enum Role {
     Data,
     /// A small value that changes from step to step: a seed, a learning rate, a position.
     Scalar,
-    /// A live extent below a static bound; what lies beyond it is unspecified and not read.
-    Extent,
 }
 
 /// Where a value comes from.
@@ -49,40 +47,40 @@ pub enum Source {
 /// A value's type and origin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
-    /// Its type.
+    /// The dtype and shape.
     pub ty: TensorType,
-    /// Its origin.
+    /// Whether an input or a node makes it.
     pub source: Source,
 }
 
-/// A graph input.
+/// An input of a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
     /// Unique name; for parameters the checkpoint's.
     pub name: String,
     /// What it is to the model.
     pub role: Role,
-    /// The value.
+    /// The value in the graph.
     pub value: ValueId,
 }
 
-/// A graph output.
+/// An output of a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
-    /// Unique name.
+    /// The name, unique among the outputs.
     pub name: String,
-    /// The value.
+    /// The value in the graph.
     pub value: ValueId,
     /// Index of the input whose donated buffer holds this output.
     pub alias: Option<usize>,
 }
 
-/// One operation.
+/// A node: one operation on values of the graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// What it computes.
+    /// The operation that it computes.
     pub op: Op,
-    /// Operands.
+    /// The operands in order.
     pub inputs: Vec<ValueId>,
     /// Results, one or more.
     pub outputs: Vec<ValueId>,
@@ -101,12 +99,12 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// An empty graph.
+    /// A graph without nodes.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// Its name.
+    /// The name of the graph.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -121,12 +119,12 @@ impl Graph {
         &self.nodes
     }
 
-    /// Inputs in order.
+    /// The inputs in order.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
     }
 
-    /// Outputs in order.
+    /// The outputs in order.
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
     }

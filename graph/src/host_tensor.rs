@@ -19,21 +19,21 @@ pub enum HostTensorError {
     /// A wrong number of bytes.
     #[error("{ty} takes {expected} bytes, was given {given}")]
     Bytes {
-        /// The type.
+        /// The type of the tensor.
         ty: TensorType,
-        /// What it takes.
+        /// The number that the type needs.
         expected: usize,
-        /// What there was.
+        /// The number that was given.
         given: usize,
     },
     /// A wrong number of values.
     #[error("{ty} takes {expected} values, was given {given}")]
     Values {
-        /// The type.
+        /// The type of the tensor.
         ty: TensorType,
-        /// What it takes.
+        /// The number that the type needs.
         expected: usize,
-        /// What there was.
+        /// The number that was given.
         given: usize,
     },
     /// Values for a quantized type, whose blocks only a quantizer can make.
@@ -66,7 +66,7 @@ impl HostTensor {
         Ok(Self { ty, bytes: bytes.into() })
     }
 
-    /// An f32 tensor.
+    /// A tensor of f32 values.
     pub fn from_f32(dims: impl Into<Vec<usize>>, values: &[f32]) -> Result<Self, HostTensorError> {
         let ty = TensorType::new(DType::F32, dims);
         if values.len() != ty.numel() {
@@ -76,7 +76,7 @@ impl HostTensor {
         Ok(Self { ty, bytes: bytes.into() })
     }
 
-    /// An i32 tensor.
+    /// A tensor of i32 values.
     pub fn from_i32(dims: impl Into<Vec<usize>>, values: &[i32]) -> Result<Self, HostTensorError> {
         let ty = TensorType::new(DType::I32, dims);
         if values.len() != ty.numel() {
@@ -86,12 +86,12 @@ impl HostTensor {
         Ok(Self { ty, bytes: bytes.into() })
     }
 
-    /// Its type.
+    /// The dtype and shape.
     pub fn ty(&self) -> &TensorType {
         &self.ty
     }
 
-    /// Its bytes.
+    /// The elements as bytes, row-major.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -3,7 +3,7 @@
 use crate::composite::AttentionSpec;
 use crate::dtype::DType;
 use crate::graph::check_blocks;
-use crate::op::{Binary, DotSpec, Op, ReduceKind, Unary};
+use crate::op::{Binary, DotSpec, Op, ReduceKind};
 use crate::tensor_type::TensorType;
 
 type Infer<T> = Result<T, String>;
@@ -140,14 +140,9 @@ pub fn infer(op: &Op, x: &[TensorType]) -> Infer<Vec<TensorType>> {
         }
         Op::Unary(k) => {
             count(x, 1)?;
-            let d = x[0].dtype;
-            let ok = match k {
-                Unary::Neg | Unary::Abs | Unary::Sign => d.is_float() || d == DType::I32,
-                Unary::Not => d == DType::Bool || d.is_int(),
-                _ => d.is_float(),
-            };
-            need(ok, || format!("{k:?} is not defined on {d}"))?;
-            one(if *k == Unary::IsFinite { x[0].with_dtype(DType::Bool) } else { x[0].clone() })
+            let (d, definition) = (x[0].dtype, k.definition());
+            need(definition.dtypes.contains(&d), || format!("{k:?} is not defined on {d}"))?;
+            one(if definition.to_bool { x[0].with_dtype(DType::Bool) } else { x[0].clone() })
         }
         Op::Binary(k) => {
             count(x, 2)?;

@@ -1,7 +1,7 @@
 //! What a model computes: the graph, tracing, autodiff, passes and the reference meaning of every op.
 //!
 //! Model code runs over [`Tensor`] handles and records a [`Graph`]; everything after that is a function from graph to
-//! graph. Nothing here does I/O or knows a device.
+//! graph. Nothing here does I/O or depends on a device.
 
 mod autodiff;
 mod composite;
@@ -21,6 +21,7 @@ mod tensor;
 mod tensor_type;
 mod text;
 mod trace;
+mod unary;
 
 pub use autodiff::cases::{GradientCase, gradient_cases};
 pub use autodiff::{grad, grad_graph};
@@ -31,9 +32,10 @@ pub use error::{GraphError, Result};
 pub use graph::{Graph, Input, Node, Output, Role, Source, Value, ValueId};
 pub use host_tensor::{HostTensor, HostTensorError};
 pub use infer::infer;
-pub use op::{ArgKind, Binary, Compare, DotSpec, Op, OpDesc, ReduceKind, ScatterKind, Unary};
+pub use op::{ArgKind, Binary, Compare, DotSpec, Op, OpDesc, ReduceKind, ScatterKind};
 pub use quant::dequantize;
 pub use quantize::quantize;
 pub use tensor_type::{BadTensorType, Literal, LiteralData, TensorType, decode, encode, round_to};
 pub use text::ParseError;
 pub use trace::{Scope, Tensor, Trace};
+pub use unary::{Accuracy, Definition, Domain, Unary};

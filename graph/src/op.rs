@@ -8,154 +8,79 @@ use crate::composite::Composite;
 use crate::dtype::DType;
 use crate::graph::Graph;
 use crate::tensor_type::{Literal, TensorType};
+use crate::unary::Unary;
 
-/// Elementwise functions of one operand. Floats only, except `Neg`, `Abs`, `Sign` (also i32) and `Not`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum Unary {
-    Neg,
-    Abs,
-    /// -1, 0 (of the operand's sign) or 1; NaN stays NaN.
-    Sign,
-    Exp,
-    /// exp(x) - 1 without cancellation.
-    Expm1,
-    Log,
-    /// log(1 + x) without cancellation.
-    Log1p,
-    Sqrt,
-    Rsqrt,
-    Sin,
-    Cos,
-    Tanh,
-    Erf,
-    /// 1 / (1 + exp(-x)).
-    Logistic,
-    Floor,
-    Ceil,
-    /// To nearest, ties to even.
-    Round,
-    /// Logical for bool, bitwise for integers.
-    Not,
-    /// Float to bool.
-    IsFinite,
+/// An enum of kinds with the list of them all.
+macro_rules! every {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $kind:ident,)* }) => {
+        $(#[$meta])*
+        pub enum $name { $($(#[$doc])* $kind,)* }
+
+        impl $name {
+            /// All functions of this enum.
+            pub const ALL: [$name; [$(stringify!($kind)),*].len()] = [$($name::$kind),*];
+        }
+    };
 }
 
-impl Unary {
-    /// Every kind.
-    pub const ALL: [Unary; 19] = [
-        Unary::Neg,
-        Unary::Abs,
-        Unary::Sign,
-        Unary::Exp,
-        Unary::Expm1,
-        Unary::Log,
-        Unary::Log1p,
-        Unary::Sqrt,
-        Unary::Rsqrt,
-        Unary::Sin,
-        Unary::Cos,
-        Unary::Tanh,
-        Unary::Erf,
-        Unary::Logistic,
-        Unary::Floor,
-        Unary::Ceil,
-        Unary::Round,
-        Unary::Not,
-        Unary::IsFinite,
-    ];
+every! {
+    /// Elementwise functions of two operands of one type.
+    ///
+    /// Integers wrap; x / 0 is x, x % 0 is 0, `i32::MIN / -1` is `i32::MIN`; shifts by 32 or more give 0.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[allow(missing_docs)]
+    pub enum Binary {
+        Add,
+        Sub,
+        Mul,
+        Div,
+        /// The sign follows the dividend, as C's fmod.
+        Rem,
+        /// `x^y`, on floats only.
+        Pow,
+        /// NaN if either operand is NaN.
+        Max,
+        /// NaN if either operand is NaN.
+        Min,
+        /// Logical for bool, bitwise for integers.
+        And,
+        Or,
+        Xor,
+        Shl,
+        /// Logical: zeros come in from the left.
+        Shr,
+    }
 }
 
-/// Elementwise functions of two operands of one type.
-///
-/// Integers wrap; x / 0 is x, x % 0 is 0, `i32::MIN / -1` is `i32::MIN`; shifts by 32 or more give 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum Binary {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    /// The sign follows the dividend, as C's fmod.
-    Rem,
-    /// Floats only.
-    Pow,
-    /// NaN if either operand is NaN.
-    Max,
-    /// NaN if either operand is NaN.
-    Min,
-    /// Logical for bool, bitwise for integers.
-    And,
-    Or,
-    Xor,
-    Shl,
-    /// Logical: zeros come in from the left.
-    Shr,
+every! {
+    /// Comparisons; with NaN all are false except `Ne`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[allow(missing_docs)]
+    pub enum Compare {
+        Eq,
+        Ne,
+        Lt,
+        Le,
+        Gt,
+        Ge,
+    }
 }
 
-impl Binary {
-    /// Every kind.
-    pub const ALL: [Binary; 13] = [
-        Binary::Add,
-        Binary::Sub,
-        Binary::Mul,
-        Binary::Div,
-        Binary::Rem,
-        Binary::Pow,
-        Binary::Max,
-        Binary::Min,
-        Binary::And,
-        Binary::Or,
-        Binary::Xor,
-        Binary::Shl,
-        Binary::Shr,
-    ];
-}
-
-/// Comparisons; with NaN all are false except `Ne`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum Compare {
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-}
-
-impl Compare {
-    /// Every kind.
-    pub const ALL: [Compare; 6] =
-        [Compare::Eq, Compare::Ne, Compare::Lt, Compare::Le, Compare::Gt, Compare::Ge];
-}
-
-/// Reductions. An empty one gives the identity; `Max` and `Min` propagate NaN; `And`, `Or` are for bool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum ReduceKind {
-    Sum,
-    Prod,
-    Max,
-    Min,
-    And,
-    Or,
-}
-
-impl ReduceKind {
-    /// Every kind.
-    pub const ALL: [ReduceKind; 6] = [
-        ReduceKind::Sum,
-        ReduceKind::Prod,
-        ReduceKind::Max,
-        ReduceKind::Min,
-        ReduceKind::And,
-        ReduceKind::Or,
-    ];
+every! {
+    /// Reductions. An empty one gives the identity; `Max` and `Min` propagate NaN; `And`, `Or` are for bool.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[allow(missing_docs)]
+    pub enum ReduceKind {
+        Sum,
+        Prod,
+        Max,
+        Min,
+        And,
+        Or,
+    }
 }
 
 /// Which position an arg-reduction reports.
@@ -238,7 +163,7 @@ pub enum Op {
     },
     /// Elements `start, start + stride ..` below `limit`, per dimension.
     Slice {
-        /// First index.
+        /// The first index in each dimension.
         start: Vec<usize>,
         /// One past the last index.
         limit: Vec<usize>,
@@ -251,7 +176,7 @@ pub enum Op {
         low: Vec<usize>,
         /// Elements after the last.
         high: Vec<usize>,
-        /// Elements between neighbours.
+        /// Elements inserted between neighbours.
         interior: Vec<usize>,
     },
     /// One or more operands joined along `axis`.
@@ -278,16 +203,16 @@ pub enum Op {
     Clamp,
     /// Reduce over `axes`, which disappear from the shape.
     Reduce {
-        /// The function.
+        /// How elements are combined.
         kind: ReduceKind,
-        /// Increasing dimensions.
+        /// The reduced dimensions, increasing.
         axes: Vec<usize>,
         /// Dtype sums and products are accumulated in; the result keeps the operand's dtype.
         accum: DType,
     },
     /// Index (i32) of an extreme along `axis`, which disappears.
     ArgReduce {
-        /// Which extreme.
+        /// Whether the maximum or the minimum is looked for.
         kind: ArgKind,
         /// The dimension searched; not empty.
         axis: usize,
@@ -310,14 +235,14 @@ pub enum Op {
     Sort {
         /// The sorted dimension.
         axis: usize,
-        /// Greatest first.
+        /// Whether the greatest element comes first.
         descending: bool,
         /// Extent of the results along `axis`, at most the operand's.
         limit: usize,
     },
     /// A quantized tensor as floats, exact in f32.
     Dequantize {
-        /// A float dtype.
+        /// The float dtype of the result.
         to: DType,
     },
     /// Identity on every operand that folding, CSE and motion do not look through.
@@ -332,7 +257,7 @@ pub enum Op {
 /// An operation with the types around it: what a device is asked whether it supports.
 #[derive(Debug, Clone, Copy)]
 pub struct OpDesc<'a> {
-    /// The operation.
+    /// The operation itself.
     pub op: &'a Op,
     /// Types of the operands.
     pub inputs: &'a [TensorType],

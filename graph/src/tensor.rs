@@ -4,58 +4,10 @@ use std::ops;
 
 use crate::composite::{Activation, AttentionSpec, Composite, Interpolation, PoolKind};
 use crate::dtype::DType;
-use crate::op::{ArgKind, Binary, Compare, DotSpec, Op, ReduceKind, ScatterKind, Unary};
+use crate::op::{ArgKind, Binary, Compare, DotSpec, Op, ReduceKind, ScatterKind};
 use crate::tensor_type::{Literal, TensorType};
 use crate::trace::Tensor;
-
-macro_rules! unary {
-    ($($(#[$doc:meta])* $name:ident $kind:ident;)*) => {
-        impl Tensor {
-            $($(#[$doc])* pub fn $name(&self) -> Tensor { self.unary(Unary::$kind) })*
-        }
-    };
-}
-
-unary! {
-    /// -x.
-    neg Neg;
-    /// |x|.
-    abs Abs;
-    /// -1, 0 or 1.
-    sign Sign;
-    /// e^x.
-    exp Exp;
-    /// e^x - 1.
-    expm1 Expm1;
-    /// Natural logarithm.
-    log Log;
-    /// log(1 + x).
-    log1p Log1p;
-    /// Square root.
-    sqrt Sqrt;
-    /// 1 / sqrt(x).
-    rsqrt Rsqrt;
-    /// Sine.
-    sin Sin;
-    /// Cosine.
-    cos Cos;
-    /// Hyperbolic tangent.
-    tanh Tanh;
-    /// Error function.
-    erf Erf;
-    /// 1 / (1 + e^-x).
-    logistic Logistic;
-    /// Largest integer not above x.
-    floor Floor;
-    /// Smallest integer not below x.
-    ceil Ceil;
-    /// Nearest integer, ties to even.
-    round Round;
-    /// Logical or bitwise complement.
-    not Not;
-    /// Neither infinite nor NaN.
-    is_finite IsFinite;
-}
+use crate::unary::Unary;
 
 macro_rules! binary {
     ($($(#[$doc:meta])* $name:ident $kind:ident;)*) => {

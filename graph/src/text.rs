@@ -208,7 +208,7 @@ fn string_end(text: &str) -> Option<usize> {
     None
 }
 
-/// What stands before a comment, and the comment.
+/// What comes before a comment, and the comment.
 fn comment(text: &str) -> (&str, &str) {
     text.split_once(';').map_or((text, ""), |(a, b)| (a, b.trim()))
 }

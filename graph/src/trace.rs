@@ -269,7 +269,7 @@ impl Tensor {
         self.ty().rank()
     }
 
-    /// Extent of a dimension; 1 when there is none, so that model code goes on after a recorded error.
+    /// Extent of a dimension; 1 when there is none, so that model code continues after a recorded error.
     pub fn dim(&self, i: usize) -> usize {
         self.ty().dims.get(i).copied().unwrap_or(1)
     }

@@ -21,44 +21,28 @@ impl DeviceKey {
     }
 }
 
-/// How a buffer's bytes are arranged. Weights may have a layout of the device's own, chosen by
-/// [`Device::load_weight`](crate::Device::load_weight) from dtype, shape and uses alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Layout(pub &'static str);
-
-impl Layout {
-    /// Row-major elements, or rows of quantized blocks, as `upload` makes them.
-    pub const DENSE: Layout = Layout("dense");
-}
-
 /// A tensor in device memory. Clones share it; it is freed with the last one, and changed only by donation.
 #[derive(Clone)]
 pub struct Buffer(Arc<Inner>);
 
 struct Inner {
     ty: TensorType,
-    layout: Layout,
     device: DeviceKey,
     storage: Box<dyn Any + Send + Sync>,
 }
 
 impl Buffer {
     /// Wrap a device's storage.
-    pub fn new(device: DeviceKey, ty: TensorType, layout: Layout, storage: impl Any + Send + Sync) -> Self {
-        Self(Arc::new(Inner { ty, layout, device, storage: Box::new(storage) }))
+    pub fn new(device: DeviceKey, ty: TensorType, storage: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(Inner { ty, device, storage: Box::new(storage) }))
     }
 
-    /// Dtype and shape.
+    /// The dtype and shape of the tensor.
     pub fn ty(&self) -> &TensorType {
         &self.0.ty
     }
 
-    /// Arrangement of the bytes.
-    pub fn layout(&self) -> Layout {
-        self.0.layout
-    }
-
-    /// The device it lives on.
+    /// The device it belongs to.
     pub fn device(&self) -> DeviceKey {
         self.0.device
     }
@@ -79,14 +63,11 @@ impl Buffer {
             return Err(self);
         }
         let inner = Arc::try_unwrap(self.0).map_err(Buffer)?;
-        let Inner { ty, layout, device, storage } = inner;
-        storage
-            .downcast::<T>()
-            .map(|b| *b)
-            .map_err(|storage| Buffer(Arc::new(Inner { ty, layout, device, storage })))
+        let Inner { ty, device, storage } = inner;
+        storage.downcast::<T>().map(|b| *b).map_err(|storage| Buffer(Arc::new(Inner { ty, device, storage })))
     }
 
-    /// An error unless the buffer lives on this device.
+    /// An error unless the buffer belongs to this device.
     pub fn check_device(&self, device: DeviceKey, name: &str) -> Result<()> {
         if self.0.device == device {
             return Ok(());
@@ -97,7 +78,7 @@ impl Buffer {
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffer({}, {})", self.0.ty, self.0.layout.0)
+        write!(f, "Buffer({})", self.0.ty)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::buffer::{Arg, Buffer};
 use crate::error::{Error, Result};
-use crate::report::{CompileReport, TraceEvent};
+use crate::report::{CompileReport, OpTiming};
 
 /// An accelerator, chosen at run time. One in-order stream: concurrent calls take some serial order.
 pub trait Device: Send + Sync {
@@ -62,7 +62,7 @@ pub trait Executable: Send + Sync {
     fn run(&self, args: Vec<Arg>) -> Result<Vec<Buffer>>;
 
     /// Run and report what took how long. Slower than `run`: operations are timed one by one.
-    fn run_traced(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<TraceEvent>)>;
+    fn run_timed(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<OpTiming>)>;
 
     /// Where every operation went.
     fn report(&self) -> &CompileReport;
@@ -75,7 +75,7 @@ pub struct DeviceInfo {
     pub id: String,
     /// The hardware's name.
     pub name: String,
-    /// Who made it.
+    /// The hardware's vendor.
     pub vendor: String,
     /// Driver or runtime with its version.
     pub driver: String,
@@ -96,13 +96,13 @@ pub struct DeviceInfo {
 pub enum Support {
     /// Whole, by a kernel of the device.
     Native,
-    /// By its decomposition.
+    /// The operation runs as its decomposition.
     Decompose,
     /// Not at all, and why.
     No(String),
 }
 
-/// How to compile.
+/// Options of compiling a graph.
 #[derive(Clone)]
 pub struct CompileOptions {
     /// Running anything on the host is an error rather than a line in the report.
@@ -135,7 +135,7 @@ pub struct Uses {
 /// A weight on the host. The bytes may be a part of a memory-mapped file.
 #[derive(Clone)]
 pub struct Weight {
-    /// Dtype and shape.
+    /// The dtype and shape of the weight.
     pub ty: TensorType,
     bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
 }
@@ -153,7 +153,7 @@ impl Weight {
         Ok(Self { ty, bytes })
     }
 
-    /// Its bytes.
+    /// The elements as bytes.
     pub fn bytes(&self) -> &[u8] {
         (*self.bytes).as_ref()
     }

@@ -11,7 +11,7 @@ pub enum Error {
     /// No device has this id.
     #[error("no device '{id}'; known: {known}")]
     UnknownDevice {
-        /// What was asked for.
+        /// The id that was requested.
         id: String,
         /// The ids there are.
         known: String,
@@ -19,7 +19,7 @@ pub enum Error {
     /// The device exists but could not be opened.
     #[error("device '{id}' cannot be opened: {why}")]
     Open {
-        /// The device.
+        /// The id of the device.
         id: String,
         /// The driver's or library's words, and what to do.
         why: String,
@@ -27,7 +27,7 @@ pub enum Error {
     /// An operation has no native kernel, no decomposition that has, and no host to run on (or none is allowed).
     #[error("{}{op} does not run on {device}: {why}", at(path))]
     Unsupported {
-        /// The device.
+        /// The id of the device.
         device: String,
         /// The operation with its types.
         op: String,
@@ -39,11 +39,11 @@ pub enum Error {
     /// Memory ran out, or a request is larger than the device allows.
     #[error("{device} cannot allocate {bytes} bytes for {what}: {why}")]
     OutOfMemory {
-        /// The device.
+        /// The id of the device.
         device: String,
         /// The tensor or arena.
         what: String,
-        /// Bytes asked for.
+        /// Bytes requested.
         bytes: u64,
         /// The limit that was met.
         why: String,
@@ -55,7 +55,7 @@ pub enum Error {
         graph: String,
         /// Inputs of the graph.
         expected: usize,
-        /// Arguments given.
+        /// The number of arguments given.
         given: usize,
     },
     /// An argument has the wrong type or layout.
@@ -71,7 +71,7 @@ pub enum Error {
     /// A buffer of one device was handed to another.
     #[error("{what} is on another device; read it and upload it to {device}")]
     ForeignBuffer {
-        /// The buffer.
+        /// What the buffer is, in words.
         what: String,
         /// The device it was handed to.
         device: String,
@@ -93,15 +93,15 @@ pub enum Error {
     /// Bytes do not have the length of their type.
     #[error("{given} bytes for {ty}, which takes {}", ty.bytes())]
     ByteCount {
-        /// The type.
+        /// The type of the buffer.
         ty: TensorType,
-        /// Bytes given.
+        /// The number of bytes given.
         given: usize,
     },
     /// The device failed while running an operation.
     #[error("{device} failed {}: {why}", during(op))]
     Failed {
-        /// The device.
+        /// The id of the device.
         device: String,
         /// The operation that was running, with its module path; empty when it is not known.
         op: String,
@@ -111,9 +111,9 @@ pub enum Error {
     /// The device is gone: reset, unplugged or taken by a driver update.
     #[error("{device} was lost ({why}); open it again and upload what is needed")]
     Lost {
-        /// The device.
+        /// The id of the device.
         device: String,
-        /// The driver's words.
+        /// What the driver reported.
         why: String,
     },
 }

@@ -10,7 +10,7 @@ use percept_graph::{Graph, Node, Op, Role, TensorType, ValueId};
 use crate::buffer::Arg;
 use crate::device::{CompileOptions, Device, Executable};
 use crate::error::{Error, Result};
-use crate::report::TraceEvent;
+use crate::report::OpTiming;
 
 /// Consecutive nodes compiled for the host, with the values that cross over.
 pub struct HostCall {
@@ -84,9 +84,9 @@ impl HostCall {
         self.outputs.iter().zip(results).try_for_each(|(v, b)| write(*v, &self.host.read(&b)?))
     }
 
-    /// The call as a timed step.
-    pub fn event(&self, start: Duration, duration: Duration) -> TraceEvent {
-        TraceEvent {
+    /// The timing of the call, as a timed run reports it.
+    pub fn timing(&self, start: Duration, duration: Duration) -> OpTiming {
+        OpTiming {
             name: self.name.clone(),
             path: self.path.clone(),
             place: format!("{} (host)", self.host.info().id),

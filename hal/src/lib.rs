@@ -1,7 +1,7 @@
-//! The device contract, its adapters, fallback and the conformance ladder.
+//! The device contract, the traits that backends implement, fallback and the conformance ladder.
 //!
-//! A [`Device`] compiles a graph and runs it. Most ports implement an adapter instead: [`OpLibrary`] for libraries of
-//! operations, `KernelDevice` for GPUs that take kernel source.
+//! A [`Device`] compiles a graph and runs it. Most backends implement a smaller trait: [`OpLibrary`] for
+//! libraries of operations, `KernelDevice` for GPUs that take kernel source.
 
 mod buffer;
 pub mod conformance;
@@ -15,13 +15,13 @@ mod pool;
 mod registry;
 mod report;
 
-pub use buffer::{Arg, Buffer, DeviceKey, Layout};
+pub use buffer::{Arg, Buffer, DeviceKey};
 pub use device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support, Uses, Weight};
 pub use error::{Error, Result};
 pub use fallback::HostCall;
-pub use kernel_device::{Dispatch, KernelAdapter, KernelDevice, KernelLimits, Window};
+pub use kernel_device::{Dispatch, KernelBackedDevice, KernelDevice, KernelLimits, Window};
 pub use lower::{Lowered, describe, is_structural, lower};
-pub use op_library::{LibraryDevice, OpLibrary, Planned, Region, Step};
+pub use op_library::{LibraryDevice, OpLaunch, OpLibrary, Planned, Region};
 pub use pool::{Block, Pool};
 pub use registry::{Backend, Registry};
-pub use report::{CompileReport, Placed, Placement, TraceEvent, chrome_trace};
+pub use report::{CompileReport, OpTiming, Placed, Placement, chrome_trace};

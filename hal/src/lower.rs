@@ -26,8 +26,8 @@ pub struct Lowered {
 
 /// Bring a graph into a form that `supports` calls native node by node.
 ///
-/// Elementwise operations are fused into regions within `fusion`, unless the options say no.
-/// Reshape, bitcast, barrier and constants are never asked about: an adapter renames memory for them, or copies bytes.
+/// Elementwise operations are fused into regions within `fusion`, unless the options say no. Reshape,
+/// bitcast, barrier and constants are never queried: memory is renamed for them, or bytes are copied.
 ///
 /// # Errors
 /// When an operation would need the host and there is none, or the options are strict.

@@ -1,11 +1,11 @@
-//! The adapter for libraries of operations: the port says which operations it has and launches them; the framework
-//! owns order, memory, decomposition, fallback and the report.
+//! The trait of libraries of operations: the backend says which operations it has and launches them; the
+//! framework owns order, memory, decomposition, fallback and the report.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use percept_graph::{Graph, OpDesc, TensorType};
 
-use crate::buffer::{Arg, Buffer, DeviceKey, Layout};
+use crate::buffer::{Arg, Buffer, DeviceKey};
 use crate::device::{
     CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support, Uses, Weight,
 };
@@ -14,14 +14,14 @@ use crate::pool::{Block, Pool};
 
 mod program;
 
-use program::Program;
+use program::LibraryExecutable;
 
 /// A library of operations on a device's memory. See docs/add-a-backend.md for one in a single file.
 pub trait OpLibrary: Send + Sync + 'static {
     /// A block of device memory.
     type Memory: Send + Sync + 'static;
     /// What the library prepares once per operation and shape: descriptors, workspace sizes, algorithms.
-    type Plan: Send + Sync + 'static;
+    type LaunchPlan: Send + Sync + 'static;
 
     /// What the device is.
     fn info(&self) -> &DeviceInfo;
@@ -29,15 +29,15 @@ pub trait OpLibrary: Send + Sync + 'static {
     /// Take memory, aligned to at least 64 bytes; its contents do not matter.
     fn alloc(&self, bytes: usize) -> Result<Self::Memory>;
 
-    /// Copy bytes in.
+    /// Copy bytes from the host to device memory.
     fn write(&self, dst: Region<'_, Self::Memory>, bytes: &[u8]) -> Result<()>;
 
-    /// Copy bytes out, after everything launched before.
+    /// Copy bytes to the host, after everything launched before.
     fn read(&self, src: Region<'_, Self::Memory>, out: &mut [u8]) -> Result<()>;
 
     /// Prepare an operation, or say why the library does not have it for these types. Reshape, bitcast and barrier are
-    /// asked for where bytes must move: they copy.
-    fn query(&self, op: &OpDesc<'_>) -> Result<Planned<Self::Plan>, String>;
+    /// requested where bytes must move: they copy.
+    fn query(&self, op: &OpDesc<'_>) -> Result<Planned<Self::LaunchPlan>, String>;
 
     /// Pairs (operand, result) of an operation that may share memory, because each element is read before it is
     /// written; the first that fits is used.
@@ -46,10 +46,10 @@ pub trait OpLibrary: Send + Sync + 'static {
     }
 
     /// Run one prepared operation.
-    fn launch(&self, step: &Step<'_, Self>) -> Result<()>;
+    fn launch(&self, step: &OpLaunch<'_, Self>) -> Result<()>;
 
     /// Run a whole program in order. A library that can do better than one launch after the other does it here.
-    fn launch_program(&self, steps: &[Step<'_, Self>]) -> Result<()> {
+    fn launch_program(&self, steps: &[OpLaunch<'_, Self>]) -> Result<()> {
         steps.iter().try_for_each(|s| self.launch(s))
     }
 
@@ -69,9 +69,9 @@ pub struct Planned<P> {
 
 /// Bytes within a block of memory.
 pub struct Region<'a, M> {
-    /// The block.
+    /// The block of memory.
     pub memory: &'a M,
-    /// First byte.
+    /// The first byte of the region.
     pub offset: usize,
     /// Number of bytes.
     pub bytes: usize,
@@ -85,17 +85,17 @@ impl<M> Clone for Region<'_, M> {
 
 impl<M> Copy for Region<'_, M> {}
 
-/// One launch.
-pub struct Step<'a, L: OpLibrary + ?Sized> {
+/// One launch of an operation that the library has prepared.
+pub struct OpLaunch<'a, L: OpLibrary + ?Sized> {
     /// What [`OpLibrary::query`] prepared.
-    pub plan: &'a L::Plan,
+    pub plan: &'a L::LaunchPlan,
     /// The operation and its types.
     pub op: OpDesc<'a>,
-    /// Its module path.
+    /// The module path of the operation.
     pub path: &'a str,
     /// Operands. They do not overlap the results, except in pairs that [`OpLibrary::in_place`] named.
     pub inputs: &'a [Region<'a, L::Memory>],
-    /// Results.
+    /// Memory of the results.
     pub outputs: &'a [Region<'a, L::Memory>],
     /// Scratch, of the planned size.
     pub workspace: Option<Region<'a, L::Memory>>,
@@ -127,7 +127,7 @@ impl<L: OpLibrary> LibraryDevice<L> {
         }))
     }
 
-    /// The library.
+    /// The library that the device is made of.
     pub fn library(&self) -> &L {
         &self.0.library
     }
@@ -159,7 +159,7 @@ impl<L: OpLibrary> Shared<L> {
     ) -> Result<Buffer> {
         let block = self.alloc(ty.bytes(), &ty.to_string())?;
         fill(whole(&block, ty.bytes(), self.id())?)?;
-        Ok(Buffer::new(self.key, ty.clone(), Layout::DENSE, block))
+        Ok(Buffer::new(self.key, ty.clone(), block))
     }
 
     /// The region of a buffer of this device.
@@ -221,7 +221,7 @@ impl<L: OpLibrary> Device for LibraryDevice<L> {
     }
 
     fn compile(&self, graph: &Graph, options: &CompileOptions) -> Result<Box<dyn Executable>> {
-        Ok(Box::new(Program::compile(self.0.clone(), graph, options)?))
+        Ok(Box::new(LibraryExecutable::compile(self.0.clone(), graph, options)?))
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -68,7 +68,7 @@ impl<M> Pool<M> {
         MemoryUse { buffers: self.live.load(Ordering::Relaxed), scratch: self.kept.load(Ordering::Relaxed) }
     }
 
-    /// Free every block nobody holds.
+    /// Free every block that is not in use.
     pub fn clear(&self) {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.kept.store(0, Ordering::Relaxed);
@@ -81,7 +81,7 @@ impl<M> Block<M> {
         self.memory.as_ref()
     }
 
-    /// Its size, at least what was asked for.
+    /// Its size, at least what was requested.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -31,7 +31,7 @@ impl fmt::Display for Placement {
 pub struct Placed {
     /// The operation's name.
     pub op: String,
-    /// Its module path.
+    /// The module path of the operation.
     pub path: String,
     /// Where it runs.
     pub placement: Placement,
@@ -44,7 +44,7 @@ pub struct Placed {
 pub struct CompileReport {
     /// Every operation of the graph that computes.
     pub placed: Vec<Placed>,
-    /// Fused elementwise regions.
+    /// The number of fused elementwise regions.
     pub fused: usize,
     /// Kernels launched by one run.
     pub launches: usize,
@@ -61,12 +61,12 @@ impl CompileReport {
     }
 }
 
-/// One timed step of a traced run.
+/// How long one operation of a timed run took, and where it ran.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TraceEvent {
+pub struct OpTiming {
     /// The operation or kernel.
     pub name: String,
-    /// Its module path.
+    /// The module path of the operation.
     pub path: String,
     /// Where it ran: the device's id, or the host's.
     pub place: String,
@@ -76,8 +76,8 @@ pub struct TraceEvent {
     pub duration_us: f64,
 }
 
-/// The events as a Chrome trace (chrome://tracing, Perfetto): "complete" events of the Trace Event Format.
-pub fn chrome_trace(events: &[TraceEvent]) -> serde_json::Value {
+/// The timings as a Chrome trace (chrome://tracing, Perfetto): "complete" events of the Trace Event Format.
+pub fn chrome_trace(events: &[OpTiming]) -> serde_json::Value {
     let mut places: Vec<&str> = events.iter().map(|e| e.place.as_str()).collect();
     places.sort_unstable();
     places.dedup();

@@ -1,18 +1,21 @@
-//! Errors of generation.
+//! The errors of this crate.
 
-/// What went wrong. Every message says what, where, and what to do.
+/// An error of this crate. Every message names what is wrong, where, and what to do.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The model or its checkpoint.
+    /// The model or its checkpoint is wrong.
     #[error(transparent)]
     Model(#[from] percept_model::Error),
-    /// A device.
+    /// A device failed or refused an operation.
     #[error(transparent)]
     Device(#[from] percept_hal::Error),
-    /// A graph.
+    /// A graph could not be built.
     #[error(transparent)]
     Graph(#[from] percept_graph::GraphError),
-    /// A prompt or its media.
+    /// Values do not fill the tensor that they are for.
+    #[error(transparent)]
+    Tensor(#[from] percept_graph::HostTensorError),
+    /// A prompt or its media cannot be prepared.
     #[error(transparent)]
     Media(#[from] percept_modalities::Error),
     /// More tokens than the model was made for. Nothing was allocated for them.
@@ -20,15 +23,31 @@ pub enum Error {
     TooLong {
         /// The prompt, or the prompt and its continuation.
         what: &'static str,
-        /// Tokens asked for.
+        /// The tokens of it.
         tokens: usize,
-        /// Tokens that fit.
+        /// The tokens that the model's context holds.
         context: usize,
     },
-    /// A setting out of its range.
+    /// An input of a program was not filled.
+    #[error("the input '{0}' of a program was not given")]
+    NotGiven(String),
+    /// The cache has no room for the rows that sequences together would hold.
+    #[error(
+        "the cache has room for {room} rows, {wanted} more are needed and {free} are free; let sequences end first, or give \
+         it more rows"
+    )]
+    CacheFull {
+        /// Rows of the whole cache.
+        room: usize,
+        /// Rows, in whole pages, that a step needs beside those that its sequences hold.
+        wanted: usize,
+        /// Rows in free pages.
+        free: usize,
+    },
+    /// A setting is out of its range.
     #[error("{0}")]
     Setting(String),
 }
 
-/// Result of this crate's calls.
+/// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

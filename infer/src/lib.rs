@@ -1,32 +1,32 @@
-//! The generation engine: prefill in buckets, a cache of keys and values updated in place, sampling, stop conditions.
+//! Inference: generation, transcription and embeddings.
 //!
-//! An [`Engine`] holds a model on a device: its weights once, and an executable for every shape of step that was
-//! needed. A [`Sequence`] is one conversation's cache. [`Engine::generate`] continues a prompt; [`Engine::score`] gives
-//! the logits of a continuation that is known.
+//! A [`Session`] holds a model on a device: its weights once, a program for every shape of step that was needed, and a
+//! paged cache that many [`Sequence`]s share. [`Session::generate`] continues a prompt, [`Session::generate_all`] many
+//! of them in one batch; [`Session::score`] gives the logits of a continuation that is known. A [`Runner`] is what all
+//! of it stands on: a device, weights, programs.
 
-mod chunk;
 mod embed;
-mod engine;
 mod error;
 mod generate;
 mod ids;
 mod memory;
-mod program;
 mod recommended;
+mod runner;
 mod sampler;
-mod sequence;
+mod session;
 mod stop;
 mod transcribe;
 pub mod view;
 
-pub use embed::{Placer, Pooling, TextPlacer, cosine};
-pub use engine::{Engine, EngineOptions};
+pub use embed::{Embedder, Pooling, TextEmbedder, cosine};
 pub use error::{Error, Result};
-pub use generate::{Finish, GenerateOptions, Generation, Timings};
+pub use generate::{BATCH, Finish, GenerateOptions, Generation, Request, Timings};
 pub use memory::peak_memory;
-pub use program::Program;
 pub use recommended::Recommended;
+pub use runner::{Program, Runner};
 pub use sampler::{Sampler, Sampling};
-pub use sequence::Sequence;
-pub use transcribe::{Captions, Ear, Segment, Task, TranscribeOptions, Transcriber, Transcript, Word};
+pub use session::{CHUNK, Part, Prompt, Sequence, Session, SessionOptions};
+pub use transcribe::{
+    Captions, Segment, SpeechModel, Task, TranscribeOptions, Transcriber, Transcript, Word,
+};
 pub use view::View;

@@ -1,4 +1,4 @@
-//! How much memory a run took.
+//! The peak memory of a run.
 
 use percept_hal::Device;
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::sampler::Sampling;
 
-/// transformers' own default where tokens are drawn and nobody says otherwise.
+/// transformers' own default where tokens are drawn and no value is given.
 const TOP_K: usize = 50;
 
 /// The recommendations, with transformers' defaults for what they leave out.
@@ -25,7 +25,7 @@ pub struct Recommended {
     drawn: Sampling,
 }
 
-/// Fields that say nothing about what is generated, or that are read elsewhere.
+/// Fields that do not change what is generated, or that are read elsewhere.
 const OTHER: [&str; 42] = [
     "_commit_hash",
     "_from_model_config",
@@ -209,7 +209,7 @@ impl Recommended {
         Ok(Recommended { draws, max_new_tokens, max_length, stop, ignored, drawn })
     }
 
-    /// What the file recommends: the most likely token where it does not say that tokens are drawn.
+    /// The sampling that the file recommends: the most likely token unless it sets `do_sample`.
     pub fn sampling(&self) -> Sampling {
         if self.draws {
             return self.drawn();
@@ -217,7 +217,7 @@ impl Recommended {
         Sampling { temperature: 0.0, ..self.drawn.clone() }
     }
 
-    /// What it recommends where tokens are drawn, whether it says so or not.
+    /// The sampling that it recommends where tokens are drawn, whether it sets `do_sample` or not.
     pub fn drawn(&self) -> Sampling {
         self.drawn.clone()
     }

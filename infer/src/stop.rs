@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 /// Passes text on until a stop string appears, holding back what could still become one.
 pub struct StopStrings {
     strings: Vec<String>,
-    /// What was said and not yet passed on.
+    /// Text that was generated and not passed on yet.
     held: String,
     /// The pieces of it: their bytes, and what is shown of them.
     pieces: VecDeque<(usize, String)>,
@@ -19,14 +19,14 @@ impl StopStrings {
         Self { strings, held: String::new(), pieces: VecDeque::new(), found: false }
     }
 
-    /// The text that may be passed on after `said` came in, of which `shown` is to be seen: special tokens are said and not
-    /// shown. After a stop string nothing is passed on.
-    pub fn push(&mut self, said: &str, shown: &str) -> String {
+    /// The text that may be passed on after `text` was generated, of which `shown` is shown: special tokens are part of
+    /// the text and not shown. After a stop string nothing is passed on.
+    pub fn push(&mut self, text: &str, shown: &str) -> String {
         if self.found {
             return String::new();
         }
-        self.held.push_str(said);
-        self.pieces.push_back((said.len(), shown.to_owned()));
+        self.held.push_str(text);
+        self.pieces.push_back((text.len(), shown.to_owned()));
         let first = self.strings.iter().filter_map(|s| self.held.find(s.as_str())).min();
         if let Some(at) = first {
             self.found = true;

@@ -1,5 +1,5 @@
-//! What a model is given: the rendered prompt, its tokens, and for each medium where it stands and the numbers made of
-//! it. Two runs with equal views asked the same model the same thing.
+//! The input of a model: the rendered prompt, its tokens, and for each medium its position and the numbers made of it.
+//! Two runs with equal views gave the same model the same input.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::transcribe::{Task, TranscribeOptions};
 
-/// What a model is given, as one JSON document.
+/// The input of a model, as one JSON document.
 #[derive(Debug, Clone, Serialize)]
 pub struct View {
     /// The conversation as the chat template writes it, before placeholders are repeated; for models without a template
@@ -51,7 +51,7 @@ pub struct Medium {
     pub range: Option<[usize; 2]>,
     /// Placeholders in the range: rows of features.
     pub features: usize,
-    /// What it is cut into, in time (where there is one), height and width.
+    /// The extents of what it is cut into, in time (where there is one), height and width.
     pub grid: Option<Vec<usize>>,
     /// What the grid counts: `patches`, `tiles` or `features`.
     pub grid_of: Option<&'static str>,
@@ -59,9 +59,9 @@ pub struct Medium {
     pub frames: Option<Vec<usize>>,
     /// Seconds at which these frames are shown.
     pub times: Option<Vec<f64>>,
-    /// Width and height of the picture, or of a frame, before it is resized.
+    /// Width and height of the image, or of a frame, before it is resized.
     pub size: Option<[usize; 2]>,
-    /// Seconds of the sound, or of the video.
+    /// Seconds of the audio, or of the video.
     pub seconds: Option<f64>,
     /// Its own part of each array.
     pub tensors: Vec<Tensor>,
@@ -102,7 +102,7 @@ impl Tensor {
 }
 
 impl View {
-    /// What a model that continues text is given for a conversation.
+    /// The input of a language model for a conversation.
     ///
     /// # Errors
     /// When its processor refuses the conversation.
@@ -111,34 +111,34 @@ impl View {
         Ok(Self::of_inputs(inputs, media, model.processor().tokenizer()))
     }
 
-    /// What CLIP or SigLIP is given: texts one after the other, each filled up to the model's length, and pictures.
+    /// The input of CLIP or SigLIP: texts one after the other, each padded to the model's length, and images.
     ///
     /// # Errors
-    /// When a text or a picture cannot be prepared.
-    pub fn of_contrastive(model: &Contrastive, texts: &[String], pictures: &[Image]) -> Result<Self> {
+    /// When a text or an image cannot be prepared.
+    pub fn of_contrastive(model: &Contrastive, texts: &[String], images: &[Image]) -> Result<Self> {
         let mut inputs = Inputs { prompt: texts.join("\n"), ..Inputs::default() };
         if !texts.is_empty() {
             inputs.arrays.insert("input_ids".into(), model.tokens(texts)?);
         }
-        if !pictures.is_empty() {
-            inputs.arrays.insert("pixel_values".into(), model.pixels(pictures)?);
+        if !images.is_empty() {
+            inputs.arrays.insert("pixel_values".into(), model.pixels(images)?);
         }
-        inputs.shown = (0..pictures.len()).map(|index| unplaced(MediaKind::Image, index)).collect();
+        inputs.shown = (0..images.len()).map(|index| outside(MediaKind::Image, index)).collect();
         let patches = [model.vision.side(); 2];
         let grid = |_| Some(Grid { of: "patches", extents: patches.to_vec() });
         inputs.attach_rows(MediaKind::Image, "pixel_values", Some(&model.still.normalize), grid);
-        let media = Media { images: pictures.to_vec(), ..Media::default() };
+        let media = Media { images: images.to_vec(), ..Media::default() };
         Ok(Self::of_inputs(inputs, &media, &model.tokenizer))
     }
 
-    /// What Whisper is given for the first window of a sound.
+    /// The input of Whisper for the first window of an audio file.
     ///
     /// # Errors
-    /// When the sound cannot be prepared, or the options do not fit the model.
+    /// When the audio cannot be prepared, or the options do not fit the model.
     pub fn of_speech(model: &Whisper, media: &Media, options: &TranscribeOptions) -> Result<Self> {
-        let [sound] = &media.audios[..] else {
+        let [audio] = &media.audios[..] else {
             return Err(Error::Setting(format!(
-                "this model transcribes one sound at a time, and {} were given",
+                "this model transcribes one audio file at a time, and {} were given",
                 media.audios.len()
             )));
         };
@@ -146,32 +146,32 @@ impl View {
         let mut notes = Vec::new();
         let ids = task.opening().unwrap_or_else(|| {
             notes.push(
-                "the tokens of the language and the task follow the first token: the model is asked for the \
-                        language with that one alone"
+                "the tokens of the language and the task follow the first token: the model detects \
+                        the language from that one alone"
                     .into(),
             );
             vec![task.first()]
         });
         let features = model.features();
         let window = features.samples();
-        if sound.samples.len() > window {
+        if audio.samples.len() > window {
             notes.push(format!(
-                "only the first {} s are shown: where the next window starts depends on what is said in this one",
+                "only the first {} s are shown: where the next window starts depends on the transcript of this one",
                 features.seconds()
             ));
         }
-        let heard = percept_modalities::audio::Waveform {
-            samples: sound.samples[..sound.samples.len().min(window)].to_vec(),
-            rate: sound.rate,
+        let shown = percept_modalities::audio::Waveform {
+            samples: audio.samples[..audio.samples.len().min(window)].to_vec(),
+            rate: audio.rate,
         };
         let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
         let pieces = ids.iter().filter_map(|&id| model.tokenizer().token(u32::try_from(id).ok()?));
         let mut inputs = Inputs { prompt: pieces.collect(), ..Inputs::default() };
-        inputs.arrays.insert("input_features".into(), features.features(&heard)?);
+        inputs.arrays.insert("input_features".into(), features.features(&shown)?);
         inputs
             .arrays
             .insert("decoder_input_ids".into(), Array { dims: vec![1, ids.len()], values: Values::I64(ids) });
-        inputs.shown = vec![unplaced(MediaKind::Audio, 0)];
+        inputs.shown = vec![outside(MediaKind::Audio, 0)];
         inputs.attach_rows(MediaKind::Audio, "input_features", None, |_| None);
         let mut view = Self::of_inputs(inputs, media, model.tokenizer());
         view.notes = notes;
@@ -202,11 +202,11 @@ impl View {
         &self.inputs
     }
 
-    /// What the model sees of a medium, by the number that [`View::media`] gives it: pictures, tiles or frames, made of
-    /// the very numbers that it reads. Sounds have none.
-    pub fn pictures(&self, medium: usize) -> Vec<Image> {
+    /// A medium as the model sees it, by its index in [`View::media`]: images, tiles or frames, made of the very
+    /// numbers that the model reads. Audio has none.
+    pub fn images(&self, medium: usize) -> Vec<Image> {
         let parts = self.media.get(medium).map_or(&[][..], |m| &m.parts);
-        parts.iter().flat_map(|part| self.inputs.pictures(part)).collect()
+        parts.iter().flat_map(|part| self.inputs.images_of(part)).collect()
     }
 }
 
@@ -214,8 +214,8 @@ impl Medium {
     fn of(shown: &Shown, inputs: &Inputs, media: &Media) -> Self {
         let Range { start, end } = shown.range;
         let clip = media.videos.get(shown.index).filter(|_| shown.kind == MediaKind::Video);
-        let sound = media.audios.get(shown.index).filter(|_| shown.kind == MediaKind::Audio);
-        let picture = match shown.kind {
+        let audio = media.audios.get(shown.index).filter(|_| shown.kind == MediaKind::Audio);
+        let image = match shown.kind {
             MediaKind::Image => media.images.get(shown.index),
             MediaKind::Video => clip.and_then(|c| c.frames.first()),
             MediaKind::Audio => None,
@@ -229,8 +229,8 @@ impl Medium {
             grid_of: shown.grid.as_ref().map(|g| g.of),
             frames: clip.map(|c| c.indices.clone()),
             times: clip.map(|c| c.times.clone()),
-            size: picture.map(|p| [p.width, p.height]),
-            seconds: sound
+            size: image.map(|p| [p.width, p.height]),
+            seconds: audio
                 .map(|s| s.samples.len() as f64 / f64::from(s.rate))
                 .or_else(|| clip.map(percept_modalities::video::Clip::seconds)),
             tensors: shown.parts.iter().filter_map(tensor).collect(),
@@ -239,7 +239,7 @@ impl Medium {
     }
 }
 
-/// A medium that stands nowhere among the tokens.
-fn unplaced(kind: MediaKind, index: usize) -> Shown {
+/// A medium that has no placeholders among the tokens.
+fn outside(kind: MediaKind, index: usize) -> Shown {
     Shown { kind, index, range: 0..0, features: 0, grid: None, parts: Vec::new() }
 }

@@ -7,7 +7,7 @@ use percept_graph::{
 
 use crate::caps::Caps;
 use crate::lower;
-use crate::program::{Module, Program, Unsupported};
+use crate::program::{KernelProgram, Module, Unsupported};
 
 /// A kernel's folder and the operations it computes.
 pub struct Entry {
@@ -30,7 +30,7 @@ pub struct Case {
 
 impl Case {
     /// The launches of this case on an adapter.
-    pub fn lower(&self, caps: &Caps) -> Result<Program, Unsupported> {
+    pub fn lower(&self, caps: &Caps) -> Result<KernelProgram, Unsupported> {
         lower(&OpDesc { op: &self.op, inputs: &self.inputs, outputs: &self.outputs }, caps)
     }
 }
@@ -59,7 +59,7 @@ impl Entry {
     }
 }
 
-/// Every dense dtype.
+/// All dtypes without blocks.
 pub(crate) const DENSE: [DType; 7] =
     [DType::F32, DType::F16, DType::BF16, DType::I32, DType::U32, DType::U8, DType::Bool];
 
@@ -67,7 +67,7 @@ fn ty(dtype: DType, dims: &[usize]) -> TensorType {
     TensorType::new(dtype, dims)
 }
 
-/// All kernels.
+/// The entries of all kernels.
 pub fn catalog() -> Vec<Entry> {
     vec![
         elementwise(),
@@ -230,9 +230,9 @@ fn sort() -> Entry {
     e
 }
 
-/// Every float dtype.
+/// All float dtypes.
 const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
-/// Every quantized dtype.
+/// All block-quantized dtypes.
 const QUANTIZED: [DType; 6] = [DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K, DType::Q8X];
 
 fn matmul() -> Entry {

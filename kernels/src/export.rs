@@ -24,7 +24,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// Every target.
+    /// All targets.
     pub const ALL: [Target; 4] = [Target::Spirv, Target::Msl, Target::Hlsl, Target::Glsl];
 
     /// The name on the command line.
@@ -55,19 +55,19 @@ pub enum ExportError {
     /// The WGSL itself is not valid.
     #[error("{key} is not valid WGSL: {source}")]
     Wgsl {
-        /// The module.
+        /// The key of the module.
         key: String,
-        /// What naga says.
+        /// What naga reported.
         source: WgslError,
     },
     /// The target language cannot say what the module says.
     #[error("{key} cannot be written as {target}: {message}")]
     Target {
-        /// The module.
+        /// The key of the module.
         key: String,
         /// The language's name.
         target: &'static str,
-        /// What naga says.
+        /// What naga reported.
         message: String,
     },
 }

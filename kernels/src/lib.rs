@@ -1,8 +1,8 @@
 //! WGSL kernels: sources, launch geometry, validation and export. Knows no GPU API.
 //!
-//! [`lower`] turns one operation with its types into a [`Program`]: modules to load and dispatches to make in order.
-//! Sources are keyed by kernel, dtypes and tile; shapes, strides and scalars travel as uniform parameters, so that
-//! another shape needs no new pipeline.
+//! [`lower`] turns one operation with its types into a [`KernelProgram`]: modules to load and dispatches to
+//! make in order. Sources are keyed by kernel, dtypes and tile; shapes, strides and scalars travel as uniform
+//! parameters, so that another shape needs no new pipeline.
 
 mod adamw;
 mod attention;
@@ -41,6 +41,6 @@ pub use caps::{Caps, Cooperative};
 pub use catalog::{Case, Entry, catalog, entry};
 pub use export::{ExportError, Target, export};
 pub use lower::{lower, variants};
-pub use program::{Launch, MAX_PARAM_WORDS, Module, Needs, Program, Slot, Unsupported};
+pub use program::{KernelProgram, Launch, MAX_PARAM_WORDS, Module, Needs, Slot, Unsupported};
 pub use storage::storage_bytes;
 pub use validate::{WgslError, validate};

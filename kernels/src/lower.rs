@@ -4,7 +4,7 @@ use percept_graph::{Composite, Op, OpDesc};
 
 use crate::caps::Caps;
 use crate::norm::Norm;
-use crate::program::{Program, Unsupported};
+use crate::program::{KernelProgram, Unsupported};
 use crate::{
     adamw, attention, conv1d, cross_entropy, cumsum, elementwise, embedding, gather, kv_append, matmul,
     movement, norm, pool, quant, random, reduce, rope, scatter, softmax, sort, upsample,
@@ -17,7 +17,7 @@ use crate::{
 /// # Errors
 /// [`Unsupported`] where no kernel covers the op with these types on this adapter; the device decomposes the op or
 /// runs it elsewhere.
-pub fn lower(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
+pub fn lower(desc: &OpDesc<'_>, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     match desc.op {
         Op::Constant(literal) => movement::constant(literal, caps),
         Op::Iota { ty, axis } => movement::iota(ty, *axis, caps),
@@ -52,7 +52,11 @@ pub fn lower(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
     }
 }
 
-fn lower_composite(composite: &Composite, desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
+fn lower_composite(
+    composite: &Composite,
+    desc: &OpDesc<'_>,
+    caps: &Caps,
+) -> Result<KernelProgram, Unsupported> {
     match composite {
         Composite::Activate(_) | Composite::GatedActivate(_) => elementwise::lower_op(desc, caps),
         Composite::Linear { bias, act } => matmul::linear(desc, *bias, *act, caps),

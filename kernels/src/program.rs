@@ -36,7 +36,7 @@ pub enum Slot {
     Input(usize),
     /// A part of the operand at this position, which is longer than a binding can show: `bytes` from `offset` on.
     InputPart {
-        /// The operand.
+        /// The position of the operand.
         input: usize,
         /// A multiple of [`crate::Caps::alignment`].
         offset: u64,
@@ -45,11 +45,11 @@ pub enum Slot {
     },
     /// The result at this position.
     Output(usize),
-    /// Scratch memory at this position of [`Program::scratch`].
+    /// Scratch memory at this position of [`KernelProgram::scratch`].
     Scratch(usize),
 }
 
-/// One dispatch.
+/// One dispatch of a compute module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Launch {
     /// The module dispatched.
@@ -62,10 +62,10 @@ pub struct Launch {
     pub bindings: Vec<Slot>,
 }
 
-/// Launches in order; each sees what the ones before it wrote. None at all when every result is empty.
+/// Launches in order; each reads what the ones before it wrote. None at all when every result is empty.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Program {
-    /// The dispatches.
+pub struct KernelProgram {
+    /// The dispatches in order.
     pub launches: Vec<Launch>,
     /// Bytes of each scratch buffer, whose contents are undefined at the start.
     pub scratch: Vec<u64>,
@@ -81,7 +81,7 @@ pub const MAX_PARAM_WORDS: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{reason}")]
 pub struct Unsupported {
-    /// One sentence.
+    /// The reason, in one sentence.
     pub reason: String,
 }
 
@@ -92,7 +92,7 @@ impl Unsupported {
     }
 }
 
-impl Program {
+impl KernelProgram {
     /// Reserve a scratch buffer.
     pub(crate) fn scratch(&mut self, bytes: u64) -> Slot {
         self.scratch.push(bytes.max(4).next_multiple_of(4));

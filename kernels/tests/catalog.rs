@@ -1,12 +1,15 @@
 //! Every variant that can be launched is parsed and validated, and its launch fits its module.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use naga::{AddressSpace, TypeInner};
 use percept_graph::DType;
 use percept_kernels::{
-    Caps, Cooperative, Launch, MAX_PARAM_WORDS, Program, Slot, catalog, validate, variants,
+    Caps, Cooperative, KernelProgram, Launch, MAX_PARAM_WORDS, Slot, catalog, validate, variants,
 };
 
 /// Adapters that between them reach every branch of lowering.
@@ -24,7 +27,10 @@ fn adapters() -> Vec<Caps> {
     all
 }
 
-fn check(launch: &Launch, program: &Program, caps: &Caps, seen: &mut HashMap<String, Arc<str>>) {
+/// The sources that were reached, by key. Threads share it.
+type Seen = Mutex<HashMap<String, Arc<str>>>;
+
+fn check(launch: &Launch, program: &KernelProgram, caps: &Caps, seen: &Seen) {
     let module = &launch.module;
     assert!(launch.params.len() <= MAX_PARAM_WORDS, "{}", module.key);
     assert!(launch.bindings.len() <= caps.max_bindings as usize, "{}", module.key);
@@ -34,10 +40,14 @@ fn check(launch: &Launch, program: &Program, caps: &Caps, seen: &mut HashMap<Str
             assert!(*i < program.scratch.len(), "{}", module.key);
         }
     }
-    if let Some(source) = seen.get(&module.key) {
-        assert_eq!(source, &module.source, "two sources have the key {}", module.key);
-        return;
-    }
+    // Whoever is first validates the module, and the others need not wait for it.
+    match seen.lock().unwrap().entry(module.key.clone()) {
+        Entry::Occupied(source) => {
+            assert_eq!(source.get(), &module.source, "two sources have the key {}", module.key);
+            return;
+        }
+        Entry::Vacant(place) => place.insert(module.source.clone()),
+    };
     let parsed =
         validate(&module.source).unwrap_or_else(|e| panic!("{}: {e}\n{}", module.key, module.source));
     assert!(parsed.entry_points.iter().any(|e| e.name == "main"), "{}", module.key);
@@ -63,29 +73,42 @@ fn check(launch: &Launch, program: &Program, caps: &Caps, seen: &mut HashMap<Str
         }
     }
     assert_eq!(storage, launch.bindings.len(), "{}", module.key);
-    seen.insert(module.key.clone(), module.source.clone());
 }
 
 #[test]
 fn every_variant_is_valid_and_its_launch_fits_it() {
-    let mut seen = HashMap::new();
-    for caps in adapters() {
-        for entry in catalog() {
-            let mut launches = 0;
-            for case in &entry.cases {
-                for variant in 0..variants(&case.op) {
-                    let caps = Caps { variant: Some(variant), ..caps.clone() };
-                    let Ok(program) = case.lower(&caps) else { continue };
-                    launches += program.launches.len();
-                    for launch in &program.launches {
-                        check(launch, &program, &caps, &mut seen);
-                    }
+    let (adapters, catalog, seen) = (adapters(), catalog(), Seen::default());
+    let work: Vec<(&Caps, &percept_kernels::Entry)> =
+        adapters.iter().flat_map(|caps| catalog.iter().map(move |entry| (caps, entry))).collect();
+    let next = AtomicUsize::new(0);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((caps, entry)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    check_entry(caps, entry, &seen);
                 }
+            });
+        }
+    });
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.len() > 500, "only {} modules were reached", seen.len());
+}
+
+/// Checks every launch of every variant of a kernel on an adapter.
+fn check_entry(caps: &Caps, entry: &percept_kernels::Entry, seen: &Seen) {
+    let mut launches = 0;
+    for case in &entry.cases {
+        for variant in 0..variants(&case.op) {
+            let caps = Caps { variant: Some(variant), ..caps.clone() };
+            let Ok(program) = case.lower(&caps) else { continue };
+            launches += program.launches.len();
+            for launch in &program.launches {
+                check(launch, &program, &caps, seen);
             }
-            assert!(launches > 0, "{} launches nothing", entry.name);
         }
     }
-    assert!(seen.len() > 500, "only {} modules were reached", seen.len());
+    assert!(launches > 0, "{} launches nothing", entry.name);
 }
 
 /// An adapter that can bind enough buffers runs every case.

@@ -1,5 +1,5 @@
-//! Times the reading of sound: `cargo bench -p percept-modalities -- audio FILE [RUNS]` or `log-mel [RUNS]`. Prints one JSON
-//! document in the shape of `percept bench --json`.
+//! Times the reading of audio: `cargo bench -p percept-modalities -- audio FILE [RUNS]` or `log-mel [RUNS]`.
+//! Prints one JSON document in the shape of `percept bench --json`.
 
 use std::path::Path;
 use std::time::Instant;
@@ -34,18 +34,18 @@ fn main() {
     println!("{line}");
 }
 
-/// Decodes a sound to 16 kHz; its seconds.
+/// Decodes an audio clip to 16 kHz; its seconds.
 fn audio(file: &Path) -> f64 {
-    decode(file, 16_000, &Limits::default()).expect("a sound").samples.len() as f64 / 16_000.0
+    decode(file, 16_000, &Limits::default()).expect("an audio clip").samples.len() as f64 / 16_000.0
 }
 
 /// Whisper's features of 30 seconds.
 fn log_mel() -> Box<dyn FnMut() -> f64> {
     let extractor = LogMel::from_json("defaults", &serde_json::json!({})).expect("settings");
     let samples = (0..extractor.samples()).map(|n| ((n * n) as f32 * 1e-6).sin()).collect();
-    let sound = Waveform { samples, rate: extractor.rate() };
+    let clip = Waveform { samples, rate: extractor.rate() };
     Box::new(move || {
-        std::hint::black_box(extractor.features(&sound).expect("features"));
+        std::hint::black_box(extractor.features(&clip).expect("features"));
         f64::from(extractor.seconds())
     })
 }

@@ -8,7 +8,7 @@ pub enum Error {
     Read {
         /// The file or stream.
         what: String,
-        /// The system's words.
+        /// What the operating system reported.
         why: String,
     },
     /// Bytes are not what they claim to be.
@@ -30,7 +30,7 @@ pub enum Error {
     /// A processor's or tokenizer's configuration is incomplete or wrong.
     #[error("{file}: {why}")]
     Config {
-        /// The file.
+        /// The configuration file.
         file: String,
         /// The key, what is wrong with it and what would be right.
         why: String,

@@ -25,18 +25,18 @@ pub enum Values {
 pub struct Array {
     /// Extents; their product is the number of values.
     pub dims: Vec<usize>,
-    /// The numbers.
+    /// The values, row-major.
     pub values: Values,
 }
 
 /// Decoded media of a prompt, each kind in the order in which the messages mention it.
 #[derive(Debug, Clone, Default)]
 pub struct Media {
-    /// Pictures.
+    /// The decoded images.
     pub images: Vec<Image>,
     /// Sampled frames of videos.
     pub videos: Vec<Clip>,
-    /// Sounds at the processor's rate.
+    /// Audio clips at the processor's rate.
     pub audios: Vec<Waveform>,
     /// What the chat template reads beside the messages and what they show: `tools`, `enable_thinking` ...
     pub variables: Map<String, Value>,
@@ -57,7 +57,7 @@ pub struct Inputs {
 /// What a conversation is prepared for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aim {
-    /// The model is to say the next turn: the generation prompt is added.
+    /// The model is to generate the next turn: the generation prompt is added.
     Answer,
     /// The model is to learn the assistant's turns: the conversation is whole, and `answers` i64[1,t] has a 1 for every
     /// token of them.
@@ -88,7 +88,7 @@ pub trait Processor: Send + Sync {
         None
     }
 
-    /// Samples per second that the model hears; `None` when it takes no sound.
+    /// Samples per second that the model expects; `None` when it takes no audio.
     fn audio_rate(&self) -> Option<u32> {
         None
     }

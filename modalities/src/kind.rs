@@ -1,6 +1,6 @@
 //! What a file is by its content: an image, a video or audio, and which of them it can be read as.
 //!
-//! Names of files lie and are missing, so nothing here looks at them, but [`of_extension`].
+//! File names may be wrong or missing, so only [`of_extension`] uses them.
 
 use std::io::Read;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub enum Medium {
 /// What a file is, and what it can be read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
-    /// What it is when nobody asks for something else: a GIF is an image, a film with sound a video.
+    /// What it is when nothing else is requested: a GIF is an image, a video file with audio a video.
     pub medium: Medium,
     /// The format's name: `JPEG`, `Matroska`.
     pub name: &'static str,
@@ -32,7 +32,7 @@ pub struct Kind {
     pub image: bool,
     /// It can be read as a video: it is animated or has a stream of frames.
     pub video: bool,
-    /// It can be read as audio: it has a stream of sound.
+    /// It can be read as audio: it has a stream of audio.
     pub audio: bool,
     /// Usual extensions of the format as an image, a video and audio; empty where it is none.
     extensions: [&'static str; 3],
@@ -53,9 +53,9 @@ impl Kind {
         self.extension_as(self.medium)
     }
 
-    /// The extension of the file where it is used as this medium, so that [`of_extension`] gives that medium back: MPEG-4
-    /// of which the sound is used is `m4a`. Formats without an extension for it (a GIF as a video, the sound of an AVI) are
-    /// plainly `video` and `audio`.
+    /// The extension of the file where it is used as this medium, so that [`of_extension`] gives that medium
+    /// back: MPEG-4 of which the audio is used is `m4a`. Formats without an extension for it (a GIF as a
+    /// video, the audio of an AVI) are plainly `video` and `audio`.
     pub fn extension_as(&self, medium: Medium) -> &'static str {
         match self.extensions[medium as usize] {
             "" => self.extensions.into_iter().find(|extension| !extension.is_empty()).unwrap_or_default(),
@@ -174,7 +174,7 @@ fn is_text(head: &[u8]) -> bool {
 fn image_of(head: &[u8]) -> Option<Kind> {
     let animated = match head {
         [b'G', b'I', b'F', ..] => true,
-        // The flags of an extended WebP, and the chunk that stands before the pictures of an animated PNG.
+        // The flags of an extended WebP, and the chunk that comes before the images of an animated PNG.
         [b'R', b'I', b'F', b'F', ..] => {
             head.get(12..16) == Some(b"VP8X") && head.get(20).is_some_and(|f| f & 2 > 0)
         }
@@ -201,7 +201,7 @@ fn container_of(head: &[u8], source: &Source) -> Option<Kind> {
     named(demuxer, head, has(Type::Video), has(Type::Audio))
 }
 
-/// A picture of an album beside its sound is no video.
+/// An image of an album beside its audio is no video.
 fn is_cover(stream: &ffmpeg_next::Stream<'_>) -> bool {
     stream.disposition().contains(ffmpeg_next::format::stream::Disposition::ATTACHED_PIC)
 }

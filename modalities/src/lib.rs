@@ -1,6 +1,6 @@
 //! From bytes to tensors: text, image, video and audio, and the processors that put them into one token sequence.
 //!
-//! Nothing here knows a device or a model. A family puts its processor together from these parts.
+//! Nothing here depends on a device or a model. A model family builds its processor from these parts.
 
 pub mod audio;
 pub mod image;

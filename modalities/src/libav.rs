@@ -1,4 +1,4 @@
-//! FFmpeg's demuxers and decoders, for video and for the sound that symphonia does not read.
+//! FFmpeg's demuxers and decoders, for video and for the audio that symphonia does not read.
 
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -23,11 +23,11 @@ const PATIENCE: usize = 64;
 #[derive(Clone)]
 pub(crate) struct Source {
     what: String,
-    place: Place,
+    data: SourceData,
 }
 
 #[derive(Clone)]
-enum Place {
+enum SourceData {
     File(PathBuf),
     Memory(Arc<[u8]>),
 }
@@ -37,17 +37,17 @@ impl<T: Read + Seek + Send> Stream for T {}
 
 impl Source {
     pub(crate) fn file(path: &Path) -> Self {
-        Self { what: path.display().to_string(), place: Place::File(path.to_owned()) }
+        Self { what: path.display().to_string(), data: SourceData::File(path.to_owned()) }
     }
 
     pub(crate) fn memory(what: &str, bytes: Arc<[u8]>) -> Self {
-        Self { what: what.to_owned(), place: Place::Memory(bytes) }
+        Self { what: what.to_owned(), data: SourceData::Memory(bytes) }
     }
 
     pub(crate) fn open(&self) -> Result<Box<dyn Stream>> {
-        match &self.place {
-            Place::File(path) => Ok(Box::new(open_file(path)?)),
-            Place::Memory(bytes) => Ok(Box::new(Cursor::new(bytes.clone()))),
+        match &self.data {
+            SourceData::File(path) => Ok(Box::new(open_file(path)?)),
+            SourceData::Memory(bytes) => Ok(Box::new(Cursor::new(bytes.clone()))),
         }
     }
 
@@ -125,7 +125,7 @@ fn lacks_index(source: &Source) -> bool {
     false
 }
 
-/// One stream of a file being decoded. What goes wrong is noted, and decoding goes on with what follows.
+/// One stream of a file being decoded. What goes wrong is noted, and decoding continues with what follows.
 pub(crate) struct Decoding {
     pub(crate) input: Input,
     pub(crate) decoder: codec::decoder::Opened,
@@ -160,7 +160,7 @@ impl Decoding {
     pub(crate) fn open(source: &Source, kind: media::Type, max_pixels: usize) -> Result<Self> {
         let damaged = |fault: Fault| source.damaged(fault);
         let input = demux(source)?;
-        let name = if kind == media::Type::Video { "video" } else { "sound" };
+        let name = if kind == media::Type::Video { "video" } else { "audio" };
         let stream =
             input.streams().best(kind).ok_or_else(|| source.damaged(format!("it holds no {name}")))?;
 

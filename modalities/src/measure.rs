@@ -10,10 +10,10 @@ pub struct Length {
     pub declared: Option<f64>,
     /// Seconds that decoded: of a video until the end of its last frame.
     pub seconds: f64,
-    /// How many times a decoder complained. Stray bytes between the packets of a sound file may be among it, so that a few
-    /// do not make a file useless.
+    /// How many errors the decoder reported. Stray bytes between the packets of an audio file may be among
+    /// it, so that a few do not make a file useless.
     pub faults: usize,
-    /// The first complaint.
+    /// The first error that the decoder reported.
     pub fault: Option<String>,
 }
 

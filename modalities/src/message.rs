@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
-/// One turn.
+/// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user`, `assistant`, `tool`, or any other that the chat template knows.
@@ -197,9 +197,9 @@ impl Serialize for Part {
 /// Where a medium of a message is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// In a file.
+    /// The path of a file.
     File(String),
-    /// In the message itself.
+    /// The bytes in the message itself.
     Bytes(Vec<u8>),
 }
 

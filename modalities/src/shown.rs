@@ -1,4 +1,4 @@
-//! The media of a prompt: where each stands among the tokens, and which numbers of the inputs are its own.
+//! The media of a prompt: which tokens each takes, and which values of the inputs are its own.
 
 use std::ops::Range;
 
@@ -28,11 +28,11 @@ impl MediaKind {
 /// A medium of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shown {
-    /// What it is.
+    /// Whether it is an image, a video or audio.
     pub kind: MediaKind,
     /// Which of its kind, counted from 0 in the order in which the messages mention them.
     pub index: usize,
-    /// Tokens from its first placeholder to behind its last; other tokens may stand between them.
+    /// Tokens from its first placeholder to its last; other tokens may lie between them.
     pub range: Range<usize>,
     /// Placeholders in the range, one for each row of features.
     pub features: usize,
@@ -125,9 +125,9 @@ impl Inputs {
         }
     }
 
-    /// The pictures that a part was made of, as the model is given them: resized, cut, and rounded to 8 bits again. None
-    /// for numbers that are no pixels.
-    pub fn pictures(&self, part: &ArrayPart) -> Vec<Image> {
+    /// The images that a part was made of, as the model is given them: resized, cut, and rounded to 8 bits
+    /// again. None for numbers that are no pixels.
+    pub fn images_of(&self, part: &ArrayPart) -> Vec<Image> {
         let (Some(pixels), Some(Values::F32(values))) = (&part.pixels, self.part(part)) else {
             return Vec::new();
         };
@@ -136,7 +136,7 @@ impl Inputs {
             None => match part.dims[..] {
                 [.., 3, height, width] if height * width > 0 => {
                     let planes = values.chunks_exact(3 * height * width);
-                    planes.map(|plane| picture(plane, width, height, &pixels.normalize)).collect()
+                    planes.map(|plane| to_image(plane, width, height, &pixels.normalize)).collect()
                 }
                 _ => Vec::new(),
             },
@@ -144,8 +144,8 @@ impl Inputs {
     }
 }
 
-/// Values f32[3,height,width] as a picture.
-fn picture(planes: &[f32], width: usize, height: usize, normalize: &Normalize) -> Image {
+/// Values f32[3,height,width] as an image.
+fn to_image(planes: &[f32], width: usize, height: usize, normalize: &Normalize) -> Image {
     let area = width * height;
     let mut rgb = vec![0; 3 * area];
     for (c, plane) in planes.chunks_exact(area).enumerate() {
@@ -209,8 +209,8 @@ mod tests {
             mean: [0.48145466, 0.4578275, 0.40821073],
             std: [0.26862954, 0.26130258, 0.27577711],
         };
-        let pictures = [gradient(5, 4), gradient(5, 4)];
-        let values: Vec<f32> = pictures.iter().flat_map(|p| normalize(p, &settings)).collect();
+        let images = [gradient(5, 4), gradient(5, 4)];
+        let values: Vec<f32> = images.iter().flat_map(|p| normalize(p, &settings)).collect();
         let mut inputs = Inputs::default();
         let array = Array { dims: vec![2, 3, 4, 5], values: Values::F32(values) };
         inputs.arrays.insert("pixel_values".into(), array);
@@ -225,11 +225,11 @@ mod tests {
             })
             .collect();
         inputs.attach_rows(MediaKind::Image, "pixel_values", Some(&settings), |_| None);
-        for (shown, picture) in inputs.shown.iter().zip(&pictures) {
+        for (shown, image) in inputs.shown.iter().zip(&images) {
             assert_eq!(shown.parts[0].dims, [1, 3, 4, 5]);
-            assert_eq!(inputs.pictures(&shown.parts[0]), std::slice::from_ref(picture));
+            assert_eq!(inputs.images_of(&shown.parts[0]), std::slice::from_ref(image));
         }
         let outside = ArrayPart { start: 100, ..inputs.shown[0].parts[0].clone() };
-        assert_eq!((inputs.part(&outside), inputs.pictures(&outside)), (None, Vec::new()));
+        assert_eq!((inputs.part(&outside), inputs.images_of(&outside)), (None, Vec::new()));
     }
 }

@@ -1,8 +1,8 @@
-//! Whisper's encoder, which hears through two convolutions: alone in Whisper, as the audio tower in Qwen2-Audio.
+//! Whisper's encoder, which begins with two convolutions: the encoder of Whisper, and the audio tower of Qwen2-Audio.
 
 use percept_graph::{Activation, Tensor};
 use percept_modalities::audio::LogMel;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Stack};
 use crate::config::Config;
@@ -27,16 +27,21 @@ pub struct AudioTower {
     pub norm: Norm,
 }
 
+/// The defaults of config.json for Whisper's encoder.
+pub fn defaults() -> Value {
+    json!({
+        "num_mel_bins": 80, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536,
+        "d_model": 384, "max_source_positions": 1500, "activation_function": "gelu",
+    })
+}
+
 impl AudioTower {
     /// The tower that Whisper's keys describe.
     ///
     /// # Errors
     /// When a value is missing or impossible.
     pub fn read(c: &Config, prefix: &str) -> Result<Self> {
-        let c = c.over(json!({
-            "num_mel_bins": 80, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536,
-            "d_model": 384, "max_source_positions": 1500, "activation_function": "gelu",
-        }));
+        let c = c.over(defaults());
         let block = block(&c, "encoder", false)?;
         Ok(Self {
             prefix: prefix.to_string(),

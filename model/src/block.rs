@@ -5,9 +5,9 @@
 
 use std::cell::RefCell;
 
-use percept_graph::{Activation, AttentionSpec, Composite, DType, Op, Tensor};
+use percept_graph::{Activation, AttentionSpec, Composite, Op, Tensor};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, swapped};
 use crate::names::{AttentionNames, BlockNames};
 use crate::parameters::Parameters;
 
@@ -133,11 +133,11 @@ pub struct Context<'a> {
     /// Block numbers of queries i32[b,t] and keys i32[b,s]: within a non-negative block causal attention sees both ways.
     pub blocks: Option<[Tensor; 2]>,
     /// Keys and values of earlier steps.
-    pub cache: Option<&'a Cache>,
+    pub cache: Option<&'a Cache<'a>>,
     /// Keys and values [b,h,s,d] of cross-attention, one pair a layer; see [`BlockSpec::cross_keys`].
     pub cross: Vec<[Tensor; 2]>,
-    /// Is given the weights f32[b,h,t,s] of every cross-attention, a layer each.
-    pub attended: Option<&'a RefCell<Vec<Tensor>>>,
+    /// Receives the weights f32[b,h,t,s] of every cross-attention, one tensor a layer.
+    pub cross_attention: Option<&'a RefCell<Vec<Tensor>>>,
 }
 
 impl Norm {
@@ -231,13 +231,7 @@ impl Attention {
             optional.extend([queries, keys]);
         }
         let out = match cx.cache {
-            Some(cache) => {
-                let [k, v] = cache.append(layer, &k, &v);
-                (spec.offset, spec.kv_len) = (true, true);
-                optional.extend([cache.position(), cache.length()]);
-                let half = k.dtype();
-                q.cast(half).attention(&k, &v, &optional, spec).cast(DType::F32)
-            }
+            Some(cache) => cache.attend(layer, &q, [&k, &v], &spec),
             None => q.attention(&k, &v, &optional, spec),
         };
         self.project(p, &join(path, names.out), x, &out)
@@ -250,15 +244,19 @@ impl Attention {
         (path, names): (&str, &AttentionNames),
         x: &Tensor,
         [k, v]: &[Tensor; 2],
-        attended: Option<&RefCell<Vec<Tensor>>>,
+        cx: &Context,
     ) -> Tensor {
         let q = p.linear(x, &join(path, names.q), self.heads * self.head_dim, self.bias.q, None);
         let q = self.split(&q, self.heads);
-        if let Some(attended) = attended {
+        if let Some(layers) = cx.cross_attention {
             let scores = q.matmul(&k.transpose([0, 1, 3, 2]));
-            attended.borrow_mut().push((&scores * scores.like(f64::from(self.scale))).softmax());
+            layers.borrow_mut().push((&scores * scores.like(f64::from(self.scale))).softmax());
         }
-        let out = q.attention(k, v, &[], AttentionSpec::full(self.scale));
+        let attend = |q: &Tensor| q.attention(k, v, &[], AttentionSpec::full(self.scale));
+        let out = match cx.cache {
+            Some(cache) => cache.each_group(&q, |(_, q)| attend(&q)),
+            None => attend(&q),
+        };
         self.project(p, &join(path, names.out), x, &out)
     }
 
@@ -277,7 +275,7 @@ impl Attention {
 
     /// [b,t,h d] as [b,h,t,d].
     fn split(&self, x: &Tensor, heads: usize) -> Tensor {
-        x.reshape([x.dim(0), x.dim(1), heads, self.head_dim]).transpose([0, 2, 1, 3])
+        swapped(&x.reshape([x.dim(0), x.dim(1), heads, self.head_dim]))
     }
 
     /// Queries or keys as heads, normalized and rotated.
@@ -286,7 +284,7 @@ impl Attention {
             QkNorm::Full(norm) => self.split(&norm.trace(p, norm_name, x), heads),
             QkNorm::PerHead(norm) => {
                 let by_head = x.reshape([x.dim(0), x.dim(1), heads, self.head_dim]);
-                norm.trace(p, norm_name, &by_head).transpose([0, 2, 1, 3])
+                swapped(&norm.trace(p, norm_name, &by_head))
             }
             QkNorm::None => self.split(x, heads),
         };
@@ -297,7 +295,7 @@ impl Attention {
     }
 
     fn project(&self, p: &Parameters, name: &str, x: &Tensor, out: &Tensor) -> Tensor {
-        let joined = out.transpose([0, 2, 1, 3]).reshape([x.dim(0), x.dim(1), self.heads * self.head_dim]);
+        let joined = swapped(out).reshape([x.dim(0), x.dim(1), self.heads * self.head_dim]);
         p.linear(&joined, name, x.dim(2), self.bias.out, None)
     }
 }
@@ -333,7 +331,7 @@ impl BlockSpec {
         let mut x = x + scaled(after(y, names.attention_out_norm), names.attention_scale);
         if let (Some(cross), Some(pair)) = (&self.cross, cx.cross.get(layer)) {
             let normed = self.norm.trace(p, &join(path, names.cross_norm), &x);
-            x = x + cross.across(p, (path, &names.cross), &normed, pair, cx.attended);
+            x = x + cross.across(p, (path, &names.cross), &normed, pair, cx);
         }
         let normed = self.norm.trace(p, &join(path, names.mlp_norm), &x);
         let y = self.mlp.trace(p, path, names, &normed);

@@ -1,53 +1,111 @@
-//! The cache of keys and values that a decoder's steps carry from run to run.
+//! The paged cache of keys and values that a decoder's steps carry from run to run.
+//!
+//! Keys and values lie in pools of fixed-size pages, one pool of each a layer. A sequence has a table of pages, so its rows
+//! may lie anywhere, share pages with other sequences, and grow without moving.
 
 use std::cell::RefCell;
 
-use percept_graph::{DType, Role, Tensor, TensorType, Trace};
+use percept_graph::{AttentionSpec, DType, Role, Tensor, TensorType, Trace};
 
-/// The caches of a traced step: inputs `cache.{layer}.{k,v}` of `capacity` rows, updated in place, with `pos` i32[b],
-/// the position of the step's first row, and `kv_len` i32[b], the rows that hold something after it.
-pub struct Cache {
-    pos: Tensor,
-    kv_len: Tensor,
-    capacity: usize,
-    dtype: DType,
-    layers: RefCell<Vec<(String, [Tensor; 2])>>,
+use crate::pass::{Group, Input, PassInputs};
+
+/// Rows of a page. A multiple of the keys that the cpu's attention reads together, so that it reads them where they lie.
+pub const PAGE: usize = 64;
+
+/// The extents of a paged cache in a graph.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CacheShape {
+    /// f32 or f16.
+    pub dtype: DType,
+    /// Rows of a page.
+    pub page: usize,
+    /// Pages of a sequence's table.
+    pub table: usize,
+    /// Pages of the pools, by kind of layer: see [`crate::Decoder::windows`].
+    pub pools: Vec<usize>,
+    /// The runs of rows of one step, which have a cache in common.
+    pub groups: Vec<Group>,
 }
 
-impl Cache {
-    /// Caches of `capacity` rows in f32 or f16, for `batch` sequences.
-    pub fn new(trace: &Trace, batch: usize, capacity: usize, dtype: DType) -> Self {
-        let pos = trace.input("pos", Role::Scalar, TensorType::new(DType::I32, [batch]));
-        let kv_len = trace.input("kv_len", Role::Extent, TensorType::new(DType::I32, [batch]));
-        Self { pos, kv_len, capacity, dtype, layers: RefCell::default() }
+/// The pools of a traced step: inputs `cache.{layer}.{k,v}` [pages,heads,page,features], updated in place.
+pub struct Cache<'a> {
+    shape: &'a CacheShape,
+    windows: &'a [Option<usize>],
+    inputs: &'a PassInputs,
+    updated: RefCell<Vec<(String, [Tensor; 2])>>,
+}
+
+impl<'a> Cache<'a> {
+    /// The cache of a step with these inputs; `windows` are the kinds of layers.
+    pub fn new(shape: &'a CacheShape, windows: &'a [Option<usize>], inputs: &'a PassInputs) -> Self {
+        Self { shape, windows, inputs, updated: RefCell::default() }
     }
 
-    /// Position of the first row of the step.
-    pub fn position(&self) -> &Tensor {
-        &self.pos
-    }
-
-    /// Rows that hold something after the step.
-    pub fn length(&self) -> &Tensor {
-        &self.kv_len
-    }
-
-    /// All keys and values of a layer, [b,h,t,d] new ones among them.
-    pub fn append(&self, layer: usize, k: &Tensor, v: &Tensor) -> [Tensor; 2] {
-        [("k", k), ("v", v)].map(|(which, new)| {
+    /// Attention of the step's rows q [rows,h,1,d] to what their sequences hold in a layer, the step's own keys and values
+    /// [rows,hk,1,d] among it, which are appended first. The result is [rows,h,1,d].
+    pub fn attend(&self, layer: usize, q: &Tensor, [k, v]: [&Tensor; 2], spec: &AttentionSpec) -> Tensor {
+        let kind = self.windows.iter().position(|w| *w == spec.window).unwrap_or(0);
+        let (slots, at) = (self.inputs.get(Input::PageOf(kind)), self.inputs.get(Input::RowOfPage));
+        let [k, v] = [("k", k), ("v", v)].map(|(which, new)| {
             let name = format!("cache.{layer}.{which}");
-            let dims = [new.dim(0), new.dim(1), self.capacity, new.dim(3)];
-            let cache = new.trace().input(&name, Role::State, TensorType::new(self.dtype, dims));
-            let all = cache.kv_append(&new.cast(self.dtype), &self.pos, None);
-            self.layers.borrow_mut().push((name, [cache, all.clone()]));
-            all
-        })
+            let dims = [self.shape.pools[kind], new.dim(1), self.shape.page, new.dim(3)];
+            let pool = new.trace().input(&name, Role::State, TensorType::new(self.shape.dtype, dims));
+            let updated = pool.kv_append(&new.cast(self.shape.dtype), at, Some(slots));
+            self.updated.borrow_mut().push((name, [pool, updated.clone()]));
+            updated
+        });
+        let has_blocks = self.inputs.find(Input::QueryBlocks(0)).is_some();
+        let spec = AttentionSpec {
+            offset: true,
+            kv_len: true,
+            paged: true,
+            blocks: spec.causal && has_blocks,
+            ..spec.clone()
+        };
+        let of_group = |(g, q): (usize, Tensor)| {
+            let mut wanted = Vec::new();
+            if spec.blocks {
+                wanted.extend([Input::QueryBlocks(g), Input::KeyBlocks(g)]);
+            }
+            wanted.extend([Input::Offset(g), Input::Length(g), Input::Pages(g, kind)]);
+            let optional: Vec<&Tensor> = wanted.into_iter().map(|input| self.inputs.get(input)).collect();
+            q.cast(self.shape.dtype).attention(&k, &v, &optional, spec.clone()).cast(DType::F32)
+        };
+        self.each_group(q, of_group)
     }
 
-    /// Name the updated caches as outputs that replace the given ones.
-    pub fn finish(&self) {
-        for (name, [cache, all]) in self.layers.borrow().iter() {
-            all.trace().output_in_place(name, all, cache);
+    /// Applies attention to the rows [rows,h,1,d] of each group as [sequences,h,rows,d], and puts the results together.
+    pub fn each_group(&self, q: &Tensor, of_group: impl Fn((usize, Tensor)) -> Tensor) -> Tensor {
+        let (h, d) = (q.dim(1), q.dim(3));
+        let mut start = 0;
+        let mut parts = Vec::new();
+        for (g, &Group { sequences, rows }) in self.shape.groups.iter().enumerate() {
+            let end = start + sequences * rows;
+            let own = if end - start == q.dim(0) { q.clone() } else { q.narrow(0, start, end) };
+            let own = swapped(&own.reshape([sequences, rows, h, d]));
+            let out = of_group((g, own));
+            parts.push(swapped(&out).reshape([end - start, h, 1, out.dim(3)]));
+            start = end;
         }
+        match &parts[..] {
+            [one] => one.clone(),
+            _ => Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0).unwrap_or_else(|| q.clone()),
+        }
+    }
+
+    /// Name the updated pools as outputs that replace the given ones.
+    pub fn finish(&self, t: &Trace) {
+        for (name, [pool, updated]) in self.updated.borrow().iter() {
+            t.output_in_place(name, updated, pool);
+        }
+    }
+}
+
+/// x [a,b,c,d] as [a,c,b,d]; nothing has to move where one of the two extents is 1.
+pub(crate) fn swapped(x: &Tensor) -> Tensor {
+    if x.dim(1) == 1 || x.dim(2) == 1 {
+        x.reshape([x.dim(0), x.dim(2), x.dim(1), x.dim(3)])
+    } else {
+        x.transpose([0, 2, 1, 3])
     }
 }

@@ -1,4 +1,4 @@
-//! What the generation engine asks of a model.
+//! What a session asks of a model.
 
 use std::collections::BTreeMap;
 

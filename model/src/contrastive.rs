@@ -1,4 +1,4 @@
-//! Two towers that place pictures and texts in one space, where near means alike: CLIP and SigLIP.
+//! Models of two towers that embed images and texts in one space, where close means similar: CLIP and SigLIP.
 
 use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace};
 use percept_modalities::image::Image;
@@ -12,25 +12,25 @@ use crate::processor::Still;
 use crate::vision_tower::VisionTower;
 use crate::weights::Weights;
 
-/// A model that places pictures and texts in one space.
+/// A model that embeds images and texts in one space.
 pub struct Contrastive {
     /// The parameters.
     pub weights: Weights,
-    /// The tower for pictures.
+    /// The tower for images.
     pub vision: VisionTower,
-    /// How its rows become one.
+    /// How the rows of an image become one.
     pub vision_pool: VisionPool,
     /// The tower for texts.
     pub text: TextTower,
-    /// How pictures are prepared.
+    /// How images are prepared.
     pub still: Still,
-    /// How texts are cut.
+    /// Cuts texts into tokens.
     pub tokenizer: Tokenizer,
     /// Similarities have `logit_bias` added.
     pub logit_bias: bool,
 }
 
-/// How the rows of a picture become one.
+/// How the rows of an image become one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum VisionPool {
     /// CLIP: the class row, normalized, times `visual_projection` [width,hidden].
@@ -52,7 +52,7 @@ pub enum VisionPool {
 pub struct TextTower {
     /// Rows of the table.
     pub vocab: usize,
-    /// Tokens of a text; shorter ones are filled up.
+    /// Tokens of a text; shorter ones are padded.
     pub length: usize,
     /// The blocks.
     pub stack: Stack,
@@ -81,13 +81,13 @@ impl Contrastive {
         self.text.width
     }
 
-    /// Pictures as the tower reads them: f32[n,channels,image,image].
+    /// Images as the tower reads them: f32[n,channels,image,image].
     ///
     /// # Errors
     /// When the processor does not bring them to the tower's size.
-    pub fn pixels(&self, pictures: &[Image]) -> Result<Array> {
-        let pixels = self.still.batch(pictures)?;
-        let expected = self.vision.pixels(pictures.len());
+    pub fn pixels(&self, images: &[Image]) -> Result<Array> {
+        let pixels = self.still.batch(images)?;
+        let expected = self.vision.pixels(images.len());
         if pixels.dims != expected.dims {
             return Err(Error::Inputs(format!(
                 "the image processor gives {:?}, the vision tower reads {:?}",
@@ -97,7 +97,7 @@ impl Contrastive {
         Ok(pixels)
     }
 
-    /// Texts as the tower reads them: i64[n,length]. What is longer is cut, and what is shorter filled up.
+    /// Texts as the tower reads them: i64[n,length]. Longer texts are cut, and shorter ones padded.
     ///
     /// # Errors
     /// When a text cannot be cut into tokens, or the tokenizer names no padding.
@@ -124,13 +124,13 @@ impl Contrastive {
         ids.chunks_exact(length).enumerate().map(|(i, ids)| (i * length + row(ids)) as i32).collect()
     }
 
-    /// Places `batch` pictures: from `pixel_values` f32[batch,channels,image,image] to `embedding` f32[batch,width] of
-    /// length one.
+    /// The graph that embeds `batch` images: from `pixel_values` f32[batch,channels,image,image] to `embedding`
+    /// f32[batch,width] of length one.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
-    pub fn see(&self, batch: usize) -> Result<Graph> {
-        let t = Trace::new(format!("see.{batch}"));
+    pub fn image_graph(&self, batch: usize) -> Result<Graph> {
+        let t = Trace::new(format!("image.{batch}"));
         let p = Parameters::new(&t, &self.weights);
         let pixels = t.input("pixel_values", Role::Data, self.vision.pixels(batch));
         let x = self.vision.trace(&p, &pixels);
@@ -180,13 +180,13 @@ impl Contrastive {
         p.linear(&out, &format!("{path}.attention.out_proj"), hidden, true, None)
     }
 
-    /// Places `batch` texts: from `input_ids` i32[batch,length] and `ends` i32[batch] to `embedding` f32[batch,width] of
-    /// length one.
+    /// The graph that embeds `batch` texts: from `input_ids` i32[batch,length] and `ends` i32[batch] to `embedding`
+    /// f32[batch,width] of length one.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
-    pub fn read(&self, batch: usize) -> Result<Graph> {
-        let t = Trace::new(format!("read.{batch}"));
+    pub fn text_graph(&self, batch: usize) -> Result<Graph> {
+        let t = Trace::new(format!("text.{batch}"));
         let p = Parameters::new(&t, &self.weights);
         let text = &self.text;
         let ids = t.data("input_ids", DType::I32, [batch, text.length]);
@@ -198,15 +198,16 @@ impl Contrastive {
         let ends = t.input("ends", Role::Data, TensorType::new(DType::I32, [batch]));
         let x = x.reshape([batch * text.length, hidden]).gather(&ends, 0);
         let x = text.norm.trace(&p, "text_model.final_layer_norm", &x);
-        let placed = match text.pool {
+        let pooled = match text.pool {
             TextPool::Last => p.linear(&x, "text_model.head", text.width, true, None),
             TextPool::End(_) | TextPool::Greatest => p.linear(&x, "text_projection", text.width, false, None),
         };
-        t.output("embedding", &unit(&placed));
+        t.output("embedding", &unit(&pooled));
         Ok(t.finish()?)
     }
 
-    /// How alike pictures and texts are: from `images` f32[n,width] and `texts` f32[m,width] to `logits` f32[n,m].
+    /// The graph that compares images and texts by their embeddings: from `images` f32[n,width] and `texts`
+    /// f32[m,width] to `logits` f32[n,m].
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.

@@ -1,11 +1,12 @@
 //! The causal decoder: a table, a stack of blocks, a norm and a head, traced for training or as a step over a cache.
 
-use percept_graph::{DType, Graph, Tensor, Trace};
+use percept_graph::{Graph, Tensor, Trace};
 
 use crate::block::{Context, Norm, Stack};
 use crate::cache::Cache;
 use crate::error::Result;
 use crate::parameters::{Parameters, Stored, product};
+use crate::pass::{Input, MediaShape, PassInputs, PassShape};
 use crate::rope::Rope;
 
 /// A decoder.
@@ -35,23 +36,6 @@ pub struct Decoder {
     pub logit_cap: Option<f32>,
     /// Extra features that are added to the rows of media after the first blocks, one set a block.
     pub deepstack: usize,
-}
-
-/// The extents and optional inputs of a step's graph.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct StepShape {
-    /// Tokens in a run.
-    pub rows: usize,
-    /// Tokens that the cache holds.
-    pub capacity: usize,
-    /// Rows whose logits are wanted: none of them, some (by index, input `out`), or all when it is `rows`.
-    pub logits: usize,
-    /// Dtype of the cache: f32 or f16.
-    pub cache: DType,
-    /// Rows may be media features instead of tokens.
-    pub media: bool,
-    /// Image blocks see both ways.
-    pub blocks: bool,
 }
 
 impl Decoder {
@@ -87,49 +71,111 @@ impl Decoder {
         }
     }
 
-    /// One step: `rows` tokens from position `pos` on over a cache of `capacity`.
-    ///
-    /// Inputs besides parameters and caches: `ids` i32[1,rows], `pos` and `kv_len` i32[1], for each rotation
-    /// `rope.{i}.cos` and `.sin` f32[1,rows,pairs]. With media: `is_feature` bool[1,rows,1], `features`
-    /// f32[1,rows,hidden] and `deepstack.{k}` of the same shape. With blocks: `blocks.q` i32[1,rows] and `blocks.k`
-    /// i32[1,capacity]. When some rows' logits are wanted: `out` i32[logits]. The output `logits` is f32[logits,vocab].
+    /// The kinds of layers that keep different rows: each window once, `None` for layers that keep all of them. There is
+    /// at least one.
+    pub fn windows(&self) -> Vec<Option<usize>> {
+        let mut windows: Vec<Option<usize>> = Vec::new();
+        for block in &self.stack.blocks {
+            if !windows.contains(&block.attention.window) {
+                windows.push(block.attention.window);
+            }
+        }
+        if windows.is_empty() {
+            windows.push(None);
+        }
+        windows
+    }
+
+    /// A pass as a graph: its inputs are those of [`PassShape::inputs`], the pools of [`Cache`] where there is a cache, and
+    /// parameters. The output `logits` is f32[out,vocab], of all rows unless the shape chooses some; there is none
+    /// when it chooses no row.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
-    pub fn step(&self, stored: &dyn Stored, shape: &StepShape) -> Result<Graph> {
-        let t = Trace::new(format!("step.{}.{}", shape.rows, shape.capacity));
+    pub fn step(&self, stored: &dyn Stored, shape: &PassShape) -> Result<Graph> {
+        let t = Trace::new(format!("step.{}", shape.count()));
         let p = Parameters::new(&t, stored);
-        let rows = shape.rows;
-        let ids = t.data("ids", DType::I32, [1, rows]);
-        let cache = Cache::new(&t, 1, shape.capacity, shape.cache);
-        let rotation = |(i, rope): (usize, &Rope)| {
-            ["cos", "sin"].map(|f| t.data(format!("rope.{i}.{f}"), DType::F32, [1, rows, rope.pairs()]))
-        };
-        let cx = Context {
-            angles: self.ropes.iter().enumerate().map(rotation).collect(),
-            blocks: shape.blocks.then(|| {
-                let keys = t.data("blocks.k", DType::I32, [1, shape.capacity]);
-                [t.data("blocks.q", DType::I32, [1, rows]), keys]
-            }),
-            cache: Some(&cache),
-            ..Context::default()
-        };
-        let mut x = self.embed(&p, &ids);
-        let mut deepstack = Vec::new();
-        if shape.media {
-            let features = |name: &str| t.data(name, DType::F32, [1, rows, self.hidden]);
-            x = t.data("is_feature", DType::Bool, [1, rows, 1]).select(&features("features"), &x);
-            deepstack = (0..self.deepstack).map(|k| features(&format!("deepstack.{k}"))).collect();
-        }
-        let x = self.hidden(&p, &x, &cx, &deepstack).reshape([rows, self.hidden]);
-        if shape.logits > 0 {
-            let x = match shape.logits {
-                n if n == rows => x,
-                n => x.gather(&t.data("out", DType::I32, [n]), 0),
-            };
+        let inputs = shape.declare(self, &t);
+        let windows = self.windows();
+        let cache = shape.cache.as_ref().map(|cache| Cache::new(cache, &windows, &inputs));
+        let cx = Context { cache: cache.as_ref(), ..self.context(shape, &inputs) };
+        let x = self.rows(&p, shape, &inputs, &cx, Features::given(self, shape, &inputs));
+        if shape.out != Some(0) {
             t.output("logits", &self.logits(&p, &x));
         }
-        cache.finish();
+        if let Some(cache) = &cache {
+            cache.finish(&t);
+        }
         Ok(t.finish()?)
+    }
+
+    /// What all blocks share in a pass with these inputs, its cache excepted.
+    pub fn context<'a>(&self, shape: &PassShape, inputs: &PassInputs) -> Context<'a> {
+        let of_rows = |input: Input| inputs.get(input).clone();
+        let blocks = (shape.blocks && shape.cache.is_none()).then(|| of_rows(Input::Blocks));
+        Context {
+            angles: inputs.angles(self),
+            segments: shape.segments.then(|| of_rows(Input::Segments)).into_iter().collect(),
+            blocks: blocks.map(|blocks| [blocks.clone(), blocks]),
+            ..Context::default()
+        }
+    }
+
+    /// The normalized rows f32[rows,hidden] of a pass, those that the shape chooses.
+    pub fn rows(
+        &self,
+        p: &Parameters,
+        shape: &PassShape,
+        inputs: &PassInputs,
+        cx: &Context,
+        features: Features,
+    ) -> Tensor {
+        let mut x = self.embed(p, inputs.get(Input::Ids));
+        if let Some(positions) = inputs.find(Input::Positions) {
+            let table = self.table.replace("embed_tokens", "embed_positions");
+            x = x + p.embedding(positions, &table, [self.context, self.hidden]);
+        }
+        if let Some(features) = &features.rows {
+            x = inputs.get(Input::IsFeature).select(features, &x);
+        }
+        let x = self.hidden(p, &x, cx, &features.deepstack).reshape([shape.count(), self.hidden]);
+        match shape.out {
+            None | Some(0) => x,
+            Some(_) => x.gather(inputs.get(Input::Out), 0),
+        }
+    }
+}
+
+/// Features of media at the rows of a pass, f32[..rows,hidden].
+#[derive(Default)]
+pub struct Features {
+    /// What stands in place of embeddings.
+    pub rows: Option<Tensor>,
+    /// What is added after the first blocks, one set a block; zeros where there is no feature.
+    pub deepstack: Vec<Tensor>,
+}
+
+impl Features {
+    /// Those that are inputs of the pass.
+    fn given(decoder: &Decoder, shape: &PassShape, inputs: &PassInputs) -> Self {
+        if shape.media != MediaShape::Given {
+            return Self::default();
+        }
+        let set = |k: usize| inputs.get(Input::Deepstack(k)).clone();
+        let rows = Some(inputs.get(Input::Features).clone());
+        Self { rows, deepstack: (0..decoder.deepstack).map(set).collect() }
+    }
+
+    /// Features [n,hidden] that the same graph computes, set by set, each at the rows that are one.
+    pub fn computed(decoder: &Decoder, shape: &PassShape, inputs: &PassInputs, sets: &[Tensor]) -> Self {
+        let [features, extra @ ..] = sets else { return Self::default() };
+        let [b, t] = shape.rows;
+        let (which, is_feature) = (inputs.get(Input::FeatureRows), inputs.get(Input::IsFeature));
+        let at_rows = |f: &Tensor| f.gather(which, 0).reshape([b, t, decoder.hidden]);
+        let at_features = |f: &Tensor| {
+            let f = at_rows(f);
+            is_feature.select(&f, &f.like(0.0))
+        };
+        Self { rows: Some(at_rows(features)), deepstack: extra.iter().map(at_features).collect() }
     }
 }

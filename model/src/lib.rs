@@ -2,7 +2,7 @@
 //!
 //! A family reads `config.json` into a [`Decoder`] of [`BlockSpec`]s and, where it has them, encoders; tracing those
 //! over [`Parameters`] gives graphs whose parameters are named as in the checkpoint. [`Weights`] brings these to a
-//! device. The generation engine sees a model as a [`CausalModel`].
+//! device. A session sees a model as a [`CausalModel`].
 
 mod audio_tower;
 mod block;
@@ -18,6 +18,7 @@ pub mod family;
 pub mod hub;
 pub mod names;
 mod parameters;
+mod pass;
 mod peft;
 pub mod processor;
 pub mod random;
@@ -29,14 +30,15 @@ mod weights;
 
 pub use audio_tower::AudioTower;
 pub use block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, NormKind, QkNorm, Stack};
-pub use cache::Cache;
+pub use cache::{Cache, CacheShape, PAGE};
 pub use causal::{CausalModel, EncoderRun, Layout, input_ids};
 pub use config::Config;
 pub use contrastive::{Contrastive, TextPool, TextTower, VisionPool};
-pub use decoder::{Decoder, StepShape};
+pub use decoder::{Decoder, Features};
 pub use error::{Error, Result};
 pub use family::{Model, open, open_weights};
 pub use parameters::{Adapter, DROPOUT_KEY, DROPOUT_SHARE, Extras, Masters, Parameters, Stored, product};
+pub use pass::{Group, Input, MediaShape, PassInputs, PassRows, PassShape, SequenceRows};
 pub use peft::{AdapterFacts, Located, locate, locate_adapter, tied_table};
 pub use rope::Rope;
 pub use vision_tower::VisionTower;

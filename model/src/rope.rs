@@ -141,6 +141,12 @@ impl Rope {
         Self { frequencies: [half.clone(), half].concat(), axes, factor: 1.0, growth: None, reach: 0 }
     }
 
+    /// How many pairs turn with each axis.
+    pub fn sections(&self) -> Vec<usize> {
+        let axes = self.axes.iter().max().map_or(0, |last| last + 1);
+        (0..axes).map(|axis| self.axes.iter().filter(|a| **a == axis).count()).collect()
+    }
+
     /// Multimodal: the first `sections[0]` pairs turn with axis 0, the next with axis 1, and so on (Qwen2-VL).
     pub fn chunked(mut self, sections: &[usize]) -> Self {
         self.axes = sections.iter().enumerate().flat_map(|(axis, &n)| vec![axis; n]).collect();
@@ -190,6 +196,11 @@ impl Rope {
     /// Tokens of a sequence for which a scaling is made, which the configuration's own number may leave out.
     pub fn reach(&self) -> usize {
         self.reach
+    }
+
+    /// Whether the angles depend on the length of the sequence.
+    pub fn grows(&self) -> bool {
+        self.growth.is_some()
     }
 
     /// Cosines and sines [t, pairs] of positions given per axis, in a sequence of `total` tokens.

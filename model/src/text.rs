@@ -110,7 +110,9 @@ impl Processor for TextProcessor {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> percept_modalities::Result<Inputs> {
         let given = media.images.len() + media.videos.len() + media.audios.len();
         if given > 0 || messages.iter().any(mentions_media) {
-            return Err(MediaError::Prompt("this model reads text alone; leave the media out".into()));
+            let why = "this model reads text alone; leave the media out, or give the projector that belongs to a GGUF \
+                       file with --mmproj";
+            return Err(MediaError::Prompt(why.into()));
         }
         let transcript = Transcript::render(messages, aim, |m, prompt| match &self.template {
             Some(template) => template.render(m, prompt, &media.variables),

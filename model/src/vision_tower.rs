@@ -1,7 +1,7 @@
-//! The vision transformer of CLIP and SigLIP: pictures of one size as rows of patches.
+//! The vision transformer of CLIP and SigLIP: images of one size as rows of patches.
 
 use percept_graph::{DType, Tensor};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Stack};
 use crate::config::Config;
@@ -9,12 +9,12 @@ use crate::error::Result;
 use crate::names;
 use crate::parameters::Parameters;
 
-/// A vision transformer.
+/// A vision transformer of CLIP or SigLIP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VisionTower {
     /// Prefix of its parameters, with its dot.
     pub prefix: String,
-    /// Pixels of a picture's edge.
+    /// Pixels of an image's edge.
     pub image: usize,
     /// Pixels of a patch's edge.
     pub patch: usize,
@@ -26,8 +26,26 @@ pub struct VisionTower {
     pub class_row: bool,
     /// The blocks.
     pub stack: Stack,
-    /// All norms.
+    /// The norm, of one kind everywhere in the tower.
     pub norm: Norm,
+}
+
+/// The defaults of config.json for CLIP's tower.
+pub fn clip_defaults() -> Value {
+    json!({
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "num_channels": 3, "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+    })
+}
+
+/// The defaults of config.json for SigLIP's tower.
+pub fn siglip_defaults() -> Value {
+    json!({
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "num_channels": 3, "image_size": 224, "patch_size": 16, "hidden_act": "gelu_pytorch_tanh",
+        "layer_norm_eps": 1e-6,
+    })
 }
 
 impl VisionTower {
@@ -36,11 +54,7 @@ impl VisionTower {
     /// # Errors
     /// When a value is missing or impossible.
     pub fn clip(c: &Config, prefix: &str) -> Result<Self> {
-        let c = c.over(json!({
-            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-            "num_channels": 3, "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu",
-            "layer_norm_eps": 1e-5,
-        }));
+        let c = c.over(clip_defaults());
         Self::read(&c, prefix, true)
     }
 
@@ -49,11 +63,7 @@ impl VisionTower {
     /// # Errors
     /// When a value is missing or impossible.
     pub fn siglip(c: &Config, prefix: &str) -> Result<Self> {
-        let c = c.over(json!({
-            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-            "num_channels": 3, "image_size": 224, "patch_size": 16, "hidden_act": "gelu_pytorch_tanh",
-            "layer_norm_eps": 1e-6,
-        }));
+        let c = c.over(siglip_defaults());
         Self::read(&c, prefix, false)
     }
 
@@ -78,17 +88,17 @@ impl VisionTower {
         })
     }
 
-    /// Patches along a picture's edge.
+    /// Patches along an image's edge.
     pub fn side(&self) -> usize {
         self.image / self.patch
     }
 
-    /// Rows of a picture of its own size.
+    /// Rows of an image of its own size.
     pub fn rows(&self) -> usize {
         self.side().pow(2) + usize::from(self.class_row)
     }
 
-    /// Patches f32[b,n,hidden] of pictures f32[b,channels,h,w], without positions.
+    /// Patches f32[b,n,hidden] of images f32[b,channels,h,w], without positions.
     pub fn patches(&self, p: &Parameters, pixels: &Tensor) -> Tensor {
         let name = format!("{}embeddings.patch_embedding", self.prefix);
         // Pixels beyond the last whole patch are not seen.
@@ -97,7 +107,7 @@ impl VisionTower {
         p.linear(&pixels.patchify([self.patch, self.patch]), &name, self.hidden, !self.class_row, None)
     }
 
-    /// What the first block reads f32[b,rows,hidden] of pictures f32[b,channels,image,image].
+    /// What the first block reads f32[b,rows,hidden] of images f32[b,channels,image,image].
     pub fn embed(&self, p: &Parameters, pixels: &Tensor) -> Tensor {
         let at = |name: &str| format!("{}embeddings.{name}", self.prefix);
         let mut x = self.patches(p, pixels);
@@ -113,7 +123,7 @@ impl VisionTower {
         }
     }
 
-    /// What the last block gives f32[b,rows,hidden] for pictures f32[b,channels,image,image], before the last norm.
+    /// What the last block gives f32[b,rows,hidden] for images f32[b,channels,image,image], before the last norm.
     pub fn trace(&self, p: &Parameters, pixels: &Tensor) -> Tensor {
         self.stack.trace(p, &self.embed(p, pixels), &Context::default())
     }
@@ -123,7 +133,7 @@ impl VisionTower {
         self.norm.trace(p, &format!("{}post_layernorm", self.prefix), x)
     }
 
-    /// The type of pictures it reads, `batch` of them.
+    /// The type of images it reads, `batch` of them.
     pub fn pixels(&self, batch: usize) -> percept_graph::TensorType {
         percept_graph::TensorType::new(DType::F32, [batch, self.channels, self.image, self.image])
     }

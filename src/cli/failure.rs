@@ -1,4 +1,4 @@
-//! Why a command did not succeed, and the exit code that says so.
+//! Why a command failed, and its exit code.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ pub enum Failure {
     /// The command was used wrongly.
     #[error("{0}")]
     Usage(String),
-    /// What was asked for was done and the answer is no: a test failed, a result differs.
+    /// The command ran, and its result is negative: a test failed, a result differs.
     #[error("{0}")]
     Negative(String),
     /// A device failed.
@@ -31,7 +31,10 @@ pub enum Failure {
     Data(#[from] percept::data::Error),
     /// Data could not be pulled.
     #[error(transparent)]
-    Pull(#[from] percept::data::pull::Error),
+    Pull(#[from] percept::pull::Error),
+    /// A model cannot be evaluated on a corpus.
+    #[error(transparent)]
+    Eval(percept::eval::Error),
     /// Training failed.
     #[error(transparent)]
     Train(#[from] percept::train::Error),
@@ -60,9 +63,20 @@ fn named(path: &Path, why: &str) -> String {
     if why.contains(&path) { why.to_string() } else { format!("{path}: {why}") }
 }
 
+impl From<percept::eval::Error> for Failure {
+    fn from(error: percept::eval::Error) -> Self {
+        use percept::eval::Error;
+        match error {
+            Error::Data(error) => error.into(),
+            Error::Infer(error) => error.into(),
+            Error::Empty(_) | Error::Media { .. } => Failure::Eval(error),
+        }
+    }
+}
+
 impl Failure {
-    /// What is printed: a name that stands twice at the start stands there once, and a reason that a library left out is
-    /// said to be missing.
+    /// The message that is printed: a name that stands twice at the start is printed once, and where a library gave no
+    /// reason, the message tells so.
     pub fn message(&self) -> String {
         let mut text = self.to_string();
         while let Some((head, rest)) = text.split_once(": ")
@@ -87,7 +101,7 @@ impl Failure {
             Failure::Infer(percept::infer::Error::Setting(_)) => 2,
             Failure::Data(percept::data::Error::Config(_)) => 2,
             Failure::Train(e) => training(e),
-            Failure::Pull(percept::data::pull::Error::Usage(_)) => 2,
+            Failure::Pull(percept::pull::Error::Usage(_)) => 2,
             _ => 1,
         }
     }

@@ -1,4 +1,4 @@
-//! Commands, one file each.
+//! Commands, one file each, in folders by what they are about.
 
 // First, because its macros stand in place of the standard ones in all others.
 #[macro_use]
@@ -6,41 +6,15 @@ pub mod output;
 
 mod bench;
 mod completions;
-mod conversation;
-mod convert;
 mod data;
-mod data_build;
-mod data_inspect;
-mod data_pull;
-mod data_score;
 mod demo;
-mod devices;
-mod diff;
+mod device;
 #[cfg(test)]
 mod documented;
-mod embed;
-mod eval;
 mod failure;
-mod generate;
-mod hub;
-mod inspect;
 mod kernel;
-mod kernel_bench;
-mod ladder;
-mod loading;
-mod media_bench;
-mod model_bench;
-mod model_ops;
-mod preprocess;
-mod subject;
+mod model;
 mod table;
-mod tokenizer;
-mod train;
-mod train_bench;
-mod transcribe;
-mod values;
-mod view;
-mod walk;
 
 use clap::{Parser, Subcommand};
 
@@ -56,16 +30,16 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List the devices that are here
+    /// List the devices of this machine
     #[command(after_help = "Examples:\n  percept devices\n  percept devices --json")]
-    Devices(devices::Devices),
+    Devices(device::Devices),
     /// Check a device: its operations, and whole graphs against the cpu
     #[command(subcommand)]
-    Device(DeviceCommand),
+    Device(device::DeviceCommand),
     /// List, test, time and export WGSL kernels
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
-    /// Continue a conversation about text, images, video and audio
+    /// Generate text from a prompt or a conversation, with images, video and audio
     #[command(
         after_help = "Examples:\n  percept generate --model SmolLM2.gguf --temperature 0 \"What is the capital of France?\"\n  \
         percept generate --model Qwen2-VL-2B-Instruct --image photo.jpg \"What is this?\" --json\n  \
@@ -73,37 +47,37 @@ enum Command {
         percept generate --model base --adapter runs/flags/model --adapter style=0.5 \"Which flag is this?\"\n  \
         percept generate --model Qwen3-0.6B --messages talk.json --tools tools.json --template-var enable_thinking=false"
     )]
-    Generate(Box<generate::Generate>),
+    Generate(Box<model::generate::Generate>),
     /// Transcribe speech in audio files
     #[command(after_help = "Examples:\n  percept transcribe --model whisper-tiny.en talk.mp3\n  \
         percept transcribe --model whisper-small --format srt --out captions *.m4a")]
-    Transcribe(transcribe::Transcribe),
-    /// Embed images and texts as vectors, near one another where they are alike
+    Transcribe(model::transcribe::Transcribe),
+    /// Embed images and texts as vectors, and compare them
     #[command(after_help = "Examples:\n  percept embed --model siglip --image cat.jpg --text 'a cat' --json")]
-    Embed(embed::Embed),
-    /// Acquire, prepare and look at data
+    Embed(model::embed::Embed),
+    /// Pull, prepare and inspect data
     #[command(subcommand)]
     Data(data::Data),
-    /// Train or fine-tune a model as a TOML file says
+    /// Train or fine-tune a model from a TOML file
     #[command(
         after_help = "Examples:\n  percept train flags.toml\n  percept train flags.toml --resume --device cpu\n  \
         percept train flags.toml --set optimizer.rate=3e-4 --set steps=100\n  \
         percept train flags.toml --set epochs=3 --json\n\n\
         Ctrl-C and SIGTERM save a checkpoint and end the run with exit code 130 or 143; --resume goes on from it."
     )]
-    Train(train::Train),
-    /// Ask a model what corpora answer, and count how often it says the same
+    Train(model::train::Train),
+    /// Evaluate a model on corpora of questions: count how often it gives the expected answer
     #[command(
         after_help = "Examples:\n  percept eval --model runs/a/model --tasks world/category/held-out,world/sound/held-out\n  \
         percept eval --model base --adapter runs/flags/model --tasks world/flags/held-out --limit 100 --json"
     )]
-    Eval(eval::Eval),
-    /// A small model's whole life in minutes: data, training, fine-tuning, scores, answers and a report
+    Eval(model::eval::Eval),
+    /// Run the whole life of a small model in minutes: data, training, fine-tuning, evaluation and a report
     #[command(
         after_help = "Examples:\n  percept demo\n  percept demo --device wgpu:0 --scale tiny --out demo-gpu --seed 1"
     )]
     Demo(demo::Demo),
-    /// Measure speed
+    /// Measure the speed of operations, models and preprocessing
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Show what a checkpoint holds, or what a model is given for a prompt and its media
@@ -113,15 +87,15 @@ enum Command {
         percept inspect --model Qwen2-VL-2B-Instruct --image photo.jpg \"What is this?\"\n  \
         percept inspect --model SmolVLM2-500M --video clip.mp4 --previews seen --json \"What happens?\""
     )]
-    Inspect(inspect::Inspect),
+    Inspect(model::inspect::Inspect),
     /// Cast, quantize, and change the format of a checkpoint
     #[command(
         after_help = "Examples:\n  percept convert SmolLM2-135M-Instruct smollm2.gguf --dtype q4_1\n  \
         percept convert model.gguf folder --dtype bf16\n  \
         percept convert SmolLM2-135M-Instruct merged --adapter runs/flags/model\n  percept convert runs/flags/model merged.gguf"
     )]
-    Convert(convert::Convert),
-    /// Print the script that completes commands and options in a shell
+    Convert(model::convert::Convert),
+    /// Print a shell's completion script
     #[command(
         after_help = "Examples:\n  percept completions bash > ~/.local/share/bash-completion/completions/percept\n  \
         percept completions zsh > ~/.zfunc/_percept\n  percept completions fish > ~/.config/fish/completions/percept.fish"
@@ -132,25 +106,11 @@ enum Command {
     Man(completions::Man),
 }
 
-#[derive(Subcommand)]
-enum DeviceCommand {
-    /// Climb the conformance ladder and print what runs natively, decomposed or on the host, and how exactly
-    #[command(
-        after_help = "Examples:\n  percept device test cpu\n  percept device test wgpu:0 --level 2 --filter softmax\n  \
-        percept device test wgpu:0 --json ladder.json --strict"
-    )]
-    Test(ladder::Ladder),
-    /// Run a graph operation by operation beside the cpu and stop at the first that differs
-    #[command(after_help = "Examples:\n  percept device diff wgpu:0 --model layer.graph")]
-    Diff(diff::Diff),
-}
-
 /// Run a command.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Devices(c) => c.run(),
-        Command::Device(DeviceCommand::Diff(c)) => c.run(),
-        Command::Device(DeviceCommand::Test(c)) => c.run(),
+        Command::Device(c) => c.run(),
         Command::Kernel(c) => c.run(),
         Command::Generate(c) => c.run(),
         Command::Bench(c) => c.run(),

@@ -23,7 +23,7 @@ pub fn end(error: &std::io::Error) -> ! {
     std::process::exit(1)
 }
 
-/// Print to standard error; where nobody reads it nothing is lost that could be said elsewhere.
+/// Print to standard error; a failure to print is ignored, since there is nowhere else to report it.
 pub fn complain(text: Arguments<'_>) {
     let _ = std::io::stderr().lock().write_fmt(text);
 }

@@ -1,4 +1,4 @@
-"""Losses and gradients of PyTorch, that tests/training.rs holds training to.
+"""Losses and gradients of PyTorch, that tests/it/training holds training to.
 
     python tests/training/make_golden.py
 
@@ -19,12 +19,12 @@ torch.manual_seed(0)
 
 
 def tokens(seed, length, vocab, low=16):
-    """Ids that tests/training.rs makes too."""
+    """Ids that tests/it/training makes too."""
     return [low + (seed * 7919 + i * 104729 + i * i * 31) % (vocab - low) for i in range(length)]
 
 
 def formula(shape, seed, scale):
-    """Weights that tests/training.rs makes too: a hash of the place, even in [-scale, scale)."""
+    """Weights that tests/it/training makes too: a hash of the place, even in [-scale, scale)."""
     i = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(seed << 32)
     x = (i * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)
     return torch.tensor(((x.astype(np.float64) / 2**23 - 1.0) * scale).astype(np.float32).reshape(shape))
@@ -129,6 +129,33 @@ def lora():
     return {"loss": loss.item() / count, "gradients": gradients}
 
 
+# What PEFT writes when modules, biases or a table are trained beside A and B.
+WHOLE = {
+    "module": ("smolvlm-image", dict(target_modules=["v_proj"], modules_to_save=["model.vision_model.post_layernorm"])),
+    "table": ("llama", dict(target_modules=["v_proj"], modules_to_save=["model.embed_tokens", "model.norm"], ensure_weight_tying=True)),
+    "biases": ("qwen2", dict(target_modules=["k_proj"], bias="all")),
+    "own-biases": ("qwen2", dict(target_modules=["k_proj"], bias="lora_only")),
+}
+
+
+def whole():
+    """The tensors of such adapters with their shapes, and what adapter_config.json says of them."""
+    import tempfile
+    import transformers
+    from peft import LoraConfig, get_peft_model
+    found = {}
+    for name, (base, settings) in WHOLE.items():
+        kind = transformers.AutoConfig.from_pretrained(PARITY / base / "model").architectures[0]
+        model = get_peft_model(load(base, getattr(transformers, kind)), LoraConfig(r=2, **settings))
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            tensors = load_file(pathlib.Path(folder) / "adapter_model.safetensors")
+            config = json.loads((pathlib.Path(folder) / "adapter_config.json").read_text())
+        kept = {key: config[key] for key in ("bias", "ensure_weight_tying", "modules_to_save")}
+        found[name] = {"base": base, "tensors": {n: list(t.shape) for n, t in sorted(tensors.items())}, "config": kept}
+    return found
+
+
 def muon():
     """One step of torch.optim.Muon in float64, whose own iteration rounds to bfloat16."""
     p, g = formula((6, 10), 1, 1.0), formula((6, 10), 2, 1.0)
@@ -175,6 +202,7 @@ if __name__ == "__main__":
         "smolvlm-image": media("smolvlm-image", 100),
         "qwen2-vl-image": media("qwen2-vl-image", 100),
         "lora": lora(),
+        "whole": whole(),
         "muon": muon(),
         "decoder": decoder(),
         "versions": {"torch": torch.__version__, "transformers": __import__("transformers").__version__},

@@ -1,21 +1,28 @@
 //! Low-rank adapters in PEFT's layout: written, compared with what a run trains, and put on top of one another.
 
+mod layout;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use percept_graph::{DType, HostTensor};
 use percept_model::checkpoint::{self, BASE_FILE, Base, Checkpoint, LoadOptions};
-use percept_model::{Stored as _, Trained as _, Weights};
+use percept_model::{Stored as _, Trained as _, Weights, tied_table};
 use serde_json::{Value, json};
 
 use crate::config::LoraConfig;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::trainer::floats;
+use layout::{HEAD, Layout, own_name};
+
+pub use layout::modules;
 
 /// What PEFT puts before the names of the model that it adapts.
 const ADAPTED: &str = "base_model.model.";
+/// PEFT's settings of an adapter.
+const CONFIG_FILE: &str = "adapter_config.json";
 /// Names that a message lists before it counts the rest.
 const LISTED: usize = 3;
 
@@ -25,27 +32,27 @@ pub struct Parts<'a> {
     pub lora: &'a LoraConfig,
     /// What the run may train.
     pub plan: &'a Plan,
-    /// The checkpoint that the adapter belongs to.
-    pub checkpoint: &'a Checkpoint,
+    /// The parameters that the adapter belongs to.
+    pub weights: &'a Weights,
     /// What is recorded of that checkpoint.
     pub base: Option<&'a Base>,
     /// An adapter that stays as it is under the trained one.
     pub below: Option<&'a Below>,
 }
 
-/// Write the folder of an adapter: adapter_model.safetensors, with the parameters that were trained whole among its
+/// Write the folder of an adapter: adapter_model.safetensors, with the modules that were trained whole among its
 /// tensors, adapter_config.json, and what PEFT has no place for in percept.json.
 ///
 /// # Errors
 /// When it cannot be written, or something is there.
 pub fn write(folder: &Path, parts: &Parts, trained: &BTreeMap<String, HostTensor>) -> Result<()> {
-    let Parts { lora, plan, .. } = parts;
+    let Parts { lora, plan, weights, .. } = parts;
     let is_used = |n: &String| trained.contains_key(n) || trained.contains_key(&format!("{n}.lora_A.weight"));
     let unused: Vec<String> = plan
         .adapters()
         .keys()
         .cloned()
-        .chain(wholes(plan, parts.checkpoint))
+        .chain(wholes(plan, weights.checkpoint()))
         .filter(|n| !is_used(n))
         .collect();
     let (tensors, rank, alpha) = match parts.below {
@@ -56,29 +63,25 @@ pub fn write(folder: &Path, parts: &Parts, trained: &BTreeMap<String, HostTensor
         None => (trained.clone(), lora.rank, lora.alpha()),
     };
     let layers: Vec<&str> = tensors.keys().filter_map(|n| n.strip_suffix(".lora_A.weight")).collect();
-    let whole: Vec<&str> = tensors
-        .keys()
-        .filter(|n| layer_of(n).is_none())
-        .map(|n| n.strip_suffix(".weight").or(n.strip_suffix(".bias")).unwrap_or(n))
-        .collect();
-    let base = parts.checkpoint.path();
+    let layout = Layout::new(&tensors, weights)?;
+    let base = weights.checkpoint().path();
     let base = std::fs::canonicalize(base).unwrap_or_else(|_| base.to_path_buf());
-    let config = json!({
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "bias": "none",
+    let mut config = json!({
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "bias": layout.bias,
         "fan_in_fan_out": false, "inference_mode": true, "r": rank, "lora_alpha": alpha, "lora_dropout": lora.dropout, "target_modules": layers,
-        "modules_to_save": if whole.is_empty() { json!(null) } else { json!(whole) }, "use_rslora": false,
+        "modules_to_save": if layout.modules.is_empty() { json!(null) } else { json!(layout.modules) }, "use_rslora": false,
         "use_dora": false,
     });
-    let mut own = json!({ "unused": unused });
+    if layout.tied {
+        config["ensure_weight_tying"] = json!(true);
+    }
+    let mut own = json!({ "unused": unused, "kept": layout.kept });
     if let Some(base) = parts.base {
         own["base"] = json!(base);
     }
     let text = |json: Value| format!("{json:#}\n").into_bytes();
-    let files = BTreeMap::from([
-        ("adapter_config.json".to_string(), text(config)),
-        (BASE_FILE.to_string(), text(own)),
-    ]);
-    let tensors = tensors.into_iter().map(|(n, t)| (format!("{ADAPTED}{n}"), t)).collect();
+    let files = BTreeMap::from([(CONFIG_FILE.to_string(), text(config)), (BASE_FILE.to_string(), text(own))]);
+    let tensors = layout.tensors.into_iter().map(|(n, t)| (format!("{ADAPTED}{n}"), t)).collect();
     Ok(checkpoint::write_as(folder, "adapter_model.safetensors", &tensors, &files)?)
 }
 
@@ -89,7 +92,7 @@ pub fn write(folder: &Path, parts: &Parts, trained: &BTreeMap<String, HostTensor
 pub fn read(folder: &Path) -> Result<Checkpoint> {
     let options = LoadOptions { dtype: Some(DType::F32), dequantize: true };
     let file = Checkpoint::open_with(folder.join("adapter_model.safetensors"), options)?;
-    Ok(file.renamed(|name| name.strip_prefix(ADAPTED).unwrap_or(name).to_string()))
+    Ok(file.renamed(|name| own_name(name.strip_prefix(ADAPTED).unwrap_or(name))))
 }
 
 /// The layer that a tensor of an adapter stands beside.
@@ -112,13 +115,15 @@ pub struct Form {
     whole: BTreeSet<String>,
     /// What patterns matched and no batch used, so that it has no tensors.
     unused: BTreeSet<String>,
+    /// It holds the table of a model whose head that is, and leaves the head as it is.
+    parts_head: bool,
 }
 
 impl Form {
     /// Of the adapters that a run trains.
     pub fn planned(plan: &Plan, checkpoint: &Checkpoint) -> Self {
         let layers = plan.adapters().iter().map(|(l, a)| (l.clone(), (a.rank, a.scale)));
-        Self { layers: layers.collect(), whole: wholes(plan, checkpoint).collect(), unused: BTreeSet::new() }
+        Self { layers: layers.collect(), whole: wholes(plan, checkpoint).collect(), ..Self::default() }
     }
 
     /// Of an adapter in a folder, over its base.
@@ -127,8 +132,16 @@ impl Form {
     /// When it is no adapter of this base.
     pub fn read(folder: &Path, base: Arc<Checkpoint>) -> Result<Self> {
         let tensors = read(folder)?;
+        let table = tied_table(&base);
         let weights = Weights::new(base).with_adapter(folder)?;
-        let mut form = Self { unused: unused(folder), ..Self::default() };
+        let own = json_of(&folder.join(BASE_FILE));
+        let tied = json_of(&folder.join(CONFIG_FILE))["ensure_weight_tying"] == true;
+        let mut kept = listed(&own, "kept");
+        kept.extend((tied && table.is_some()).then(|| HEAD.to_string()));
+        let mut form = Self { unused: listed(&own, "unused"), ..Self::default() };
+        // What wrote the first of our adapters trained the head with the table, and did not say so.
+        let first = own.is_object() && own.get("kept").is_none();
+        form.parts_head = !tied && !first && table.is_some_and(|t| tensors.ty(&t).is_some());
         for name in tensors.names() {
             match layer_of(name) {
                 Some(layer) => {
@@ -142,6 +155,7 @@ impl Form {
                 None if name.contains(".lora_") || name.contains(".token_adapter.") => {
                     return Err(not_plain(folder, name));
                 }
+                None if kept.contains(name) => {}
                 None => {
                     form.whole.insert(name.to_string());
                 }
@@ -160,6 +174,7 @@ impl Form {
             layers: layers.collect(),
             whole: self.whole.union(&below.whole).cloned().collect(),
             unused: BTreeSet::new(),
+            parts_head: below.parts_head,
         }
     }
 
@@ -198,6 +213,11 @@ impl Form {
         lacks(run.whole.iter().filter(new).collect(), "it has no values of its own for these of lora.also:");
         let lost = |n: &&String| !run.whole.contains(*n);
         lacks(self.whole.iter().filter(lost).collect(), "lora.also leaves out these that it holds whole:");
+        if self.parts_head && !run.parts_head {
+            differences.push(
+                "it leaves the head as it is beside its table, and this run's table is the head too".into(),
+            );
+        }
         if differences.is_empty() {
             return Ok(());
         }
@@ -219,10 +239,14 @@ fn not_plain(folder: &Path, tensor: &str) -> Error {
     ))
 }
 
-fn unused(folder: &Path) -> BTreeSet<String> {
-    let text = std::fs::read(folder.join(BASE_FILE)).unwrap_or_default();
-    let json: Value = serde_json::from_slice(&text).unwrap_or_default();
-    let names = json.get("unused").and_then(Value::as_array).into_iter().flatten();
+/// A file of an adapter's folder as JSON; null where there is none.
+fn json_of(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap_or_default()).unwrap_or_default()
+}
+
+/// The names that a key of percept.json lists.
+fn listed(json: &Value, key: &str) -> BTreeSet<String> {
+    let names = json.get(key).and_then(Value::as_array).into_iter().flatten();
     names.filter_map(Value::as_str).map(str::to_string).collect()
 }
 

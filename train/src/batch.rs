@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use percept_graph::HostTensor;
 use percept_modalities::{Array, Inputs, Values};
-use percept_model::{CausalModel, EncoderRun};
+use percept_model::{CausalModel, EncoderRun, MediaShape, PassRows, PassShape};
 
 use crate::encode::{Encoded, IGNORE};
 use crate::error::{Error, Result};
@@ -24,6 +24,20 @@ pub struct Shape {
     pub blocks: bool,
     /// The encoder runs, by their keys.
     pub runs: Vec<String>,
+}
+
+impl Shape {
+    /// The pass over the decoder.
+    pub fn pass(&self) -> PassShape {
+        PassShape {
+            rows: [self.rows, self.length],
+            out: (self.out < self.rows * self.length).then_some(self.out),
+            segments: self.packed,
+            blocks: self.blocks,
+            media: if self.runs.is_empty() { MediaShape::None } else { MediaShape::Computed },
+            ..PassShape::default()
+        }
+    }
 }
 
 /// A batch on the host.
@@ -51,10 +65,14 @@ impl Batch {
     /// When a row is too long, or the model's encoders refuse the media.
     pub fn new(model: &dyn CausalModel, rows: &[Vec<&Encoded>], length: usize) -> Result<Self> {
         let (n, samples) = (rows.len() * length, rows.iter().flatten());
-        let mut ids = vec![0; n];
-        let mut segments = vec![-1; n];
-        let mut blocks = vec![-1; n];
         let mut labels = vec![IGNORE; n];
+        let mut pass = PassRows {
+            ids: vec![0; n],
+            segments: vec![-1; n],
+            blocks: vec![-1; n],
+            features: vec![None; n],
+            ..PassRows::default()
+        };
         let axes = samples.clone().map(|s| s.positions.len()).max().unwrap_or(1);
         let mut positions = vec![vec![0; n]; axes];
         let mut starts = Vec::new();
@@ -69,11 +87,11 @@ impl Batch {
                         sample.tokens()
                     )));
                 }
-                ids[at..end].copy_from_slice(&sample.ids);
-                segments[at..end].fill(k as i32);
+                pass.ids[at..end].copy_from_slice(&sample.ids);
+                pass.segments[at..end].fill(k as i32);
                 labels[at..end].copy_from_slice(&sample.labels);
                 if let Some(b) = &sample.blocks {
-                    blocks[at..end].copy_from_slice(b);
+                    pass.blocks[at..end].copy_from_slice(b);
                 }
                 for (axis, all) in positions.iter_mut().enumerate() {
                     let own = sample.positions.get(axis).or(sample.positions.first());
@@ -85,90 +103,71 @@ impl Batch {
         }
         let learnt: Vec<usize> = (0..n).filter(|&i| labels[i] != IGNORE).collect();
         let out = out_rows(learnt.len(), n);
-        let [b, t] = [rows.len(), length];
-        let mut arrays = BTreeMap::new();
-        let mut ints = |name: &str, dims: &[usize], values: &[i32]| {
-            Ok::<_, Error>(arrays.insert(name.to_string(), HostTensor::from_i32(dims, values)?))
+        let mut shape = Shape {
+            rows: rows.len(),
+            length,
+            out,
+            packed: rows.iter().any(|r| r.len() > 1),
+            blocks: pass.blocks.iter().any(|&b| b >= 0),
+            runs: Vec::new(),
         };
-        ints("ids", &[b, t], &ids)?;
-        let packed = rows.iter().any(|r| r.len() > 1);
-        if packed {
-            ints("segments", &[b, t], &segments)?;
-        }
-        let has_blocks = blocks.iter().any(|&b| b >= 0);
-        if has_blocks {
-            ints("blocks", &[b, t], &blocks)?;
-        }
         let mut place: Vec<usize> = (0..n).collect();
+        let mut wanted = labels.clone();
         if out < n {
-            let mut chosen: Vec<i32> = learnt.iter().map(|&i| i as i32).collect();
-            let mut wanted: Vec<i32> = learnt.iter().map(|&i| labels[i]).collect();
-            chosen.resize(out, 0);
+            pass.out = learnt.iter().map(|&i| i as i32).collect();
+            wanted = learnt.iter().map(|&i| labels[i]).collect();
             wanted.resize(out, IGNORE);
-            ints("out", &[out], &chosen)?;
-            ints("labels", &[out], &wanted)?;
+            // A batch without answers has a row of logits all the same.
+            pass.out.resize(out, 0);
             learnt.iter().enumerate().for_each(|(k, &i)| place[i] = k);
-        } else {
-            ints("labels", &[n], &labels)?;
         }
-        for (i, rope) in model.decoder().ropes.iter().enumerate() {
-            let axes: Vec<&[i32]> = positions.iter().map(|p| &p[..]).collect();
-            let [cos, sin] = rope.angles(&axes, length);
-            for (name, table) in [("cos", cos), ("sin", sin)] {
-                let table = HostTensor::from_f32([b, t, rope.pairs()], &table)?;
-                arrays.insert(format!("rope.{i}.{name}"), table);
-            }
+        let axes: Vec<&[i32]> = positions.iter().map(|p| &p[..]).collect();
+        pass.add_angles(model.decoder(), &axes, length);
+        let all: Vec<&Encoded> = samples.clone().copied().collect();
+        let runs = take_media(model, &all, &starts, &mut pass.features)?;
+        shape.runs = runs.iter().map(|r| r.key.clone()).collect();
+        let mut arrays: BTreeMap<String, HostTensor> =
+            shape.pass().fill(model.decoder(), &pass)?.into_iter().collect();
+        arrays.insert("labels".into(), HostTensor::from_i32([wanted.len()], &wanted)?);
+        for (r, run) in runs.iter().enumerate() {
+            let named = run.arguments.iter().map(|(name, t)| (format!("media.{r}.{name}"), t.clone()));
+            arrays.extend(named);
         }
-        let places = samples.clone().zip(&starts).map(|(s, &at)| {
+        let places = all.iter().zip(&starts).map(|(s, &at)| {
             let own = (at..at + s.tokens()).filter(|&i| labels[i] != IGNORE);
             own.map(|i| place[i]).collect()
         });
-        let mut batch = Self {
+        Ok(Self {
             places: places.collect(),
-            shape: Shape { rows: b, length, out, packed, blocks: has_blocks, runs: Vec::new() },
-            runs: Vec::new(),
+            shape,
             answers: learnt.len(),
-            tokens: samples.clone().map(|s| s.tokens()).sum(),
+            tokens: all.iter().map(|s| s.tokens()).sum(),
             samples: starts.len(),
             arrays,
-        };
-        let samples: Vec<&Encoded> = samples.copied().collect();
-        batch.take_media(model, &samples, &starts)?;
-        Ok(batch)
+            runs,
+        })
     }
+}
 
-    /// Runs of the encoders over the media of all samples together, and the row of features at each place.
-    fn take_media(&mut self, model: &dyn CausalModel, samples: &[&Encoded], starts: &[usize]) -> Result<()> {
-        if samples.iter().all(|s| s.media.arrays.is_empty()) {
-            return Ok(());
-        }
-        let merged = merge(samples)?;
-        let layout = model.layout(&merged)?;
-        self.runs = model.encoder_runs(&merged)?;
-        self.shape.runs = self.runs.iter().map(|r| r.key.clone()).collect();
-        for (r, run) in self.runs.iter().enumerate() {
-            let named = run.arguments.iter().map(|(name, t)| (format!("media.{r}.{name}"), t.clone()));
-            self.arrays.extend(named);
-        }
-        let n = self.shape.rows * self.shape.length;
-        let (mut rows, mut flags) = (vec![0; n], vec![0f64; n]);
-        let mut from = 0;
-        for (sample, &at) in samples.iter().zip(starts) {
-            for (i, place) in layout.features[from..from + sample.tokens()].iter().enumerate() {
-                if let Some(row) = place {
-                    (rows[at + i], flags[at + i]) = (*row as i32, 1.0);
-                }
-            }
-            from += sample.tokens();
-        }
-        let is_feature = percept_graph::TensorType::new(
-            percept_graph::DType::Bool,
-            [self.shape.rows, self.shape.length, 1],
-        );
-        self.arrays.insert("feature_rows".into(), HostTensor::from_i32([n], &rows)?);
-        self.arrays.insert("is_feature".into(), HostTensor::from_f64(is_feature, &flags)?);
-        Ok(())
+/// Runs of the encoders over the media of all samples together; `features` gets the number of the feature at each row.
+fn take_media(
+    model: &dyn CausalModel,
+    samples: &[&Encoded],
+    starts: &[usize],
+    features: &mut [Option<usize>],
+) -> Result<Vec<EncoderRun>> {
+    if samples.iter().all(|s| s.media.arrays.is_empty()) {
+        return Ok(Vec::new());
     }
+    let merged = merge(samples)?;
+    let layout = model.layout(&merged)?;
+    let mut from = 0;
+    for (sample, &at) in samples.iter().zip(starts) {
+        let tokens = sample.tokens();
+        features[at..at + tokens].copy_from_slice(&layout.features[from..from + tokens]);
+        from += tokens;
+    }
+    Ok(model.encoder_runs(&merged)?)
 }
 
 /// Rows whose logits are computed when `learnt` of `n` are needed: few different numbers, so that few graphs are made.

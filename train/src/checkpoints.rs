@@ -56,7 +56,7 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// The checkpoints in a run's folder.
     pub fn open(config: &Config) -> Self {
-        Self { folder: config.out.join("checkpoints"), keep: config.checkpoint.keep.max(1) }
+        Self { folder: config.out.join("checkpoints"), keep: config.checkpoint.keep }
     }
 
     /// Steps that have a checkpoint, in order.

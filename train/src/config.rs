@@ -1,5 +1,7 @@
 //! A run as one TOML file.
 
+mod valid;
+
 use std::path::{Path, PathBuf};
 
 use percept_data::augment::Augmentation;
@@ -17,7 +19,8 @@ use crate::settings::{apply, explained, one_length};
 pub struct Config {
     /// Folder that checkpoints, logs and the finished model go to.
     pub out: PathBuf,
-    /// What the run or stage is called in messages; the folder of a stage in `out` is called so too.
+    /// What the run or stage is called in messages; the folder of a stage in `out` is called so too, when it has a name of
+    /// its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Seeds everything that is drawn.
@@ -96,7 +99,7 @@ pub struct DataConfig {
     /// make-up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
-    /// Pieces that a process cuts its rows of a step into, one after the other.
+    /// Pieces that a process cuts its rows of a step into, one after the other; 0 and 1 leave them whole.
     pub accumulate: usize,
 }
 
@@ -116,9 +119,10 @@ pub struct SourceConfig {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub train_on_held_out: bool,
     /// Its samples in a round of the mixture: with weights that add to `w`, any `w` samples in a row hold this many of it.
+    /// For training alone.
     #[serde(default = "one")]
     pub weight: u32,
-    /// How its pictures are changed each time they are read.
+    /// How its pictures are changed each time they are read. For training alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<Augmentation>,
 }
@@ -250,7 +254,7 @@ pub struct LoraConfig {
     pub from: Onward,
     /// Names of linear layers, without `.weight`; `*` stands for any characters.
     pub layers: Vec<String>,
-    /// Names of parameters that are trained whole beside them.
+    /// Names of parameters that are trained whole beside them. A layer whose weight is among them has no adapter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
 }
@@ -362,97 +366,6 @@ impl Config {
         config.check().map_err(wrong)?;
         Ok(config)
     }
-
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let positive = |name: &str, v: f64| match v.is_finite() && v > 0.0 {
-            true => Ok(()),
-            false => Err(format!("{name} is {v}; it must be positive")),
-        };
-        let share = |name: &str, v: f64| match (0.0..1.0).contains(&v) {
-            true => Ok(()),
-            false => Err(format!("{name} is {v}; it must be at least 0 and below 1")),
-        };
-        match self.epochs {
-            Some(_) if self.steps > 0 => {
-                return Err("steps and epochs are both given; one says how long".into());
-            }
-            Some(epochs) => positive("epochs", epochs)?,
-            None if self.steps == 0 && self.stages.is_empty() => {
-                return Err("steps is 0 or missing, and so is epochs; nothing would be trained".into());
-            }
-            None => {}
-        }
-        self.check_name()?;
-        if self.model.init && self.model.adapter.is_some() {
-            return Err("model.adapter changes weights that are there; with model.init there are none".into());
-        }
-        let s = &self.schedule;
-        if !(0.0..=1.0).contains(&s.end) {
-            return Err(format!("schedule.end is {}; it is a share of the rate, from 0 to 1", s.end));
-        }
-        if s.decay > 0 && s.kind != Curve::Wsd {
-            return Err("schedule.decay belongs to kind = \"wsd\"; other curves fall over all steps".into());
-        }
-        if s.kind == Curve::Wsd && s.decay == 0 {
-            return Err(
-                "schedule.kind is wsd, which needs schedule.decay: the steps of the fall at the end".into()
-            );
-        }
-        if s.end > 0.0 && s.kind == Curve::Constant {
-            return Err("schedule.end has no meaning where the rate is constant".into());
-        }
-        for (name, n) in [("data.length", self.data.length), ("data.rows", self.data.rows)] {
-            if n == 0 && self.stages.is_empty() {
-                return Err(format!("{name} is missing or 0"));
-            }
-        }
-        if let Some(source) = self.data.held_out.iter().find(|source| source.train_on_held_out) {
-            return Err(format!(
-                "data.held_out: {} has train_on_held_out, which is for data.train; nothing in data.held_out is trained on",
-                source.path.display()
-            ));
-        }
-        let o = &self.optimizer;
-        positive("optimizer.rate", o.rate)?;
-        positive("optimizer.eps", o.eps as f64)?;
-        share("optimizer.betas[0]", o.betas[0] as f64)?;
-        share("optimizer.betas[1]", o.betas[1] as f64)?;
-        share("optimizer.momentum", o.momentum)?;
-        share("optimizer.ema", o.ema)?;
-        share("optimizer.smoothing", o.smoothing as f64)?;
-        for rate in o.groups.iter().filter_map(|g| g.rate) {
-            if !(rate.is_finite() && rate >= 0.0) {
-                return Err(format!("optimizer.group.rate is {rate}; it must not be negative"));
-            }
-        }
-        if let Some(lora) = &self.lora {
-            if lora.rank == 0 {
-                return Err("lora.rank is 0; adapters need a rank of at least 1".into());
-            }
-            positive("lora.alpha", lora.alpha.unwrap_or(1.0))?;
-            share("lora.dropout", lora.dropout)?;
-        }
-        if !self.precision.compute.is_float() {
-            return Err(format!(
-                "precision.compute is {}; it can be f32, bf16 or f16",
-                self.precision.compute
-            ));
-        }
-        positive("precision.loss_scale", self.precision.loss_scale)
-    }
-
-    /// A name is a folder's, and no folder of the run has it.
-    fn check_name(&self) -> Result<(), String> {
-        let Some(name) = &self.name else { return Ok(()) };
-        let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':']);
-        let taken = ["checkpoints", "initial", "merged", "model"].contains(&&name[..]);
-        match plain && !taken {
-            true => Ok(()),
-            false => {
-                Err(format!("name is {name:?}; it must be a folder's plain name, and none of the run's own"))
-            }
-        }
-    }
 }
 
 impl LoraConfig {
@@ -531,30 +444,6 @@ mod tests {
         assert!(e.contains("did you mean `schedule`?"), "{e}");
         let e = parse(&format!("{RUN}[schedule]\nkind = 'cosin'\n"), &[]).unwrap_err().to_string();
         assert!(e.contains("did you mean `cosine`?"), "{e}");
-    }
-
-    #[test]
-    fn impossible_values_are_refused() {
-        for (set, word) in [
-            ("optimizer.rate=0.0", "positive"),
-            ("optimizer.betas=[0.9, 1.0]", "below 1"),
-            ("data.length=0", "data.length"),
-            ("steps=0", "nothing"),
-            ("precision.compute=q4_0", "f32, bf16 or f16"),
-            ("lora.rank=0", "layers"),
-            ("lora={rank=1, layers=['a'], dropout=1.0}", "below 1"),
-            ("lora={rank=1, layers=['a'], from='tack'}", "did you mean `stack`?"),
-            ("epochs=0.0", "positive"),
-            ("name='a/b'", "plain name"),
-            ("name='model'", "the run's own"),
-            ("schedule.decay=3", "wsd"),
-            ("schedule.kind=wsd", "schedule.decay"),
-            ("schedule={kind='constant', end=0.1}", "constant"),
-            ("schedule.end=1.5", "share"),
-        ] {
-            let e = parse(RUN, &[set]).unwrap_err().to_string();
-            assert!(e.contains(word), "{set}: {e}");
-        }
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Measuring on held-out data.
 
 use percept_data::Sample;
-use percept_infer::{Engine, EngineOptions, GenerateOptions};
+use percept_infer::{BATCH, GenerateOptions, Request, Session, SessionOptions};
 use percept_model::CausalModel;
 
 use crate::batch::Batch;
 use crate::checkpoints::write_model;
 use crate::config::{Config, SourceConfig};
-use crate::error::{Result, file};
-use crate::feed::{Rows, decode, held_out, question};
+use crate::error::{Error, Result, file};
+use crate::feed::{Rows, held_out};
 use crate::run::borrowed;
 use crate::trainer::Trainer;
 use crate::watch::{Evaluation, Said};
@@ -82,7 +82,7 @@ impl Evaluator {
         Ok(found)
     }
 
-    /// What the model says to some samples, through the same engine and files that a user's question goes through.
+    /// What the model says to some samples, through the same session and files that a user's question goes through.
     fn ask(&self, trainer: &Trainer, config: &Config, found: &mut [Evaluation]) -> Result<()> {
         let folder = config.out.join("asked.tmp");
         if folder.exists() {
@@ -96,16 +96,31 @@ impl Evaluator {
 
     fn ask_at(&self, trainer: &Trainer, folder: &std::path::Path, found: &mut [Evaluation]) -> Result<()> {
         let model = trainer.finished(folder)?;
-        let options = EngineOptions { host: trainer.host(), ..EngineOptions::default() };
-        let mut engine = Engine::new(trainer.shared_device(), model, options)?;
+        let options =
+            SessionOptions { host: trainer.host(), batch_invariant: true, ..SessionOptions::default() };
+        let mut session = Session::new(trainer.shared_device(), model, options)?;
+        let model = session.shared_model();
         let options = GenerateOptions { max_tokens: Some(SHOWN_TOKENS), ..GenerateOptions::default() };
-        for (corpus, evaluation) in self.corpora.iter().zip(found) {
-            for sample in &corpus.shown {
-                let Some((messages, expected)) = question(sample) else { continue };
-                let media = decode(engine.model(), sample)?;
-                let inputs = engine.model().processor().chat(&messages, &media)?;
-                let answer = engine.generate(&inputs, &options, &mut |_| {})?.text;
-                evaluation.said.push(Said { key: sample.key.clone(), expected, answer });
+        // Where an answer goes: its corpus, and what it should be.
+        let mut places = Vec::new();
+        let mut requests = Vec::new();
+        for (corpus, held_out) in self.corpora.iter().enumerate() {
+            for sample in &held_out.shown {
+                let Some((messages, expected)) = sample.question() else { continue };
+                let processor = model.processor();
+                let inputs = processor.chat(&messages, &sample.decode(processor)?)?;
+                places.push((corpus, sample.key.clone(), expected));
+                requests.push(Ok(Request { inputs, options: options.clone() }));
+            }
+        }
+        let mut answers = vec![String::new(); places.len()];
+        session.generate_all(requests, BATCH, |i, generation| {
+            answers[i] = generation.text;
+            Ok::<_, Error>(())
+        })?;
+        for ((corpus, key, expected), answer) in places.into_iter().zip(answers) {
+            if let Some(evaluation) = found.get_mut(corpus) {
+                evaluation.said.push(Said { key, expected, answer });
             }
         }
         Ok(())

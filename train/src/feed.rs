@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
+use percept_data::Sample;
 use percept_data::augment::augment;
 use percept_data::loader::{
     Dataset, DatasetConfig, Draw, Drawn, Loader, LoaderConfig, Order, PackedBatches, Packing,
 };
 use percept_data::loader::{Position, Prefetch, Stream};
 use percept_data::splits::is_held_out;
-use percept_data::{Kind, Sample};
-use percept_modalities::{Content, Media, Message, Part, audio, image, video};
+use percept_modalities::Media;
 use percept_model::CausalModel;
 
 use crate::config::{DataConfig, SourceConfig};
@@ -71,7 +71,7 @@ impl Feed {
         let start = position.unwrap_or_else(|| loader.start());
         let (sources, length) = (settings.train.clone(), settings.length);
         let prepare = move |draw: &Draw, sample: Sample| -> Result<Arc<Encoded>> {
-            let mut media = decode(&*model, &sample)?;
+            let mut media = sample.decode(model.processor())?;
             if let Some(how) = &sources[draw.dataset].augment {
                 for (i, picture) in media.images.iter_mut().enumerate() {
                     *picture = augment(picture, how, &mut draw.chance(i as u32));
@@ -164,14 +164,14 @@ pub fn held_out(
     limit: usize,
 ) -> Result<(Vec<Rows>, Vec<Sample>)> {
     let corpus = Dataset::open(&source.dataset())?;
-    let n = corpus.len().min(limit.max(1));
+    let n = corpus.len().min(limit);
     let mut queue = VecDeque::new();
     let mut samples = Vec::new();
     let mut why = String::from("there are none");
     for i in 0..n {
         let read = |at: usize| -> Result<(Encoded, Sample)> {
             let sample = corpus.read(at)?;
-            let encoded = encode(model, &sample, &decode(model, &sample)?)?;
+            let encoded = encode(model, &sample, &sample.decode(model.processor())?)?;
             Ok((usable(encoded, settings.length)?, sample))
         };
         match read(i * corpus.len() / n) {
@@ -230,63 +230,6 @@ fn usable(sample: Encoded, length: usize) -> Result<Encoded> {
 pub fn encode(model: &dyn CausalModel, sample: &Sample, media: &Media) -> Result<Encoded> {
     match (&sample.text, sample.messages.is_empty(), sample.media.is_empty()) {
         (Some(text), true, true) => Encoded::document(model, &sample.key, text),
-        (Some(text), true, false) => {
-            let messages = caption(sample, text);
-            Encoded::conversation(model, &sample.key, &messages, media)
-        }
-        _ => Encoded::conversation(model, &sample.key, &sample.messages, media),
+        _ => Encoded::conversation(model, &sample.key, &sample.turns(), media),
     }
-}
-
-/// The turns of a sample up to its last answer, and that answer; `None` when there is none.
-pub fn question(sample: &Sample) -> Option<(Vec<Message>, String)> {
-    let messages = match (&sample.text, sample.messages.is_empty()) {
-        (Some(text), true) if !sample.media.is_empty() => caption(sample, text),
-        _ => sample.messages.clone(),
-    };
-    let last = messages.iter().rposition(|m| m.role == "assistant")?;
-    let answer = match &messages[last].content {
-        Content::Nothing => String::new(),
-        Content::Text(text) => text.clone(),
-        Content::Parts(parts) => {
-            let text = |p: &Part| if let Part::Text { text } = p { text.clone() } else { String::new() };
-            parts.iter().map(text).collect()
-        }
-    };
-    Some((messages[..last].to_vec(), answer))
-}
-
-fn caption(sample: &Sample, text: &str) -> Vec<Message> {
-    let part = |kind: Kind| match kind {
-        Kind::Image => Part::Image { path: None },
-        Kind::Video => Part::Video { path: None },
-        Kind::Audio => Part::Audio { path: None },
-    };
-    let shown = sample.media.iter().map(|m| part(m.kind)).collect();
-    vec![Message::new("user", Content::Parts(shown)), Message::new("assistant", Content::Text(text.into()))]
-}
-
-/// A sample's media, decoded as the model's processor wants them.
-///
-/// # Errors
-/// When one cannot be decoded, or the model takes none of its kind.
-pub fn decode(model: &dyn CausalModel, sample: &Sample) -> Result<Media> {
-    let mut media = Media::default();
-    let takes_none = |kind: &str| Error::Setting(format!("'{}': this model takes no {kind}", sample.key));
-    for blob in &sample.media {
-        match blob.kind {
-            Kind::Image => media.images.push(image::decode(&blob.bytes, &image::Limits::default())?),
-            Kind::Video => {
-                let sampling = model.processor().video_sampling().ok_or_else(|| takes_none("video"))?;
-                let limits = video::Limits::default();
-                media.videos.push(video::sample_bytes(&sample.key, blob.bytes.clone(), &sampling, &limits)?);
-            }
-            Kind::Audio => {
-                let rate = model.processor().audio_rate().ok_or_else(|| takes_none("sound"))?;
-                let limits = audio::Limits::default();
-                media.audios.push(audio::decode_bytes(&sample.key, &blob.bytes, rate, &limits)?);
-            }
-        }
-    }
-    Ok(media)
 }

@@ -320,10 +320,10 @@ mod tests {
         keep_settings(&config(folder.path(), "")).unwrap();
         assert_eq!(changed(&config(folder.path(), "")).unwrap(), Vec::<String>::new());
         let said =
-            changed(&config(folder.path(), "[optimizer]\nrate = 0.5\n[evaluate]\nevery = 3\n")).unwrap();
+            changed(&config(folder.path(), "[optimizer]\nrate = 0.5\n[checkpoint]\nevery = 3\n")).unwrap();
         assert_eq!(
             said,
-            ["settings changed since it began: evaluate.every (0 -> 3), optimizer.rate (0.001 -> 0.5)"]
+            ["settings changed since it began: checkpoint.every (0 -> 3), optimizer.rate (0.001 -> 0.5)"]
         );
         let e = changed(&config(folder.path(), "samples = 3\n[precision]\ncompute = 'bf16'\n")).unwrap_err();
         let e = e.to_string();

@@ -1,7 +1,7 @@
 //! The loss of a batch as a graph.
 
 use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace};
-use percept_model::{CausalModel, Context, DROPOUT_KEY, DROPOUT_SHARE, Decoder, EncoderRun, Parameters};
+use percept_model::{CausalModel, DROPOUT_KEY, DROPOUT_SHARE, Decoder, EncoderRun, Features, Parameters};
 
 use crate::batch::Shape;
 use crate::encode::IGNORE;
@@ -38,38 +38,12 @@ pub fn forward(
 ) -> Result<Graph> {
     let t = Trace::new("train");
     let p = Parameters::new(&t, model.weights());
-    let (b, length) = (shape.rows, shape.length);
-    let rows = b * length;
     let decoder = segmented(model.decoder(), shape.packed);
-    let per_token = |name: &str| t.data(name, DType::I32, [b, length]);
-    let angles = |(i, rope): (usize, &percept_model::Rope)| {
-        ["cos", "sin"].map(|f| t.data(format!("rope.{i}.{f}"), DType::F32, [b, length, rope.pairs()]))
-    };
-    let cx = Context {
-        angles: decoder.ropes.iter().enumerate().map(angles).collect(),
-        segments: shape.packed.then(|| per_token("segments")).into_iter().collect(),
-        blocks: shape.blocks.then(|| {
-            let blocks = per_token("blocks");
-            [blocks.clone(), blocks]
-        }),
-        ..Context::default()
-    };
-    let mut x = decoder.embed(&p, &per_token("ids"));
-    let mut deepstack = Vec::new();
-    if !runs.is_empty() {
-        let [features, extra @ ..] = &encode(&t, &p, runs, decoder.deepstack)[..] else {
-            return Ok(t.finish()?);
-        };
-        let place = t.data("feature_rows", DType::I32, [rows]);
-        let is_feature = t.data("is_feature", DType::Bool, [b, length, 1]);
-        let placed = |f: &Tensor| f.gather(&place, 0).reshape([b, length, decoder.hidden]);
-        x = is_feature.select(&placed(features), &x);
-        deepstack = extra.iter().map(|f| is_feature.select(&placed(f), &x.like(0.0))).collect();
-    }
-    let mut x = decoder.hidden(&p, &x, &cx, &deepstack).reshape([rows, decoder.hidden]);
-    if shape.out < rows {
-        x = x.gather(&t.data("out", DType::I32, [shape.out]), 0);
-    }
+    let pass = shape.pass();
+    let inputs = pass.declare(&decoder, &t);
+    let sets = if runs.is_empty() { Vec::new() } else { encode(&t, &p, runs, decoder.deepstack) };
+    let features = Features::computed(&decoder, &pass, &inputs, &sets);
+    let x = decoder.rows(&p, &pass, &inputs, &decoder.context(&pass, &inputs), features);
     let labels = t.data("labels", DType::I32, [shape.out]);
     let scalar = |name: &str| t.input(name, Role::Scalar, TensorType::new(DType::F32, []));
     let count = scalar("count");

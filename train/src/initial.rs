@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use percept_graph::{DType, Graph, HostTensor, Role, TensorType};
+use percept_graph::{Graph, HostTensor, Role, TensorType};
 use percept_modalities::image::Image;
 use percept_modalities::{Content, Media, Message, Part};
 use percept_model::checkpoint::{self, Checkpoint};
 use percept_model::family::{Model, open_weights, percept};
 use percept_model::random::{normal, parameter_stream};
-use percept_model::{CausalModel, Config, Masters, NormKind, StepShape, Weights, locate};
+use percept_model::{CausalModel, Config, Masters, NormKind, PassShape, Weights, locate};
 use rand_chacha::rand_core::RngCore;
 use serde_json::Value;
 
@@ -100,7 +100,7 @@ fn convolution(json: &Value, ty: &TensorType) -> Option<Vec<usize>> {
 
 /// Every parameter of a model by name, in the shape in which its graphs declare it.
 fn parameters(model: &dyn CausalModel, images: bool) -> Result<BTreeMap<String, TensorType>> {
-    let shape = StepShape { rows: 1, capacity: 1, logits: 1, cache: DType::F32, media: false, blocks: false };
+    let shape = PassShape { rows: [1, 1], ..PassShape::default() };
     let mut graphs: Vec<Graph> = vec![model.decoder().step(&Masters, &shape)?];
     if images {
         let media = Media { images: vec![Image::filled(64, 64, [128; 3])?], ..Media::default() };

@@ -19,7 +19,7 @@ const SOURCES: [&str; 3] = [
 
 /// A file with what every one must say, and one of each table that can be left out.
 const SMALLEST: &str = "out = 'runs/a'\nsteps = 1\nmodel.path = 'base'\nlora = { rank = 1, layers = ['a'] }\n\
-    optimizer.group = [{ match = ['a'] }]\n[data]\nlength = 1\nrows = 1\ntrain = [{ path = 'a', augment = {} }]\n";
+    optimizer.group = [{ match = ['a'], rate = 1.0 }]\n[data]\nlength = 1\nrows = 1\ntrain = [{ path = 'a', augment = {} }]\n";
 
 /// A struct or an enum of the sources.
 #[derive(Default)]

@@ -27,11 +27,11 @@ mod optimizer;
 mod outlook;
 mod patterns;
 mod plan;
-mod program;
 mod run;
 mod schedule;
 mod settings;
 mod stages;
+mod state;
 mod steps;
 mod trainer;
 mod watch;
@@ -42,7 +42,6 @@ pub use config::{
     Onward, OptimizerConfig, OptimizerKind, PrecisionConfig, Schedule, SourceConfig,
 };
 pub use error::{Error, Result};
-pub use feed::{decode, question};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
 pub use run::{Place, Summary, run};

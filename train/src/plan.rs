@@ -7,6 +7,7 @@ use percept_graph::TensorType;
 use percept_model::checkpoint::Checkpoint;
 use percept_model::{Adapter, Trained};
 
+use crate::adapter::modules;
 use crate::config::{Config, OptimizerKind};
 use crate::error::{Error, Result};
 use crate::patterns::Patterns;
@@ -24,7 +25,8 @@ pub struct Plan {
 
 enum Masters {
     AllBut(Patterns),
-    Only(Patterns),
+    /// What the first matches and the second does not.
+    Only(Patterns, Patterns),
 }
 
 /// How a parameter's steps are taken.
@@ -61,9 +63,15 @@ impl Plan {
                 on.check("lora.layers", layers())?;
                 also.check("lora.also", floats())?;
                 let adapter = Adapter { rank: lora.rank, scale: lora.scale() as f32 };
-                let adapted = layers().filter(|l| on.matches(l) && !freeze.matches(&format!("{l}.weight")));
-                adapters.extend(adapted.map(|l| (l.to_string(), adapter)));
-                Masters::Only(also)
+                // What is frozen has no adapter, and what is trained whole needs none.
+                let adapted = |l: &&str| {
+                    let weight = format!("{l}.weight");
+                    on.matches(l) && !freeze.matches(&weight) && !also.matches(&weight)
+                };
+                adapters.extend(layers().filter(adapted).map(|l| (l.to_string(), adapter)));
+                let whole = floats().filter(|n| also.matches(n) && !freeze.matches(n));
+                modules(&adapters.keys().map(String::as_str).collect(), whole)?;
+                Masters::Only(also, freeze)
             }
         };
         let usual = Group {
@@ -148,7 +156,7 @@ impl Trained for Plan {
     fn is_master(&self, name: &str) -> bool {
         match &self.masters {
             Masters::AllBut(frozen) => !frozen.matches(name),
-            Masters::Only(also) => also.matches(name),
+            Masters::Only(also, frozen) => also.matches(name) && !frozen.matches(name),
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use percept_hal::{CompileOptions, Device, TraceEvent};
+use percept_hal::{CompileOptions, Device, OpTiming};
 use percept_infer::peak_memory;
 use percept_model::checkpoint::{Base, Checkpoint};
 use serde::{Deserialize, Serialize};
@@ -345,9 +345,18 @@ impl Going<'_> {
     fn batches(&self, rows: &Rows) -> Result<Vec<Batch>> {
         let (rank, size) = (self.place.peers.rank(), self.place.peers.size());
         let own = &rows[rank * rows.len() / size..(rank + 1) * rows.len() / size];
-        let pieces = self.config.data.accumulate.clamp(1, own.len().max(1));
+        let pieces = self.config.data.accumulate.max(1);
+        if pieces > 1 && pieces > own.len() {
+            return Err(Error::Setting(format!(
+                "data.accumulate is {pieces}, and process {rank} of {size} has {} of the {} rows of a step, which cannot be cut \
+                 into more pieces",
+                own.len(),
+                rows.len()
+            )));
+        }
         let model = self.trainer.shared_model();
-        own.chunks(own.len().div_ceil(pieces).max(1))
+        let cut = (0..pieces).map(|i| &own[i * own.len() / pieces..(i + 1) * own.len() / pieces]);
+        cut.filter(|rows| !rows.is_empty())
             .map(|rows| Batch::new(&*model, &borrowed(rows), self.config.data.length))
             .collect()
     }
@@ -455,7 +464,7 @@ impl Watch for Watches<'_> {
         self.log.is_some() && self.other.wants_timeline(step)
     }
 
-    fn timeline(&mut self, events: &[TraceEvent]) -> Result<()> {
+    fn timeline(&mut self, events: &[OpTiming]) -> Result<()> {
         self.other.timeline(events)
     }
 }

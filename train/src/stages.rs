@@ -71,7 +71,8 @@ impl Config {
                 return Err(wrong(i, "a stage has no stages of its own".into()));
             }
             let named = run.name.as_ref().map(|n| format!(" ({n})")).unwrap_or_default();
-            let title = format!("stage {}{named}", i + 1);
+            let of = self.name.as_ref().map(|n| format!("{n}, ")).unwrap_or_default();
+            let title = format!("{of}stage {}{named}", i + 1);
             if !own.contains_key("out") {
                 run.out = self.out.join(run.name.clone().unwrap_or(format!("stage-{}", i + 1)));
             }
@@ -242,6 +243,9 @@ mod tests {
         assert_eq!((found[0].steps, found[0].epochs, found[1].steps), (0, Some(2.0), 10));
         assert_eq!(found[1].model.path, PathBuf::from("runs/a/hospital/model"));
         assert_eq!(found[1].name, None);
+        let config = Config::parse(Path::new("run.toml"), &text, &[]).unwrap();
+        let titles: Vec<String> = config.stages().unwrap().into_iter().map(|s| s.title).collect();
+        assert_eq!(titles, ["all, stage 1 (hospital)", "all, stage 2"]);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use percept_graph::{DType, Graph, HostTensor, Role, TensorType};
-use percept_hal::{Buffer, CompileOptions, CompileReport, Device, TraceEvent, Uses};
+use percept_hal::{Buffer, CompileOptions, CompileReport, Device, OpTiming, Uses};
+use percept_infer::Program;
 use percept_model::checkpoint::{Base, Checkpoint, LoadOptions};
 use percept_model::random::parameter_stream;
 use percept_model::{
@@ -26,7 +27,7 @@ use crate::forward::{Purpose, forward};
 use crate::initial;
 use crate::optimizer::{mean_name, moments};
 use crate::plan::{Plan, SharedPlan};
-use crate::program::{Program, State};
+use crate::state::State;
 use crate::steps::{Differentiated, Trained, scaled, sum_name, update_graph};
 
 /// A model, its optimizer and the programs of its steps on one device.
@@ -48,7 +49,7 @@ pub struct Trainer {
     /// Updates that changed something.
     updates: u64,
     scale: LossScale,
-    timeline: Option<Vec<TraceEvent>>,
+    timeline: Option<Vec<OpTiming>>,
 }
 
 /// Which program.
@@ -207,7 +208,7 @@ impl Trainer {
     }
 
     /// The operations timed so far.
-    pub fn take_timeline(&mut self) -> Vec<TraceEvent> {
+    pub fn take_timeline(&mut self) -> Vec<OpTiming> {
         self.timeline.take().unwrap_or_default()
     }
 
@@ -235,7 +236,7 @@ impl Trainer {
                 let mut arguments = self.upload(&batch.arrays)?;
                 arguments.extend(scalars);
                 arguments.extend(self.dropout(peers.rank(), 0)?);
-                let outputs = self.programs[&key].run(&mut self.state, &arguments, self.timeline.as_mut())?;
+                let outputs = self.state.run(&self.programs[&key], &arguments, self.timeline.as_mut())?;
                 StepReport {
                     loss: self.scalar(&outputs, "loss")?,
                     norm: self.scalar(&outputs, "norm")?,
@@ -297,7 +298,7 @@ impl Trainer {
             let mut arguments = self.upload(&batch.arrays)?;
             arguments.extend(scalars.iter().map(|(n, b)| (n.clone(), b.clone())));
             arguments.extend(self.dropout(peers.rank(), piece)?);
-            let outputs = program.run(&mut self.state, &arguments, self.timeline.as_mut())?;
+            let outputs = self.state.run(&program, &arguments, self.timeline.as_mut())?;
             if let Some(place) = diagnose::first(&places, |name| self.scalar(&outputs, name))? {
                 return Ok(place);
             }
@@ -319,7 +320,7 @@ impl Trainer {
             let mut arguments = self.upload(&batch.arrays)?;
             arguments.extend(scalars.iter().map(|(n, b)| (n.clone(), b.clone())));
             arguments.extend(self.dropout(peers.rank(), piece)?);
-            let outputs = self.programs[&key].run(&mut self.state, &arguments, self.timeline.as_mut())?;
+            let outputs = self.state.run(&self.programs[&key], &arguments, self.timeline.as_mut())?;
             loss += self.scalar(&outputs, "loss")?;
         }
         if peers.size() > 1 {
@@ -340,7 +341,7 @@ impl Trainer {
             let graph = update_graph(&self.trained, &self.plan, &self.config)?;
             self.compile(key.clone(), graph)?;
         }
-        let outputs = self.programs[&key].run(&mut self.state, &scalars, self.timeline.as_mut())?;
+        let outputs = self.state.run(&self.programs[&key], &scalars, self.timeline.as_mut())?;
         Ok(StepReport { loss, norm: self.scalar(&outputs, "norm")?, skipped: false })
     }
 
@@ -383,7 +384,7 @@ impl Trainer {
                 self.trained.keys().filter_map(|n| Some((n.clone(), self.state.0.get(&mean_name(n))?)));
             arguments.extend(means.map(|(n, b)| (n, b.clone())).collect::<Vec<_>>());
         }
-        let outputs = self.programs[&key].run(&mut self.state, &arguments, self.timeline.as_mut())?;
+        let outputs = self.state.run(&self.programs[&key], &arguments, self.timeline.as_mut())?;
         let losses = floats(&self.device.read(&outputs["losses"])?);
         let right = self.device.read(&outputs["right"])?;
         let right: Vec<bool> = right.chunks_exact(4).map(|b| b != [0; 4]).collect();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use percept_hal::TraceEvent;
+use percept_hal::OpTiming;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -184,7 +184,7 @@ pub trait Watch {
     ///
     /// # Errors
     /// When it cannot be written.
-    fn timeline(&mut self, events: &[TraceEvent]) -> Result<()> {
+    fn timeline(&mut self, events: &[OpTiming]) -> Result<()> {
         let _ = events;
         Ok(())
     }

@@ -142,7 +142,7 @@ fn pip_answers() -> bool {
 pub struct Work(pub PathBuf);
 
 impl Work {
-    /// Makes the folder.
+    /// Creates the folder.
     pub fn new(path: PathBuf) -> Result<Work, Error> {
         fs::create_dir_all(&path).map_err(|source| Error::file(&path, source))?;
         Ok(Work(path))

@@ -45,7 +45,7 @@ enum Bar {
     None,
 }
 
-/// What `percept bench` is asked to time.
+/// What `percept bench` is to time.
 enum Setting {
     /// A square matrix product.
     Matmul { n: u64, dtype: &'static str },
@@ -55,28 +55,28 @@ enum Setting {
     Op { op: &'static str, shape: &'static [u64] },
     /// SmolLM2-135M-Instruct reads a prompt, in the file's Q4_1 or in f32.
     Prefill { tokens: u64, dtype: Option<&'static str> },
-    /// The same writes 64 tokens after `depth`; with `int8` it rounds what it multiplies and caches f16, as llama.cpp always
-    /// does.
+    /// The same model writes 64 tokens after `depth`; with `int8` it rounds what it multiplies and caches
+    /// f16, as llama.cpp always does.
     Decode { depth: u64, dtype: Option<&'static str>, int8: bool },
     /// A decoder of 6 layers, 384 wide, takes a step of training on 8 rows of 256 tokens.
     TrainStep { dtype: &'static str },
-    /// SigLIP-base/16-224 places 8 pictures.
+    /// SigLIP-base/16-224 embeds 8 images.
     Embed,
-    /// Whisper tiny.en writes down sound of one window, or reads it only.
+    /// Whisper tiny.en transcribes one window of audio, or encodes it only.
     Transcribe { encoder: bool },
     /// 16 copies of a JPEG of 1000 by 750 are decoded, resized to 224 and normalized.
-    Picture,
-    /// A film in H.264, 640 by 360, becomes RGB.
-    Film,
+    Preprocess,
+    /// A video in H.264, 640 by 360, is decoded to RGB.
+    DecodeVideo,
 }
 
 /// Tokens that a row of decoding writes.
 const WRITTEN: u64 = 64;
 
-/// Pictures that SigLIP places at a time, and copies of a JPEG that are prepared.
-const PICTURES: u64 = 8;
+/// Images that SigLIP embeds at a time, and copies of a JPEG that are prepared.
+const EMBEDDED: u64 = 8;
 const COPIES: u64 = 16;
-/// Seconds of sound: the five sentences.
+/// Seconds of audio in the file of five sentences.
 const SPEECH: f64 = 24.7;
 
 /// The language model of the rows, which `cargo xtask assets` fetches.
@@ -103,10 +103,10 @@ impl Setting {
                 format!("decode --depth {depth} --tokens {WRITTEN}{}{int8}", load(*dtype))
             }
             Setting::TrainStep { dtype } => format!("train-step --dtype {dtype}"),
-            Setting::Embed => format!("embed --batch {PICTURES}"),
+            Setting::Embed => format!("embed --batch {EMBEDDED}"),
             Setting::Transcribe { .. } => format!("transcribe --seconds {SPEECH}"),
-            Setting::Picture => format!("preprocess --batch {COPIES}"),
-            Setting::Film => "preprocess".to_owned(),
+            Setting::Preprocess => format!("preprocess --batch {COPIES}"),
+            Setting::DecodeVideo => "preprocess".to_owned(),
         }
     }
 
@@ -119,8 +119,8 @@ impl Setting {
             Setting::Transcribe { .. } => {
                 vec![("--model", speech_model()), ("--file", media("speech.wav"))]
             }
-            Setting::Picture => vec![("--image", media("photo.jpg"))],
-            Setting::Film => vec![("--video", media("film.mp4"))],
+            Setting::Preprocess => vec![("--image", media("photo.jpg"))],
+            Setting::DecodeVideo => vec![("--video", media("film.mp4"))],
             _ => Vec::new(),
         }
     }
@@ -163,12 +163,12 @@ impl Setting {
                 json!({"bench": "decode", "settings": settings})
             }
             Setting::TrainStep { dtype } => json!({"bench": "train-step", "settings": {"dtype": dtype}}),
-            Setting::Embed => json!({"bench": "embed", "settings": {"batch": PICTURES}}),
+            Setting::Embed => json!({"bench": "embed", "settings": {"batch": EMBEDDED}}),
             Setting::Transcribe { .. } => {
                 json!({"bench": "transcribe", "settings": {"model": speech_model(), "seconds": SPEECH}})
             }
-            Setting::Picture => json!({"bench": "preprocess", "settings": {"batch": COPIES}}),
-            Setting::Film => json!({"bench": "preprocess", "settings": {}}),
+            Setting::Preprocess => json!({"bench": "preprocess", "settings": {"batch": COPIES}}),
+            Setting::DecodeVideo => json!({"bench": "preprocess", "settings": {}}),
         }
     }
 
@@ -183,11 +183,11 @@ impl Setting {
                 format!("decode at {depth} {}{int8}", dtype.unwrap_or("q4_1"))
             }
             Setting::TrainStep { dtype } => format!("train-step {dtype}"),
-            Setting::Embed => "siglip-base 8 pictures".to_owned(),
+            Setting::Embed => "siglip-base 8 images".to_owned(),
             Setting::Transcribe { encoder: false } => "whisper tiny.en".to_owned(),
             Setting::Transcribe { encoder: true } => "whisper tiny.en encoder".to_owned(),
-            Setting::Picture => "jpeg 1000x750 to 224".to_owned(),
-            Setting::Film => "h264 640x360 to rgb".to_owned(),
+            Setting::Preprocess => "jpeg 1000x750 to 224".to_owned(),
+            Setting::DecodeVideo => "h264 640x360 to rgb".to_owned(),
         }
     }
 }
@@ -254,8 +254,8 @@ fn rows() -> Vec<Row> {
         media(PeerKind::TorchSiglip, Setting::Embed, 0.95),
         media(PeerKind::FasterWhisper, Setting::Transcribe { encoder: false }, 1.0),
         media(PeerKind::FasterWhisper, Setting::Transcribe { encoder: true }, 1.2),
-        media(PeerKind::Pillow, Setting::Picture, 2.0),
-        media(PeerKind::PyAv, Setting::Film, 1.0),
+        media(PeerKind::Pillow, Setting::Preprocess, 2.0),
+        media(PeerKind::PyAv, Setting::DecodeVideo, 1.0),
     ]);
     rows.extend([512, 1024].map(|n| gpu(Setting::Matmul { n, dtype: "f32" }, 1.8)));
     rows.extend([gpu(wide("softmax"), 2.5), gpu(wide("layer_norm"), 2.5), gpu(heads("attention"), 2.0)]);
@@ -404,7 +404,7 @@ fn percept(program: &Path, root: &Path, row: &Row, with_peer: bool) -> Result<Va
     let mut line = Line(vec![program.display().to_string(), "bench".to_owned()]);
     line.0.extend(Line::of(&row.setting.arguments()).0);
     line.0.extend(Line::of(&format!("{} --json", row.setting.effort())).0);
-    if !matches!(row.setting, Setting::Picture | Setting::Film) {
+    if !matches!(row.setting, Setting::Preprocess | Setting::DecodeVideo) {
         line.0.extend(["--device".to_owned(), row.device.to_owned()]);
     }
     line.0.extend(row.setting.files().into_iter().flat_map(|(option, file)| [option.to_owned(), file]));

@@ -17,7 +17,7 @@ pub struct Options {
 pub fn run(root: &Path, options: &Options) -> Result<(), Error> {
     setup::run(false)?;
     Line::of("cargo build --release --locked --bin percept").run(root, |_| {})?;
-    // It is built; cargo knows where it lies.
+    // It is built; cargo finds the program.
     let mut line = Line::of("cargo run --release --locked --quiet --bin percept -- demo");
     line.0.extend(options.rest.iter().cloned());
     line.run(root, |_| {})

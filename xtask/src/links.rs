@@ -76,6 +76,73 @@ fn the_tests_that_the_architecture_page_names_exist() {
     }
 }
 
+/// What a guide's last section lists: the paths of its links, from the repository's root.
+fn listed(guide: &str) -> Vec<String> {
+    let section = guide.split_once("\n## Files\n").map_or("", |(_, section)| section);
+    let lines = section.lines().filter(|line| line.starts_with("- "));
+    let links = lines.filter_map(|line| line.split_once("](../")?.1.split_once(')'));
+    links.map(|(path, _)| path.to_owned()).collect()
+}
+
+#[test]
+fn each_guide_lists_the_files_that_adding_touches() {
+    let root = crate::root();
+    let guides = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let guides: Vec<PathBuf> =
+        guides.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("add-a")).collect();
+    assert!(guides.len() >= 4, "{guides:?}");
+    for guide in guides {
+        let files = listed(&std::fs::read_to_string(&guide).unwrap());
+        assert!(files.len() >= 3, "{} ends with no list of files", guide.display());
+        for file in files {
+            assert!(root.join(&file).exists(), "{} lists {file}, which is not there", guide.display());
+        }
+    }
+}
+
+/// Rust and WGSL files of the crates' sources and examples.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir()
+            && !["target", "tests", "fuzz", "benches"].contains(&&*name)
+            && !name.starts_with('.')
+        {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "wgsl") {
+            found.push(path);
+        }
+    }
+}
+
+/// One function stands for all: whatever names `expm1` is what a new one would have to name.
+#[test]
+fn a_function_of_one_operand_is_where_its_guide_says() {
+    let root = crate::root();
+    let guide = std::fs::read_to_string(root.join("docs/add-an-op.md")).unwrap();
+    let mut expected = listed(guide.split("\nA composite").next().unwrap());
+    expected.sort();
+    let mut all = Vec::new();
+    sources(&root, &mut all);
+    let kind = ["Ex", "pm1"].concat();
+    let function = kind.to_lowercase();
+    let names = |text: &str| {
+        let names = [
+            kind.clone(),
+            format!("fn {function}("),
+            format!("fn {function}<"),
+            format!("fn {function}_f32("),
+        ];
+        names.iter().any(|name| text.contains(name))
+    };
+    let found = all.iter().filter(|path| names(&std::fs::read_to_string(path).unwrap()));
+    let found = found.map(|path| path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/"));
+    let mut found: Vec<String> = found.filter(|path| !path.ends_with("_test.rs")).collect();
+    found.sort();
+    assert_eq!(found, expected, "what names {function}, and what docs/add-an-op.md lists");
+}
+
 #[test]
 fn link_targets_are_read_from_text_and_not_from_code() {
     let page =

@@ -11,7 +11,7 @@ use crate::command::{Error, Line};
 /// Where the peers of media make the files that they and Percept read, from the root of the repository.
 pub const MEDIA: &str = "target/bench";
 
-/// Which framework.
+/// The framework that a row is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerKind {
     /// PyTorch on the CPU, eager.
@@ -26,16 +26,16 @@ pub enum PeerKind {
     FasterWhisper,
     /// The image tower of SigLIP in PyTorch, float32.
     TorchSiglip,
-    /// Pictures decoded and resized by Pillow.
+    /// Images decoded and resized by Pillow.
     Pillow,
-    /// Films decoded by PyAV.
+    /// Videos decoded by PyAV.
     PyAv,
     /// Burn on its wgpu backend, from WGSL.
     Burn,
 }
 
 impl PeerKind {
-    /// Every one.
+    /// All frameworks.
     pub const ALL: [PeerKind; 9] = [
         PeerKind::Torch,
         PeerKind::LlamaCpp,
@@ -117,7 +117,7 @@ fn environment(folder: &Path, packages: &[&str]) -> Result<PathBuf, Error> {
     Ok(python)
 }
 
-/// A peer's process. It answers one line for each line it is asked.
+/// A peer's process. It answers each line of input with one line.
 pub struct Peer {
     /// Which framework this is.
     pub kind: PeerKind,

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use crate::command::{Error, Line};
 use crate::{assets, deny, setup};
 
+#[path = "../../tests/needs/mod.rs"]
+mod needs;
+
 /// Runs every step, even after one has failed, and fails if any did.
 pub fn run(root: &Path) -> Result<(), Error> {
     let start = Instant::now();
@@ -45,8 +48,10 @@ fn step(name: &'static str, failed: &mut Vec<&'static str>, body: impl FnOnce() 
     println!("== {name}: {verdict} in {}", seconds(start.elapsed()));
 }
 
-/// What every step's commands run under: lavapipe where it exists, the weights' folder, no incremental builds in CI.
+/// What every step's commands run under: lavapipe where it exists, the weights' folder, nothing skipped, no incremental
+/// builds in CI.
 fn environment(command: &mut Command) {
+    command.env(needs::REQUIRE_ALL, "1");
     setup::pin_lavapipe(command);
     if let Ok(folder) = assets::folder() {
         command.env("PERCEPT_ASSETS", folder);
@@ -56,9 +61,19 @@ fn environment(command: &mut Command) {
     }
 }
 
-/// Runs the workspace's tests, documentation tests too, printing their output as it comes.
+/// Runs the workspace's tests, and those of its documentation. Examples are not linked: what they do is tested through
+/// the tests that include them, and clippy has seen that they compile.
 fn count_tests(root: &Path, tally: &mut Tally) -> Result<(), Error> {
-    let line = Line::of("cargo test --workspace --locked --no-fail-fast");
+    let outcomes = ["--tests", "--doc"].map(|kind| {
+        let line = Line::of("cargo test --workspace --locked --no-fail-fast");
+        count(Line([line.0, vec![kind.to_owned()]].concat()), root, tally)
+    });
+    outcomes.into_iter().collect()
+}
+
+/// Runs a line that runs tests, printing their output as it comes.
+fn count(line: Line, root: &Path, tally: &mut Tally) -> Result<(), Error> {
+    let failed_before = tally.failed;
     println!("$ {line}");
     let mut command = line.command(root);
     environment(&mut command);
@@ -71,11 +86,11 @@ fn count_tests(root: &Path, tally: &mut Tally) -> Result<(), Error> {
         }
     }
     let status = child.wait().map_err(|source| line.cannot_start(source))?;
-    if status.success() && tally.failed == 0 {
+    if status.success() && tally.failed == failed_before {
         return Ok(());
     }
     // A binary that died or did not build prints no result line; it is a failure all the same.
-    tally.failed = tally.failed.max(1);
+    tally.failed = tally.failed.max(failed_before + 1);
     Err(Error::Failed { line: line.to_string(), status })
 }
 
@@ -136,6 +151,35 @@ mod tests {
         step("good", &mut failed, || Ok(()));
         step("bad", &mut failed, || Err(Error::Missing("a thing".into())));
         assert_eq!(failed, ["bad"]);
+    }
+
+    /// What the test below starts as a program of its own: a test that lacks something.
+    #[test]
+    #[ignore = "is started by the test below"]
+    fn lacks_a_rocket() {
+        needs::skip("there is no rocket: build one");
+    }
+
+    #[test]
+    fn what_a_test_lacks_fails_it_under_xtask_and_is_named_elsewhere() {
+        let run = |prepare: fn(&mut Command)| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["test::tests::lacks_a_rocket", "--exact", "--ignored"]);
+            command.env_remove(needs::REQUIRE_ALL);
+            prepare(&mut command);
+            let output = command.output().unwrap();
+            let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+            (output.status.success(), text)
+        };
+        let (passed, [told, named]) = run(environment);
+        assert!(!passed && told.contains("there is no rocket: build one"), "{told}");
+        assert_eq!(named, "", "a test that failed was not skipped");
+
+        let (passed, [told, named]) = run(|_| {});
+        assert!(passed && told.contains("1 passed"), "{told}");
+        let expected =
+            "SKIPPED, NOT TESTED (1):\n    test::tests::lacks_a_rocket: there is no rocket: build one\n\n";
+        assert_eq!(named, expected);
     }
 
     #[test]

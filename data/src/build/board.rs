@@ -1,9 +1,10 @@
 //! Who does what next: chunks of samples on their way through the parts of a recipe.
 //!
-//! A recipe is cut at its gates, the stages that see samples in order. Between two gates chunks are worked on side by
-//! side; at a gate they pass one after another, in the order in which they were read. So what comes out depends on the
-//! order of reading alone, and not on the number of threads. A thread prefers the last gate that has work, so chunks
-//! leave as soon as they can, and reading stops when enough of them are under way: memory does not grow with the corpus.
+//! A recipe is cut at its gates, the stages that handle samples in order. Between two gates chunks are worked
+//! on side by side; at a gate they pass one after another, in the order in which they were read. So what
+//! comes out depends on the order of reading alone, and not on the number of threads. A thread prefers the
+//! last gate that has work, so chunks leave as soon as they can, and reading stops when enough of them are
+//! under way: memory does not grow with the corpus.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -108,7 +109,7 @@ impl<C> Board<C> {
         self.changed.notify_all();
     }
 
-    /// The chunk of this number stands before a gate, or has left where there is none any more.
+    /// The chunk of this number comes before a gate, or has left where there is none any more.
     pub fn arrive(&self, gate: usize, number: u64, chunk: C) {
         let mut state = self.lock();
         match state.gates.get_mut(gate) {

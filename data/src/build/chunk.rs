@@ -13,10 +13,10 @@ use crate::item::Item;
 use crate::reject::Reject;
 use crate::stage::{Each, Gate, Verdict};
 
-/// Bytes of decoded pictures that a chunk keeps from one stage to a later one.
-const KEPT_PICTURES: usize = 32 << 20;
+/// Bytes of decoded images that a chunk keeps from one stage to a later one.
+const KEPT_IMAGE_BYTES: usize = 32 << 20;
 
-/// Consecutive samples.
+/// Consecutive samples that one thread works on.
 pub(super) struct Chunk {
     pub number: u64,
     pub items: Vec<Item>,
@@ -35,7 +35,7 @@ impl Chunk {
 }
 
 /// A stage's part for each sample.
-pub(super) struct Step {
+pub(super) struct StageStep {
     /// Its place among the stages, where reading is the first.
     pub stage: usize,
     pub each: Box<dyn Each>,
@@ -56,8 +56,8 @@ pub(super) fn realize(chunk: &mut Chunk, first: u64, drawn: Vec<Draw>, max_pixel
     chunk.busy[0] += started.elapsed().as_secs_f64();
 }
 
-/// Take each sample through some stages. Decoded pictures are kept only if a later stage looks at them.
-pub(super) fn work(chunk: &mut Chunk, steps: &[Step], looks_later: bool) {
+/// Take each sample through some stages. Decoded images are kept only if a later stage reads them.
+pub(super) fn work(chunk: &mut Chunk, steps: &[StageStep], looks_later: bool) {
     let items = std::mem::take(&mut chunk.items);
     let mut kept = 0;
     for mut item in items {
@@ -76,8 +76,8 @@ pub(super) fn work(chunk: &mut Chunk, steps: &[Step], looks_later: bool) {
         match verdict {
             Ok(()) => {
                 let size = item.decoded_bytes();
-                if !looks_later || kept + size > KEPT_PICTURES {
-                    item.forget_pictures();
+                if !looks_later || kept + size > KEPT_IMAGE_BYTES {
+                    item.forget_images();
                 } else {
                     kept += size;
                 }

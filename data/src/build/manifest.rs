@@ -57,7 +57,7 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "InputForm")]
 pub struct Input {
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
     /// Its SHA-256 in hexadecimal digits; none in manifests of builds that did not look.
     pub sha256: Option<String>,
@@ -83,9 +83,9 @@ impl From<InputForm> for Input {
 /// The media that a corpus was made of, in all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaInputs {
-    /// How many files.
+    /// The number of files.
     pub files: u64,
-    /// Their bytes.
+    /// Their size in bytes, together.
     pub bytes: u64,
     /// The SHA-256 of the list of them.
     pub sha256: String,
@@ -96,26 +96,26 @@ pub struct MediaInputs {
 pub struct StageCount {
     /// Its name in the recipe.
     pub stage: String,
-    /// Samples that came.
+    /// Samples that the stage was given.
     #[serde(rename = "in")]
     pub taken: u64,
-    /// Samples that went on.
+    /// Samples that it passed to the next stage.
     #[serde(rename = "out")]
     pub given: u64,
-    /// Samples that did not, by their reasons.
+    /// Samples that it rejected, by their reasons.
     pub rejects: BTreeMap<String, u64>,
 }
 
-/// A shard.
+/// A shard, and what it holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShardCount {
     /// Its name in the folder.
     pub file: String,
     /// The split that it belongs to.
     pub split: String,
-    /// Its samples.
+    /// The number of its samples.
     pub samples: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
     /// Its SHA-256 in hexadecimal digits.
     pub sha256: String,
@@ -126,11 +126,11 @@ pub struct ShardCount {
 pub struct Timings {
     /// Seconds on the clock.
     pub seconds: f64,
-    /// Threads that worked.
+    /// The number of threads that worked.
     pub threads: usize,
     /// Samples read per second of the clock.
     pub samples_per_second: f64,
-    /// Each stage.
+    /// The time of each stage.
     pub stages: Vec<StageTime>,
 }
 
@@ -148,7 +148,7 @@ pub struct StageTime {
 /// One line of the rejects' file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rejected {
-    /// Its place in the order of reading.
+    /// Its index in the order of reading.
     pub number: u64,
     /// The sample's key, or what it was read from.
     pub key: String,

@@ -5,7 +5,7 @@ mod chunk;
 mod inputs;
 mod manifest;
 mod output;
-mod place;
+mod output_folder;
 #[cfg(test)]
 mod tests;
 
@@ -18,18 +18,18 @@ use self::board::{Board, Work};
 use self::chunk::{Chunk, Clock, admit, realize, work};
 use self::manifest::write_json;
 use self::output::Output;
-use self::place::Place;
+use self::output_folder::OutputFolder;
 use crate::error::{Error, Result};
 use crate::format::{self, Draws, LeftOut, Named, WriteSettings};
 use crate::recipe::Recipe;
-use crate::stage::{Gate, Pictures, Scorers, Site, Stage};
+use crate::stage::{Gate, ImageUse, Scorers, Site, Stage};
 
 pub use inputs::{Changes, Inputs};
 pub use manifest::{
     INPUTS, Input, MANIFEST, Manifest, MediaInputs, REJECTS, Rejected, ShardCount, StageCount, StageTime,
     TIMINGS, Timings,
 };
-pub(crate) use place::is_unsettled;
+pub(crate) use output_folder::is_unsettled;
 
 /// How a build is run.
 pub struct BuildOptions<'a> {
@@ -43,7 +43,7 @@ pub struct BuildOptions<'a> {
     pub progress: Option<&'a (dyn Fn(Progress) + Sync)>,
     /// Told now and then how many bytes of the inputs were hashed, and of how many.
     pub hashing: Option<&'a (dyn Fn(u64, u64) + Sync)>,
-    /// Told why a corpus that is there is built anew, before that begins.
+    /// Called with the reason why an existing corpus is built again, before that begins.
     pub rebuilding: Option<&'a (dyn Fn(&Changes) + Sync)>,
 }
 
@@ -68,7 +68,7 @@ pub struct Progress {
 /// What came of a build.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
-    /// What was built.
+    /// The manifest of the corpus that was built.
     pub manifest: Manifest,
     /// How long it took; `None` where the folder held it already.
     pub timings: Option<Timings>,
@@ -92,7 +92,7 @@ pub struct Corpus {
     pub stages: Vec<(String, Stage)>,
     /// How they are written.
     pub write: WriteSettings,
-    /// Pixels that a picture may have.
+    /// Pixels that an image may have.
     pub max_pixels: usize,
     /// The metadata, as `meta.NAME`, whose value says which samples belong together.
     pub group: Option<String>,
@@ -152,7 +152,7 @@ impl Recipe {
 /// When the folder holds something else, something cannot be written, a model fails, or no sample was written. A bad sample
 /// is no error.
 pub fn build(corpus: Corpus, out: &Path, options: &BuildOptions<'_>) -> Result<Built> {
-    place::recover(out)?;
+    output_folder::recover(out)?;
     let mut changes = None;
     if let Some(manifest) = Manifest::find(out)? {
         if !corpus.resembles(out, &manifest) {
@@ -172,7 +172,7 @@ pub fn build(corpus: Corpus, out: &Path, options: &BuildOptions<'_>) -> Result<B
         changes = Some(found);
     }
     let started = Instant::now();
-    let output = Output::create(Place::take(out)?, &corpus.write, corpus.group.clone())?;
+    let output = Output::create(OutputFolder::take(out)?, &corpus.write, corpus.group.clone())?;
     let Corpus { name, recipe, inputs, draws, left_out, stages, max_pixels, group, splits, .. } = corpus;
     let run = Run::new(stages, draws, output, max_pixels, options);
     let threads = options.threads.max(1);
@@ -253,11 +253,11 @@ struct Run<'a> {
     /// What is drawn from, and the number of the next sample.
     draws: Mutex<(Draws, u64)>,
     /// The stages' parts for each sample, by the gates that they come before.
-    segments: Vec<Vec<chunk::Step>>,
+    segments: Vec<Vec<chunk::StageStep>>,
     /// The gates and their places among the stages.
     gates: Vec<(usize, Mutex<Box<dyn Gate>>)>,
     last: Mutex<Last>,
-    /// Whether pictures are decoded whole, and whether anything after each gate looks at them.
+    /// Whether images are decoded whole, and whether anything after each gate reads them.
     whole: bool,
     looks_later: Vec<bool>,
     max_pixels: usize,
@@ -282,23 +282,23 @@ impl<'a> Run<'a> {
         max_pixels: usize,
         options: &'a BuildOptions<'a>,
     ) -> Self {
-        let wants: Vec<Pictures> = stages.iter().map(|(_, stage)| stage.pictures).collect();
+        let wants: Vec<ImageUse> = stages.iter().map(|(_, stage)| stage.images).collect();
         let names = ["read"].into_iter().chain(stages.iter().map(|(name, _)| name.as_str())).chain(["write"]);
         let names: Vec<String> = names.map(String::from).collect();
         let count = names.len();
         let (mut segments, mut gates, mut looks_later) = (vec![Vec::new()], Vec::new(), Vec::new());
         for (at, (_, stage)) in stages.into_iter().enumerate() {
             if let (Some(each), Some(segment)) = (stage.each, segments.last_mut()) {
-                segment.push(chunk::Step { stage: at + 1, each });
+                segment.push(chunk::StageStep { stage: at + 1, each });
             }
             if let Some(gate) = stage.gate {
                 gates.push((at + 1, Mutex::new(gate)));
                 segments.push(Vec::new());
-                // A gate may itself look at pictures, as one that scores them does.
-                looks_later.push(wants[at..].iter().any(|want| *want > Pictures::Unseen));
+                // A gate may itself read images, as one that scores them does.
+                looks_later.push(wants[at..].iter().any(|want| *want > ImageUse::Unseen));
             }
         }
-        // Nothing looks at pictures when they are written.
+        // Nothing reads images when they are written.
         looks_later.push(false);
         Self {
             options,
@@ -307,7 +307,7 @@ impl<'a> Run<'a> {
             segments,
             gates,
             last: Mutex::new(Last { output, clock: Clock::new(names) }),
-            whole: wants.contains(&Pictures::Whole),
+            whole: wants.contains(&ImageUse::Whole),
             looks_later,
             max_pixels,
             seen: (AtomicUsize::new(0), AtomicUsize::new(0)),
@@ -341,7 +341,7 @@ impl<'a> Run<'a> {
 
     fn read(&self, number: u64) -> Result<()> {
         let (bytes, samples) = (self.seen.0.load(Ordering::Relaxed), self.seen.1.load(Ordering::Relaxed));
-        // Eight samples tell nothing of a corpus yet.
+        // Eight samples are too few to estimate the size of all.
         let size = if samples < 8 { 8 } else { CHUNK_BYTES / (bytes / samples).max(1) };
         let drawn = {
             let mut draws = self.draws.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

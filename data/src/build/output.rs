@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::manifest::{REJECTS, Rejected, ShardCount};
-use super::place::Place;
+use super::output_folder::OutputFolder;
 use crate::error::{Error, Result};
 use crate::format::webdataset::Written;
 use crate::format::{Draft, ShardWriter, WriteSettings};
@@ -21,7 +21,7 @@ const ONLY_SPLIT: &str = "train";
 
 /// The shards and the rejects' file while they are written.
 pub(super) struct Output {
-    place: Place,
+    folder: OutputFolder,
     settings: WriteSettings,
     open: BTreeMap<Arc<str>, (u64, ShardWriter)>,
     next: BTreeMap<Arc<str>, u64>,
@@ -35,10 +35,10 @@ pub(super) struct Output {
 
 impl Output {
     /// Begin in a folder that is ours. Samples of one `group` are to be in one split.
-    pub fn create(place: Place, settings: &WriteSettings, group: Option<String>) -> Result<Self> {
-        let rejects = Draft::create(&place.work().join(REJECTS))?;
+    pub fn create(folder: OutputFolder, settings: &WriteSettings, group: Option<String>) -> Result<Self> {
+        let rejects = Draft::create(&folder.work().join(REJECTS))?;
         Ok(Self {
-            place,
+            folder,
             settings: settings.clone(),
             open: BTreeMap::new(),
             next: BTreeMap::new(),
@@ -68,7 +68,7 @@ impl Output {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(place) => {
                 let number = self.next.entry(Arc::clone(&split)).or_default();
-                let folder = self.place.work().join(&*split);
+                let folder = self.folder.work().join(&*split);
                 fs::create_dir_all(&folder).map_err(Error::write(&folder))?;
                 let name = format!("{number:05}.{}", self.settings.format.extension());
                 *number += 1;
@@ -122,7 +122,7 @@ impl Output {
 
     /// Add a line to the rejects' file.
     pub fn reject(&mut self, rejected: &Rejected) -> Result<()> {
-        let path = self.place.work().join(REJECTS);
+        let path = self.folder.work().join(REJECTS);
         let mut line = serde_json::to_vec(rejected)
             .map_err(|e| Error::Write { path: path.clone(), why: e.to_string() })?;
         line.push(b'\n');
@@ -133,17 +133,17 @@ impl Output {
     pub fn abandon(mut self) -> Result<std::path::PathBuf> {
         self.open.clear();
         self.rejects.finish()?;
-        self.place.keep = true;
-        Ok(self.place.work().join(REJECTS))
+        self.folder.keep = true;
+        Ok(self.folder.work().join(REJECTS))
     }
 
-    /// Put everything in its place. `close` writes what stands beside the shards.
+    /// Rename all files to their final names. `close` writes what stands beside the shards.
     pub fn finish(mut self, close: impl FnOnce(&Path, Vec<ShardCount>) -> Result<()>) -> Result<()> {
         let splits: Vec<Arc<str>> = self.open.keys().cloned().collect();
         splits.iter().try_for_each(|split| self.close(split))?;
         self.rejects.finish()?;
         self.shards.sort_by(|a, b| a.file.cmp(&b.file));
-        close(&self.place.work(), self.shards)?;
-        self.place.publish()
+        close(&self.folder.work(), self.shards)?;
+        self.folder.publish()
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::format::webdataset;
 
-/// A folder with a corpus of a few pictures and captions, good and bad ones.
+/// A folder with a corpus of a few images and captions, good and bad ones.
 fn corpus(folder: &Path) {
     let png = |seed: u8| {
         let pixels: Vec<u8> = (0..40 * 30 * 3)
@@ -245,12 +245,12 @@ fn a_panic_costs_one_sample_and_a_broken_gate_the_run() {
         _ => Ok(()),
     };
     let options = BuildOptions { threads: 3, ..BuildOptions::default() };
-    let stages = vec![("fragile".to_owned(), Stage::each(Pictures::Unseen, fragile))];
+    let stages = vec![("fragile".to_owned(), Stage::each(ImageUse::Unseen, fragile))];
     let built = build(corpus(stages), &folder.path().join("a"), &options).unwrap();
     assert_eq!(built.manifest.written, 99);
     assert_eq!(built.manifest.stages[1].rejects["crashed"], 1);
     let pass = |_: &mut crate::Item| Ok(());
-    let stages = vec![("broken".to_owned(), Stage::compare(Pictures::Unseen, pass, Broken))];
+    let stages = vec![("broken".to_owned(), Stage::compare(ImageUse::Unseen, pass, Broken))];
     let error = build(corpus(stages), &folder.path().join("b"), &options).unwrap_err();
     assert_eq!(error.to_string(), "the device is gone");
     assert!(!folder.path().join("b").join(MANIFEST).exists());
@@ -289,15 +289,14 @@ fn a_corpus_is_built_anew_when_the_content_of_what_it_was_made_of_changes() {
     corrected[at + 7] = b'8';
     fs::write(&rows, corrected).unwrap();
     assert_eq!(changed("label").to_string(), "1 file with other content: in/captions.jsonl");
-    // A picture of the same size and time.
-    let picture = folder.join("pictures/9.png");
-    let (mut bytes, time) =
-        (fs::read(&picture).unwrap(), fs::metadata(&picture).unwrap().modified().unwrap());
+    // An image of the same size and time.
+    let image = folder.join("pictures/9.png");
+    let (mut bytes, time) = (fs::read(&image).unwrap(), fs::metadata(&image).unwrap().modified().unwrap());
     *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&picture, bytes).unwrap();
-    fs::File::options().write(true).open(&picture).unwrap().set_modified(time).unwrap();
+    fs::write(&image, bytes).unwrap();
+    fs::File::options().write(true).open(&image).unwrap().set_modified(time).unwrap();
     assert_eq!(changed("picture").changed, ["pictures/9.png"]);
-    // A picture that was missing, one that is gone, a benchmark, a shard that was lost.
+    // An image that was missing, one that is gone, a benchmark, a shard that was lost.
     fs::copy(folder.join("pictures/1.png"), folder.join("pictures/gone.png")).unwrap();
     assert_eq!(changed("there now").changed, ["pictures/gone.png"]);
     fs::remove_file(folder.join("pictures/3.png")).unwrap();
@@ -316,13 +315,13 @@ fn a_corpus_is_built_anew_when_the_content_of_what_it_was_made_of_changes() {
         build(read.corpus(&options).unwrap(), &folder.join("out"), &options).unwrap().changes.unwrap();
     assert_eq!(changes.settings, ["the recipe", "the seed, from 0 to 1"]);
     assert_eq!(changed("seed").settings, ["the seed, from 1 to 0"]);
-    // Built anew is what it is when it is built for the first time.
+    // A second build gives the same corpus as the first.
     run(folder, &recipe, "fresh", 3).unwrap();
     assert_eq!(contents(&folder.join("out")), contents(&folder.join("fresh")));
 }
 
 #[test]
-fn a_folder_of_pictures_is_an_input_with_its_texts() {
+fn a_folder_of_images_is_an_input_with_its_texts() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     corpus(folder);
@@ -391,7 +390,7 @@ fn an_old_corpus_stays_until_the_new_one_is_whole() {
         copy(&out, &at);
         let _ = fs::remove_dir_all(at.join(".building"));
         copy(&folder.join("new"), &at.join(".built"));
-        // As `place::settle` goes: the old files, the new ones in order, the manifest.
+        // As `output_folder::settle` goes: the old files, the new ones in order, the manifest.
         let names = ["inputs.jsonl", "rejects.jsonl", "test", "timings.json", "train", "val"];
         if moved > 0 {
             for name in ["train", "val"] {

@@ -1,5 +1,6 @@
-//! The built-in recipe `emoji-world`: a small world of pictures, clips and sounds with questions about them, for
-//! learning a model from nothing in minutes and for trying every part of Percept without fetching anything.
+//! The built-in recipe `emoji-world`: a small world of images, clips and sounds with questions about them,
+//! for learning a model from nothing in minutes and for trying every part of Percept without fetching
+//! anything.
 //!
 //! [`build`] writes `FOLDER/TASK/SPLIT/00000.tar` and on, and `FOLDER/manifest.json` and `FOLDER/NOTICE`. The splits
 //! are `train` and `held-out`. A sample is a conversation of two turns, a question with its medium and the answer, as:
@@ -15,14 +16,14 @@
 //! | `sound` | the same | Is the sound high or low? | those two | 400 | 100 |
 //! | `flags` | PNG, 48x48 | Which country is this flag? | the country's name | 8 views of each of 250 | 2 |
 //!
-//! Of 1,631 emoji about a fifth is held out, by a hash of picture and seed: no view of theirs is in any `train`, and
-//! another seed holds out others. Flags are in `flags` alone, those that are the same to the pixel once; there both
-//! splits have all countries, but `held-out` shows them cropped, turned, brightened or darkened, blurred and with noise.
-//! Views of `train` differ in background, size and place only, since training changes pictures as it goes
-//! ([`augment`](crate::augment)).
+//! Of 1,631 emoji about a fifth is held out, by a hash of image and seed: no view of theirs is in any
+//! `train`, and another seed holds out others. Flags are in `flags` alone, those that are the same to the
+//! pixel once; there both splits have all countries, but `held-out` shows them cropped, turned, brightened or
+//! darkened, blurred and with noise. Views of `train` differ in background, size and place only, since
+//! training changes images as it goes ([`augment`](crate::augment)).
 //!
 //! `meta` has `task` (that of the folder, but `pitch` for high and low), `answer`, `emoji` (its name; not for sounds),
-//! `also` (a flag's other names) and `split_key` (digits of the picture's hash).
+//! `also` (a flag's other names) and `split_key` (digits of the image's hash).
 
 mod colour;
 mod paint;
@@ -168,7 +169,7 @@ fn write_text(path: &Path, text: &str) -> Result<()> {
     draft.finish()
 }
 
-/// A folder being made beside its place.
+/// A folder being made beside its final path.
 struct Folder {
     place: PathBuf,
     temporary: PathBuf,

@@ -1,4 +1,4 @@
-//! Emoji painted onto pictures.
+//! Emoji painted onto images.
 
 use percept_modalities::image::Image;
 
@@ -6,21 +6,21 @@ use super::sheet::{Emoji, SIDE};
 use crate::augment::to_byte;
 use crate::chance::Chance;
 
-/// Where and how an emoji is painted, in pixels of the picture.
+/// Where and how an emoji is painted, in pixels of the image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placement {
     /// Where its middle is.
     pub middle: (f64, f64),
-    /// How long a side of its 64x64 picture is.
+    /// How long a side of its 64x64 image is.
     pub side: f64,
-    /// Radians clockwise.
+    /// The rotation, in radians clockwise.
     pub angle: f64,
     /// Mirrored left to right.
     pub flipped: bool,
 }
 
 impl Placement {
-    /// Upright.
+    /// An emoji that is not rotated.
     pub fn upright(middle: (f64, f64), side: f64) -> Self {
         Self { middle, side, angle: 0.0, flipped: false }
     }
@@ -81,7 +81,7 @@ impl Brush {
         Self(all)
     }
 
-    /// Its value at a point of the emoji's picture, between pixels.
+    /// Its value at a point of the emoji's image, between pixels.
     fn at(&self, x: f64, y: f64) -> [f32; 4] {
         // From the middle of the border's pixel.
         let (x, y) = (x + 0.5, y + 0.5);
@@ -151,7 +151,7 @@ mod tests {
         let mut canvas = Image::filled(64, 64, [9, 9, 9]).unwrap();
         paint(&mut canvas, &emoji, &Placement::upright((32.0, 32.0), 64.0));
         let at = |x: usize, y: usize| &canvas.rgb[3 * (64 * y + x)..][..3];
-        // The mean of four points of a smooth picture is its middle's value; what is not covered stays.
+        // The mean of four points of a smooth image is its middle's value; what is not covered stays.
         assert_eq!(at(10, 20), [30, 60, 7]);
         assert_eq!(at(40, 20), [9, 9, 9]);
     }

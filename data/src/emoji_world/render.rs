@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::sample::{Blob, Kind, Sample};
 use crate::video;
 
-/// Pixels of a side of a picture.
-const PICTURE: usize = 48;
+/// Pixels of a side of an image.
+const IMAGE_SIDE: usize = 48;
 
 /// Pixels of a side of a clip's frame, and how many frames it has, all in a second.
 const FRAME: usize = 32;
@@ -108,9 +108,9 @@ fn make(
 
 /// An emoji, nearly upright, on a background.
 fn view(emoji: &Emoji, chance: &mut Chance) -> Result<Image> {
-    let mut image = canvas(PICTURE, chance)?;
-    let side = PICTURE as f64 * chance.between(0.82, 1.0);
-    let middle = [(); 2].map(|()| PICTURE as f64 / 2.0 + chance.between(-2.0, 2.0));
+    let mut image = canvas(IMAGE_SIDE, chance)?;
+    let side = IMAGE_SIDE as f64 * chance.between(0.82, 1.0);
+    let middle = [(); 2].map(|()| IMAGE_SIDE as f64 / 2.0 + chance.between(-2.0, 2.0));
     let angle = chance.between(-5.0, 5.0).to_radians();
     let placement = Placement { angle, ..Placement::upright((middle[0], middle[1]), side) };
     paint(&mut image, emoji, &placement);
@@ -119,10 +119,10 @@ fn view(emoji: &Emoji, chance: &mut Chance) -> Result<Image> {
 
 /// A flag as a poor photograph has it: cropped, turned, too bright or too dark, blurred, with noise.
 fn flag_held_out(emoji: &Emoji, chance: &mut Chance) -> Result<Image> {
-    let mut image = canvas(PICTURE, chance)?;
-    // Larger than the picture: its edges are cropped.
-    let side = PICTURE as f64 * chance.between(0.9, 1.2);
-    let middle = [(); 2].map(|()| PICTURE as f64 / 2.0 + chance.between(-3.0, 3.0));
+    let mut image = canvas(IMAGE_SIDE, chance)?;
+    // Larger than the image: its edges are cropped.
+    let side = IMAGE_SIDE as f64 * chance.between(0.9, 1.2);
+    let middle = [(); 2].map(|()| IMAGE_SIDE as f64 / 2.0 + chance.between(-3.0, 3.0));
     let angle = chance.between(-12.0, 12.0).to_radians();
     paint(&mut image, emoji, &Placement { angle, ..Placement::upright((middle[0], middle[1]), side) });
     tint(&mut image, &Augmentation { gains: 0.04, contrast: 0.2, ..Augmentation::none() }, chance);
@@ -198,6 +198,6 @@ fn png(image: &Image) -> Result<Blob> {
     let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive);
     let (width, height) = (image.width as u32, image.height as u32);
     let written = encoder.write_image(&image.rgb, width, height, ExtendedColorType::Rgb8);
-    written.map_err(|e| Error::Config(format!("a picture cannot be encoded: {e}")))?;
+    written.map_err(|e| Error::Config(format!("an image cannot be encoded: {e}")))?;
     Ok(Blob { kind: Kind::Image, extension: "png".into(), bytes: bytes.into_inner().into() })
 }

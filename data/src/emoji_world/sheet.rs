@@ -1,4 +1,4 @@
-//! The emoji that come with Percept: their pictures, names and categories.
+//! The emoji that come with Percept: their images, names and categories.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -8,10 +8,10 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// Pixels of a side of a picture.
+/// Pixels of a side of an image.
 pub(super) const SIDE: usize = 64;
 
-/// A picture and the border of a pixel around it.
+/// An image and the border of a pixel around it.
 const CELL: usize = SIDE + 2;
 
 const SHEET: &[u8] = include_bytes!("../../assets/emoji/noto-64.png");
@@ -20,7 +20,7 @@ const TABLE: &str = include_str!("../../assets/emoji/emoji.tsv");
 /// Names and licences of what is bundled, which go with every corpus.
 pub(super) const NOTICE: &str = include_str!("../../assets/emoji/NOTICE");
 
-/// Of flags that are the same to the pixel, the name that the picture goes by.
+/// Of flags that are the same to the pixel, the name that the image goes by.
 const KNOWN_AS: [&str; 7] = [
     "Australia",
     "British Indian Ocean Territory",
@@ -31,23 +31,23 @@ const KNOWN_AS: [&str; 7] = [
     "United States",
 ];
 
-/// An emoji.
+/// An emoji with its names and image.
 #[derive(Debug, Clone)]
 pub(super) struct Emoji {
     /// Its name, as `grinning face` or `Norway`.
     pub name: String,
     /// Its category in one word; `flags` for flags of countries.
     pub category: &'static str,
-    /// Other names of the same picture.
+    /// Other names of the same image.
     pub also: Vec<String>,
     /// Red, green, blue and coverage, four bytes a pixel, row by row.
     pub rgba: Vec<u8>,
-    /// The SHA-256 of the picture: two emoji with one picture never come into different splits.
+    /// The SHA-256 of the image: two emoji with one image never come into different splits.
     pub hash: [u8; 32],
 }
 
 impl Emoji {
-    /// A number from the picture and a seed, which puts it into a split.
+    /// A number from the image and a seed, which puts it into a split.
     pub fn lot(&self, seed: u64) -> u64 {
         let mut digest = Sha256::new();
         digest.update(seed.to_le_bytes());
@@ -63,7 +63,7 @@ impl Emoji {
     }
 }
 
-/// All emoji in eight categories, and the flags of countries, each picture once.
+/// All emoji in eight categories, and the flags of countries, each image once.
 pub(super) fn load() -> Result<Vec<Emoji>> {
     let broken =
         |why: &str| Error::Config(format!("the bundled emoji are damaged ({why}); build Percept again"));
@@ -115,7 +115,7 @@ fn country(name: &str) -> String {
     name.trim_end_matches(" Flag").replace(" & ", " and ")
 }
 
-/// A picture of the sheet, with nothing under what does not cover.
+/// An image of the sheet, with nothing under what does not cover.
 fn cut(sheet: &image::RgbaImage, left: usize, top: usize) -> Option<Vec<u8>> {
     let mut rgba = Vec::with_capacity(4 * SIDE * SIDE);
     for y in top..top + SIDE {
@@ -135,7 +135,7 @@ mod tests {
     fn the_sheet_holds_what_the_reference_says() {
         let all = load().unwrap();
         let count = |category: &str| all.iter().filter(|emoji| emoji.category == category).count();
-        // Of 259 flags 250 pictures differ; of 1,636 other emoji 1,631 do.
+        // Of 259 flags 250 images differ; of 1,636 other emoji 1,631 do.
         assert_eq!(count("flags"), 250);
         assert_eq!(all.len() - count("flags"), 1631);
         let norway = all.iter().find(|emoji| emoji.name == "Norway").unwrap();

@@ -2,7 +2,7 @@
 
 use crate::chance::Chance;
 
-/// Samples a second.
+/// The sample rate in samples per second.
 pub(super) const RATE: u32 = 16_000;
 
 /// What a tone does.

@@ -7,7 +7,7 @@ use crate::chance::Chance;
 
 /// Samples of one folder and split.
 pub(super) struct Task {
-    /// The folder.
+    /// The name of the task's folder.
     pub folder: &'static str,
     /// `train` or `held-out`.
     pub split: &'static str,
@@ -24,7 +24,7 @@ pub(super) struct Job {
     pub make: Make,
 }
 
-/// What a sample shows and is asked.
+/// What a sample shows, and the question about it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Make {
     Category,

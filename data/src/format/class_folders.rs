@@ -46,7 +46,10 @@ pub(super) fn read(root: Root, settings: &ReadSettings, left_out: &LeftOut) -> R
     }
     for (key, columns) in [("image", image), ("video", video), ("audio", audio)] {
         if !columns.is_empty() {
-            return refuse(key, "what its files are is told by their bytes; name fewer files with path");
+            return refuse(
+                key,
+                "the kinds of its files are found from their bytes; name fewer files with path",
+            );
         }
     }
     let source = Arc::new(Folder { root, captions: captions(settings), left_out: left_out.clone() });

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// A file being written beside its place. It is synced and renamed to its place when finished, and removed otherwise.
+/// A file being written beside its final path. It is synced and renamed to its place when finished, and
+/// removed otherwise.
 ///
 /// The temporary has the place's name and `.tmp`, so what a killed run leaves behind is overwritten by the next one.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Draft {
         &self.place
     }
 
-    /// Put it in its place, with its bytes on the disk.
+    /// Rename it to its final name, after its bytes are synced to the disk.
     pub fn finish(mut self) -> Result<()> {
         let result = self.out.take().map_or(Ok(()), |out| {
             let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;

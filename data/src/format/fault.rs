@@ -8,7 +8,7 @@ pub enum Fault {
     /// Text that is not UTF-8.
     #[error("{file} is not UTF-8 at byte {at}; save it as UTF-8")]
     NotUtf8 {
-        /// Its file.
+        /// The file that it is in.
         file: String,
         /// Where the first bad byte is.
         at: usize,
@@ -16,7 +16,7 @@ pub enum Fault {
     /// A file's name that leads out of its folder, or is empty.
     #[error("the name '{name}' {why}")]
     Name {
-        /// The name.
+        /// The name that was given.
         name: String,
         /// What is wrong with it.
         why: &'static str,
@@ -24,7 +24,7 @@ pub enum Fault {
     /// JSON that does not parse or has another shape.
     #[error("{file} is not the JSON of a sample: {why}")]
     Json {
-        /// Its file.
+        /// The file that it is in.
         file: String,
         /// What is wrong and where.
         why: String,
@@ -32,11 +32,11 @@ pub enum Fault {
     /// A file that is larger than its cap; nothing was allocated for it.
     #[error("{file} has {size} bytes, and {cap} are allowed")]
     TooLarge {
-        /// The file.
+        /// The name of the file.
         file: String,
-        /// Its size.
+        /// Its size in bytes.
         size: u64,
-        /// What is allowed.
+        /// The most bytes that are allowed.
         cap: u64,
     },
     /// What the settings make of its files is refused.
@@ -45,7 +45,7 @@ pub enum Fault {
     /// Two files of a sample that would have one place.
     #[error("{file} occurs twice")]
     Twice {
-        /// The file.
+        /// The name of the file.
         file: String,
     },
 }

@@ -28,12 +28,12 @@ impl Hashed {
         self.draft.place()
     }
 
-    /// Bytes so far.
+    /// Bytes written so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Put it in its place.
+    /// Rename it to its final name.
     pub fn finish(self, samples: u64) -> Result<Written> {
         let path = self.draft.place().to_path_buf();
         self.draft.finish()?;

@@ -12,7 +12,7 @@ use crate::reject::Reject;
 
 /// Rows whose columns are looked at before any is read, where columns are named.
 pub(super) const LOOKED_AT: usize = 1000;
-/// Bytes of them.
+/// The most bytes that are read for it.
 pub(super) const LOOKED_AT_BYTES: usize = 16 << 20;
 
 /// The rows of a file.

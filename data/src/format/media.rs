@@ -10,7 +10,7 @@ use super::sniff::{sniff, unread};
 use crate::reject::Reject;
 use crate::sample::{Blob, Kind};
 
-/// Bytes of a file that tell what it is.
+/// Bytes at the start of a file that show its kind.
 pub(super) const HEAD: u64 = 1 << 12;
 
 /// Where the files that rows name may be, and how large they may be.
@@ -131,7 +131,8 @@ impl Root {
 
 /// What a medium is: its kind, which is the column's where there is one, and an extension that says so.
 ///
-/// Bytes say more than names. Where both fit the name decides, since pictures and sound share containers.
+/// The bytes count more than the name. Where both fit the name decides, since images and audio share
+/// containers.
 pub(super) fn identify(
     bytes: &[u8],
     name: Option<&str>,
@@ -152,7 +153,7 @@ pub(super) fn identify(
         let why = match (found, unread(bytes)) {
             (Some(found), _) => format!("is {}, and no {}", found.name(), word(column)),
             (None, Some(known)) => format!("is {known}, which is not read"),
-            (None, None) => "is of no known format of picture, video or sound".to_owned(),
+            (None, None) => "is of no known format of image, video or audio".to_owned(),
         };
         return Err(Reject::new("unknown-format", format!("{what} {why}")));
     };

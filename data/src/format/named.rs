@@ -14,7 +14,7 @@ use crate::hash::{hash_file, hexadecimal};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Found {
-    /// A file's content.
+    /// The content of a regular file.
     Content {
         /// Bytes that were read of it.
         bytes: u64,
@@ -23,7 +23,7 @@ pub(crate) enum Found {
     },
     /// No file that may be read.
     Refused {
-        /// Which it is.
+        /// Why it is refused.
         refused: Refusal,
     },
 }
@@ -32,7 +32,7 @@ pub(crate) enum Found {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Refusal {
-    /// There is none.
+    /// There is no such file.
     Missing,
     /// There is something that cannot be read.
     Unreadable,
@@ -104,7 +104,7 @@ impl Named {
         }
     }
 
-    /// All of them.
+    /// All files that were found so far.
     pub fn take(&self) -> BTreeMap<PathBuf, Found> {
         std::mem::take(&mut *self.lock())
     }

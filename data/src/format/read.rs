@@ -36,13 +36,13 @@ pub struct ReadSettings {
     pub key: Option<String>,
     /// The column of the text.
     pub text: Option<String>,
-    /// The columns of pictures.
+    /// The columns of images.
     #[serde(deserialize_with = "one_or_many")]
     pub image: Vec<String>,
     /// The columns of videos.
     #[serde(deserialize_with = "one_or_many")]
     pub video: Vec<String>,
-    /// The columns of sounds.
+    /// The columns of audio clips.
     #[serde(deserialize_with = "one_or_many")]
     pub audio: Vec<String>,
     /// The column of the turns.
@@ -91,7 +91,7 @@ impl Draw {
         self.bytes
     }
 
-    /// Put it together.
+    /// Make the sample.
     pub fn make(self) -> Drawn {
         (self.make)()
     }
@@ -104,7 +104,7 @@ pub type Drawn = Result<Sample, (String, Reject)>;
 pub type Draws = Box<dyn Iterator<Item = Draw> + Send>;
 
 /// The samples of a source whose relative paths start from `folder`. A medium may have `cap` bytes. What is seen and not
-/// taken is counted in `left_out`; `named` is told which files rows name.
+/// taken is counted in `left_out`; `named` is called with the files that rows name.
 pub(crate) fn open(
     settings: &ReadSettings,
     folder: &Path,

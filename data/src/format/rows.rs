@@ -30,7 +30,7 @@ pub(crate) enum Cell {
     Value(Value),
     /// The bytes of a medium, and its name if it has one.
     Bytes(Option<String>, Vec<u8>),
-    /// Several media.
+    /// A list of media.
     List(Vec<Cell>),
     /// A struct with media within.
     Struct(Vec<(String, Cell)>),
@@ -52,7 +52,7 @@ const TEXTS: [&str; 4] = ["text", "caption", "sentence", "transcription"];
 const TURNS: [&str; 3] = ["messages", "conversations", "texts"];
 const IMAGES: [&str; 5] = ["image", "images", "file_name", "image_path", "img"];
 const VIDEOS: [&str; 3] = ["video", "videos", "video_path"];
-const SOUNDS: [&str; 3] = ["audio", "audios", "audio_path"];
+const AUDIOS: [&str; 3] = ["audio", "audios", "audio_path"];
 
 impl Columns {
     pub fn new(settings: &ReadSettings, root: Root, left_out: LeftOut) -> Self {
@@ -135,7 +135,7 @@ impl Columns {
             let guesses = match kind {
                 Kind::Image => &IMAGES[..],
                 Kind::Video => &VIDEOS[..],
-                Kind::Audio => &SOUNDS[..],
+                Kind::Audio => &AUDIOS[..],
             };
             match names.is_empty() {
                 true => self.add(sample, *kind, take(&mut row, None, guesses))?,
@@ -177,7 +177,7 @@ impl Columns {
         Ok(())
     }
 
-    /// Say that a column names media which nothing takes, if it does.
+    /// Report a column that names media which no setting reads.
     pub fn note_value(&self, column: &str, value: &Value) {
         let name = match value {
             Value::String(name) => Some(name),
@@ -194,12 +194,12 @@ impl Columns {
         if let Some(kind) = name.and_then(|name| self.root.named_kind(name)) {
             let (kind, column) = (word(Some(kind)), shown(column));
             self.left_out.add(format!(
-                "column '{column}' names {kind} files that nothing takes; {kind} = \"{column}\" does"
+                "column '{column}' names {kind} files that are not read; set {kind} = \"{column}\""
             ));
         }
     }
 
-    /// Say that a column holds bytes which nothing takes.
+    /// Report a column that holds bytes which no setting reads.
     fn note_cell(&self, column: &str, cell: &Cell) {
         match cell {
             Cell::Value(_) => {}
@@ -208,7 +208,9 @@ impl Columns {
                 self.left_out.add(match sniff(bytes).map(|found| found.kind()) {
                     Some(kind) => {
                         let kind = word(Some(kind));
-                        format!("column '{column}' holds {kind} data that nothing takes; {kind} = \"{column}\" does")
+                        format!(
+                            "column '{column}' holds {kind} data that is not read; set {kind} = \"{column}\""
+                        )
                     }
                     None => format!("column '{column}' holds bytes of no known format of media"),
                 });

@@ -10,7 +10,7 @@ use crate::sample::Kind;
 pub(crate) struct Found(kind::Kind);
 
 impl Found {
-    /// What it is where nobody asks for something else.
+    /// What it is where nothing else is requested.
     pub fn kind(&self) -> Kind {
         self.0.medium.into()
     }
@@ -25,7 +25,7 @@ impl Found {
         self.0.holds(kind.into())
     }
 
-    /// The extension that it has as this kind, which says so: the sound of a video is no `mp4`, but `m4a`.
+    /// The extension that it has as this kind: the audio of a video is no `mp4`, but `m4a`.
     pub fn extension_as(&self, kind: Kind) -> &'static str {
         self.0.extension_as(kind.into())
     }
@@ -61,11 +61,11 @@ pub(crate) fn sniff(bytes: &[u8]) -> Option<Found> {
 pub(crate) fn unread(bytes: &[u8]) -> Option<&'static str> {
     let is = |at: usize, mark: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(mark));
     Some(match bytes {
-        _ if is(0, b"\xff\x0a") || is(4, b"JXL ") => "a JPEG XL picture",
-        _ if is(4, b"jP  \r\n\x87\n") || is(0, b"\xff\x4f\xff\x51") => "a JPEG 2000 picture",
+        _ if is(0, b"\xff\x0a") || is(4, b"JXL ") => "a JPEG XL image",
+        _ if is(4, b"jP  \r\n\x87\n") || is(0, b"\xff\x4f\xff\x51") => "a JPEG 2000 image",
         _ if is(0, b"8BPS") => "a Photoshop document",
         _ if is(0, b"%PDF") => "a PDF document",
-        _ if is(0, b"<svg") || is(0, b"<?xml") => "XML, perhaps an SVG picture",
+        _ if is(0, b"<svg") || is(0, b"<?xml") => "XML, perhaps an SVG image",
         _ if is(0, b"<!DOCTYPE") || is(0, b"<html") => "a web page",
         _ => packed(bytes)?,
     })

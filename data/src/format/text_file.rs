@@ -17,7 +17,7 @@ const BUFFER: usize = 1 << 18;
 ///
 /// # Errors
 /// When the file cannot be read, is UTF-16, or is packed otherwise than with gzip.
-pub(crate) fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(Error::read(path))?);
     let text: Box<dyn BufRead + Send> = match packed(file.fill_buf().map_err(Error::read(path))?) {
         Some("gzip") => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))),
@@ -46,14 +46,14 @@ fn without_mark(mut text: Box<dyn BufRead + Send>) -> io::Result<Box<dyn BufRead
 }
 
 /// Text that stops being given where one record of it would have more than its room.
-pub(crate) struct Metered<R> {
+pub struct Metered<R> {
     inner: R,
     /// Bytes that the record may still have. Readers ahead of it make it a little less than it is.
     room: Arc<AtomicU64>,
 }
 
 impl<R: Read> Metered<R> {
-    /// The text, and the room, which whoever reads it sets anew at each record.
+    /// The text, and the room, which whoever reads it sets again at each record.
     pub fn new(inner: R, room: u64) -> (Self, Arc<AtomicU64>) {
         let room = Arc::new(AtomicU64::new(room));
         (Self { inner, room: Arc::clone(&room) }, room)

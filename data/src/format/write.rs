@@ -12,7 +12,7 @@ use crate::sample::Sample;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WriteSettings {
-    /// What shards are.
+    /// The file format of the shards.
     pub format: ShardFormat,
     /// Bytes after which a shard is full.
     pub shard_bytes: u64,
@@ -27,7 +27,7 @@ impl Default for WriteSettings {
     }
 }
 
-/// What shards are.
+/// The file format of the shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ShardFormat {

@@ -7,7 +7,10 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 /// The size and SHA-256 of a file, of which `most` bytes are read at most. `told` is called with the bytes of each piece.
-pub(crate) fn hash_file(path: &Path, most: u64, told: &dyn Fn(u64)) -> io::Result<(u64, String)> {
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn hash_file(path: &Path, most: u64, told: &dyn Fn(u64)) -> io::Result<(u64, String)> {
     let mut file = File::open(path)?.take(most);
     let mut hash = Sha256::new();
     let mut piece = vec![0; 1 << 18];
@@ -24,6 +27,6 @@ pub(crate) fn hash_file(path: &Path, most: u64, told: &dyn Fn(u64)) -> io::Resul
 }
 
 /// A digest in lower-case hexadecimal digits.
-pub(crate) fn hexadecimal(digest: impl AsRef<[u8]>) -> String {
+pub fn hexadecimal(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

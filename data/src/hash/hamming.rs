@@ -60,12 +60,12 @@ impl HammingIndex {
         best.map(|(distance, at)| (distance, self.labels[at as usize]))
     }
 
-    /// Hashes in it.
+    /// The number of hashes in the index.
     pub fn len(&self) -> usize {
         self.hashes.len()
     }
 
-    /// Whether there are none.
+    /// Whether the index is empty.
     pub fn is_empty(&self) -> bool {
         self.hashes.is_empty()
     }

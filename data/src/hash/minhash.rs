@@ -14,7 +14,7 @@ const LENGTH: usize = 120;
 pub enum Shingles {
     /// Consecutive letters and digits; what stands between words counts as one space.
     Characters,
-    /// Consecutive words.
+    /// Runs of consecutive words.
     Words,
 }
 

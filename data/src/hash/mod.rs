@@ -1,5 +1,5 @@
-//! What says that pictures and texts are alike: hashes whose nearness is the nearness of what they stand for, and
-//! indexes that find near ones without comparing all pairs; and hashes of what files hold.
+//! Similarity of images and texts: hashes that are near when what they are computed from is similar,
+//! and indexes that find near ones without comparing all pairs; and hashes of what files hold.
 
 mod bands;
 mod content;
@@ -7,7 +7,7 @@ mod hamming;
 mod minhash;
 mod perceptual;
 
-pub(crate) use content::{hash_file, hexadecimal};
+pub use content::{hash_file, hexadecimal};
 pub use hamming::HammingIndex;
 pub(crate) use minhash::normalized;
 pub use minhash::{MinHash, Shingles, SimilarityIndex};

@@ -1,4 +1,4 @@
-//! The perceptual hash of a picture.
+//! The perceptual hash of an image.
 
 use std::f64::consts::PI;
 use std::sync::LazyLock;
@@ -9,22 +9,22 @@ use percept_modalities::image::{Filter, Image, resize};
 const SIDE: usize = 32;
 /// Lowest frequencies of each direction that are kept.
 const KEPT: usize = 8;
-/// Standard deviation of gray levels below which a picture shows nothing that could be recognized.
+/// Standard deviation of gray levels below which an image shows nothing that could be recognized.
 const FLAT: f64 = 2.0;
 
-/// The 64-bit perceptual hash of a picture, or `None` for one that is nearly of one gray: whether each of the 8 x 8 lowest
-/// frequencies of the cosine transform of its 32 x 32 gray thumbnail is above their median, row by row from the highest
-/// bit (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010). It is the `phash` of Python's
-/// imagehash.
-pub fn perceptual_hash(picture: &Image) -> Option<u64> {
+/// The 64-bit perceptual hash of an image, or `None` for one that is nearly of one gray: whether each of the
+/// 8 x 8 lowest frequencies of the cosine transform of its 32 x 32 gray thumbnail is above their median, row
+/// by row from the highest bit (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions,
+/// 2010). It is the `phash` of Python's imagehash.
+pub fn perceptual_hash(image: &Image) -> Option<u64> {
     let luma = |rgb: &[u8; 3]| {
         // PIL's weights of red, green and blue, in sixteenths of bits.
         let sum = 19595 * u32::from(rgb[0]) + 38470 * u32::from(rgb[1]) + 7471 * u32::from(rgb[2]) + 0x8000;
         [(sum >> 16) as u8; 3]
     };
-    let (pixels, _) = picture.rgb.as_chunks();
+    let (pixels, _) = image.rgb.as_chunks();
     let gray =
-        Image { width: picture.width, height: picture.height, rgb: pixels.iter().flat_map(luma).collect() };
+        Image { width: image.width, height: image.height, rgb: pixels.iter().flat_map(luma).collect() };
     let thumbnail = resize(&gray, SIDE, SIDE, Filter::Lanczos).ok()?;
     let levels: Vec<f64> = thumbnail.rgb.iter().step_by(3).map(|level| f64::from(*level)).collect();
     let count = levels.len() as f64;

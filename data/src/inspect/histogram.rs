@@ -5,13 +5,13 @@ use serde::Serialize;
 /// Counts of numbers between powers of two, with their least, greatest and mean.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Histogram {
-    /// Numbers.
+    /// The number of values.
     pub count: u64,
-    /// The least.
+    /// The smallest value.
     pub min: f64,
-    /// The greatest.
+    /// The largest value.
     pub max: f64,
-    /// Their mean.
+    /// The mean of all values.
     pub mean: f64,
     /// How many lie from a power of two up to the next one: the power, and the count.
     pub buckets: Vec<(f64, u64)>,
@@ -24,7 +24,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Count a number.
+    /// Add a value.
     pub fn add(&mut self, value: f64) {
         let power = if value > 0.0 { value.log2().floor().exp2() } else { 0.0 };
         self.merge(&Self { count: 1, min: value, max: value, mean: value, buckets: vec![(power, 1)] });

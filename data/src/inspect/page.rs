@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use percept_modalities::{Content, Part};
 
 use super::Inspection;
-use crate::report::{Card, Page, bars, encoded_image_card, sound_card, video_card};
+use crate::report::{Card, Page, audio_card, bars, encoded_image_card, video_card};
 use crate::sample::{Kind, Sample};
 
 /// Media of a sample that its card shows.
@@ -101,7 +101,7 @@ fn card(split: &str, sample: &Sample) -> Card {
     let figures = sample.media.iter().take(MOST_MEDIA).rev().map(|medium| match medium.kind {
         Kind::Image => encoded_image_card(&title, "", &medium.bytes),
         Kind::Video => video_card(&title, "", &medium.bytes).unwrap_or_else(|why| Card::new(&title, &why)),
-        Kind::Audio => sound_card(&title, "", &medium.bytes).unwrap_or_else(|why| Card::new(&title, &why)),
+        Kind::Audio => audio_card(&title, "", &medium.bytes).unwrap_or_else(|why| Card::new(&title, &why)),
     });
     figures.fold(Card::new(&title, &short), Card::with)
 }

@@ -8,7 +8,7 @@ use crate::format::webdataset::Writer;
 use crate::sample::Blob;
 use crate::{BuildOptions, Recipe, build};
 
-fn picture(key: &str, bytes: &[u8]) -> Sample {
+fn image(key: &str, bytes: &[u8]) -> Sample {
     let media = vec![Blob { kind: Kind::Image, extension: "png".into(), bytes: bytes.into() }];
     Sample { key: key.into(), media, text: Some("a caption".into()), ..Sample::default() }
 }
@@ -42,8 +42,8 @@ fn what_shards_of_any_origin_share_is_counted_and_named() {
     let held_out = set(
         &at("b/0.tar"),
         &[
-            picture("h0", b"one"),
-            picture("h1", b"two2"),
+            image("h0", b"one"),
+            image("h1", b"two2"),
             text("h2", "a text"),
             turns("h3", "yes"),
             text("h4", ""),
@@ -52,10 +52,10 @@ fn what_shards_of_any_origin_share_is_counted_and_named() {
     let train = set(
         &at("a/0.tar"),
         &[
-            picture("t0", b"one"),
-            picture("t1", b"one"),
-            // As large as a held-out picture, and another one.
-            picture("t2", b"TWO2"),
+            image("t0", b"one"),
+            image("t1", b"one"),
+            // As large as a held-out image, and another one.
+            image("t2", b"TWO2"),
             text("t3", "a text"),
             text("t4", "another text"),
             turns("t5", "yes"),

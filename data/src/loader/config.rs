@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderConfig {
-    /// What is mixed.
+    /// The datasets that are mixed.
     pub datasets: Vec<DatasetConfig>,
     /// Of the order of every epoch.
     #[serde(default)]

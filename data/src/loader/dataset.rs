@@ -24,8 +24,8 @@ impl Dataset {
     /// Find the samples of a dataset.
     ///
     /// # Errors
-    /// A folder without shards, or with several splits of which none is asked for; a shard that is damaged, or not the one
-    /// that was built.
+    /// A folder without shards, or with several splits of which none is requested; a shard that is damaged, or
+    /// not the one that was built.
     pub fn open(config: &DatasetConfig) -> Result<Self> {
         let splits = Splits::find(&config.path)?;
         let (split, mut files) = splits.only(config.split.as_deref())?;
@@ -56,7 +56,7 @@ impl Dataset {
         Self::open(&DatasetConfig { path: path.to_path_buf(), split: None, weight: 1 })
     }
 
-    /// The path that it was asked for by.
+    /// The path that it was requested by.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -71,7 +71,7 @@ impl Dataset {
         &self.splits
     }
 
-    /// Its shards.
+    /// The shards of the dataset.
     pub fn shards(&self) -> &[Shard] {
         &self.shards
     }
@@ -86,7 +86,7 @@ impl Dataset {
         }
     }
 
-    /// Its samples.
+    /// The number of its samples.
     pub fn len(&self) -> usize {
         self.ends.last().copied().unwrap_or(0)
     }

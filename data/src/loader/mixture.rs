@@ -8,7 +8,7 @@ const LONGEST: u64 = 1 << 20;
 /// From a draw's number to its dataset and its number among the draws from that dataset.
 #[derive(Debug)]
 pub(super) enum Mixture {
-    /// Without end.
+    /// Draws without end, in the proportions of the weights.
     Quota {
         weights: Vec<u64>,
         /// For each draw of a period: the dataset, and the draws from it before this one in the period.

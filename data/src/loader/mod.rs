@@ -1,8 +1,8 @@
 //! The streaming loader that training uses.
 //!
-//! A [`Loader`] is a function from a number to a sample: draw `i` of a rank is found from indexes and a seed alone,
-//! without reading what comes before it. So a run goes on from any [`Position`] at once, the order never depends on
-//! threads or timing, and ranks divide the samples without talking to one another.
+//! A [`Loader`] is a function from a number to a sample: draw `i` of a rank is found from indexes and a seed
+//! alone, without reading what comes before it. So a run continues from any [`Position`] at once, the order
+//! never depends on threads or timing, and ranks divide the samples without communication.
 //!
 //! Datasets are mixed by quota: the dataset that is furthest behind its weight is next. With whole-number weights that
 //! add to `w`, any `w` consecutive draws of a rank hold exactly as many samples of each dataset as its weight says.
@@ -31,7 +31,7 @@ use crate::sample::Sample;
 use mixture::Mixture;
 use shuffle::Orders;
 
-/// Where a stream stands. It is the same on all ranks, so one of them may save it for all.
+/// The position of a stream. It is the same on all ranks, so one of them may save it for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// What each rank has drawn.
@@ -112,7 +112,7 @@ impl Loader {
         Ok(Self { datasets, order, seed, rank, world, mixture, orders, fingerprint })
     }
 
-    /// Its datasets.
+    /// The datasets that the loader draws from.
     pub fn datasets(&self) -> &[Dataset] {
         &self.datasets
     }
@@ -132,7 +132,7 @@ impl Loader {
         self.position(0)
     }
 
-    /// Where a run stands after `drawn` draws of each rank.
+    /// The position of a run after `drawn` draws of each rank.
     pub fn position(&self, drawn: u64) -> Position {
         Position { drawn, mixture: self.fingerprint }
     }

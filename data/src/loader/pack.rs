@@ -41,7 +41,7 @@ impl Packing {
 pub struct Packed<T> {
     /// The items of each row in order; some rows may be empty.
     pub rows: Vec<Vec<Drawn<T>>>,
-    /// Where a run that has used this batch goes on.
+    /// Where a run that has used this batch continues.
     pub position: Position,
     /// Items that are longer than a row, and left out.
     pub too_long: Vec<Refused>,

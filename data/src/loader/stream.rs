@@ -84,7 +84,7 @@ impl<T: Send + 'static> Stream<T> {
 }
 
 impl<T> Stream<T> {
-    /// Where the draws stand that were taken from it.
+    /// The position of the draws that were taken from it.
     pub fn position(&self) -> Position {
         self.loader.position(self.next)
     }

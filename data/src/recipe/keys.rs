@@ -52,7 +52,7 @@ pub(super) fn unknown(what: &str, kind: &str, word: &str, known: &[&str]) -> Str
     let near = |k: &&&str| strsim::damerau_levenshtein(word, k) <= (word.len() / 2).max(2);
     match nearest.filter(near) {
         Some(nearest) => format!("{what} has no {kind} '{word}'; did you mean '{nearest}'?"),
-        None => format!("{what} has no {kind} '{word}'; it knows {}", known.join(", ")),
+        None => format!("{what} has no {kind} '{word}'; the known ones are {}", known.join(", ")),
     }
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
     keys
 }
 
-/// A deserializer that only listens to which fields are asked for.
+/// A deserializer that only records which fields are requested.
 struct Keys<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Keys<'_> {

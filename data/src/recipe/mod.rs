@@ -43,7 +43,7 @@ pub struct Recipe {
     pub stages: Vec<(String, Box<dyn Settings>)>,
     /// How they are written.
     pub write: WriteSettings,
-    /// Pixels that a picture may have before it is refused undecoded.
+    /// Pixels that an image may have before it is refused undecoded.
     pub max_pixels: usize,
     /// Bytes that the media of one sample may have.
     pub max_bytes: u64,
@@ -193,9 +193,8 @@ fn tables<'i>(page: Page<'_>, key: &str, value: Spanned<DeValue<'i>>) -> Result<
     match value.get_ref() {
         DeValue::Array(_) => {}
         _ => {
-            return Err(
-                page.fault(value.span().start, format!("`{key}` stands in double brackets: [[{key}]]"))
-            );
+            let why = format!("`{key}` needs double brackets: [[{key}]]");
+            return Err(page.fault(value.span().start, why));
         }
     }
     let DeValue::Array(array) = value.into_inner() else { return Ok(Vec::new()) };

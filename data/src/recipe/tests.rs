@@ -58,7 +58,10 @@ fn a_misspelt_word_is_named_with_its_line_and_the_nearest_known_one() {
     for (text, expected) in cases {
         assert_eq!(fault(&text), expected);
     }
-    assert!(fault(&with("[write]\nzzzzzzzz = 1")).contains("it knows format, shard_bytes, shard_samples"));
+    assert!(
+        fault(&with("[write]\nzzzzzzzz = 1"))
+            .contains("the known ones are format, shard_bytes, shard_samples")
+    );
     let wrong = fault(&with("[[stage]]\nrun = \"filter-size\"\nmin_width = \"wide\""));
     assert!(wrong.starts_with("corpus/recipe.toml:5: stage filter-size: invalid type"), "{wrong}");
     assert!(fault(&with("[write]\nformat = \"webdatset\"")).contains("recipe.toml:4"));

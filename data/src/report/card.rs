@@ -14,7 +14,7 @@ use serde_json::json;
 use super::escape;
 use crate::format::sniff;
 
-/// Pixels of a picture's longer side on a card.
+/// Pixels of an image's longer side on a card.
 const SIDE: usize = 320;
 
 /// Bytes of a file that the page holds whole, so that it plays.
@@ -45,9 +45,9 @@ impl Card {
     }
 }
 
-/// A picture's card.
-pub fn image_card(title: &str, text: &str, picture: &Image) -> Card {
-    Card { figure: image_tag(picture), ..Card::new(title, text) }
+/// A card that shows an image.
+pub fn image_card(title: &str, text: &str, image: &Image) -> Card {
+    Card { figure: image_tag(image), ..Card::new(title, text) }
 }
 
 /// A video's card: it plays, unless it is large or in a form that browsers do not know; then its first frame, its middle and
@@ -78,34 +78,34 @@ pub fn video_card(title: &str, text: &str, bytes: &Arc<[u8]>) -> Result<Card, St
 ///
 /// # Errors
 /// In words, when it does not decode.
-pub fn sound_card(title: &str, text: &str, bytes: &[u8]) -> Result<Card, String> {
+pub fn audio_card(title: &str, text: &str, bytes: &[u8]) -> Result<Card, String> {
     let limits = audio::Limits { samples: 16_000 * 3600 };
-    let sound = audio::decode_bytes(title, bytes, 16_000, &limits).map_err(|e| e.to_string())?;
+    let audio = audio::decode_bytes(title, bytes, 16_000, &limits).map_err(|e| e.to_string())?;
     let player =
         embedded(bytes).map(|data| format!("<audio controls preload=\"metadata\" src=\"{data}\"></audio>"));
-    let figure = player.unwrap_or_default() + &waveform(&sound) + &spectrogram(&sound).unwrap_or_default();
+    let figure = player.unwrap_or_default() + &waveform(&audio) + &spectrogram(&audio).unwrap_or_default();
     Ok(Card { figure, ..Card::new(title, text) })
 }
 
-/// A picture in the page itself.
-fn image_tag(picture: &Image) -> String {
-    let longest = picture.width.max(picture.height);
+/// An image in the page itself.
+fn image_tag(image: &Image) -> String {
+    let longest = image.width.max(image.height);
     let side = |length: usize| (length * SIDE / longest).max(1);
     let small = match longest > SIDE {
-        true => resize(picture, side(picture.width), side(picture.height), Filter::Lanczos).ok(),
+        true => resize(image, side(image.width), side(image.height), Filter::Lanczos).ok(),
         false => None,
     };
-    let picture = small.as_ref().unwrap_or(picture);
+    let image = small.as_ref().unwrap_or(image);
     let class = if longest <= 64 { " class=\"small\"" } else { "" };
-    image_data(picture).map(|data| format!("<img{class} alt=\"\" src=\"{data}\">")).unwrap_or_default()
+    image_data(image).map(|data| format!("<img{class} alt=\"\" src=\"{data}\">")).unwrap_or_default()
 }
 
-/// A picture as an address that holds it.
-fn image_data(picture: &Image) -> Option<String> {
+/// An image as an address that holds it.
+fn image_data(image: &Image) -> Option<String> {
     let mut png = Vec::new();
-    let (width, height) = (picture.width as u32, picture.height as u32);
+    let (width, height) = (image.width as u32, image.height as u32);
     let encoder = image::codecs::png::PngEncoder::new(Cursor::new(&mut png));
-    encoder.write_image(&picture.rgb, width, height, ExtendedColorType::Rgb8).ok()?;
+    encoder.write_image(&image.rgb, width, height, ExtendedColorType::Rgb8).ok()?;
     Some(format!("data:image/png;base64,{}", base64(&png)))
 }
 
@@ -127,45 +127,46 @@ fn embedded(bytes: &[u8]) -> Option<String> {
     (bytes.len() <= LARGEST).then(|| format!("data:{kind};base64,{}", base64(bytes)))
 }
 
-/// A picture of any format in the page itself; nothing where it does not decode.
+/// An image of any format in the page itself; nothing where it does not decode.
 pub(crate) fn encoded_image_card(title: &str, text: &str, bytes: &[u8]) -> Card {
     match decode(bytes, &Limits::default()) {
-        Ok(picture) => image_card(title, text, &picture),
+        Ok(image) => image_card(title, text, &image),
         Err(error) => Card::new(title, &format!("{text}\n{error}")),
     }
 }
 
-fn waveform(sound: &Waveform) -> String {
+fn waveform(audio: &Waveform) -> String {
     const COLUMNS: usize = 240;
     const HALF: f32 = 40.0;
-    let per_column = sound.samples.len().div_ceil(COLUMNS).max(1);
+    let per_column = audio.samples.len().div_ceil(COLUMNS).max(1);
     let mut path = String::new();
-    for (x, samples) in sound.samples.chunks(per_column).enumerate() {
+    for (x, samples) in audio.samples.chunks(per_column).enumerate() {
         let most = samples.iter().copied().fold(-1.0, f32::max).clamp(-1.0, 1.0);
         let least = samples.iter().copied().fold(1.0, f32::min).clamp(-1.0, 1.0);
         // Writing into a string cannot fail.
         let _ = write!(path, "M{x} {:.1}V{:.1}", HALF - HALF * most, HALF - HALF * least + 0.5);
     }
-    let seconds = sound.samples.len() as f64 / f64::from(sound.rate.max(1));
+    let seconds = audio.samples.len() as f64 / f64::from(audio.rate.max(1));
     format!(
         "<svg viewBox=\"0 0 {COLUMNS} 81\" role=\"img\"><title>{seconds:.2} s</title><path d=\"{path}\" stroke=\"#3884dc\" \
          stroke-width=\"1\" fill=\"none\"/></svg>"
     )
 }
 
-/// The first minute as log-mel, dark where there is little; nothing for a sound that is too short for a window.
-fn spectrogram(sound: &Waveform) -> Option<String> {
+/// The first minute as log-mel, dark where there is little; nothing for an audio clip that is too short for a
+/// window.
+fn spectrogram(audio: &Waveform) -> Option<String> {
     const BANDS: usize = 64;
     const COLUMNS: usize = 240;
-    let rate = sound.rate.max(1);
-    let seconds = sound.samples.len().div_ceil(rate as usize).clamp(1, 60);
-    let heard = sound.samples.len().min(seconds * rate as usize);
+    let rate = audio.rate.max(1);
+    let seconds = audio.samples.len().div_ceil(rate as usize).clamp(1, 60);
+    let heard = audio.samples.len().min(seconds * rate as usize);
     let hop = (heard / COLUMNS).max(1);
     let settings = json!({
         "feature_size": BANDS, "sampling_rate": rate, "hop_length": hop, "chunk_length": seconds, "n_fft": 1024,
     });
     let mel = LogMel::from_json("spectrogram", &settings).ok()?;
-    let Values::F32(values) = mel.features(sound).ok()?.values else { return None };
+    let Values::F32(values) = mel.features(audio).ok()?.values else { return None };
     let (frames, width) = (mel.frames(), heard.div_ceil(hop).min(mel.frames()));
     if width == 0 {
         return None;
@@ -235,7 +236,7 @@ mod tests {
         };
         let brightest = |tag: &str| {
             let data = tag.split("base64,").nth(1).unwrap().split('"').next().unwrap();
-            let png = picture_of(data);
+            let png = image_of(data);
             let sum = |y: usize| {
                 png.rgb[3 * png.width * y..3 * png.width * (y + 1)].iter().map(|&b| u64::from(b)).sum()
             };
@@ -246,8 +247,8 @@ mod tests {
         assert!(spectrogram(&Waveform { samples: Vec::new(), rate: 16_000 }).is_none());
     }
 
-    /// A picture from base64.
-    fn picture_of(text: &str) -> Image {
+    /// An image from base64.
+    fn image_of(text: &str) -> Image {
         let value = |b: u8| match b {
             b'A'..=b'Z' => b - b'A',
             b'a'..=b'z' => b - b'a' + 26,

@@ -5,6 +5,6 @@ mod chart;
 mod page;
 
 pub(crate) use card::encoded_image_card;
-pub use card::{Card, image_card, sound_card, video_card};
+pub use card::{Card, audio_card, image_card, video_card};
 pub use chart::{Series, bars, confusion, lines};
 pub use page::{Page, escape};

@@ -46,12 +46,12 @@ impl Page {
         Self { body, title: title.to_owned() }
     }
 
-    /// A heading.
+    /// Add a heading.
     pub fn heading(&mut self, text: &str) -> &mut Self {
         self.add(&format!("<h2>{}</h2>\n", escape(text)))
     }
 
-    /// A paragraph.
+    /// Add a paragraph of text.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.add(&format!("<p>{}</p>\n", escape(text)))
     }
@@ -104,7 +104,7 @@ impl Page {
         self
     }
 
-    /// The file.
+    /// The page as the text of an HTML file.
     pub fn html(&self) -> String {
         format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" \

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Gate, Pictures, Settings, Site, Stage, Verdict};
+use super::{Gate, ImageUse, Settings, Site, Stage, Verdict};
 use crate::error::{Error, Result};
 use crate::hash::{MinHash, Shingles, SimilarityIndex};
 use crate::item::Item;
@@ -28,7 +28,7 @@ impl Default for Captions {
     }
 }
 
-/// All that a sample says, as one text.
+/// All text of a sample, as one string.
 pub(super) fn whole_text(sample: &Sample) -> String {
     texts(sample).join("\n")
 }
@@ -46,7 +46,7 @@ impl Settings for Captions {
             }
             Ok(())
         };
-        Ok(Stage::compare(Pictures::Unseen, each, Seen(SimilarityIndex::new(threshold))))
+        Ok(Stage::compare(ImageUse::Unseen, each, Seen(SimilarityIndex::new(threshold))))
     }
 }
 

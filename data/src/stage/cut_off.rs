@@ -1,7 +1,7 @@
-//! Whether a video or sound ends before its container says that it does.
+//! Whether a video or an audio file ends before its container says that it does.
 //!
-//! Decoders give what is there, so a file that is cut off decodes without a word. Containers say how large their parts are,
-//! which holds whatever the rate of frames or the edits of a film are.
+//! Decoders give what is there, so a file that is cut off decodes without an error. Containers say how large
+//! their parts are, which holds whatever the rate of frames or the edits of a film are.
 
 /// Bytes by which writers of the RIFF family overstate themselves: some count their own head.
 const SLACK: u64 = 16;

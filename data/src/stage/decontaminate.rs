@@ -1,4 +1,4 @@
-//! `decontaminate`: samples that a benchmark asks about are left out.
+//! `decontaminate`: samples that occur in a benchmark are left out.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::captions::whole_text;
-use super::{Pictures, Settings, Site, Stage, Verdict};
+use super::{ImageUse, Settings, Site, Stage, Verdict};
 use crate::error::{Error, Result};
 use crate::format::{self, Input, LeftOut, ReadSettings};
 use crate::hash::{HammingIndex, hash_bytes, normalized, perceptual_hash};
 use crate::item::Item;
 use crate::reject::Reject;
 
-/// Rejects samples that share a picture, or a run of words, with a benchmark.
+/// Rejects samples that share an image, or a run of words, with a benchmark.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Decontaminate {
@@ -26,7 +26,7 @@ pub(crate) struct Decontaminate {
     /// The share of a sample's runs that must be a benchmark's, between 0 and 1; one is enough at 0.
     #[serde(default)]
     overlap: f64,
-    /// Bits of 64 in which the hashes of pictures that look the same may differ, up to 15.
+    /// Bits of 64 in which the hashes of images that look the same may differ, up to 15.
     #[serde(default = "distance")]
     distance: u32,
 }
@@ -50,7 +50,7 @@ impl Settings for Decontaminate {
             return Err(fault(why.into()));
         }
         let mut known =
-            Known { words: self.words, runs: HashSet::new(), pictures: HammingIndex::new(self.distance) };
+            Known { words: self.words, runs: HashSet::new(), images: HammingIndex::new(self.distance) };
         for path in &self.against {
             let path = site.resolve(path);
             let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
@@ -70,14 +70,14 @@ impl Settings for Decontaminate {
                                 number + 1
                             ))
                         })?;
-                        known.pictures.insert(hash, 0);
+                        known.images.insert(hash, 0);
                     }
                 }
                 _ => known.add_samples(path, site)?,
             }
         }
         let overlap = self.overlap;
-        Ok(Stage::each(Pictures::Reduced, move |item: &mut Item| known.check(item, overlap)))
+        Ok(Stage::each(ImageUse::Reduced, move |item: &mut Item| known.check(item, overlap)))
     }
 
     fn inputs(&self, site: &Site<'_>) -> Result<Vec<Input>> {
@@ -98,11 +98,11 @@ fn benchmark(path: &Path) -> ReadSettings {
     ReadSettings { path: vec![path.to_string_lossy().into_owned()], ..ReadSettings::default() }
 }
 
-/// What benchmarks hold.
+/// The texts and images of the benchmarks, as hashes.
 struct Known {
     words: usize,
     runs: HashSet<u64>,
-    pictures: HammingIndex,
+    images: HammingIndex,
 }
 
 impl Known {
@@ -117,10 +117,10 @@ impl Known {
             let key = sample.key.clone();
             let mut item = Item::new(0, sample, site.max_pixels, false);
             self.add_text(&whole_text(&item.sample));
-            for at in item.image_places() {
-                let picture = item.picture(at).map_err(|reject| fault(&key, &reject.detail))?;
-                if let Some(hash) = perceptual_hash(&picture.image) {
-                    self.pictures.insert(hash, 0);
+            for at in item.image_indices() {
+                let image = item.image(at).map_err(|reject| fault(&key, &reject.detail))?;
+                if let Some(hash) = perceptual_hash(&image.pixels) {
+                    self.images.insert(hash, 0);
                 }
             }
         }
@@ -140,13 +140,13 @@ impl Known {
             let why = format!("{found} of its {} runs of {} words are in a benchmark", all.len(), self.words);
             return Err(Reject::new("benchmark-text", why));
         }
-        if self.pictures.is_empty() {
+        if self.images.is_empty() {
             return Ok(());
         }
-        for at in item.image_places() {
-            let near = perceptual_hash(&item.picture(at)?.image).and_then(|hash| self.pictures.nearest(hash));
+        for at in item.image_indices() {
+            let near = perceptual_hash(&item.image(at)?.pixels).and_then(|hash| self.images.nearest(hash));
             if let Some((distance, _)) = near {
-                let why = format!("picture {at} looks like one in a benchmark: {distance} of 64 bits differ");
+                let why = format!("image {at} looks like one in a benchmark: {distance} of 64 bits differ");
                 return Err(Reject::new("benchmark-picture", why));
             }
         }

@@ -1,15 +1,16 @@
-//! `filter-duration`: videos and sounds by their seconds.
+//! `filter-duration`: videos and audio clips by their seconds.
 
 use serde::Deserialize;
 
-use super::validate::{sound_seconds, video_seconds};
-use super::{Pictures, Settings, Site, Stage};
+use super::validate::{audio_seconds, video_seconds};
+use super::{ImageUse, Settings, Site, Stage};
 use crate::error::Result;
 use crate::item::Item;
 use crate::reject::Reject;
 use crate::sample::Kind;
 
-/// Rejects samples with a video or sound out of bounds. Both are decoded to the end, since headers may be wrong.
+/// Rejects samples with a video or an audio clip out of bounds. Both are decoded to the end, since headers
+/// may be wrong.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Duration {
@@ -29,11 +30,11 @@ impl Settings for Duration {
     fn build(&self, site: &Site<'_>) -> Result<Stage> {
         let Self { min_seconds, max_seconds } = *self;
         let max_pixels = site.max_pixels;
-        Ok(Stage::each(Pictures::Unseen, move |item: &mut Item| {
+        Ok(Stage::each(ImageUse::Unseen, move |item: &mut Item| {
             for at in 0..item.sample.media.len() {
                 let seconds = match item.sample.media[at].kind {
                     Kind::Image => continue,
-                    Kind::Audio => sound_seconds(item, at, 16_000, max_seconds)?,
+                    Kind::Audio => audio_seconds(item, at, 16_000, max_seconds)?,
                     Kind::Video => video_seconds(item, at, max_pixels, max_seconds)?,
                 };
                 if seconds < min_seconds {

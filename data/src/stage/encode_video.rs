@@ -1,4 +1,4 @@
-//! `encode-video`: videos written anew, at a rate and a size.
+//! `encode-video`: videos re-encoded at a frame rate and a size.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use percept_modalities::image::{Filter, Image, resize};
 use percept_modalities::video::{Limits, Sampling, sample_bytes, tick_from};
 use serde::Deserialize;
 
-use super::{Pictures, Settings, Site, Stage};
+use super::{ImageUse, Settings, Site, Stage};
 use crate::error::{Error, Result};
 use crate::item::Item;
 use crate::reject::Reject;
@@ -16,7 +16,7 @@ use crate::video::encode_timed;
 /// Bytes that the frames of one video may take while it is written.
 const FRAMES: usize = 1 << 30;
 
-/// Writes all videos anew as mp4, without their sound. Encoding is bit-exact for one build of FFmpeg.
+/// Re-encodes all videos as mp4, without their audio. Encoding is bit-exact for one build of FFmpeg.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EncodeVideo {
@@ -39,7 +39,7 @@ impl Settings for EncodeVideo {
             return Err(Error::Config(why.to_string()));
         }
         let limits = Limits { pixels: site.max_pixels, bytes: FRAMES };
-        Ok(Stage::each(Pictures::Unseen, move |item: &mut Item| {
+        Ok(Stage::each(ImageUse::Unseen, move |item: &mut Item| {
             for at in 0..item.sample.media.len() {
                 if item.sample.media[at].kind != Kind::Video {
                     continue;

@@ -1,4 +1,4 @@
-//! Pictures written anew.
+//! Encoding of images.
 
 use std::io::Cursor;
 
@@ -9,19 +9,19 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::reject::Reject;
 
-/// What pictures are written as.
+/// The formats that images are encoded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum PictureFormat {
+pub(super) enum ImageFormat {
     /// JPEG with halved colour, by libjpeg-turbo.
     Jpeg,
-    /// PNG, without loss.
+    /// PNG, which is lossless.
     Png,
-    /// WebP, without loss.
+    /// WebP in its lossless form.
     Webp,
 }
 
-impl PictureFormat {
+impl ImageFormat {
     /// The format that keeps what a file of this extension had, as far as one can be written.
     pub fn like(extension: &str) -> Self {
         match extension {
@@ -31,7 +31,7 @@ impl PictureFormat {
         }
     }
 
-    /// The usual extension.
+    /// The usual file extension of the format.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Jpeg => "jpg",
@@ -41,27 +41,27 @@ impl PictureFormat {
     }
 
     /// The bytes of a file, the same on every machine; `quality` is a JPEG's.
-    pub fn encode(self, picture: &Image, quality: u8) -> Result<Vec<u8>, Reject> {
+    pub fn encode(self, image: &Image, quality: u8) -> Result<Vec<u8>, Reject> {
         let fault = |why: String| Reject::new("encoding", why);
-        let (width, height) = (picture.width as u32, picture.height as u32);
+        let (width, height) = (image.width as u32, image.height as u32);
         let mut out = Vec::new();
         match self {
             Self::Jpeg => {
                 let pixels = turbojpeg::Image {
-                    pixels: picture.rgb.as_slice(),
-                    width: picture.width,
-                    pitch: 3 * picture.width,
-                    height: picture.height,
+                    pixels: image.rgb.as_slice(),
+                    width: image.width,
+                    pitch: 3 * image.width,
+                    height: image.height,
                     format: turbojpeg::PixelFormat::RGB,
                 };
                 let written = turbojpeg::compress(pixels, i32::from(quality), turbojpeg::Subsamp::Sub2x2);
                 out = written.map_err(|e| fault(e.to_string()))?.to_vec();
             }
             Self::Png => image::codecs::png::PngEncoder::new(Cursor::new(&mut out))
-                .write_image(&picture.rgb, width, height, ExtendedColorType::Rgb8)
+                .write_image(&image.rgb, width, height, ExtendedColorType::Rgb8)
                 .map_err(|e| fault(e.to_string()))?,
             Self::Webp => image::codecs::webp::WebPEncoder::new_lossless(Cursor::new(&mut out))
-                .write_image(&picture.rgb, width, height, ExtendedColorType::Rgb8)
+                .write_image(&image.rgb, width, height, ExtendedColorType::Rgb8)
                 .map_err(|e| fault(e.to_string()))?,
         }
         Ok(out)

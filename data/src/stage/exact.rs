@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Gate, Pictures, Settings, Site, Stage, Verdict};
+use super::{Gate, ImageUse, Settings, Site, Stage, Verdict};
 use crate::error::Result;
 use crate::item::Item;
 use crate::reject::Reject;
@@ -26,7 +26,7 @@ enum By {
     /// Media, text and turns together.
     #[default]
     Sample,
-    /// The media alone.
+    /// Compare the media alone.
     Media,
     /// Text and turns alone.
     Text,
@@ -41,7 +41,7 @@ impl Settings for Exact {
             }
             Ok(())
         };
-        Ok(Stage::compare(Pictures::Unseen, each, Seen::default()))
+        Ok(Stage::compare(ImageUse::Unseen, each, Seen::default()))
     }
 }
 
@@ -53,7 +53,7 @@ fn u64_of(bytes: &[u8]) -> u64 {
 fn hash(sample: &Sample, by: By) -> Option<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut any = false;
-    // Lengths stand before contents, so that no two samples give the same stream.
+    // Lengths come before contents, so that no two samples give the same stream.
     let mut put = |bytes: &[u8]| {
         any = true;
         hash.update((bytes.len() as u64).to_le_bytes());

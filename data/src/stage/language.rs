@@ -4,7 +4,7 @@ use serde::Deserialize;
 use whatlang::Lang;
 
 use super::captions::whole_text;
-use super::{Pictures, Settings, Site, Stage};
+use super::{ImageUse, Settings, Site, Stage};
 use crate::error::{Error, Result};
 use crate::item::Item;
 use crate::reject::Reject;
@@ -28,12 +28,14 @@ impl Settings for Language {
         let code = |code: &String| {
             Lang::from_code(code.as_str()).ok_or_else(|| {
                 let known = Lang::all().iter().map(|lang| lang.code()).collect::<Vec<_>>().join(", ");
-                Error::Config(format!("stage filter-language: no language '{code}'; it knows {known}"))
+                Error::Config(format!(
+                    "stage filter-language: no language '{code}'; the known ones are {known}"
+                ))
             })
         };
         let languages: Vec<Lang> = self.languages.iter().map(code).collect::<Result<_>>()?;
         let (min_confidence, keep_unknown) = (self.min_confidence, self.keep_unknown);
-        Ok(Stage::each(Pictures::Unseen, move |item: &mut Item| {
+        Ok(Stage::each(ImageUse::Unseen, move |item: &mut Item| {
             let found = whatlang::detect(&whole_text(&item.sample));
             match found.filter(|found| found.confidence() >= min_confidence) {
                 Some(found) if languages.contains(&found.lang()) => Ok(()),
@@ -42,7 +44,7 @@ impl Settings for Language {
                     Err(Reject::new("language", why))
                 }
                 None if keep_unknown => Ok(()),
-                None => Err(Reject::new("unknown-language", "its language cannot be told")),
+                None => Err(Reject::new("unknown-language", "its language cannot be determined")),
             }
         }))
     }

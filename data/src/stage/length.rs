@@ -3,12 +3,12 @@
 use serde::Deserialize;
 
 use super::captions::whole_text;
-use super::{Pictures, Settings, Site, Stage};
+use super::{ImageUse, Settings, Site, Stage};
 use crate::error::Result;
 use crate::item::Item;
 use crate::reject::Reject;
 
-/// Rejects samples that say too little or too much.
+/// Rejects samples whose text is too short or too long.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Length {
@@ -47,7 +47,7 @@ impl Settings for Length {
             ("words", self.min_words, self.max_words),
             ("turns", self.min_turns, self.max_turns),
         ];
-        Ok(Stage::each(Pictures::Unseen, move |item: &mut Item| {
+        Ok(Stage::each(ImageUse::Unseen, move |item: &mut Item| {
             let text = whole_text(&item.sample);
             let counts = [text.chars().count(), text.split_whitespace().count(), item.sample.messages.len()];
             for ((what, least, most), count) in bounds.iter().zip(counts) {

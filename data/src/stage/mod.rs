@@ -23,7 +23,7 @@ mod split;
 mod template;
 mod validate;
 
-pub(crate) use validate::{sound_seconds, video_seconds};
+pub(crate) use validate::{audio_seconds, video_seconds};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -75,7 +75,7 @@ pub struct Site<'a> {
     pub folder: &'a Path,
     /// Seeds whatever is drawn.
     pub seed: u64,
-    /// Pixels that a picture may have.
+    /// Pixels that an image may have.
     pub max_pixels: usize,
     /// Opens models that score samples.
     pub scorers: Option<&'a dyn Scorers>,
@@ -92,10 +92,11 @@ impl Site<'_> {
     }
 }
 
-/// A stage that is ready: a part that looks at each sample by itself, and one that sees them in order.
+/// A stage that is ready to run: a part that handles each sample by itself, and one that handles them in
+/// order.
 pub struct Stage {
-    /// What it wants of pictures.
-    pub pictures: Pictures,
+    /// What the stage needs of images.
+    pub images: ImageUse,
     /// Runs on many samples at once, in any order.
     pub each: Option<Box<dyn Each>>,
     /// Runs on one sample after another, in the order of reading.
@@ -103,29 +104,29 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage that looks at each sample by itself.
-    pub fn each(pictures: Pictures, each: impl Each + 'static) -> Self {
-        Self { pictures, each: Some(Box::new(each)), gate: None }
+    /// A stage that handles each sample by itself.
+    pub fn each(images: ImageUse, each: impl Each + 'static) -> Self {
+        Self { images, each: Some(Box::new(each)), gate: None }
     }
 
     /// A stage that compares samples: `each` leaves fingerprints in [`Item::prints`], `gate` compares them.
-    pub fn compare(pictures: Pictures, each: impl Each + 'static, gate: impl Gate + 'static) -> Self {
-        Self { pictures, each: Some(Box::new(each)), gate: Some(Box::new(gate)) }
+    pub fn compare(images: ImageUse, each: impl Each + 'static, gate: impl Gate + 'static) -> Self {
+        Self { images, each: Some(Box::new(each)), gate: Some(Box::new(gate)) }
     }
 }
 
-/// What a stage wants of a sample's pictures.
+/// What a stage needs of a sample's images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Pictures {
-    /// Nothing.
+pub enum ImageUse {
+    /// The stage does not decode images.
     Unseen,
-    /// Their pixels, at a fraction of the size if that is quicker.
+    /// The pixels, at a fraction of the size if that is faster.
     Reduced,
-    /// All their pixels.
+    /// All pixels of the images.
     Whole,
 }
 
-/// The part of a stage that looks at, or changes, each sample by itself.
+/// The part of a stage that checks or changes each sample by itself.
 pub trait Each: Send + Sync {
     /// Keep the sample, changed or not, or say why not.
     fn apply(&self, item: &mut Item) -> Verdict;
@@ -137,7 +138,7 @@ impl<F: Fn(&mut Item) -> Verdict + Send + Sync> Each for F {
     }
 }
 
-/// The part of a stage that sees samples one after another, in the order of reading.
+/// The part of a stage that handles samples one after another, in the order of reading.
 pub trait Gate: Send {
     /// One verdict for each sample.
     ///
@@ -146,18 +147,20 @@ pub trait Gate: Send {
     fn admit(&mut self, items: &mut [Item]) -> Result<Vec<Verdict>>;
 }
 
-/// Opens the models that score how well a picture and a text fit. Models live above this crate, so they come in here.
+/// Opens the models that score how well an image and a text fit. Models live above this crate, so they come
+/// in here.
 pub trait Scorers: Send + Sync {
     /// Open the checkpoint at `model`.
     ///
     /// # Errors
-    /// In words, when it cannot be opened or is no model that places pictures and texts in one space.
+    /// In words, when it cannot be opened or is no model that embeds images and texts in one space.
     fn open(&self, model: &Path) -> Result<Box<dyn Scorer>, String>;
 }
 
-/// Scores how well pictures and texts fit.
+/// Scores how well images and texts fit.
 pub trait Scorer: Send {
-    /// The cosine of each picture and its text, between -1 and 1. A pair's score must not depend on its company.
+    /// The cosine of each image and its text, between -1 and 1. A pair's score must not depend on the rest of
+    /// the batch.
     ///
     /// # Errors
     /// In words, when the device or the model fails.
@@ -171,11 +174,11 @@ pub(crate) struct Kind {
     /// The keys of its settings, which the guide is held to.
     #[cfg_attr(not(test), expect(dead_code))]
     pub keys: fn() -> &'static [&'static str],
-    /// Reads its settings.
+    /// Parses the settings of the stage.
     pub parse: fn(StageTable<'_>) -> Result<Box<dyn Settings>>,
 }
 
-/// All stages.
+/// The table of all stages.
 pub(crate) const KINDS: &[Kind] = &[
     kind::<decontaminate::Decontaminate>("decontaminate"),
     kind::<captions::Captions>("deduplicate-captions"),

@@ -4,7 +4,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::captions::whole_text;
-use super::{Pictures, Settings, Site, Stage};
+use super::{ImageUse, Settings, Site, Stage};
 use crate::error::{Error, Result};
 use crate::item::Item;
 use crate::reject::Reject;
@@ -27,7 +27,7 @@ impl Settings for Pattern {
         let fault = |e: regex::Error| Error::Config(format!("stage filter-regex: {e}"));
         let pattern = Regex::new(&self.pattern).map_err(fault)?;
         let (keep, column) = (self.keep, self.column.clone());
-        Ok(Stage::each(Pictures::Unseen, move |item: &mut Item| {
+        Ok(Stage::each(ImageUse::Unseen, move |item: &mut Item| {
             let text = match &column {
                 None => whole_text(&item.sample),
                 Some(column) => match item.sample.meta.get(column) {

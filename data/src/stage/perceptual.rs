@@ -1,18 +1,18 @@
-//! `deduplicate-perceptual`: of samples whose pictures look the same, the first is kept.
+//! `deduplicate-perceptual`: of samples whose images look the same, the first is kept.
 
 use serde::Deserialize;
 
-use super::{Gate, Pictures, Settings, Site, Stage, Verdict};
+use super::{Gate, ImageUse, Settings, Site, Stage, Verdict};
 use crate::error::{Error, Result};
 use crate::hash::{HammingIndex, perceptual_hash};
 use crate::item::Item;
 use crate::reject::Reject;
 
-/// Keeps the first of samples whose pictures all look like earlier ones.
+/// Keeps the first of samples whose images all look like earlier ones.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Perceptual {
-    /// Bits of 64 in which the hashes of pictures that look the same may differ, up to 15.
+    /// Bits of 64 in which the hashes of images that look the same may differ, up to 15.
     distance: u32,
 }
 
@@ -25,15 +25,14 @@ impl Default for Perceptual {
 impl Settings for Perceptual {
     fn build(&self, _: &Site<'_>) -> Result<Stage> {
         if self.distance > 15 {
-            let why =
-                "stage deduplicate-perceptual: distance lies between 0 and 15; more makes all pictures alike";
+            let why = "stage deduplicate-perceptual: distance lies between 0 and 15; with more all images are alike";
             return Err(Error::Config(why.into()));
         }
         let each = |item: &mut Item| {
-            for at in item.image_places() {
-                match perceptual_hash(&item.picture(at)?.image) {
+            for at in item.image_indices() {
+                match perceptual_hash(&item.image(at)?.pixels) {
                     Some(hash) => item.prints.push(hash),
-                    // A picture without features is like every other one, which says nothing.
+                    // An image without features is like every other one, which says nothing.
                     None => {
                         item.prints.clear();
                         break;
@@ -42,7 +41,7 @@ impl Settings for Perceptual {
             }
             Ok(())
         };
-        Ok(Stage::compare(Pictures::Reduced, each, Seen(HammingIndex::new(self.distance))))
+        Ok(Stage::compare(ImageUse::Reduced, each, Seen(HammingIndex::new(self.distance))))
     }
 }
 

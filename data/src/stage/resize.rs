@@ -1,15 +1,15 @@
-//! `resize`: pictures brought to a size, as PIL does it, and written anew.
+//! `resize`: images resized as PIL does it, and encoded again.
 
 use percept_modalities::image::{Filter, resize};
 use serde::Deserialize;
 
-use super::encoding::{PictureFormat, check_quality};
-use super::{Pictures, Settings, Site, Stage};
+use super::encoding::{ImageFormat, check_quality};
+use super::{ImageUse, Settings, Site, Stage};
 use crate::error::{Error, Result};
 use crate::item::Item;
 use crate::reject::Reject;
 
-/// Resizes pictures. One of `longest`, `shortest`, or both of `width` and `height` is given.
+/// Resizes images. One of `longest`, `shortest`, or both of `width` and `height` is given.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Resize {
@@ -21,19 +21,19 @@ pub(crate) struct Resize {
     width: Option<usize>,
     /// Rows, whatever the shape was.
     height: Option<usize>,
-    /// Whether smaller pictures are enlarged; otherwise they stay as they are.
+    /// Whether smaller images are enlarged; otherwise they stay as they are.
     enlarge: bool,
     /// How pixels are weighted: `lanczos`, `bicubic`, `bilinear`, `hamming`, `box` or `nearest`.
-    filter: Weights,
-    /// What resized pictures are written as; as what they were where it is left out.
-    format: Option<PictureFormat>,
+    filter: ResizeFilter,
+    /// What resized images are written as; as what they were where it is left out.
+    format: Option<ImageFormat>,
     /// The quality of a JPEG, from 1 to 100.
     quality: u8,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Weights {
+enum ResizeFilter {
     Lanczos,
     Bicubic,
     Bilinear,
@@ -50,7 +50,7 @@ impl Default for Resize {
             width: None,
             height: None,
             enlarge: false,
-            filter: Weights::Lanczos,
+            filter: ResizeFilter::Lanczos,
             format: None,
             quality: 92,
         }
@@ -96,25 +96,25 @@ impl Settings for Resize {
         }
         check_quality("resize", self.quality)?;
         let filter = match self.filter {
-            Weights::Lanczos => Filter::Lanczos,
-            Weights::Bicubic => Filter::Bicubic,
-            Weights::Bilinear => Filter::Bilinear,
-            Weights::Hamming => Filter::Hamming,
-            Weights::Box => Filter::Box,
-            Weights::Nearest => Filter::Nearest,
+            ResizeFilter::Lanczos => Filter::Lanczos,
+            ResizeFilter::Bicubic => Filter::Bicubic,
+            ResizeFilter::Bilinear => Filter::Bilinear,
+            ResizeFilter::Hamming => Filter::Hamming,
+            ResizeFilter::Box => Filter::Box,
+            ResizeFilter::Nearest => Filter::Nearest,
         };
         let (enlarge, format, quality) = (self.enlarge, self.format, self.quality);
-        Ok(Stage::each(Pictures::Whole, move |item: &mut Item| {
-            for at in item.image_places() {
-                let picture = item.whole_picture(at)?.clone();
-                let (width, height) = target.of(picture.width, picture.height);
-                let is_larger = width > picture.width || height > picture.height;
-                if (width, height) == (picture.width, picture.height) || (is_larger && !enlarge) {
+        Ok(Stage::each(ImageUse::Whole, move |item: &mut Item| {
+            for at in item.image_indices() {
+                let image = item.whole_image(at)?.clone();
+                let (width, height) = target.of(image.width, image.height);
+                let is_larger = width > image.width || height > image.height;
+                if (width, height) == (image.width, image.height) || (is_larger && !enlarge) {
                     continue;
                 }
                 let resized =
-                    resize(&picture.image, width, height, filter).map_err(|e| Reject::medium(at, &e))?;
-                let format = format.unwrap_or_else(|| PictureFormat::like(&item.sample.media[at].extension));
+                    resize(&image.pixels, width, height, filter).map_err(|e| Reject::medium(at, &e))?;
+                let format = format.unwrap_or_else(|| ImageFormat::like(&item.sample.media[at].extension));
                 let bytes = format.encode(&resized, quality)?;
                 item.replace_bytes(at, format.extension(), bytes);
             }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Pictures, Settings, Site, Stage};
+use super::{ImageUse, Settings, Site, Stage};
 use crate::error::Result;
 use crate::item::Item;
 use crate::reject::Reject;
@@ -13,10 +13,10 @@ use crate::reject::Reject;
 pub(crate) struct Score {
     /// The metadata that holds the score.
     column: String,
-    /// The least.
+    /// The smallest score that is kept.
     #[serde(default = "lowest")]
     min: f64,
-    /// The most.
+    /// The largest score that is kept.
     #[serde(default = "highest")]
     max: f64,
 }
@@ -33,7 +33,7 @@ impl Settings for Score {
     fn build(&self, _: &Site<'_>) -> Result<Stage> {
         let Self { column, min, max } = self;
         let (column, min, max) = (column.clone(), *min, *max);
-        Ok(Stage::each(Pictures::Unseen, move |item: &mut Item| {
+        Ok(Stage::each(ImageUse::Unseen, move |item: &mut Item| {
             let value = item.sample.meta.get(&column);
             // Tables of text hold numbers as text.
             let score =

@@ -1,4 +1,4 @@
-//! `filter-similarity`: samples by how well picture and text fit, as a CLIP or SigLIP checkpoint sees it.
+//! `filter-similarity`: samples by how well image and text fit, as a CLIP or SigLIP checkpoint scores it.
 
 use std::path::PathBuf;
 
@@ -6,17 +6,17 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 
 use super::captions::whole_text;
-use super::{Gate, Pictures, Scorer, Settings, Site, Stage, Verdict};
+use super::{Gate, ImageUse, Scorer, Settings, Site, Stage, Verdict};
 use crate::error::{Error, Result};
 use crate::format::Input;
-use crate::item::{Item, Picture};
+use crate::item::{DecodedImage, Item};
 use crate::reject::Reject;
 
-/// Writes the cosine of the first picture and the text into the metadata, and rejects what is below a bound.
+/// Writes the cosine of the first image and the text into the metadata, and rejects what is below a bound.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Similarity {
-    /// The checkpoint.
+    /// The path of the checkpoint.
     model: PathBuf,
     /// The least cosine, between -1 and 1.
     #[serde(default = "lowest")]
@@ -40,18 +40,18 @@ impl Settings for Similarity {
         let model = site.resolve(&self.model);
         let scorers = site.scorers.ok_or_else(|| fault("no model can be opened here".into()))?;
         let scorer = scorers.open(&model).map_err(|why| fault(format!("{}: {why}", model.display())))?;
-        let decode = |item: &mut Item| match item.image_places().first() {
-            Some(at) => item.whole_picture(*at).map(|_| ()),
-            None => Err(Reject::new("missing-medium", "it has no picture to compare its text with")),
+        let decode = |item: &mut Item| match item.image_indices().first() {
+            Some(at) => item.whole_image(*at).map(|_| ()),
+            None => Err(Reject::new("missing-medium", "it has no image to compare its text with")),
         };
         let gate = Scored { scorer, min: self.min, column: self.column.clone() };
-        Ok(Stage::compare(Pictures::Whole, decode, gate))
+        Ok(Stage::compare(ImageUse::Whole, decode, gate))
     }
 
     fn inputs(&self, site: &Site<'_>) -> Result<Vec<Input>> {
         let model = site.resolve(&self.model);
         if !model.is_dir() {
-            // Whoever opens models says what is wrong with one that is not there.
+            // The code that opens models reports one that is not there.
             return Ok(if model.exists() { vec![Input::File(model)] } else { Vec::new() });
         }
         let entries = std::fs::read_dir(&model).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
@@ -71,13 +71,13 @@ struct Scored {
 
 impl Gate for Scored {
     fn admit(&mut self, items: &mut [Item]) -> Result<Vec<Verdict>> {
-        let picture = |item: &mut Item| -> Option<(Picture, String)> {
-            let at = *item.image_places().first()?;
-            Some((item.whole_picture(at).ok()?.clone(), whole_text(&item.sample)))
+        let image = |item: &mut Item| -> Option<(DecodedImage, String)> {
+            let at = *item.image_indices().first()?;
+            Some((item.whole_image(at).ok()?.clone(), whole_text(&item.sample)))
         };
-        let found: Vec<Option<(Picture, String)>> = items.iter_mut().map(picture).collect();
+        let found: Vec<Option<(DecodedImage, String)>> = items.iter_mut().map(image).collect();
         let pairs: Vec<_> =
-            found.iter().flatten().map(|(p, text)| (p.image.as_ref(), text.as_str())).collect();
+            found.iter().flatten().map(|(p, text)| (p.pixels.as_ref(), text.as_str())).collect();
         let fault = |why: String| Error::Config(format!("stage filter-similarity: {why}"));
         let scores = if pairs.is_empty() { Vec::new() } else { self.scorer.score(&pairs).map_err(fault)? };
         if scores.len() != pairs.len() {

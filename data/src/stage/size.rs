@@ -1,13 +1,13 @@
-//! `filter-size`: pictures by their pixels, shape and bytes.
+//! `filter-size`: images by their pixels, shape and bytes.
 
 use serde::Deserialize;
 
-use super::{Pictures, Settings, Site, Stage};
+use super::{ImageUse, Settings, Site, Stage};
 use crate::error::Result;
 use crate::item::Item;
 use crate::reject::Reject;
 
-/// Rejects samples with a picture out of bounds.
+/// Rejects samples with an image out of bounds.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Size {
@@ -52,16 +52,16 @@ impl Settings for Size {
     fn build(&self, _: &Site<'_>) -> Result<Stage> {
         let Self { min_width, min_height, max_width, max_height, .. } = *self;
         let Self { min_pixels, max_pixels, max_aspect, min_bytes, max_bytes, .. } = *self;
-        Ok(Stage::each(Pictures::Reduced, move |item: &mut Item| {
-            for at in item.image_places() {
+        Ok(Stage::each(ImageUse::Reduced, move |item: &mut Item| {
+            for at in item.image_indices() {
                 let bytes = item.sample.media[at].bytes.len();
                 if !(min_bytes..=max_bytes).contains(&bytes) {
-                    return Err(Reject::new("bytes", format!("picture {at} has {bytes} bytes")));
+                    return Err(Reject::new("bytes", format!("image {at} has {bytes} bytes")));
                 }
-                let picture = item.picture(at)?;
-                let (width, height) = (picture.width, picture.height);
+                let image = item.image(at)?;
+                let (width, height) = (image.width, image.height);
                 let pixels = width * height;
-                let size = || format!("picture {at} is {width}x{height}");
+                let size = || format!("image {at} is {width}x{height}");
                 if width < min_width || height < min_height || pixels < min_pixels {
                     return Err(Reject::new("too-small", size()));
                 }

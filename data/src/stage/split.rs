@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Division, Pictures, Settings, Site, Stage};
+use super::{Division, ImageUse, Settings, Site, Stage};
 use crate::error::{Error, Result};
 use crate::item::Item;
 use crate::reject::Reject;
 use crate::sample::Sample;
 
-/// Divides a corpus.
+/// Divides a corpus into splits.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Split {
@@ -78,7 +78,7 @@ impl Settings for Split {
             bounds.push((end, Arc::from(name.as_str())));
         }
         let rest: Arc<str> = Arc::from(self.rest.as_str());
-        Ok(Stage::each(Pictures::Unseen, move |item: &mut Item| {
+        Ok(Stage::each(ImageUse::Unseen, move |item: &mut Item| {
             let mut hash = Sha256::new();
             hash.update((salt.len() as u64).to_le_bytes());
             hash.update(&salt);

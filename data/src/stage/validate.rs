@@ -9,19 +9,19 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 
 use super::cut_off::cut_off;
-use super::{Pictures, Settings, Site, Stage, Verdict};
+use super::{ImageUse, Settings, Site, Stage, Verdict};
 use crate::error::Result;
 use crate::item::Item;
 use crate::reject::Reject;
 use crate::sample::{Kind, Sample};
 
-/// Rejects what does not decode, is larger than its caps, or says nothing.
+/// Rejects what does not decode, is larger than its caps, or is empty.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Validate {
-    /// Seconds that a sound or video may have.
+    /// Seconds that an audio clip or video may have.
     max_seconds: f64,
-    /// Decoded samples per second of sound, at which it is checked.
+    /// Decoded samples per second of audio, at which it is checked.
     rate: u32,
     /// Kinds of media that a sample must have.
     require: Vec<Kind>,
@@ -39,7 +39,7 @@ impl Settings for Validate {
     fn build(&self, site: &Site<'_>) -> Result<Stage> {
         let Self { max_seconds, rate, measure, .. } = *self;
         let (require, max_pixels) = (self.require.clone(), site.max_pixels);
-        Ok(Stage::each(Pictures::Reduced, move |item: &mut Item| {
+        Ok(Stage::each(ImageUse::Reduced, move |item: &mut Item| {
             let missing = require.iter().find(|kind| item.sample.media.iter().all(|m| m.kind != **kind));
             if let Some(kind) = missing {
                 return Err(Reject::new("missing-medium", format!("it has no {kind:?}").to_lowercase()));
@@ -51,8 +51,8 @@ impl Settings for Validate {
             for at in 0..item.sample.media.len() {
                 match item.sample.media[at].kind {
                     Kind::Image => {
-                        let picture = item.picture(at)?;
-                        let size = (picture.width, picture.height);
+                        let image = item.image(at)?;
+                        let size = (image.width, image.height);
                         if measure && at == 0 {
                             let meta = &mut item.sample.meta;
                             meta.insert("width".into(), size.0.into());
@@ -64,7 +64,7 @@ impl Settings for Validate {
                             return Err(Reject::new("damaged", format!("medium {at}: {why}")));
                         }
                         let length = match kind {
-                            Kind::Audio => sound_length(item, at, rate, max_seconds)?,
+                            Kind::Audio => audio_length(item, at, rate, max_seconds)?,
                             _ => video_length(item, at, max_pixels, max_seconds)?,
                         };
                         if let Some(why) = length.shortfall() {
@@ -109,9 +109,9 @@ fn check_mentions(sample: &Sample) -> Verdict {
     Ok(())
 }
 
-/// Decode a whole sound, packet by packet; its length in seconds.
-pub(crate) fn sound_seconds(item: &Item, at: usize, rate: u32, max_seconds: f64) -> Result<f64, Reject> {
-    sound_length(item, at, rate, max_seconds).map(|length| length.seconds)
+/// Decode a whole audio clip, packet by packet; its length in seconds.
+pub(crate) fn audio_seconds(item: &Item, at: usize, rate: u32, max_seconds: f64) -> Result<f64, Reject> {
+    audio_length(item, at, rate, max_seconds).map(|length| length.seconds)
 }
 
 /// Decode all frames of a video, and convert the first; its length in seconds, by its frames' times.
@@ -119,8 +119,8 @@ pub(crate) fn video_seconds(item: &Item, at: usize, pixels: usize, max_seconds: 
     video_length(item, at, pixels, max_seconds).map(|length| length.seconds)
 }
 
-fn sound_length(item: &Item, at: usize, rate: u32, max_seconds: f64) -> Result<Length, Reject> {
-    let reader = Reader::from_bytes("sound", &item.sample.media[at].bytes, rate);
+fn audio_length(item: &Item, at: usize, rate: u32, max_seconds: f64) -> Result<Length, Reject> {
+    let reader = Reader::from_bytes("audio", &item.sample.media[at].bytes, rate);
     let reader = reader.map_err(|e| Reject::medium(at, &e))?;
     let declared = reader.declared();
     let mut samples = 0;

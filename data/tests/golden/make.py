@@ -1,4 +1,4 @@
-"""Makes the golden files of data/tests/formats.rs with pyarrow, PIL and imagehash.
+"""Makes the golden files of data/tests/it/formats with pyarrow, PIL and imagehash.
 
     python make.py
 

@@ -1,11 +1,11 @@
 //! Composites: those with a backward composite or a short rule; the rest through their decomposition.
 
-use super::{Gradients, Step, wide};
+use super::{BackwardStep, Gradients, wide};
 use crate::composite::{Activation, AttentionSpec, Composite};
 use crate::op::Op;
 use crate::trace::Tensor;
 
-pub fn composite(s: &Step, c: &Composite) -> Gradients {
+pub fn composite(s: &BackwardStep, c: &Composite) -> Gradients {
     match c {
         Composite::Linear { bias, act } => linear(s, *bias, *act),
         Composite::QuantizedDot { transposed } => {
@@ -61,7 +61,7 @@ fn over_rows(stat: &Tensor, x: &Tensor) -> Tensor {
 }
 
 /// The first `operands` operands and the gradient of the first result, to the gradients of all operands in order.
-fn backward_composite(s: &Step, back: Composite, operands: usize) -> Gradients {
+fn backward_composite(s: &BackwardStep, back: Composite, operands: usize) -> Gradients {
     let g = s.g();
     let inputs: Vec<&Tensor> = s.x[..operands].iter().chain([&g]).collect();
     s.trace
@@ -74,7 +74,7 @@ fn backward_composite(s: &Step, back: Composite, operands: usize) -> Gradients {
 }
 
 /// Two products; a fused activation is differentiated at the recomputed projection.
-fn linear(s: &Step, bias: bool, act: Option<Activation>) -> Gradients {
+fn linear(s: &BackwardStep, bias: bool, act: Option<Activation>) -> Gradients {
     let (x, w) = (&s.x[0], &s.x[1]);
     let g = match act {
         None => s.g(),
@@ -96,8 +96,8 @@ fn linear(s: &Step, bias: bool, act: Option<Activation>) -> Gradients {
 }
 
 /// The gradient before an activation, from the step's gradient after it.
-fn activation(s: &Step, before: Tensor, a: Activation) -> Tensor {
-    let inner = Step {
+fn activation(s: &BackwardStep, before: Tensor, a: Activation) -> Tensor {
+    let inner = BackwardStep {
         trace: s.trace.clone(),
         op: Op::Composite(Composite::Activate(a)),
         y: s.y.clone(),
@@ -109,7 +109,7 @@ fn activation(s: &Step, before: Tensor, a: Activation) -> Tensor {
 }
 
 /// The loss through its backward composite; the log-sum-exp, when it is used, adds its share of the softmax.
-fn cross_entropy(s: &Step, ignore: i32, label_smoothing: f32) -> Gradients {
+fn cross_entropy(s: &BackwardStep, ignore: i32, label_smoothing: f32) -> Gradients {
     let (logits, labels, lse) = (&s.x[0], &s.x[1], &s.y[1]);
     let of_loss = s.dy[0].as_ref().map(|g| {
         let back = Op::Composite(Composite::CrossEntropyGrad { ignore, label_smoothing });
@@ -125,7 +125,7 @@ fn cross_entropy(s: &Step, ignore: i32, label_smoothing: f32) -> Gradients {
 }
 
 /// The backward composite knows neither pages nor a gradient of the log-sum-exp: those go through the decomposition.
-fn attention(s: &Step, spec: &AttentionSpec) -> Gradients {
+fn attention(s: &BackwardStep, spec: &AttentionSpec) -> Gradients {
     if spec.paged || s.dy[1].is_some() {
         return s.through_decomposition();
     }
@@ -138,7 +138,7 @@ fn attention(s: &Step, spec: &AttentionSpec) -> Gradients {
 }
 
 /// Rotating back by the same angle; angles that are themselves differentiated go through the decomposition.
-fn rope(s: &Step, interleaved: bool) -> Gradients {
+fn rope(s: &BackwardStep, interleaved: bool) -> Gradients {
     if s.needs[1] || s.needs[2] {
         return s.through_decomposition();
     }

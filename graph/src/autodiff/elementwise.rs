@@ -1,35 +1,16 @@
 //! Elementwise operations.
 
-use super::{Gradients, Step, zeros_like};
-use crate::op::{Binary, Unary};
+use super::{BackwardStep, Gradients};
+use crate::op::Binary;
 use crate::trace::Tensor;
+use crate::unary::Unary;
 
-pub fn unary(s: &Step, kind: Unary) -> Option<Tensor> {
-    let (x, y) = (&s.x[0], &s.y[0]);
-    s.when(0, || {
-        let g = s.g();
-        match kind {
-            Unary::Neg => g.neg(),
-            Unary::Abs => g * x.sign(),
-            Unary::Exp => g * y,
-            Unary::Expm1 => g * (y + 1.0),
-            Unary::Log => g / x,
-            Unary::Log1p => g / (x + 1.0),
-            Unary::Sqrt => g * 0.5 / y,
-            Unary::Rsqrt => g * -0.5 * (y * y * y),
-            Unary::Sin => g * x.cos(),
-            Unary::Cos => g * x.sin().neg(),
-            Unary::Tanh => g * (y.like(1.0) - y * y),
-            Unary::Erf => g * (x * x).neg().exp() * std::f64::consts::FRAC_2_SQRT_PI,
-            Unary::Logistic => g * y * (y.like(1.0) - y),
-            Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round => zeros_like(x),
-            // Not on floats, or not to floats: no gradient comes here.
-            Unary::Not | Unary::IsFinite => zeros_like(x),
-        }
-    })
+pub fn unary(s: &BackwardStep, kind: Unary) -> Option<Tensor> {
+    let derivative = kind.definition().derivative?;
+    s.when(0, || derivative(&s.g(), &s.x[0], &s.y[0]))
 }
 
-pub fn binary(s: &Step, kind: Binary) -> Gradients {
+pub fn binary(s: &BackwardStep, kind: Binary) -> Gradients {
     let (a, b, y) = (&s.x[0], &s.x[1], &s.y[0]);
     let g = s.g();
     let zero = || g.like(0.0);
@@ -68,7 +49,7 @@ pub fn binary(s: &Step, kind: Binary) -> Gradients {
     }
 }
 
-pub fn select(s: &Step) -> Gradients {
+pub fn select(s: &BackwardStep) -> Gradients {
     let g = s.g();
     let zero = g.like(0.0);
     let p = &s.x[0];
@@ -76,7 +57,7 @@ pub fn select(s: &Step) -> Gradients {
 }
 
 /// Exactly one operand of a clamp gets the gradient: the bound x is strictly beyond, the upper one first.
-pub fn clamp(s: &Step) -> Gradients {
+pub fn clamp(s: &BackwardStep) -> Gradients {
     let (low, x, high) = (&s.x[0], &s.x[1], &s.x[2]);
     let g = s.g();
     let zero = g.like(0.0);
@@ -90,6 +71,6 @@ pub fn clamp(s: &Step) -> Gradients {
 }
 
 /// Between floats the bits mean the same number.
-pub fn bitcast(s: &Step) -> Gradients {
+pub fn bitcast(s: &BackwardStep) -> Gradients {
     vec![s.when(0, || s.g())]
 }

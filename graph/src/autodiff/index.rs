@@ -1,12 +1,12 @@
 //! Gather, scatter and sort.
 
-use super::{Gradients, Step, wide, zeros_like};
+use super::{BackwardStep, Gradients, wide, zeros_like};
 use crate::dtype::DType;
 use crate::op::ScatterKind;
 use crate::trace::Tensor;
 
 /// Slices taken several times collect the gradients of all their copies, summed in f32.
-pub fn gather(s: &Step, axis: usize) -> Gradients {
+pub fn gather(s: &BackwardStep, axis: usize) -> Gradients {
     let (x, indices) = (&s.x[0], &s.x[1]);
     let dx = s.when(0, || {
         // A gather clamps its indices where a scatter drops them.
@@ -17,7 +17,7 @@ pub fn gather(s: &Step, axis: usize) -> Gradients {
     vec![dx, None]
 }
 
-pub fn scatter(s: &Step, axis: usize, kind: ScatterKind) -> Gradients {
+pub fn scatter(s: &BackwardStep, axis: usize, kind: ScatterKind) -> Gradients {
     let (x, indices, updates) = (&s.x[0], &s.x[1], &s.x[2]);
     let g = s.g();
     let dx = s.when(0, || match kind {
@@ -51,7 +51,7 @@ fn winners(indices: &Tensor, n: usize) -> Tensor {
 }
 
 /// Each sorted value goes back to where it came from.
-pub fn sort(s: &Step, axis: usize) -> Option<Tensor> {
+pub fn sort(s: &BackwardStep, axis: usize) -> Option<Tensor> {
     let (x, from) = (&s.x[0], &s.y[1]);
     s.when(0, || {
         let (dims, strides) = (from.dims(), x.ty().strides());

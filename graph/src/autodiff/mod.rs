@@ -1,8 +1,9 @@
 //! Reverse-mode differentiation: gradients are recorded as more of the same graph.
 //!
-//! Every operation has one rule, in the file of its kind. A rule is given the operation with its operands, results and
-//! the gradients of its results, and gives the gradients of its operands. A composite either has a rule that uses its
-//! backward composite, or is differentiated through its decomposition.
+//! Every operation has one rule, in the file of its kind; that of a function of one operand is in its row of `unary.rs`.
+//! A rule is given the operation with its operands, results and the gradients of its results, and gives the gradients of
+//! its operands. A composite either has a rule that uses its backward composite, or is differentiated through its
+//! decomposition.
 //!
 //! Where a function has a kink the choice is: `max`, `min` and their reductions share the gradient evenly among equal
 //! operands; `clamp` gives it to x on its bounds; `abs`, `relu` and the rounding functions give 0 there.
@@ -116,8 +117,8 @@ fn describe(g: &Graph, id: ValueId) -> String {
     }
 }
 
-/// One operation on its way back: what a rule sees.
-struct Step {
+/// One operation of the backward pass, with all that its rule reads.
+struct BackwardStep {
     trace: Trace,
     op: Op,
     /// Operands.
@@ -133,7 +134,7 @@ struct Step {
 /// Gradients of an operand each; `None` where it is zero by construction or not needed.
 type Gradients = Vec<Option<Tensor>>;
 
-impl Step {
+impl BackwardStep {
     /// The gradient of the first result; zeros when only other results have one.
     fn g(&self) -> Tensor {
         self.g_of(0)
@@ -164,7 +165,7 @@ impl Step {
 }
 
 /// Differentiate a step through a graph that computes the same.
-fn through(body: &Graph, step: &Step) -> Gradients {
+fn through(body: &Graph, step: &BackwardStep) -> Gradients {
     let trace = &step.trace;
     let operands: Vec<&Tensor> = step.x.iter().collect();
     let count = || trace.with_graph(|g| g.nodes().len());
@@ -207,7 +208,7 @@ fn backward(
         let _scope = (scoped && !node.path.is_empty()).then(|| trace.scope(node.path.as_ref()));
         let handles = |ids: &[ValueId]| ids.iter().map(|&v| trace.value(v)).collect();
         let (x, y) = (handles(&node.inputs), handles(&node.outputs));
-        let step = Step { trace: trace.clone(), op: node.op, x, y, dy, needs };
+        let step = BackwardStep { trace: trace.clone(), op: node.op, x, y, dy, needs };
         for ((v, g), needed) in node.inputs.iter().zip(rule(&step)).zip(&step.needs) {
             if let (Some(g), true) = (g, needed) {
                 accumulate(&mut gradients, *v, g);
@@ -237,7 +238,7 @@ fn active(g: &Graph, nodes: Range<usize>, wrt: &[ValueId]) -> HashSet<ValueId> {
 }
 
 /// The rule of every operation. Exhaustive: a new operation needs a decision here.
-fn rule(s: &Step) -> Gradients {
+fn rule(s: &BackwardStep) -> Gradients {
     match &s.op {
         Op::Constant(_) | Op::Iota { .. } => Vec::new(),
         Op::Cast { .. } => vec![s.when(0, || s.g().cast(s.x[0].dtype()))],

@@ -1,10 +1,10 @@
 //! Reductions.
 
-use super::{Step, wide, zeros_like};
+use super::{BackwardStep, wide, zeros_like};
 use crate::op::ReduceKind;
 use crate::trace::Tensor;
 
-pub fn reduce(s: &Step, kind: ReduceKind, axes: &[usize]) -> Option<Tensor> {
+pub fn reduce(s: &BackwardStep, kind: ReduceKind, axes: &[usize]) -> Option<Tensor> {
     let x = &s.x[0];
     let kept: Vec<usize> = (0..x.rank()).filter(|d| !axes.contains(d)).collect();
     let over = |t: &Tensor| t.broadcast(x.dims(), kept.clone());
@@ -24,8 +24,8 @@ pub fn reduce(s: &Step, kind: ReduceKind, axes: &[usize]) -> Option<Tensor> {
     })
 }
 
-/// For each element the product of all others it is reduced with, exact where some are zero: what stands before it
-/// times what stands after it.
+/// For each element the product of all others it is reduced with, exact where some are zero: what comes
+/// before it times what comes after it.
 fn others(x: &Tensor, axes: &[usize], kept: &[usize]) -> Tensor {
     let dims = x.dims();
     let perm: Vec<usize> = kept.iter().chain(axes).copied().collect();

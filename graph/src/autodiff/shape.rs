@@ -1,10 +1,10 @@
 //! Operations that move elements.
 
-use super::{Gradients, Step, zeros_like};
+use super::{BackwardStep, Gradients, zeros_like};
 use crate::dtype::DType;
 use crate::trace::Tensor;
 
-pub fn transpose(s: &Step, perm: &[usize]) -> Option<Tensor> {
+pub fn transpose(s: &BackwardStep, perm: &[usize]) -> Option<Tensor> {
     s.when(0, || {
         let mut inverse = vec![0; perm.len()];
         perm.iter().enumerate().for_each(|(i, &p)| inverse[p] = i);
@@ -13,7 +13,7 @@ pub fn transpose(s: &Step, perm: &[usize]) -> Option<Tensor> {
 }
 
 /// Repeated elements add up.
-pub fn broadcast(s: &Step, dims: &[usize], axes: &[usize]) -> Option<Tensor> {
+pub fn broadcast(s: &BackwardStep, dims: &[usize], axes: &[usize]) -> Option<Tensor> {
     s.when(0, || {
         let from = s.x[0].dims();
         let kept = |d: usize| axes.iter().position(|&a| a == d).is_some_and(|i| from[i] == dims[d]);
@@ -23,7 +23,7 @@ pub fn broadcast(s: &Step, dims: &[usize], axes: &[usize]) -> Option<Tensor> {
     })
 }
 
-pub fn slice(s: &Step, start: &[usize], stride: &[usize]) -> Option<Tensor> {
+pub fn slice(s: &BackwardStep, start: &[usize], stride: &[usize]) -> Option<Tensor> {
     let (from, to) = (s.x[0].dims(), s.y[0].dims());
     s.when(0, || {
         if to.contains(&0) {
@@ -36,7 +36,7 @@ pub fn slice(s: &Step, start: &[usize], stride: &[usize]) -> Option<Tensor> {
     })
 }
 
-pub fn pad(s: &Step, low: &[usize], interior: &[usize]) -> Gradients {
+pub fn pad(s: &BackwardStep, low: &[usize], interior: &[usize]) -> Gradients {
     let (g, from) = (s.g(), s.x[0].dims());
     let stride: Vec<usize> = interior.iter().map(|t| t + 1).collect();
     let limit: Vec<usize> =
@@ -56,7 +56,7 @@ pub fn pad(s: &Step, low: &[usize], interior: &[usize]) -> Gradients {
     ]
 }
 
-pub fn concat(s: &Step, axis: usize) -> Gradients {
+pub fn concat(s: &BackwardStep, axis: usize) -> Gradients {
     let g = s.g();
     let mut at = 0;
     let mut gradients = Vec::with_capacity(s.x.len());
@@ -68,14 +68,14 @@ pub fn concat(s: &Step, axis: usize) -> Gradients {
     gradients
 }
 
-pub fn dynamic_slice(s: &Step) -> Gradients {
+pub fn dynamic_slice(s: &BackwardStep) -> Gradients {
     let starts: Vec<&Tensor> = s.x[1..].iter().collect();
     let mut gradients = vec![None; s.x.len()];
     gradients[0] = s.when(0, || zeros_like(&s.x[0]).dynamic_update_slice(&s.g(), &starts));
     gradients
 }
 
-pub fn dynamic_update_slice(s: &Step) -> Gradients {
+pub fn dynamic_update_slice(s: &BackwardStep) -> Gradients {
     let starts: Vec<&Tensor> = s.x[2..].iter().collect();
     let (g, update) = (s.g(), &s.x[1]);
     let mut gradients = vec![None; s.x.len()];

@@ -6,10 +6,11 @@
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::{Graph, Role, ValueId};
-use crate::op::{Binary, Op, Unary};
+use crate::op::{Binary, Op};
 use crate::passes::rewrite::Rewrite;
 use crate::reference::{ExactTensor, evaluate_exact};
 use crate::tensor_type::{Literal, LiteralData, TensorType, round_to};
+use crate::unary::Unary;
 
 /// Constants that are not the same everywhere are computed up to this many elements.
 const MAX_ELEMENTS: usize = 1024;
@@ -71,7 +72,7 @@ fn splat(g: &Graph, v: ValueId) -> Option<f64> {
     literal(g, v)?.as_splat()
 }
 
-/// The operation that makes a value, if it is of the kind asked for, and its first operand.
+/// The operation that makes a value, if it is of the kind requested, and its first operand.
 fn made_by<'g, T>(g: &'g Graph, v: ValueId, kind: impl Fn(&'g Op) -> Option<T>) -> Option<(T, ValueId)> {
     let node = g.producer(v)?;
     Some((kind(&node.op)?, *node.inputs.first()?))

@@ -21,13 +21,13 @@ use crate::tensor_type::{Literal, LiteralData, TensorType};
 /// Limits of a fused region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FuseOptions {
-    /// Distinct operands.
+    /// The most distinct operands of a region.
     pub max_operands: usize,
-    /// Results.
+    /// The most results of a region.
     pub max_results: usize,
     /// Both together; GPUs bind few buffers.
     pub max_buffers: usize,
-    /// Elementwise operations.
+    /// The most elementwise operations of a region.
     pub max_ops: usize,
 }
 

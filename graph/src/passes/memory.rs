@@ -21,9 +21,9 @@ pub enum Slot {
     Input(usize),
     /// In a new buffer for this output.
     Output(usize),
-    /// In the arena.
+    /// At an offset of the arena.
     Arena {
-        /// First byte.
+        /// The first byte of the value.
         offset: usize,
     },
     /// In the constant with this value.

@@ -1,10 +1,11 @@
 //! Rematerialisation: what a module computed on the way forward is computed again on the way back instead of being
 //! kept.
 //!
-//! A *scope* is a module path. Of what its forward nodes compute, the backward nodes (those under a path segment
-//! `grad`, where [`crate::grad`] records them) read copies, made right before the first of them from the values that
-//! enter the scope. A barrier stands before the copies: it keeps common subexpression elimination from undoing them, and as a
-//! gradient passes through it too, they cannot be computed before that gradient is there.
+//! A *scope* is a module path. Of what its forward nodes compute, the backward nodes (those under a path
+//! segment `grad`, where [`crate::grad`] records them) read copies, made right before the first of them from
+//! the values that enter the scope. A barrier comes before the copies: it keeps common subexpression
+//! elimination from undoing them, and as a gradient passes through it too, they cannot be computed before
+//! that gradient is there.
 
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ use crate::passes::rewrite::Rewrite;
 /// # Errors
 /// When a scope names no forward node, or lies inside another.
 pub fn rematerialize(graph: &Graph, scopes: &[&str]) -> Result<Graph> {
-    let plan = Plan::new(graph, scopes)?;
+    let plan = RecomputePlan::new(graph, scopes)?;
     let mut r = Rewrite::new(graph)?;
     let mut copies: HashMap<ValueId, ValueId> = HashMap::new();
     let mut done = vec![false; scopes.len()];
@@ -60,7 +61,7 @@ fn inside(path: &str, scope: &str) -> bool {
     path.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-struct Plan<'g> {
+struct RecomputePlan<'g> {
     graph: &'g Graph,
     /// The scope that each node belongs to.
     scope_of: Vec<Option<usize>>,
@@ -68,7 +69,7 @@ struct Plan<'g> {
     recomputed: Vec<Option<usize>>,
 }
 
-impl<'g> Plan<'g> {
+impl<'g> RecomputePlan<'g> {
     fn new(graph: &'g Graph, scopes: &[&str]) -> Result<Self> {
         let wrong = |scope: &str, why: &str| GraphError {
             path: scope.to_string(),

@@ -3,9 +3,10 @@
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::{Graph, Role, ValueId};
-use crate::op::{Binary, Compare, Op, ReduceKind, ScatterKind, Unary};
+use crate::op::{Binary, Compare, Op, ReduceKind, ScatterKind};
 use crate::reference::{ExactTensor, evaluate_exact};
 use crate::tensor_type::{Literal, TensorType};
+use crate::unary::Unary;
 
 /// A graph from its text, whose lines may be indented.
 pub fn graph(text: &str) -> Graph {

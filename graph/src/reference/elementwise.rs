@@ -1,7 +1,7 @@
 //! Functions of single elements.
 
 use crate::dtype::DType;
-use crate::op::{Binary, Compare, Unary};
+use crate::op::{Binary, Compare};
 use crate::tensor_type::{decode, encode, round_to};
 
 /// Integers keep their low bits in an integer of another width; everything else converts as [`round_to`].
@@ -19,37 +19,6 @@ pub fn cast(from: DType, to: DType, v: f64) -> f64 {
 /// The bits of `v` as its dtype, read as another.
 pub fn bitcast(from: DType, to: DType, v: f64) -> f64 {
     decode(to, &encode(from, v))
-}
-
-pub fn unary(kind: Unary, dtype: DType, v: f64) -> f64 {
-    match kind {
-        Unary::Neg if dtype == DType::I32 => (v as i32).wrapping_neg() as f64,
-        Unary::Abs if dtype == DType::I32 => (v as i32).wrapping_abs() as f64,
-        Unary::Not => match dtype {
-            DType::Bool => (v == 0.0) as u8 as f64,
-            DType::I32 => !(v as i32) as f64,
-            _ => !(v as u32) as f64,
-        },
-        Unary::Neg => -v,
-        Unary::Abs => v.abs(),
-        Unary::Sign if v.is_nan() || v == 0.0 => v,
-        Unary::Sign => v.signum(),
-        Unary::Exp => v.exp(),
-        Unary::Expm1 => libm::expm1(v),
-        Unary::Log => v.ln(),
-        Unary::Log1p => libm::log1p(v),
-        Unary::Sqrt => v.sqrt(),
-        Unary::Rsqrt => 1.0 / v.sqrt(),
-        Unary::Sin => v.sin(),
-        Unary::Cos => v.cos(),
-        Unary::Tanh => v.tanh(),
-        Unary::Erf => libm::erf(v),
-        Unary::Logistic => 1.0 / (1.0 + (-v).exp()),
-        Unary::Floor => v.floor(),
-        Unary::Ceil => v.ceil(),
-        Unary::Round => v.round_ties_even(),
-        Unary::IsFinite => v.is_finite() as u8 as f64,
-    }
 }
 
 pub fn binary(kind: Binary, dtype: DType, a: f64, b: f64) -> f64 {

@@ -28,7 +28,7 @@ pub const DEFAULT_MAX_ELEMENTS: usize = 1 << 27;
 /// A tensor whose values are f64, whatever its dtype; a quantized one holds its decoded values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExactTensor {
-    /// Its type.
+    /// The type of the input.
     pub ty: TensorType,
     /// Elements in row-major order, `ty.numel()` of them.
     pub values: Vec<f64>,
@@ -53,23 +53,23 @@ pub enum ReferenceError {
     /// A wrong number of inputs.
     #[error("graph '{graph}' takes {expected} inputs, was given {given}")]
     InputCount {
-        /// Its name.
+        /// The name.
         graph: String,
-        /// What it takes.
+        /// The number of inputs that it takes.
         expected: usize,
-        /// What there was.
+        /// The number that was given.
         given: usize,
     },
     /// An input of another type, or without a value for each element.
     #[error("input '{name}' is {expected}, was given {given} with {values} values")]
     InputType {
-        /// Its name.
+        /// The name.
         name: String,
-        /// Its type.
+        /// The type of the input.
         expected: TensorType,
-        /// The type there was.
+        /// The type that was given.
         given: TensorType,
-        /// The number of values there was.
+        /// The number of values that was given.
         values: usize,
     },
     /// More elements alive at once than allowed.
@@ -83,7 +83,7 @@ pub enum ReferenceError {
         ty: TensorType,
         /// Elements that would be alive.
         needed: usize,
-        /// The limit.
+        /// The most elements that may be alive at once.
         limit: usize,
     },
     /// A decomposition does not build.
@@ -281,7 +281,10 @@ fn primitive(op: &Op, x: &[Operand<'_>], out: &[TensorType]) -> Vec<Vec<f64>> {
         Op::Concat { axis } => movement::concat(x, *axis, &out[0].dims),
         Op::DynamicSlice { sizes } => movement::dynamic_slice(&x[0], &x[1..], sizes),
         Op::DynamicUpdateSlice => movement::dynamic_update_slice(&x[0], &x[1], &x[2..]),
-        Op::Unary(k) => x[0].values.iter().map(|&v| elementwise::unary(*k, x[0].ty.dtype, v)).collect(),
+        Op::Unary(k) => {
+            let meaning = k.definition().meaning;
+            x[0].values.iter().map(|&v| meaning(x[0].ty.dtype, v)).collect()
+        }
         Op::Binary(k) => {
             let pairs = x[0].values.iter().zip(x[1].values);
             pairs.map(|(&a, &b)| elementwise::binary(*k, x[0].ty.dtype, a, b)).collect()

@@ -120,7 +120,7 @@ fn main() {
                     times.push(begin.elapsed());
                     outputs
                 } else {
-                    let (outputs, events) = executable.run_traced(args).unwrap();
+                    let (outputs, events) = executable.run_timed(args).unwrap();
                     times.push(Duration::MAX);
                     let mut sums: BTreeMap<String, (f64, usize)> = BTreeMap::new();
                     for event in events {

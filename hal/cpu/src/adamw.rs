@@ -7,7 +7,7 @@ use crate::lanes::{WIDTH, simd};
 
 /// The hyperparameters of one step, in the form the update takes.
 #[derive(Clone, Copy)]
-struct Step {
+struct StepConstants {
     beta1: f32,
     beta2: f32,
     eps: f32,
@@ -20,7 +20,7 @@ struct Step {
 }
 
 simd! {
-    fn update(l, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], s: Step) {
+    fn update(l, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], s: StepConstants) {
         let (b1, b2, eps) = (l.splat(s.beta1), l.splat(s.beta2), l.splat(s.eps));
         let (a1, a2) = (l.splat(1.0 - s.beta1), l.splat(1.0 - s.beta2));
         let (c1, c2) = (l.splat(s.correction1), l.splat(s.correction2));
@@ -48,7 +48,7 @@ pub(crate) fn adamw(desc: &OpDesc<'_>, [beta1, beta2, eps, weight_decay]: [f32; 
     Some(Kernel::new(n / 2, move |team, operands| {
         let (lr, step) = (operands.input::<f32>(4)[0], operands.input::<f32>(5)[0]);
         let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(f64::from(step)))) as f32;
-        let step = Step {
+        let step = StepConstants {
             beta1,
             beta2,
             eps,

@@ -1,10 +1,11 @@
-//! The CPU as a device: kernels behind the op-library adapter, a whole program as one broadcast over the threads.
+//! The CPU as a device: kernels behind the `OpLibrary` trait, a whole program as one broadcast over the
+//! threads.
 
 use std::sync::Arc;
 
 use percept_graph::{Composite, DType, Op, OpDesc};
 use percept_hal::{
-    Backend, Device, DeviceInfo, Error, LibraryDevice, OpLibrary, Planned, Region, Result, Step, describe,
+    Backend, Device, DeviceInfo, Error, LibraryDevice, OpLaunch, OpLibrary, Planned, Region, Result, describe,
 };
 
 use crate::kernel::{Kernel, Operands, RawTensor};
@@ -26,7 +27,7 @@ pub struct CpuLibrary {
 }
 
 /// An operation planned for its shapes.
-pub struct Plan(Kernel);
+pub struct LaunchPlan(Kernel);
 
 /// The CPU device.
 pub type CpuDevice = LibraryDevice<CpuLibrary>;
@@ -98,7 +99,7 @@ impl CpuLibrary {
         self.pool.size()
     }
 
-    fn failed(&self, why: String, steps: &[Step<'_, Self>]) -> Error {
+    fn failed(&self, why: String, steps: &[OpLaunch<'_, Self>]) -> Error {
         let op = match steps {
             [step] => describe(&step.op),
             _ => format!("a program of {} operations", steps.len()),
@@ -143,7 +144,7 @@ impl Launch<'_> {
 
 impl OpLibrary for CpuLibrary {
     type Memory = Memory;
-    type Plan = Plan;
+    type LaunchPlan = LaunchPlan;
 
     fn info(&self) -> &DeviceInfo {
         &self.info
@@ -174,10 +175,10 @@ impl OpLibrary for CpuLibrary {
         Ok(())
     }
 
-    fn query(&self, op: &OpDesc<'_>) -> std::result::Result<Planned<Plan>, String> {
+    fn query(&self, op: &OpDesc<'_>) -> std::result::Result<Planned<LaunchPlan>, String> {
         let kernel = plan(op, self.pool.size())
             .ok_or_else(|| format!("the cpu has no kernel for {}", describe(op)))?;
-        Ok(Planned { workspace: kernel.workspace, plan: Plan(kernel) })
+        Ok(Planned { workspace: kernel.workspace, plan: LaunchPlan(kernel) })
     }
 
     fn in_place(&self, op: &OpDesc<'_>) -> Vec<(usize, usize)> {
@@ -190,13 +191,13 @@ impl OpLibrary for CpuLibrary {
         }
     }
 
-    fn launch(&self, step: &Step<'_, Self>) -> Result<()> {
+    fn launch(&self, step: &OpLaunch<'_, Self>) -> Result<()> {
         self.launch_program(std::slice::from_ref(step))
     }
 
     /// One broadcast: every thread walks the program and meets the others where a step needs what another wrote.
     /// Runs of small steps are one thread's, without barriers between them.
-    fn launch_program(&self, steps: &[Step<'_, Self>]) -> Result<()> {
+    fn launch_program(&self, steps: &[OpLaunch<'_, Self>]) -> Result<()> {
         let regions = steps.iter().flat_map(|s| s.inputs.iter().chain(s.outputs).chain(&s.workspace));
         let tensors = regions.map(|r| self.raw(r)).collect::<Result<Vec<_>>>()?;
         let mut rest = &tensors[..];

@@ -25,15 +25,15 @@ const STREAM_BYTES: usize = 8 << 20;
 /// Where a loaded value's elements lie relative to the index space.
 #[derive(Clone, Debug, PartialEq)]
 enum Access {
-    /// Element for element.
+    /// Elements lie in the order of the index space.
     Dense,
-    /// One element for all.
+    /// One element is read for all positions.
     Splat,
     /// Row-major index space of `dims`, each with an operand stride in elements.
     Strided { dims: Vec<usize>, strides: Vec<usize> },
 }
 
-/// What a load reads.
+/// What a load instruction reads.
 #[derive(Clone, Debug)]
 enum Source {
     Operand(usize),
@@ -41,7 +41,7 @@ enum Source {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum FusedStep {
     Load { source: Source, dtype: DType, access: Access, to: usize },
     Compute { instruction: Instruction, to: usize, args: [usize; 3] },
     Store { from: usize, dtype: DType, output: usize },
@@ -49,9 +49,9 @@ enum Step {
 
 /// A straight-line elementwise program over one index space.
 #[derive(Clone, Debug)]
-pub(crate) struct Program {
+pub(crate) struct FusedProgram {
     len: usize,
-    steps: Vec<Step>,
+    steps: Vec<FusedStep>,
     /// The register of each value.
     register: Vec<usize>,
     registers: usize,
@@ -59,10 +59,10 @@ pub(crate) struct Program {
     home: Vec<Option<usize>>,
 }
 
-impl Program {
+impl FusedProgram {
     /// The program as a kernel.
     pub(crate) fn into_kernel(self) -> Kernel {
-        let work = self.len / 16 * self.steps.iter().map(Step::cost).sum::<usize>() / 4;
+        let work = self.len / 16 * self.steps.iter().map(FusedStep::cost).sum::<usize>() / 4;
         Kernel::new(work, move |team, operands| self.run(team, operands))
     }
 
@@ -89,7 +89,7 @@ impl Program {
     /// Loads what is the same in every chunk; these registers are shared with nothing.
     fn fill_splats(&self, operands: &Operands<'_>, place: &[*mut Block]) {
         for step in &self.steps {
-            if let Step::Load { source, dtype, access: Access::Splat, to } = step {
+            if let FusedStep::Load { source, dtype, access: Access::Splat, to } = step {
                 let lane = memory::first_lane(*dtype, bytes(source, operands));
                 // SAFETY: the register is a chunk of scratch, and nothing else refers to it now.
                 unsafe { blocks_mut(place[*to], CHUNK) }.fill([lane; WIDTH]);
@@ -108,8 +108,8 @@ impl Program {
         let whole = n.is_multiple_of(WIDTH);
         for step in &self.steps {
             match step {
-                Step::Load { access: Access::Splat, .. } => {}
-                Step::Load { source, dtype, access, to } => {
+                FusedStep::Load { access: Access::Splat, .. } => {}
+                FusedStep::Load { source, dtype, access, to } => {
                     let memory = bytes(source, operands);
                     if whole && *access == Access::Dense && dtype.block_bytes() == 4 {
                         // Read where it lies: instructions only read their operands.
@@ -127,7 +127,7 @@ impl Program {
                         Access::Splat => {}
                     }
                 }
-                Step::Compute { instruction, to, args } => {
+                FusedStep::Compute { instruction, to, args } => {
                     place[*to] = match self.home[*to] {
                         Some(output) if whole => {
                             // SAFETY: chunks of different threads are disjoint parts of the result.
@@ -141,7 +141,7 @@ impl Program {
                         unsafe { (blocks_mut(place[*to], n), args.map(|arg| &*blocks_mut(place[arg], n))) };
                     execute(*instruction, out, a, b, c);
                 }
-                Step::Store { from, dtype, output } => {
+                FusedStep::Store { from, dtype, output } => {
                     if whole && self.home[*from] == Some(*output) {
                         continue;
                     }
@@ -155,12 +155,12 @@ impl Program {
     }
 }
 
-impl Step {
+impl FusedStep {
     /// Rough cost of a lane vector in quarters of a nanosecond.
     fn cost(&self) -> usize {
         use percept_graph::{Binary, Unary};
         match self {
-            Step::Compute { instruction, .. } => match instruction {
+            FusedStep::Compute { instruction, .. } => match instruction {
                 Instruction::Unary(
                     Unary::Neg | Unary::Abs | Unary::Floor | Unary::Ceil | Unary::Round,
                     _,

@@ -10,7 +10,7 @@ mod weights;
 use percept_graph::{DType, INT8_GROUP, INT8_LEAST, OpDesc};
 
 use self::lanes::{ByteLanes, Plain};
-use self::weights::{Q4_0, Q4_1, Q4K, Q6K, Q8_0, Weights};
+use self::weights::{GroupFormat, Q4_0, Q4_1, Q4K, Q6K, Q8_0};
 use crate::fused::memory;
 use crate::kernel::{Kernel, Operands};
 use crate::lanes::{WIDTH, simd};
@@ -25,7 +25,7 @@ const TOGETHER: usize = 8;
 /// Rows of x, and at most of w, in a task.
 const HEIGHT: usize = 64;
 const WIDEST: usize = 32;
-/// Bytes of w that are asked for ahead of their use.
+/// How many bytes ahead of their use w is prefetched.
 const AHEAD: usize = 2048;
 /// Multiply-adds per nanosecond of one thread, roughly.
 const SPEED: usize = 60;
@@ -62,7 +62,7 @@ impl Rounded {
     /// Rounds row `i`.
     ///
     /// # Safety
-    /// Memory for all rows must be there on a cache line, and nobody else use that of this row.
+    /// Memory for all rows must be there on a cache line, and nothing else may use that of this row.
     unsafe fn fill(self, i: usize, x: &[f32]) {
         let (first, height) = self.panel(i);
         let row = i - first;
@@ -121,7 +121,7 @@ type Sums = [[f32; WIDEST]; HEIGHT];
 
 impl Tile<'_> {
     #[inline(always)]
-    fn multiply<L: ByteLanes, W: Weights>(&self, l: L, sums: &mut Sums) {
+    fn multiply<L: ByteLanes, W: GroupFormat>(&self, l: L, sums: &mut Sums) {
         let mut i = self.rows.start;
         while i < self.rows.end {
             let to = &mut sums[i - self.rows.start..];
@@ -136,7 +136,7 @@ impl Tile<'_> {
 
     /// The panel of `M` rows from `i` on, with `N` rows of w at a time.
     #[inline(always)]
-    fn rows<L: ByteLanes, W: Weights, const M: usize, const N: usize>(
+    fn rows<L: ByteLanes, W: GroupFormat, const M: usize, const N: usize>(
         &self,
         l: L,
         i: usize,
@@ -160,7 +160,7 @@ impl Tile<'_> {
     }
 
     #[inline(always)]
-    fn few<L: ByteLanes, W: Weights, const M: usize, const N: usize>(
+    fn few<L: ByteLanes, W: GroupFormat, const M: usize, const N: usize>(
         &self,
         l: L,
         i: usize,
@@ -212,11 +212,11 @@ impl Tile<'_> {
 }
 
 /// Computes a tile with weights of a dtype on this machine's instruction set.
-fn multiply<W: Weights>(tile: &Tile<'_>, sums: &mut Sums) {
+fn multiply<W: GroupFormat>(tile: &Tile<'_>, sums: &mut Sums) {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma,f16c")]
-        fn avx2<W: Weights>(l: lanes::Bytes256, tile: &Tile<'_>, sums: &mut Sums) {
+        fn avx2<W: GroupFormat>(l: lanes::Bytes256, tile: &Tile<'_>, sums: &mut Sums) {
             tile.multiply::<_, W>(l, sums);
         }
         if let Some(l) = lanes::Bytes256::of(crate::lanes::isa()) {

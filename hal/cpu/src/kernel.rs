@@ -81,7 +81,7 @@ pub(crate) type Body = Box<dyn Fn(&Team<'_>, &Operands<'_>) + Send + Sync>;
 pub(crate) struct Kernel {
     /// Runs on every thread of the team; ends without a barrier.
     pub body: Body,
-    /// Bytes of workspace.
+    /// Bytes of workspace that the kernel needs.
     pub workspace: usize,
     /// Estimated time on one thread in nanoseconds.
     pub work: usize,

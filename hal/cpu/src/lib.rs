@@ -1,4 +1,4 @@
-//! The CPU device: SIMD kernels behind the op-library adapter.
+//! The CPU device: SIMD kernels behind the `OpLibrary` trait.
 
 mod adamw;
 mod attention;

@@ -28,7 +28,7 @@ pub(crate) fn plan(desc: &OpDesc<'_>, threads: usize) -> Option<Kernel> {
         Op::Dot(spec) => contraction::dot(desc, spec, threads),
         Op::Dequantize { .. } => contraction::dequantize(desc),
         Op::Composite(composite) => plan_composite(desc, composite, threads),
-        _ => fused::program(desc).map(fused::Program::into_kernel),
+        _ => fused::program(desc).map(fused::FusedProgram::into_kernel),
     }
 }
 
@@ -68,6 +68,6 @@ fn plan_composite(desc: &OpDesc<'_>, composite: &Composite, threads: usize) -> O
         Composite::RmsNormGrad { eps, unit_offset } => norm::rms_norm_grad(desc, eps, unit_offset),
         Composite::LayerNorm { eps } => norm::layer_norm(desc, eps),
         Composite::LayerNormGrad { eps } => norm::layer_norm_grad(desc, eps),
-        _ => fused::program(desc).map(fused::Program::into_kernel),
+        _ => fused::program(desc).map(fused::FusedProgram::into_kernel),
     }
 }

@@ -22,7 +22,7 @@ pub enum PoolError {
     /// The operating system refused the threads.
     #[error("cannot start {threads} CPU threads: {reason}; ask for fewer threads")]
     Start {
-        /// Threads asked for.
+        /// The number of threads requested.
         threads: usize,
         /// What the operating system said.
         reason: String,
@@ -215,7 +215,7 @@ impl Team<'_> {
 
     /// Waits until every thread of the team is here; what they wrote before is then visible.
     ///
-    /// Unwinds when a teammate has panicked, so that nobody waits for ever.
+    /// Unwinds when a teammate has panicked, so that no thread waits for ever.
     pub fn barrier(&self) {
         self.shared.wait(self.loops.replace(0));
     }
@@ -244,8 +244,8 @@ impl Team<'_> {
         Claims { next: &self.shared.claims[slot].0, n }
     }
 
-    /// As [`Team::claims`], but most neighbouring tiles are one thread's: what it asks memory for ahead of a tile's end is
-    /// its own next tile. The last quarter goes to whoever is ready.
+    /// As [`Team::claims`], but most neighbouring tiles are one thread's: what it prefetches past a tile's
+    /// end is its own next tile. The last quarter goes to the threads that are ready.
     #[inline]
     pub fn runs(&self, n: usize) -> impl Iterator<Item = usize> + '_ {
         let dealt = n / 4 * 3;
@@ -402,7 +402,7 @@ mod tests {
                 let own = unsafe { shared.part(team.rank()..team.rank() + 1) };
                 own[0] = round * (team.rank() + 1);
                 team.barrier();
-                // SAFETY: nobody writes between these barriers.
+                // SAFETY: no thread writes between these barriers.
                 let sum: usize = unsafe { shared.view(0..4) }.iter().sum();
                 assert_eq!(sum, round * 10);
                 team.barrier();

@@ -28,7 +28,7 @@ pub enum Level {
     L2,
     /// Gradients, training, decoding, invariance of rows, repeatability.
     L3,
-    /// Endurance, concurrency, speed.
+    /// Endurance, concurrency and speed.
     L4,
 }
 
@@ -47,7 +47,7 @@ impl std::fmt::Display for Level {
 pub struct Case {
     /// `L1/exp/f32/prime/normal`: level, operation or promise, and variant.
     pub id: String,
-    /// Its rung.
+    /// The rung of the ladder that it is on.
     pub level: Level,
     /// The operation or promise: the row of the report.
     pub op: String,
@@ -73,7 +73,7 @@ pub(crate) type Promise = Arc<dyn Fn(&Subject) -> Result<(), Fault> + Send + Syn
 
 /// The device under test, and what the ladder needs beside it.
 pub struct Subject {
-    /// The device.
+    /// The device under test.
     pub device: Arc<dyn Device>,
     /// Runs what the device cannot; what it ran is reported as a fallback.
     pub host: Option<Arc<dyn Device>>,
@@ -90,7 +90,7 @@ impl Subject {
         Self { device, host: None, strict: false, soak_runs: 10_000, bandwidth: OnceLock::new() }
     }
 
-    /// How cases compile.
+    /// The options with which cases are compiled.
     pub fn options(&self) -> CompileOptions {
         CompileOptions { strict: self.strict, host: self.host.clone(), ..CompileOptions::default() }
     }
@@ -124,13 +124,13 @@ impl From<GraphError> for Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// As it should.
+    /// The case passed.
     Passed,
     /// With a wrong result or an error.
     Failed,
     /// The device does not have the operation, and says so.
     Skipped,
-    /// The process died.
+    /// The process that ran it died.
     Crashed,
     /// It did not come to an end.
     Hung,
@@ -141,9 +141,9 @@ pub enum Status {
 pub struct Outcome {
     /// The case's id.
     pub case: String,
-    /// Its rung.
+    /// The rung of the ladder that it is on.
     pub level: Level,
-    /// Its operation.
+    /// The operation that it tests.
     pub op: String,
     /// Where its worst-placed operation ran.
     pub placement: Option<Placement>,
@@ -153,7 +153,7 @@ pub struct Outcome {
     pub nmse: Option<f64>,
     /// Time of one run in milliseconds, reading included; for speed cases the median.
     pub ms: f64,
-    /// How it ended.
+    /// How the case ended.
     pub status: Status,
     /// What was wrong, in words; empty when nothing was.
     #[serde(default)]

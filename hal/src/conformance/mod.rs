@@ -1,4 +1,4 @@
-//! The conformance ladder: one table of cases that tells a porter the truth about a device.
+//! The conformance ladder: one table of cases that tests a device and reports what it does wrong.
 //!
 //! L0 is memory, donation, order, lifetimes and errors; L1 the primitives over dtypes, odd shapes and special values;
 //! L2 the composites against their own decompositions; L3 gradients, training, decoding and the invariance of rows;

@@ -9,7 +9,7 @@ use super::values::{Fill, Random};
 
 /// A graph with inputs, and the class of each output.
 pub struct Problem {
-    /// The graph.
+    /// The graph to run.
     pub graph: Graph,
     /// One tensor per input.
     pub inputs: Vec<HostTensor>,
@@ -55,7 +55,7 @@ impl Build {
         t
     }
 
-    /// A data input.
+    /// Add a data input of float values.
     pub fn data(&mut self, dtype: DType, dims: &[usize], fill: Fill) -> Tensor {
         self.input(Role::Data, TensorType::new(dtype, dims), fill)
     }

@@ -7,12 +7,12 @@ use std::time::Instant;
 use percept_graph::reference::{ReferenceError, evaluate};
 use percept_graph::{DType, Graph, HostTensor, Node, Op, OpDesc, Role, TensorType};
 
-use crate::buffer::{Arg, Buffer, DeviceKey, Layout};
+use crate::buffer::{Arg, Buffer, DeviceKey};
 use crate::device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support};
 use crate::error::{Error, Result};
 use crate::lower::is_structural;
 use crate::op_library::check_args;
-use crate::report::{CompileReport, Placed, Placement, TraceEvent};
+use crate::report::{CompileReport, OpTiming, Placed, Placement};
 
 /// A device that evaluates one operation after the other with [`percept_graph::reference`] and rounds each result to
 /// its dtype.
@@ -40,7 +40,7 @@ impl Drop for Held {
 const MAX_BUFFER: u64 = 1 << 32;
 
 impl ReferenceDevice {
-    /// Open it.
+    /// Open the device.
     pub fn new() -> Self {
         let info = DeviceInfo {
             id: "reference".into(),
@@ -71,7 +71,7 @@ impl Shared {
     fn hold(self: &Arc<Self>, tensor: HostTensor) -> Buffer {
         self.live.fetch_add(tensor.bytes().len() as u64, Ordering::Relaxed);
         let ty = tensor.ty().clone();
-        Buffer::new(self.key, ty, Layout::DENSE, Held { tensor, shared: self.clone() })
+        Buffer::new(self.key, ty, Held { tensor, shared: self.clone() })
     }
 
     fn tensor<'a>(&self, buffer: &'a Buffer) -> Result<&'a HostTensor> {
@@ -132,7 +132,7 @@ impl Device for ReferenceDevice {
         let compile_ms = start.elapsed().as_secs_f64() * 1e3;
         let report = CompileReport { placed, fused: 0, launches, scratch_bytes: 0, compile_ms };
         let steps = graph.nodes().iter().map(|n| single(graph, n)).collect::<Result<_>>()?;
-        Ok(Box::new(Program { shared: self.0.clone(), graph: graph.clone(), steps, report }))
+        Ok(Box::new(ReferenceExecutable { shared: self.0.clone(), graph: graph.clone(), steps, report }))
     }
 
     fn synchronize(&self) -> Result<()> {
@@ -158,14 +158,14 @@ fn single(graph: &Graph, node: &Node) -> Result<Graph> {
 }
 
 /// A graph to evaluate, and each of its nodes as a graph.
-struct Program {
+struct ReferenceExecutable {
     shared: Arc<Shared>,
     graph: Graph,
     steps: Vec<Graph>,
     report: CompileReport,
 }
 
-impl Program {
+impl ReferenceExecutable {
     /// Evaluate, calling `done` after each node with its index and its start.
     fn evaluate(&self, args: Vec<Arg>, mut done: impl FnMut(usize, Instant)) -> Result<Vec<Buffer>> {
         check_args(&self.graph, &args, self.shared.key, &self.shared.info.id)?;
@@ -191,16 +191,16 @@ impl Program {
     }
 }
 
-impl Executable for Program {
+impl Executable for ReferenceExecutable {
     fn run(&self, args: Vec<Arg>) -> Result<Vec<Buffer>> {
         self.evaluate(args, |_, _| {})
     }
 
-    fn run_traced(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<TraceEvent>)> {
+    fn run_timed(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<OpTiming>)> {
         let origin = Instant::now();
         let mut events = Vec::new();
         let outputs = self.evaluate(args, |i, start| {
-            events.push(TraceEvent {
+            events.push(OpTiming {
                 name: self.steps[i].name().to_string(),
                 path: self.graph.nodes()[i].path.to_string(),
                 place: self.shared.info.id.clone(),

@@ -18,12 +18,12 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
 }
 
-/// Counts of outcomes.
+/// How many cases ended in each way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// All.
+    /// The number of all cases.
     pub cases: usize,
-    /// Those that passed.
+    /// Cases that passed.
     pub passed: usize,
     /// Those that failed, crashed or hung.
     pub failed: usize,

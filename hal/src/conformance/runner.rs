@@ -27,7 +27,7 @@ impl Default for Options {
     }
 }
 
-/// Where cases run.
+/// Where the cases run: in this process, or each in one of its own.
 pub enum Runner<'a> {
     /// In this process: fast, for devices that are trusted not to crash.
     InProcess(&'a Subject),
@@ -41,7 +41,7 @@ pub enum RunError {
     /// No case has the filter in its id.
     #[error("no case up to {level} contains '{filter}'")]
     NoCase {
-        /// The highest rung.
+        /// The highest rung that was requested.
         level: Level,
         /// What was looked for.
         filter: String,
@@ -54,7 +54,8 @@ pub enum RunError {
 /// Time a device may take to open.
 const OPENING: Duration = Duration::from_secs(120);
 
-/// Run the cases of the options; `progress` is told of every outcome, with its number and the number of all.
+/// Run the cases of the options; `progress` is called with every outcome, with its number and the number of
+/// all.
 ///
 /// # Errors
 /// When no case is left by the filter, or a worker cannot be started.

@@ -23,7 +23,7 @@ pub struct TrialCase {
     pub name: String,
     /// The operation.
     pub op: Op,
-    /// Its operands.
+    /// The operands of the operation.
     pub inputs: Vec<HostTensor>,
     /// What each result is held to.
     pub classes: Vec<Class>,
@@ -66,13 +66,13 @@ pub enum Rejection {
     Bindings {
         /// Storage buffers of group 0.
         bound: usize,
-        /// Operands and results.
+        /// Operands and results of the operation.
         expected: usize,
     },
     /// The operation is not one this can try.
     #[error("case {case}: {why}")]
     Case {
-        /// The case.
+        /// The name of the case.
         case: String,
         /// What does not fit.
         why: String,
@@ -80,11 +80,11 @@ pub enum Rejection {
     /// A result is wrong.
     #[error("case {case}, workgroup size {workgroup}, {groups} of {all} workgroups: {why}")]
     Wrong {
-        /// The case.
+        /// The name of the case.
         case: String,
         /// Invocations of a workgroup.
         workgroup: u32,
-        /// Workgroups dispatched.
+        /// The number of workgroups dispatched.
         groups: usize,
         /// Workgroups the whole result takes.
         all: usize,

@@ -11,7 +11,7 @@ pub enum Fill {
     Normal,
     /// From 0.1 to 3.
     Positive,
-    /// Normal, times this.
+    /// Normally distributed values, times this factor.
     Scaled(f64),
     /// Normal with infinities, NaN and both zeros among it.
     Special,
@@ -42,7 +42,7 @@ impl Random {
         z ^ z >> 31
     }
 
-    /// In [0, 1).
+    /// A uniformly distributed number in [0, 1).
     pub fn uniform(&mut self) -> f64 {
         (self.bits() >> 11) as f64 * 2f64.powi(-53)
     }

@@ -96,7 +96,8 @@ impl Worker {
         }
     }
 
-    /// Run a case. When the child dies or takes too long the worker is gone and only the outcome is left.
+    /// Run a case. When the child process ends or takes too long the worker is closed and only the outcome is
+    /// left.
     pub(super) fn run(mut self, case: &Case, timeout: Duration) -> (Outcome, Option<Self>) {
         // When the child is dead already, the missing answer says so.
         let _ = writeln!(self.input, "{}", case.id).and_then(|()| self.input.flush());

@@ -68,7 +68,7 @@ pub(crate) fn measure(subject: &Subject, problem: Problem, outcome: &mut Outcome
     let args = arguments(subject, &problem)?;
     // The first run fills caches.
     executable.run(args.clone())?;
-    let (outputs, events) = executable.run_traced(args)?;
+    let (outputs, events) = executable.run_timed(args)?;
     let got = outputs.iter().map(|b| super::case::read(subject, b)).collect::<Result<Vec<_>, _>>()?;
     super::case::judge(&problem, &got, outcome)?;
     let total: f64 = events.iter().map(|e| e.duration_us).sum();
@@ -95,7 +95,7 @@ pub(crate) fn measure(subject: &Subject, problem: Problem, outcome: &mut Outcome
     Ok(())
 }
 
-/// The graph with each node's index as its path, so that a timed step tells which node it belongs to.
+/// The graph with each node's index as its path, so that a timed step names the node it belongs to.
 fn numbered(graph: &Graph) -> Result<Graph, GraphError> {
     let mut copy = Graph::new(graph.name());
     let mut map = vec![ValueId(0); graph.values().len()];

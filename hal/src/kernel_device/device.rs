@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// A GPU behind an API that compiles WGSL kernels and dispatches them over buffers in one in-order stream.
 ///
-/// [`KernelAdapter`](crate::KernelAdapter) makes a [`Device`](crate::Device) of it.
+/// [`KernelBackedDevice`](crate::KernelBackedDevice) makes a [`Device`](crate::Device) of it.
 pub trait KernelDevice: Send + Sync + 'static {
     /// A block of device memory, freed on drop.
     type Memory: Send + Sync + 'static;
@@ -51,7 +51,7 @@ pub trait KernelDevice: Send + Sync + 'static {
     /// Wait for everything submitted.
     fn synchronize(&self) -> Result<()>;
 
-    /// Bytes held.
+    /// Device memory in use.
     fn memory(&self) -> MemoryUse;
 
     /// How many pipelines have been compiled and are kept.
@@ -82,7 +82,7 @@ pub struct KernelLimits {
 pub struct Window {
     /// Position among the memories of the submission.
     pub memory: usize,
-    /// First byte.
+    /// The first byte of the window.
     pub offset: u64,
     /// Length in bytes, a multiple of 4 and not 0.
     pub bytes: u64,
@@ -91,7 +91,7 @@ pub struct Window {
 /// A kernel over windows of memory.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
-    /// The kernel.
+    /// The module of the kernel.
     pub module: Module,
     /// Keep accesses out of bounds and endless loops from harm: for WGSL that is not ours.
     pub checked: bool,

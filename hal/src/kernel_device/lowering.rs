@@ -6,7 +6,7 @@ use std::mem::{Discriminant, discriminant};
 use std::rc::Rc;
 
 use percept_graph::{DType, Op, OpDesc, TensorType};
-use percept_kernels::{Caps, Program, Slot, Unsupported};
+use percept_kernels::{Caps, KernelProgram, Slot, Unsupported};
 
 use super::device::{KernelLimits, Window};
 use super::layout::device_bytes;
@@ -43,7 +43,7 @@ pub(super) struct Lowered {
 
 /// A program over parts of operands and results: where each starts in the whole one, and its bytes.
 pub(super) struct Part {
-    pub program: Program,
+    pub program: KernelProgram,
     pub inputs: Vec<(u64, u64)>,
     pub outputs: Vec<(u64, u64)>,
 }
@@ -108,20 +108,20 @@ impl<'a> Lowering<'a> {
         Ok(Lowered { parts, in_place: Vec::new() })
     }
 
-    /// The operand or result that is longer than a kernel can see, in words.
+    /// The operand or result that is longer than a kernel can bind, in words.
     fn too_long(&self, op: &OpDesc<'_>) -> Option<String> {
         let most = self.limits.max_window;
         let long = |role: &str, types: &[TensorType]| {
             let at = types.iter().position(|ty| device_bytes(ty) > most)?;
             let (ty, bytes) = (&types[at], device_bytes(&types[at]));
             Some(format!(
-                "{role} {at} is {ty}, {bytes} bytes, and a kernel of this adapter sees at most {most}"
+                "{role} {at} is {ty}, {bytes} bytes, and a kernel of this adapter binds at most {most}"
             ))
         };
         long("operand", op.inputs).or_else(|| long("result", op.outputs))
     }
 
-    fn program(&self, op: &OpDesc<'_>) -> Result<Program, Unsupported> {
+    fn program(&self, op: &OpDesc<'_>) -> Result<KernelProgram, Unsupported> {
         let variant = (self.tune)(op, &self.caps);
         let program = percept_kernels::lower(op, &Caps { variant, ..self.caps.clone() })?;
         let bound = |slot: Slot| program.launches.iter().any(|l| l.bindings.contains(&slot));

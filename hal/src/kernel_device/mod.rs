@@ -1,6 +1,6 @@
-//! Devices that take kernel source: the trait they implement and the adapter that compiles graphs for them.
+//! Devices that take kernel source: the trait they implement and what compiles graphs for them.
 
-mod adapter;
+mod backed_device;
 mod device;
 mod layout;
 mod lowering;
@@ -8,5 +8,5 @@ mod program;
 mod split;
 mod tune;
 
-pub use adapter::KernelAdapter;
+pub use backed_device::KernelBackedDevice;
 pub use device::{Dispatch, KernelDevice, KernelLimits, Window};

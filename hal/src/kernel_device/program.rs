@@ -6,20 +6,20 @@ use std::time::Instant;
 
 use percept_graph::passes::{FuseOptions, Memory, MemoryOptions, Slot, plan_memory};
 use percept_graph::{Graph, Op, OpDesc, Output, TensorType, ValueId};
-use percept_kernels::{Caps, Program, Unsupported};
+use percept_kernels::{Caps, KernelProgram, Unsupported};
 
-use super::adapter::{Arena, Shared};
+use super::backed_device::{Arena, Shared};
 use super::device::{Dispatch, KernelDevice, Window};
 use super::layout::{device_bytes, read_bytes, to_device, to_host};
 use super::lowering::{Lowered, Lowering, Part};
 use super::tune;
-use crate::buffer::{Arg, Buffer, Layout};
+use crate::buffer::{Arg, Buffer};
 use crate::device::{CompileOptions, Executable};
 use crate::error::{Error, Result};
 use crate::fallback::HostCall;
 use crate::lower::{describe, is_structural, lower};
 use crate::op_library::check_args;
-use crate::report::{CompileReport, TraceEvent};
+use crate::report::{CompileReport, OpTiming};
 
 /// Positions of the memories of a submission: scratch, constants, then arguments, then outputs.
 const ARENA: usize = 0;
@@ -36,7 +36,7 @@ pub(super) struct Compiled<K: KernelDevice> {
     constant_bytes: u64,
     /// The constants on the device, made again after the device was lost.
     constants: Mutex<Option<Arc<K::Memory>>>,
-    steps: Vec<Step<K>>,
+    steps: Vec<ExecutionStep<K>>,
     /// Bytes of planned values in the arena.
     values_bytes: u64,
     /// With the largest scratch behind them.
@@ -44,7 +44,7 @@ pub(super) struct Compiled<K: KernelDevice> {
     report: CompileReport,
 }
 
-enum Step<K: KernelDevice> {
+enum ExecutionStep<K: KernelDevice> {
     /// One submission, with the operation and module path of each dispatch.
     Batch(K::Batch, Vec<(String, String)>),
     Host(HostCall),
@@ -116,7 +116,11 @@ impl<K: KernelDevice> Compiled<K> {
             if host.contains(&index) {
                 let segment = (index..graph.nodes().len()).take_while(|i| host.contains(i)).count();
                 self.record(std::mem::take(&mut pending))?;
-                self.steps.push(Step::Host(HostCall::compile(&graph, index..index + segment, options)?));
+                self.steps.push(ExecutionStep::Host(HostCall::compile(
+                    &graph,
+                    index..index + segment,
+                    options,
+                )?));
                 index += segment;
                 continue;
             }
@@ -193,7 +197,7 @@ impl<K: KernelDevice> Compiled<K> {
         }
         self.report.launches += pending.dispatches.len();
         let batch = self.shared.device.record(pending.dispatches)?;
-        self.steps.push(Step::Batch(batch, pending.names));
+        self.steps.push(ExecutionStep::Batch(batch, pending.names));
         Ok(())
     }
 
@@ -228,16 +232,16 @@ impl<K: KernelDevice> Compiled<K> {
         Ok(memory)
     }
 
-    fn execute(&self, args: Vec<Arg>, mut trace: Option<&mut Vec<TraceEvent>>) -> Result<Vec<Buffer>> {
+    fn execute(&self, args: Vec<Arg>, mut timings: Option<&mut Vec<OpTiming>>) -> Result<Vec<Buffer>> {
         check_args(&self.graph, &args, self.shared.key, self.shared.id())?;
         let results = self.new_outputs()?;
         let mut stream = self.shared.arena.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ran = self.run_steps(&mut stream, &args, &results, trace.as_deref_mut());
+        let mut ran = self.run_steps(&mut stream, &args, &results, timings.as_deref_mut());
         if let Err(Error::Lost { .. }) = ran {
             // Scratch and constants may be all that a reopened device has lost; arguments are checked again.
             *stream = None;
             *self.constants.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            ran = self.run_steps(&mut stream, &args, &results, trace);
+            ran = self.run_steps(&mut stream, &args, &results, timings);
         }
         drop(stream);
         ran?;
@@ -249,7 +253,7 @@ impl<K: KernelDevice> Compiled<K> {
         stream: &mut Option<Arena<K>>,
         args: &[Arg],
         results: &[Option<K::Memory>],
-        mut trace: Option<&mut Vec<TraceEvent>>,
+        mut timings: Option<&mut Vec<OpTiming>>,
     ) -> Result<()> {
         let start = Instant::now();
         let device = &self.shared.device;
@@ -269,12 +273,12 @@ impl<K: KernelDevice> Compiled<K> {
         // An output that takes over a donated argument is never named as an output.
         memories.extend(results.iter().map(|r| r.as_ref().unwrap_or(&arena.memory)));
         for step in &self.steps {
-            match (step, trace.as_deref_mut()) {
-                (Step::Batch(batch, _), None) => device.submit(batch, &memories)?,
-                (Step::Batch(batch, names), Some(trace)) => {
+            match (step, timings.as_deref_mut()) {
+                (ExecutionStep::Batch(batch, _), None) => device.submit(batch, &memories)?,
+                (ExecutionStep::Batch(batch, names), Some(timings)) => {
                     let from = start.elapsed().as_secs_f64() * 1e6;
                     let times = device.submit_timed(batch, &memories)?;
-                    trace.extend(names.iter().zip(times).map(|((name, path), (at, duration))| TraceEvent {
+                    timings.extend(names.iter().zip(times).map(|((name, path), (at, duration))| OpTiming {
                         name: name.clone(),
                         path: path.clone(),
                         place: self.shared.id().to_string(),
@@ -282,11 +286,11 @@ impl<K: KernelDevice> Compiled<K> {
                         duration_us: duration,
                     }));
                 }
-                (Step::Host(call), trace) => {
+                (ExecutionStep::Host(call), timings) => {
                     let from = start.elapsed();
                     self.call_host(call, &memories)?;
-                    if let Some(trace) = trace {
-                        trace.push(call.event(from, start.elapsed() - from));
+                    if let Some(timings) = timings {
+                        timings.push(call.timing(from, start.elapsed() - from));
                     }
                 }
             }
@@ -346,7 +350,7 @@ impl<K: KernelDevice> Compiled<K> {
                     });
                 }
             };
-            buffers.push(Buffer::new(self.shared.key, self.graph.ty(o.value).clone(), Layout::DENSE, memory));
+            buffers.push(Buffer::new(self.shared.key, self.graph.ty(o.value).clone(), memory));
         }
         Ok(buffers)
     }
@@ -356,7 +360,7 @@ impl Pending {
     /// Add the launches of a program over these windows.
     fn add(
         &mut self,
-        program: &Program,
+        program: &KernelProgram,
         inputs: &[Window],
         outputs: &[Window],
         scratch: &[Window],
@@ -388,7 +392,7 @@ impl<K: KernelDevice> Executable for Compiled<K> {
         self.execute(args, None)
     }
 
-    fn run_traced(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<TraceEvent>)> {
+    fn run_timed(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<OpTiming>)> {
         let mut events = Vec::new();
         let buffers = self.execute(args, Some(&mut events))?;
         Ok((buffers, events))

@@ -1,4 +1,4 @@
-//! Operations on tensors longer than a kernel can see at once, cut along the first dimension.
+//! Operations on tensors longer than a kernel can bind at once, cut along the first dimension.
 
 use percept_graph::{Composite, Op, OpDesc, TensorType, infer};
 use percept_kernels::storage_bytes;

@@ -4,9 +4,9 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use percept_graph::{Composite, Op, OpDesc, TensorType, infer};
-use percept_kernels::{Caps, Program, Slot, variants};
+use percept_kernels::{Caps, KernelProgram, Slot, variants};
 
-use super::adapter::Shared;
+use super::backed_device::Shared;
 use super::device::{Dispatch, KernelDevice, Window};
 use super::layout::device_bytes;
 use crate::error::Result;
@@ -24,7 +24,7 @@ pub(super) fn choose<K: KernelDevice>(shared: &Shared<K>, op: &OpDesc<'_>, caps:
     }
     let (inputs, outputs) = proxy(op)?;
     let op = OpDesc { op: op.op, inputs: &inputs, outputs: &outputs };
-    let mut candidates: Vec<(u32, Program)> = Vec::new();
+    let mut candidates: Vec<(u32, KernelProgram)> = Vec::new();
     let base = percept_kernels::lower(&op, caps).ok()?;
     for v in 0..count {
         let program = percept_kernels::lower(&op, &Caps { variant: Some(v), ..caps.clone() });
@@ -130,8 +130,9 @@ fn class(extent: usize, most: usize) -> usize {
     }
 }
 
-/// Names the operation, the types measured, and the sources of the candidates, so that new kernels are measured anew.
-fn key(op: &OpDesc<'_>, candidates: &[(u32, Program)]) -> String {
+/// Names the operation, the types measured, and the sources of the candidates, so that new kernels are
+/// measured again.
+fn key(op: &OpDesc<'_>, candidates: &[(u32, KernelProgram)]) -> String {
     let types: Vec<String> = op.inputs.iter().map(TensorType::to_string).collect();
     let sources = candidates.iter().flat_map(|(_, p)| &p.launches).flat_map(|l| l.module.key.bytes());
     let hash =
@@ -149,7 +150,7 @@ struct Trial<K: KernelDevice> {
 fn prepare<K: KernelDevice>(
     device: &K,
     op: &OpDesc<'_>,
-    candidates: &[(u32, Program)],
+    candidates: &[(u32, KernelProgram)],
 ) -> Vec<Result<Trial<K>>> {
     std::thread::scope(|scope| {
         let threads: Vec<_> =
@@ -159,7 +160,7 @@ fn prepare<K: KernelDevice>(
 }
 
 impl<K: KernelDevice> Trial<K> {
-    fn new(device: &K, op: &OpDesc<'_>, program: &Program) -> Result<Self> {
+    fn new(device: &K, op: &OpDesc<'_>, program: &KernelProgram) -> Result<Self> {
         let sizes =
             op.inputs.iter().chain(op.outputs).map(device_bytes).chain(program.scratch.iter().copied());
         let sizes: Vec<u64> = sizes.collect();

@@ -7,23 +7,23 @@ use std::time::Instant;
 use percept_graph::passes::{FuseOptions, MemoryOptions, Slot, plan_memory};
 use percept_graph::{Graph, Op, OpDesc, TensorType, ValueId};
 
-use super::{OpLibrary, Region, Shared, Step, check_args, support, vanished, whole};
-use crate::buffer::{Arg, Buffer, Layout};
+use super::{OpLaunch, OpLibrary, Region, Shared, check_args, support, vanished, whole};
+use crate::buffer::{Arg, Buffer};
 use crate::device::{CompileOptions, Executable};
 use crate::error::{Error, Result};
 use crate::fallback::HostCall;
 use crate::lower::{describe, lower};
 use crate::pool::Block;
-use crate::report::{CompileReport, TraceEvent};
+use crate::report::{CompileReport, OpTiming};
 
 /// Alignment of values within the arena: a cache line, and the widest vector.
 const ALIGN: usize = 64;
 
-pub(super) struct Program<L: OpLibrary> {
+pub(super) struct LibraryExecutable<L: OpLibrary> {
     shared: Arc<Shared<L>>,
     graph: Graph,
-    places: Vec<Place>,
-    launches: Vec<Launch<L::Plan>>,
+    places: Vec<ValueLocation>,
+    launches: Vec<Launch<L::LaunchPlan>>,
     host_calls: Vec<HostCall>,
     /// Launches and host calls in order.
     items: Vec<Item>,
@@ -36,7 +36,7 @@ pub(super) struct Program<L: OpLibrary> {
 
 /// Where a value lies during a run.
 #[derive(Clone, Copy)]
-enum Place {
+enum ValueLocation {
     Input(usize),
     Output(usize),
     Arena(usize),
@@ -59,7 +59,7 @@ enum Item {
     Host(usize),
 }
 
-impl<L: OpLibrary> Program<L> {
+impl<L: OpLibrary> LibraryExecutable<L> {
     pub(super) fn compile(shared: Arc<Shared<L>>, graph: &Graph, options: &CompileOptions) -> Result<Self> {
         let start = Instant::now();
         let library = &shared.library;
@@ -81,10 +81,10 @@ impl<L: OpLibrary> Program<L> {
         }
         let constants = shared.alloc(constant_bytes, "constants")?;
         let place = |v: ValueId| match memory.slot(v) {
-            Slot::Input(i) => Place::Input(i),
-            Slot::Output(i) => Place::Output(i),
-            Slot::Arena { offset } => Place::Arena(offset),
-            Slot::Constant(origin) => Place::Constant(offsets[origin.index()]),
+            Slot::Input(i) => ValueLocation::Input(i),
+            Slot::Output(i) => ValueLocation::Output(i),
+            Slot::Arena { offset } => ValueLocation::Arena(offset),
+            Slot::Constant(origin) => ValueLocation::Constant(offsets[origin.index()]),
         };
         let places = (0..graph.values().len()).map(|v| place(ValueId(v as u32))).collect();
         let mut program = Self {
@@ -132,7 +132,7 @@ impl<L: OpLibrary> Program<L> {
             }
             index += 1;
             if let Op::Constant(literal) = &node.op {
-                if let Place::Constant(offset) = self.places[node.outputs[0].index()] {
+                if let ValueLocation::Constant(offset) = self.places[node.outputs[0].index()] {
                     let region = whole(&self.constants, 0, self.shared.id())?;
                     let bytes = literal.to_bytes();
                     self.shared.library.write(Region { offset, bytes: bytes.len(), ..region }, &bytes)?;
@@ -169,7 +169,7 @@ impl<L: OpLibrary> Program<L> {
         Ok(())
     }
 
-    fn execute(&self, args: Vec<Arg>, mut trace: Option<&mut Vec<TraceEvent>>) -> Result<Vec<Buffer>> {
+    fn execute(&self, args: Vec<Arg>, mut timings: Option<&mut Vec<OpTiming>>) -> Result<Vec<Buffer>> {
         let shared = &*self.shared;
         let start = Instant::now();
         check_args(&self.graph, &args, shared.key, shared.id())?;
@@ -184,8 +184,8 @@ impl<L: OpLibrary> Program<L> {
         let run = Run { program: self, args: &args, results: &results, arena };
         for item in &self.items {
             match item {
-                Item::Launches(range) => run.launches(range.clone(), start, trace.as_deref_mut())?,
-                Item::Host(call) => run.host(&self.host_calls[*call], start, trace.as_deref_mut())?,
+                Item::Launches(range) => run.launches(range.clone(), start, timings.as_deref_mut())?,
+                Item::Host(call) => run.host(&self.host_calls[*call], start, timings.as_deref_mut())?,
             }
         }
         drop(stream);
@@ -195,7 +195,7 @@ impl<L: OpLibrary> Program<L> {
     /// Blocks for the outputs that do not take over a donated one.
     fn new_outputs(&self) -> Result<Vec<Option<Block<L::Memory>>>> {
         let output = |(i, o): (usize, &percept_graph::Output)| match self.places[o.value.index()] {
-            Place::Output(j) if i == j => {
+            ValueLocation::Output(j) if i == j => {
                 self.shared.alloc(self.graph.ty(o.value).bytes(), &format!("output '{}'", o.name)).map(Some)
             }
             _ => Ok(None),
@@ -217,14 +217,14 @@ impl<L: OpLibrary> Program<L> {
         for (o, block) in self.graph.outputs().iter().zip(results) {
             let block = match (block, self.places[o.value.index()]) {
                 (Some(block), _) => block,
-                (None, Place::Input(i)) => {
+                (None, ValueLocation::Input(i)) => {
                     let donated = args[i].take().and_then(|b| b.into_storage::<Block<L::Memory>>().ok());
                     donated
                         .ok_or_else(|| Error::DonatedButHeld { name: self.graph.inputs()[i].name.clone() })?
                 }
                 (None, _) => return Err(vanished(shared.id())),
             };
-            buffers.push(Buffer::new(shared.key, self.graph.ty(o.value).clone(), Layout::DENSE, block));
+            buffers.push(Buffer::new(shared.key, self.graph.ty(o.value).clone(), block));
         }
         Ok(buffers)
     }
@@ -232,7 +232,7 @@ impl<L: OpLibrary> Program<L> {
 
 /// The memory of one run.
 struct Run<'a, L: OpLibrary> {
-    program: &'a Program<L>,
+    program: &'a LibraryExecutable<L>,
     args: &'a [Arg],
     results: &'a [Option<Block<L::Memory>>],
     arena: &'a L::Memory,
@@ -243,13 +243,13 @@ impl<'a, L: OpLibrary> Run<'a, L> {
         let shared = &*self.program.shared;
         let bytes = self.program.graph.ty(v).bytes();
         match self.program.places[v.index()] {
-            Place::Input(i) => shared.region(self.args[i].buffer()).map(|r| Region { bytes, ..r }),
-            Place::Output(i) => match &self.results[i] {
+            ValueLocation::Input(i) => shared.region(self.args[i].buffer()).map(|r| Region { bytes, ..r }),
+            ValueLocation::Output(i) => match &self.results[i] {
                 Some(block) => whole(block, bytes, shared.id()),
                 None => Err(vanished(shared.id())),
             },
-            Place::Arena(offset) => Ok(Region { memory: self.arena, offset, bytes }),
-            Place::Constant(offset) => {
+            ValueLocation::Arena(offset) => Ok(Region { memory: self.arena, offset, bytes }),
+            ValueLocation::Constant(offset) => {
                 whole(&self.program.constants, bytes, shared.id()).map(|r| Region { offset, ..r })
             }
         }
@@ -259,13 +259,13 @@ impl<'a, L: OpLibrary> Run<'a, L> {
         &self,
         range: Range<usize>,
         start: Instant,
-        trace: Option<&mut Vec<TraceEvent>>,
+        timings: Option<&mut Vec<OpTiming>>,
     ) -> Result<()> {
         let launches = &self.program.launches[range];
         let values = launches.iter().flat_map(|l| l.inputs.iter().chain(&l.outputs));
         let regions = values.map(|&v| self.region(v)).collect::<Result<Vec<_>>>()?;
         let mut rest = &regions[..];
-        let steps: Vec<Step<'_, L>> = launches
+        let steps: Vec<OpLaunch<'_, L>> = launches
             .iter()
             .map(|l| {
                 let (inputs, tail) = rest.split_at(l.inputs.len());
@@ -277,16 +277,16 @@ impl<'a, L: OpLibrary> Run<'a, L> {
                     bytes: l.workspace,
                 });
                 let op = OpDesc { op: &l.op, inputs: &l.input_types, outputs: &l.output_types };
-                Step { plan: &l.plan, op, path: &l.path, inputs, outputs, workspace }
+                OpLaunch { plan: &l.plan, op, path: &l.path, inputs, outputs, workspace }
             })
             .collect();
         let library = &self.program.shared.library;
-        let Some(trace) = trace else { return library.launch_program(&steps) };
+        let Some(timings) = timings else { return library.launch_program(&steps) };
         for step in &steps {
             let at = start.elapsed();
             library.launch_program(std::slice::from_ref(step))?;
             library.synchronize()?;
-            trace.push(TraceEvent {
+            timings.push(OpTiming {
                 name: step.op.op.name(),
                 path: step.path.to_string(),
                 place: self.program.shared.id().to_string(),
@@ -297,7 +297,7 @@ impl<'a, L: OpLibrary> Run<'a, L> {
         Ok(())
     }
 
-    fn host(&self, call: &HostCall, start: Instant, trace: Option<&mut Vec<TraceEvent>>) -> Result<()> {
+    fn host(&self, call: &HostCall, start: Instant, timings: Option<&mut Vec<OpTiming>>) -> Result<()> {
         let library = &self.program.shared.library;
         let at = start.elapsed();
         let read = |v: ValueId| {
@@ -308,19 +308,19 @@ impl<'a, L: OpLibrary> Run<'a, L> {
         };
         let write = |v: ValueId, bytes: &[u8]| library.write(self.region(v)?, bytes);
         call.run(&read, &write)?;
-        if let Some(trace) = trace {
-            trace.push(call.event(at, start.elapsed() - at));
+        if let Some(timings) = timings {
+            timings.push(call.timing(at, start.elapsed() - at));
         }
         Ok(())
     }
 }
 
-impl<L: OpLibrary> Executable for Program<L> {
+impl<L: OpLibrary> Executable for LibraryExecutable<L> {
     fn run(&self, args: Vec<Arg>) -> Result<Vec<Buffer>> {
         self.execute(args, None)
     }
 
-    fn run_traced(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<TraceEvent>)> {
+    fn run_timed(&self, args: Vec<Arg>) -> Result<(Vec<Buffer>, Vec<OpTiming>)> {
         let mut events = Vec::new();
         let buffers = self.execute(args, Some(&mut events))?;
         Ok((buffers, events))

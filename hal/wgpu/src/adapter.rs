@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use percept_hal::{Error, Result};
 
-/// Features asked of every adapter that has them.
+/// Features requested from every adapter that has them.
 const WANTED: [(wgpu::Features, &str); 7] = [
     (wgpu::Features::SHADER_F16, "f16"),
     (wgpu::Features::SUBGROUP, "subgroup"),
@@ -43,8 +43,9 @@ impl AdapterDescription {
     }
 }
 
-/// The wgpu instance and its adapters' backends, made once: loaders of graphics drivers do not like being loaded and
-/// unloaded. OpenGL is asked only where nothing better answers, because its loaders open displays and complain.
+/// The wgpu instance and its adapters' backends, made once: loaders of graphics drivers do not like being
+/// loaded and unloaded. OpenGL is tried only where nothing better is found, because its loaders open displays
+/// and complain.
 fn instance(backends: wgpu::Backends) -> &'static wgpu::Instance {
     static BEST: OnceLock<wgpu::Instance> = OnceLock::new();
     static OPENGL: OnceLock<wgpu::Instance> = OnceLock::new();

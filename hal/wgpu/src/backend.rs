@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use percept_hal::{Backend, Device, DeviceInfo, Error, KernelAdapter, Result};
+use percept_hal::{Backend, Device, DeviceInfo, Error, KernelBackedDevice, Result};
 use percept_kernels::Caps;
 
 use crate::adapter::{self, AdapterDescription};
@@ -24,7 +24,7 @@ impl Backend for WgpuBackend {
     }
 
     fn open(&self, id: &str) -> Result<Arc<dyn Device>> {
-        Ok(Arc::new(KernelAdapter::new(WgpuBackend::open_kernels(id)?)))
+        Ok(Arc::new(KernelBackedDevice::new(WgpuBackend::open_kernels(id)?)))
     }
 }
 

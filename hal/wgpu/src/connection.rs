@@ -13,7 +13,7 @@ use crate::pipeline::Pipelines;
 /// Submissions that may be in flight before the host waits for the oldest; bounds what they keep alive.
 const MAX_IN_FLIGHT: usize = 16;
 
-/// An open device of one adapter. It dies when the driver loses it; a new one takes its place.
+/// An open device of one adapter. It is closed when the driver loses it, and a new one replaces it.
 pub(crate) struct Connection {
     /// The device id, for errors.
     pub id: String,
@@ -42,8 +42,9 @@ impl Connection {
         let features = adapter::wanted_features(adapter);
         let limits = adapter.limits();
         let experimental_features = if features.intersects(wgpu::Features::all_experimental_mask()) {
-            // SAFETY: the one experimental feature asked for is cooperative matrices, which only kernels of ours use,
-            // within the bounds of their buffers, and only after a product has come out right (see `verify`).
+            // SAFETY: the one experimental feature requested is cooperative matrices, which only kernels of
+            // ours use, within the bounds of their buffers, and only after a product has come out right (see
+            // `verify`).
             unsafe { wgpu::ExperimentalFeatures::enabled() }
         } else {
             wgpu::ExperimentalFeatures::disabled()

@@ -26,7 +26,7 @@ pub struct Memory {
 #[derive(Clone)]
 struct Block {
     buffer: wgpu::Buffer,
-    /// Unique among the blocks of this process; bind groups are remembered by it.
+    /// Unique among the blocks of this process; bind groups are cached by it.
     id: u64,
 }
 
@@ -274,7 +274,7 @@ pub(crate) fn read(
     let (sender, mapped) = mpsc::channel();
     connection.guarded(&what, || {
         staging.slice(..padded).map_async(wgpu::MapMode::Read, move |done| {
-            // The reader may have gone; then nobody misses the result.
+            // The reader may have been dropped; then the result is not needed.
             let _ = sender.send(done);
         })
     })?;

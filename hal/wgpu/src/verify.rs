@@ -1,4 +1,4 @@
-//! Features that drivers report and get wrong are believed after a small computation has come out right.
+//! Features that drivers may report wrongly are used only after a small computation gave the right result.
 
 use std::sync::Arc;
 

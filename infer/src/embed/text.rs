@@ -1,16 +1,17 @@
-//! Embeddings of texts by a decoder.
+//! Embeddings of texts from a decoder.
 
 use std::sync::Arc;
 
-use percept_graph::{DType, Trace};
+use percept_graph::Trace;
 use percept_hal::{CompileOptions, CompileReport, Device};
 use percept_modalities::text::Tokenizer;
 use percept_model::text::tokenizer;
-use percept_model::{CausalModel, Context, Parameters};
+use percept_model::{CausalModel, Features, Parameters, PassRows, PassShape};
 
-use super::{Programs, floats, ints, rows};
+use super::{first_output, rows};
 use crate::error::{Error, Result};
 use crate::ids::check_ids;
+use crate::runner::Runner;
 
 /// Which rows of a decoder stand for a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,13 +23,13 @@ pub enum Pooling {
 }
 
 /// A decoder on a device, for the embeddings of texts.
-pub struct TextPlacer {
+pub struct TextEmbedder {
     model: Box<dyn CausalModel>,
     tokenizer: Tokenizer,
-    programs: Programs,
+    runner: Runner<String>,
 }
 
-impl TextPlacer {
+impl TextEmbedder {
     /// Bring a model to a device.
     ///
     /// # Errors
@@ -39,12 +40,12 @@ impl TextPlacer {
         options: CompileOptions,
     ) -> Result<Self> {
         let tokenizer = tokenizer(model.weights().checkpoint())?;
-        Ok(Self { model, tokenizer, programs: Programs::new(device, options) })
+        Ok(Self { model, tokenizer, runner: Runner::new(device, options, false) })
     }
 
     /// What was compiled so far.
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
-        self.programs.reports()
+        self.runner.reports()
     }
 
     /// The embedding of a text: normalized rows of the last block, pooled, scaled to length one.
@@ -62,27 +63,21 @@ impl TextPlacer {
             return Err(Error::TooLong { what: "the text", tokens: n, context });
         }
         check_ids(ids.iter().copied(), decoder.vocab, &self.tokenizer)?;
-        // The length is not rounded up: rows that only fill up would be seen by decoders that see both ways.
+        // The length is not rounded up: decoders with bidirectional attention would attend to the padding.
+        let shape = PassShape { rows: [1, n], ..PassShape::default() };
         let t = Trace::new(format!("embed.{n}"));
         let p = Parameters::new(&t, self.model.weights());
-        let input = t.data("ids", DType::I32, [1, n]);
-        let angles = decoder.ropes.iter().enumerate().map(|(i, rope)| {
-            ["cos", "sin"].map(|f| t.data(format!("rope.{i}.{f}"), DType::F32, [1, n, rope.pairs()]))
-        });
-        let cx = Context { angles: angles.collect(), ..Context::default() };
-        let x = decoder.hidden(&p, &decoder.embed(&p, &input), &cx, &[]);
+        let inputs = shape.declare(decoder, &t);
+        let x = decoder.rows(&p, &shape, &inputs, &decoder.context(&shape, &inputs), Features::default());
         t.output("hidden", &x);
+        drop(p);
 
         let positions: Vec<i32> = (0..n as i32).collect();
-        let mut arguments = vec![("ids".to_string(), ints(&ids))];
-        for (i, rope) in decoder.ropes.iter().enumerate() {
-            let [cos, sin] = rope.angles(&[&positions], n);
-            arguments
-                .extend([(format!("rope.{i}.cos"), floats(&cos)), (format!("rope.{i}.sin"), floats(&sin))]);
-        }
-        let arguments: Vec<(&str, Vec<u8>)> = arguments.iter().map(|(n, b)| (&n[..], b.clone())).collect();
+        let mut given = PassRows { ids, ..PassRows::default() };
+        given.add_angles(decoder, &[&positions], n);
+        let given = shape.fill(decoder, &given)?;
         let width = decoder.hidden;
-        let flat = self.programs.run(self.model.weights(), t.finish()?, &arguments)?;
+        let flat = first_output(&mut self.runner, self.model.weights(), t.finish()?, &given)?;
         let rows = rows(&flat, width);
         let mut pooled = match pooling {
             Pooling::Last => rows.last().cloned().unwrap_or_default(),

@@ -54,7 +54,7 @@ pub struct Sampling {
     pub epsilon_cutoff: f32,
     /// As `epsilon_cutoff`, less strict where many tokens are likely; 0 is off.
     pub eta_cutoff: f32,
-    /// Seeds the draws.
+    /// The seed of the draws.
     pub seed: u64,
     /// Tells sequences of one seed apart.
     pub stream: u64,

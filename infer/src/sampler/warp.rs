@@ -3,7 +3,7 @@
 
 use super::Sampling;
 
-/// Probabilities of scores.
+/// The softmax of scores, as probabilities.
 fn softmax(scores: &[f32]) -> Vec<f64> {
     let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut p: Vec<f64> = scores.iter().map(|&x| ((x - greatest) as f64).exp()).collect();
@@ -17,11 +17,11 @@ fn entropy(p: &[f64]) -> f64 {
     p.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()
 }
 
-/// The places of the scores, by an order.
-fn places(scores: &[f32], mut order: impl FnMut(usize, usize) -> std::cmp::Ordering) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..scores.len()).collect();
-    places.sort_by(|&a, &b| order(a, b));
-    places
+/// The indices of the scores, sorted by an order.
+fn sorted_indices(scores: &[f32], mut order: impl FnMut(usize, usize) -> std::cmp::Ordering) -> Vec<usize> {
+    let mut indices: Vec<usize> = (0..scores.len()).collect();
+    indices.sort_by(|&a, &b| order(a, b));
+    indices
 }
 
 /// Keeps what passes, and the greatest whatever it is.
@@ -52,7 +52,7 @@ pub(super) fn warp(s: &Sampling, scores: &mut [f32]) {
         let p = softmax(scores);
         let mut sum = 0.0;
         let mut removed = vec![false; scores.len()];
-        for i in places(scores, |a, b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a))) {
+        for i in sorted_indices(scores, |a, b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a))) {
             sum += p[i];
             removed[i] = sum <= 1.0 - s.top_p as f64;
         }
@@ -83,14 +83,14 @@ fn typical(scores: &mut [f32], mass: f64) {
     let p = softmax(scores);
     let entropy = entropy(&p);
     let far: Vec<f64> = p.iter().map(|p| (-p.ln() - entropy).abs()).collect();
-    let places = places(scores, |a, b| far[a].total_cmp(&far[b]));
+    let indices = sorted_indices(scores, |a, b| far[a].total_cmp(&far[b]));
     let mut sum = 0.0;
-    let last = places.iter().position(|&i| {
+    let last = indices.iter().position(|&i| {
         sum += p[i];
         sum >= mass
     });
-    let farthest = far[places[last.unwrap_or(places.len() - 1)]];
-    let nearest = places[0];
+    let farthest = far[indices[last.unwrap_or(indices.len() - 1)]];
+    let nearest = indices[0];
     for (i, x) in scores.iter_mut().enumerate() {
         if far[i] > farthest && i != nearest {
             *x = f32::NEG_INFINITY;

@@ -14,7 +14,7 @@ pub enum Captions {
 }
 
 impl Captions {
-    /// What stands before the first segment.
+    /// The text before the first segment.
     pub fn head(self) -> &'static str {
         if self == Captions::Vtt { "WEBVTT\n\n" } else { "" }
     }

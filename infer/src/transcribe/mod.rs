@@ -1,18 +1,19 @@
-//! Transcription of sound of any length with Whisper.
+//! Transcription of audio of any length with Whisper.
 //!
-//! Sound is heard in windows of 30 seconds. What is said about a window has timestamps, and the next window starts where
-//! the last whole segment ended. Sound that fits one window is said without timestamps, which costs the model fewer
-//! words, and the times are found for its words afterwards. A transcript that repeats itself or that the model itself finds unlikely is said again
-//! with some chance, and a window that is silence is skipped: the rules of the Whisper paper (Radford et al. 2022,
-//! section 4.5) with its thresholds. Memory does not grow with the sound: its samples are read as they are needed, and
-//! every window uses the same buffers.
+//! Audio is transcribed in windows of 30 seconds. The tokens of a window include timestamps, and the next window
+//! starts where the last whole segment ended. Audio that fits one window is decoded without timestamps, because then
+//! the model makes fewer errors, and the timestamps are found afterwards (`align.rs`). A transcript that repeats
+//! itself, or to which the model gives a low probability, is decoded again at a higher temperature, and a silent
+//! window is skipped: the rules of the Whisper paper (Radford et al. 2022, section 4.5) with its thresholds. Memory
+//! does not grow with the length of the audio: samples are read as they are needed, and every window uses the same
+//! buffers.
 
+mod align;
 mod captions;
-mod ear;
 mod language;
-mod place;
 mod rules;
 mod segments;
+mod speech_model;
 mod task;
 mod words;
 
@@ -30,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::sampler::{Sampler, Sampling};
 
 pub use captions::Captions;
-pub use ear::Ear;
+pub use speech_model::SpeechModel;
 pub use task::Task;
 pub use words::Word;
 
@@ -38,29 +39,29 @@ use rules::log_sum_exp;
 use segments::{Span, split};
 use words::alignment_heads;
 
-/// Less sound than this after a window holds no word. A sound that is no longer as a whole is heard all the same.
+/// A rest of the audio that is shorter than this holds no word and is skipped, unless it is all there is.
 const LEAST_SECONDS: f64 = 0.1;
 
-/// How sound is transcribed.
+/// How audio is transcribed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TranscribeOptions {
-    /// The language that is spoken, as a code like `en`; found out from the first window when it is `None`.
+    /// The language that is spoken, as a code like `en`; detected from the first window when it is `None`.
     pub language: Option<String>,
-    /// Say it in English instead of the language that is spoken.
+    /// Translate into English instead of transcribing in the language that is spoken.
     pub translate: bool,
-    /// Find out when each word was said.
+    /// Find the start and the end of each word.
     pub words: bool,
-    /// Begin each window with what was said before it. Better names and spelling, but an error may go on for long.
+    /// Begin the prompt of each window with the text before it: names are spelled alike, but an error may be repeated.
     pub condition: bool,
-    /// Tried one after the other until a transcript is good.
+    /// Temperatures, tried one after the other until a transcript passes the thresholds below.
     pub temperatures: Vec<f32>,
-    /// A transcript that zlib makes smaller than one part in this repeats itself.
+    /// A transcript whose length is more than this many times that of its zlib stream repeats itself, and fails.
     pub compression_ratio: f64,
-    /// A mean logarithm of the tokens' probabilities below this is bad.
+    /// A transcript whose tokens have a mean log-probability below this fails.
     pub log_probability: f64,
-    /// A window that is silent with more than this probability, and whose transcript is bad, is skipped.
+    /// A window whose probability of silence is above this, and whose log-probability fails, is skipped.
     pub no_speech: f64,
-    /// Seeds the chances of temperatures above 0.
+    /// The seed of sampling at temperatures above 0.
     pub seed: u64,
 }
 
@@ -80,43 +81,43 @@ impl Default for TranscribeOptions {
     }
 }
 
-/// What was said from one moment to another.
+/// A stretch of speech and its text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segment {
-    /// Seconds from the start of the sound.
+    /// Seconds from the start of the audio.
     pub start: f64,
-    /// Seconds from the start of the sound.
+    /// Seconds from the start of the audio.
     pub end: f64,
-    /// What was said.
+    /// The text.
     pub text: String,
-    /// The same word by word, where [`TranscribeOptions::words`] asks for it.
+    /// The words of the text, where [`TranscribeOptions::words`] is set.
     pub words: Vec<Word>,
 }
 
-/// What was said in a sound.
+/// The transcript of an audio file or stream.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Transcript {
-    /// All of it.
+    /// The text of all segments.
     pub text: String,
-    /// The same in segments.
+    /// The segments, in order.
     pub segments: Vec<Segment>,
     /// The language, as a code like `en`.
     pub language: String,
-    /// Seconds of sound.
+    /// The length of the audio in seconds.
     pub seconds: f64,
 }
 
 /// Whisper on a device, ready to transcribe.
 pub struct Transcriber {
-    ear: Ear,
+    model: SpeechModel,
     task: Task,
-    /// The heads that tell when a word is said, each a layer and its head.
+    /// The attention heads that align tokens with audio, each a layer and its head.
     alignment: Vec<(usize, usize)>,
     options: TranscribeOptions,
 }
 
-/// One way in which a window may be said.
-struct Said {
+/// The result of decoding a window at one temperature.
+struct Attempt {
     tokens: Vec<i32>,
     log_probability: f64,
     no_speech: f64,
@@ -144,39 +145,44 @@ impl Transcriber {
         let blocks = &model.decoder().stack.blocks;
         let heads = blocks.first().and_then(|b| b.cross.as_ref()).map_or(0, |cross| cross.heads);
         let alignment = alignment_heads(model.generation(), blocks.len(), heads)?;
-        Ok(Self { ear: Ear::new(model, device, compile)?, task, alignment, options })
+        Ok(Self { model: SpeechModel::new(model, device, compile)?, task, alignment, options })
     }
 
-    /// The model on its device.
-    pub fn ear(&self) -> &Ear {
-        &self.ear
+    /// The encoder and the decoder on their device.
+    pub fn speech_model(&self) -> &SpeechModel {
+        &self.model
     }
 
-    /// Samples per second that it hears.
+    /// The encoder and the decoder on their device, to run them separately.
+    pub fn speech_model_mut(&mut self) -> &mut SpeechModel {
+        &mut self.model
+    }
+
+    /// Samples per second of the audio that it takes.
     pub fn rate(&self) -> u32 {
-        self.ear.model().features().rate()
+        self.model.model().features().rate()
     }
 
     /// What was compiled so far.
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
-        self.ear.reports()
+        self.model.reports()
     }
 
-    /// Transcribe a sound that comes in pieces of mono samples at [`Transcriber::rate`]. `found` is told every segment
-    /// as it is found, `heard` the seconds that are done after every window.
+    /// Transcribe audio that comes in pieces of mono samples at [`Transcriber::rate`]. `found` is called with every
+    /// segment as it is found, `progress` after every window with the seconds that are done.
     ///
     /// # Errors
-    /// When the sound cannot be read or the device fails.
+    /// When the audio cannot be read or the device fails.
     pub fn transcribe(
         &mut self,
-        sound: impl IntoIterator<Item = percept_modalities::Result<Vec<f32>>>,
+        audio: impl IntoIterator<Item = percept_modalities::Result<Vec<f32>>>,
         mut found: impl FnMut(&Segment),
-        mut heard: impl FnMut(f64),
+        mut progress: impl FnMut(f64),
     ) -> Result<Transcript> {
-        let features = self.ear.model().features().clone();
+        let features = self.model.model().features().clone();
         let (window, frames, rate) = (features.samples(), features.frames(), f64::from(features.rate()));
         let hop = window / frames;
-        let mut pieces = sound.into_iter();
+        let mut pieces = audio.into_iter();
         let mut transcript = Transcript::default();
         let mut language = self.task.language.clone();
         let mut before: Vec<i32> = Vec::new();
@@ -198,36 +204,36 @@ impl Transcriber {
             let Array { values: Values::F32(values), .. } = features.features(&piece)? else {
                 return Err(Error::Setting("the feature extractor gave no numbers".into()));
             };
-            self.ear.hear(&values)?;
+            self.model.start_window(&values)?;
             if language.is_none() && !self.task.languages.is_empty() {
                 language = Some(self.language()?);
             }
             let content_frames = content.div_ceil(hop).min(frames);
-            // The next piece, if there is one, shows that the sound goes on after this window.
+            // The next piece, if there is one, shows that the audio goes on after this window.
             if round == 0 && samples.len() == window {
                 samples.extend(pieces.next().transpose()?.unwrap_or_default());
             }
             let timed = round > 0 || samples.len() > window;
-            let said = self.say_well(language.as_deref(), &before, timed, round)?;
+            let decoded = self.decode_with_fallback(language.as_deref(), &before, timed, round)?;
             round += 1;
             let mut ends = Vec::new();
-            let (spans, advance) = match said {
-                Some(mut said) => {
+            let (spans, advance) = match decoded {
+                Some(mut attempt) => {
                     if !timed {
-                        said.tokens = self.place(language.as_deref(), &said.tokens)?;
+                        attempt.tokens = self.align(language.as_deref(), &attempt.tokens)?;
                     }
                     if self.options.words {
-                        ends = self.token_ends(language.as_deref(), &said.tokens, content_frames)?;
+                        ends = self.token_ends(language.as_deref(), &attempt.tokens, content_frames)?;
                     }
-                    let (spans, advance) = split(&self.task.rules, &said.tokens, content_frames);
-                    before = self.carried(before, &said);
+                    let (spans, advance) = split(&self.task.rules, &attempt.tokens, content_frames);
+                    before = self.carried(before, &attempt);
                     (spans, advance)
                 }
                 None => (Vec::new(), content_frames),
             };
             let offset = done as f64 / rate;
             for mut span in spans {
-                // The model may place the end of the last words beyond that of the sound.
+                // The model may put the end of the last words after the end of the audio.
                 span.end = span.end.min(content as f64 / rate);
                 if let Some(mut segment) = self.segment(&span, offset)? {
                     if self.options.words {
@@ -241,7 +247,7 @@ impl Transcriber {
             let moved = (advance * hop).min(samples.len());
             samples.drain(..moved);
             done += moved;
-            heard(done as f64 / rate);
+            progress(done as f64 / rate);
         }
         let texts: Vec<&str> = transcript.segments.iter().map(|s| &s.text[..]).collect();
         transcript.text = texts.join(" ");
@@ -249,34 +255,35 @@ impl Transcriber {
         Ok(transcript)
     }
 
-    /// The language of the window that was heard.
+    /// The most likely language of the current window.
     fn language(&mut self) -> Result<String> {
-        let logits = self.ear.say(&[self.task.start], 0, &[0])?;
+        let logits = self.model.decode(&[self.task.start], 0, &[0])?;
         let logit = |id: i32| logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
         let best = self.task.languages.iter().max_by(|a, b| logit(a.1).total_cmp(&logit(b.1)));
         Ok(best.map_or_else(|| "en".into(), |l| l.0.clone()))
     }
 
-    /// What is said about the window that was heard: the first good transcript, or the last; `None` for silence.
-    fn say_well(
+    /// Decode the current window at each temperature in turn, until a transcript passes the thresholds; the last one
+    /// where none does, and `None` for silence.
+    fn decode_with_fallback(
         &mut self,
         language: Option<&str>,
         before: &[i32],
         timed: bool,
         round: u64,
-    ) -> Result<Option<Said>> {
+    ) -> Result<Option<Attempt>> {
         let temperatures = self.options.temperatures.clone();
         let mut last = None;
         for (i, &temperature) in temperatures.iter().enumerate() {
             let stream = round * temperatures.len() as u64 + i as u64;
-            let said = self.say(language, before, timed, temperature, stream)?;
-            let unlikely = said.log_probability < self.options.log_probability;
-            let silent = unlikely && said.no_speech > self.options.no_speech;
-            let repeats = compression_ratio(&said.text) > self.options.compression_ratio;
+            let attempt = self.decode_window(language, before, timed, temperature, stream)?;
+            let unlikely = attempt.log_probability < self.options.log_probability;
+            let silent = unlikely && attempt.no_speech > self.options.no_speech;
+            let repeats = compression_ratio(&attempt.text) > self.options.compression_ratio;
             if silent {
                 return Ok(None);
             }
-            last = Some(said);
+            last = Some(attempt);
             if !unlikely && !repeats {
                 break;
             }
@@ -284,22 +291,22 @@ impl Transcriber {
         Ok(last)
     }
 
-    /// Say what was heard at one temperature.
-    fn say(
+    /// Decode the current window at one temperature.
+    fn decode_window(
         &mut self,
         language: Option<&str>,
         before: &[i32],
         timed: bool,
         temperature: f32,
         stream: u64,
-    ) -> Result<Said> {
-        let context = self.ear.model().decoder().context;
-        let vocab = self.ear.model().decoder().vocab;
+    ) -> Result<Attempt> {
+        let context = self.model.model().decoder().context;
+        let vocab = self.model.model().decoder().vocab;
         let (prompt, start) = self.task.prompt(language, before, timed);
 
         let settings = Sampling { temperature, seed: self.options.seed, stream, ..Sampling::default() };
         let mut sampler = Sampler::new(settings, &[], vocab)?;
-        let logits = self.ear.say(&prompt, 0, &[start, prompt.len() - 1])?;
+        let logits = self.model.decode(&prompt, 0, &[start, prompt.len() - 1])?;
         let (at_start, logits) = logits.split_at(vocab);
         let silence = self.task.no_speech.and_then(|t| at_start.get(t));
         let no_speech = silence.map_or(0.0, |&x| f64::from(x - log_sum_exp(at_start)).exp());
@@ -323,26 +330,26 @@ impl Transcriber {
             }
             tokens.push(token);
             if scores < longest {
-                logits = self.ear.say(&[token], prompt.len() + tokens.len() - 1, &[0])?;
+                logits = self.model.decode(&[token], prompt.len() + tokens.len() - 1, &[0])?;
             }
         }
         let text = self.text(&tokens)?;
-        Ok(Said { text, log_probability: sum / scores as f64, no_speech, tokens, temperature })
+        Ok(Attempt { text, log_probability: sum / scores as f64, no_speech, tokens, temperature })
     }
 
-    /// What the next window begins with.
-    fn carried(&self, mut before: Vec<i32>, said: &Said) -> Vec<i32> {
-        // What was said with much chance is no good example.
-        if !self.options.condition || said.temperature >= 0.5 {
+    /// The tokens that the prompt of the next window begins with.
+    fn carried(&self, mut before: Vec<i32>, attempt: &Attempt) -> Vec<i32> {
+        // Text from a high temperature is no good example.
+        if !self.options.condition || attempt.temperature >= 0.5 {
             return Vec::new();
         }
-        before.extend(&said.tokens);
-        let most = self.ear.model().decoder().context / 2;
+        before.extend(&attempt.tokens);
+        let most = self.model.model().decoder().context / 2;
         before.drain(..before.len().saturating_sub(most));
         before
     }
 
-    /// A span as a segment of the whole sound; `None` when nothing was said in it.
+    /// A span as a segment of the whole audio; `None` when it has no text or no length.
     fn segment(&self, span: &Span, offset: f64) -> Result<Option<Segment>> {
         let text = self.text(&span.tokens)?.trim().to_string();
         // To a tenth of a millisecond, so that sums of 0.02 do not show their error.
@@ -355,11 +362,11 @@ impl Transcriber {
     fn text(&self, tokens: &[i32]) -> Result<String> {
         let words: Vec<u32> =
             tokens.iter().map(|&t| t as u32).filter(|&t| (t as usize) < self.task.rules.end).collect();
-        Ok(self.ear.model().tokenizer().decode(&words, true)?)
+        Ok(self.model.model().tokenizer().decode(&words, true)?)
     }
 }
 
-/// Bytes of a text over those that zlib makes of it.
+/// The length of a text in bytes, divided by that of its zlib stream.
 fn compression_ratio(text: &str) -> f64 {
     let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
     // Writing to memory does not fail.

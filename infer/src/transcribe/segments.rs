@@ -1,4 +1,4 @@
-//! From tokens to segments: what was said between two timestamps, and how far a window was understood.
+//! From tokens to segments: the text between two timestamps, and how far the next window moves on.
 
 use super::rules::Rules;
 
@@ -7,7 +7,7 @@ const STEP: f64 = 0.02;
 /// Frames between two timestamp tokens.
 const STRIDE: usize = 2;
 
-/// What was said between two timestamps.
+/// The text between two timestamps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
     /// Seconds from the start of the window.
@@ -16,7 +16,7 @@ pub struct Span {
     pub end: f64,
     /// Tokens of text.
     pub tokens: Vec<i32>,
-    /// Where each of them stands among those of the window.
+    /// The index of each of them among the tokens of the window.
     pub at: Vec<usize>,
 }
 
@@ -53,7 +53,7 @@ pub fn split(rules: &Rules, tokens: &[i32], frames: usize) -> (Vec<Span>, usize)
             span(time(part.first()), time(part.last()), range)
         })
         .collect();
-    // A window that was not understood at all would be heard again for ever.
+    // Without this, a window in which nothing was found would be transcribed again for ever.
     let advance = if single_end { frames } else { (position(tokens[last_pair - 1]) * STRIDE).min(frames) };
     (spans, if advance == 0 { frames } else { advance })
 }
@@ -80,7 +80,8 @@ mod tests {
 
     #[derive(Deserialize)]
     struct Rule {
-        said: Vec<i32>,
+        #[serde(rename = "said")]
+        tokens: Vec<i32>,
         logits: Vec<f32>,
         kept: Vec<usize>,
     }
@@ -118,9 +119,9 @@ mod tests {
         assert_eq!(golden.rules.len(), 27);
         for case in &golden.rules {
             let mut logits = case.logits.clone();
-            rules.apply(&case.said, &mut logits);
+            rules.apply(&case.tokens, &mut logits);
             let kept: Vec<usize> = (0..logits.len()).filter(|&i| logits[i].is_finite()).collect();
-            assert_eq!(kept, case.kept, "{:?}", case.said);
+            assert_eq!(kept, case.kept, "{:?}", case.tokens);
             assert!(kept.iter().all(|&i| logits[i] == case.logits[i]));
         }
     }
@@ -147,8 +148,8 @@ mod tests {
         assert_eq!(split(&rules, &[], 100).0.len(), 1);
         for vocab in [0, 1, 15, 16, 21, 22] {
             let mut logits = vec![0.0; vocab];
-            for said in [&[][..], &[21], &[21, 1], &[21, 1, 39]] {
-                rules.apply(said, &mut logits);
+            for tokens in [&[][..], &[21], &[21, 1], &[21, 1, 39]] {
+                rules.apply(tokens, &mut logits);
             }
         }
     }

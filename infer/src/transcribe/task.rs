@@ -1,4 +1,4 @@
-//! What Whisper's decoder is asked to do: the tokens that a transcript begins with, by the language and the task.
+//! The task of Whisper's decoder: the tokens that a transcript begins with, by the language and the task.
 
 use percept_model::family::Whisper;
 use serde_json::Value;
@@ -7,10 +7,10 @@ use super::TranscribeOptions;
 use super::rules::Rules;
 use crate::error::{Error, Result};
 
-/// The tokens that say what a transcript is to be, as `generation_config.json` or the vocabulary lists them.
+/// The tokens that choose the language and the task, as `generation_config.json` or the vocabulary lists them.
 #[derive(Debug, Clone)]
 pub struct Task {
-    /// What may be said.
+    /// Which tokens may be generated.
     pub(super) rules: Rules,
     /// `<|startoftranscript|>`.
     pub(super) start: i32,
@@ -19,14 +19,14 @@ pub struct Task {
     /// The tokens of languages with their codes; empty when the model knows English alone.
     pub(super) languages: Vec<(String, i32)>,
     task: Option<i32>,
-    /// The language that was asked for, as the code of its token.
+    /// The language that the options name, as the code of its token.
     pub(super) language: Option<String>,
     /// Positions of the decoder.
     context: usize,
 }
 
 impl Task {
-    /// What a checkpoint is to do under these options.
+    /// The task of a checkpoint under these options.
     ///
     /// # Errors
     /// When its vocabulary lacks Whisper's special tokens, or an option does not fit it.
@@ -80,7 +80,8 @@ impl Task {
         })
     }
 
-    /// What the decoder begins with: what was said before, and what it is to do. Also the place of its first own token.
+    /// The prompt of the decoder: the text before the window, the language and the task. Also the index of its first
+    /// token after the text.
     pub(super) fn prompt(&self, language: Option<&str>, before: &[i32], timed: bool) -> (Vec<i32>, usize) {
         let mut prompt = Vec::new();
         if let (Some(previous), false) = (self.previous, before.is_empty()) {
@@ -97,8 +98,8 @@ impl Task {
         (prompt, start)
     }
 
-    /// What a sound that fits one window begins with. `None` for a language that the model has to find out: it is then
-    /// asked with the first token alone.
+    /// The prompt of audio that fits one window. `None` where the model has to detect the language, which it does from
+    /// the first token alone.
     pub fn opening(&self) -> Option<Vec<i32>> {
         match (&self.language, self.languages.is_empty()) {
             (None, false) => None,
@@ -114,9 +115,9 @@ impl Task {
 
 /// A language's code in a model's list, by its code or its English name.
 fn known(given: &str, languages: &[(String, i32)]) -> Result<String> {
-    let asked = given.trim().to_lowercase();
-    let asked = asked.trim_start_matches("<|").trim_end_matches("|>");
-    let code = super::language::code(asked).unwrap_or(asked);
+    let name = given.trim().to_lowercase();
+    let name = name.trim_start_matches("<|").trim_end_matches("|>");
+    let code = super::language::code(name).unwrap_or(name);
     if languages.is_empty() {
         return match code {
             "en" => Ok("en".into()),

@@ -1,7 +1,7 @@
-//! When each word was said: what the decoder's alignment heads attend to while they say it, and the path through it.
+//! When each word was spoken: the cross-attention of the decoder's alignment heads, and the best path through it.
 //!
 //! The formula is that of transformers' `_extract_token_timestamps`: the weights of the heads that the checkpoint names,
-//! for the tokens behind the prompt and the frames of the sound; over tokens normalized to mean 0 and deviation 1, over
+//! for the tokens behind the prompt and the frames of the audio; over tokens normalized to mean 0 and deviation 1, over
 //! frames smoothed by a median; averaged over heads; then dynamic time warping. A token ends where the path leaves it, and
 //! the next one begins there.
 
@@ -18,12 +18,12 @@ use crate::error::{Error, Result};
 /// Seconds of one row of the encoder.
 const STEP: f64 = 0.02;
 
-/// A word and when it was said.
+/// A word and its times.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Word {
-    /// Seconds from the start of the sound.
+    /// Seconds from the start of the audio.
     pub start: f64,
-    /// Seconds from the start of the sound.
+    /// Seconds from the start of the audio.
     pub end: f64,
     /// The word with its punctuation.
     pub text: String,
@@ -54,24 +54,24 @@ pub(super) fn alignment_heads(
 }
 
 impl Transcriber {
-    /// When each token of a transcript of the first window of a sound ends, in seconds. `tokens` are what was said behind
-    /// the prompt, timestamps included.
+    /// When each token of a transcript of the audio's first window ends, in seconds. `tokens` are those after the
+    /// prompt, timestamps included.
     ///
     /// # Errors
-    /// When the sound has another rate, or the device fails.
-    pub fn token_ends_of(&mut self, sound: &Waveform, tokens: &[i32]) -> Result<Vec<f64>> {
-        let features = self.ear.model().features().clone();
+    /// When the audio has another rate, or the device fails.
+    pub fn token_ends_of(&mut self, audio: &Waveform, tokens: &[i32]) -> Result<Vec<f64>> {
+        let features = self.model.model().features().clone();
         let hop = features.samples() / features.frames();
-        let Array { values: Values::F32(values), .. } = features.features(sound)? else {
+        let Array { values: Values::F32(values), .. } = features.features(audio)? else {
             return Err(Error::Setting("the feature extractor gave no numbers".into()));
         };
-        self.ear.hear(&values)?;
-        let frames = sound.samples.len().div_ceil(hop).min(features.frames());
+        self.model.start_window(&values)?;
+        let frames = audio.samples.len().div_ceil(hop).min(features.frames());
         let language = self.task.language.clone();
         self.token_ends(language.as_deref(), tokens, frames)
     }
 
-    /// When each of `tokens` ends, in seconds from the start of the window, after what the decoder began with.
+    /// When each of `tokens` ends, in seconds from the start of the window, after the prompt.
     pub(super) fn token_ends(
         &mut self,
         language: Option<&str>,
@@ -80,15 +80,15 @@ impl Transcriber {
     ) -> Result<Vec<f64>> {
         let (prompt, _) = self.task.prompt(language, &[], true);
         let ids = [&prompt[..], tokens].concat();
-        let width = self.ear.model().generation().maybe_usize("median_filter_width")?.unwrap_or(7);
+        let width = self.model.model().generation().maybe_usize("median_filter_width")?.unwrap_or(7);
         if width % 2 == 0 {
             let why = format!("is {width}; the width of a median is odd");
-            return Err(Error::Model(self.ear.model().generation().error("median_filter_width", &why)));
+            return Err(Error::Model(self.model.model().generation().error("median_filter_width", &why)));
         }
-        let weights = self.ear.attended(&ids, &self.alignment)?;
-        let rows = self.ear.model().encoder().rows;
+        let weights = self.model.cross_attention(&ids, &self.alignment)?;
+        let rows = self.model.model().encoder().rows;
         let heads = weights.chunks_exact(ids.len() * rows);
-        // What lies beyond the sound is silence that was filled up.
+        // Frames after the end of the audio are padding.
         let kept = (frames / 2).min(rows);
         let cropped: Vec<Vec<f32>> = heads
             .map(|head| {
@@ -99,7 +99,7 @@ impl Transcriber {
         Ok(align(cropped, tokens.len(), kept, width).into_iter().map(|row| row as f64 * STEP).collect())
     }
 
-    /// The words of a span of `tokens`, which end at `ends`, `offset` seconds from the start of the sound.
+    /// The words of a span of `tokens`, which end at `ends`, `offset` seconds from the start of the audio.
     pub(super) fn words(
         &self,
         span: &Span,
@@ -109,7 +109,7 @@ impl Transcriber {
         last: f64,
     ) -> Result<Vec<Word>> {
         let spaced = !language.is_some_and(|l| UNSPACED.contains(&l));
-        let parts = split(self.ear.model().tokenizer(), &span.tokens, spaced)?;
+        let parts = split(self.model.model().tokenizer(), &span.tokens, spaced)?;
         // To a tenth of a millisecond, so that sums of 0.02 do not show their error.
         let round = |seconds: f64| ((offset + seconds.min(last)) * 1e4).round() / 1e4;
         let word = |(text, at): (String, std::ops::Range<usize>)| {
@@ -227,7 +227,7 @@ fn warp(gain: &[f32], rows: usize, frames: usize) -> Vec<usize> {
     first
 }
 
-/// Tokens as words, each with its place among the tokens.
+/// Tokens as words, each with the range of its tokens.
 fn split(
     tokenizer: &Tokenizer,
     tokens: &[i32],

@@ -5,15 +5,15 @@ use percept_graph::{DType, OpDesc};
 use crate::caps::Caps;
 use crate::geometry::count;
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 
 /// (p, g, m, v, lr f32[], step f32[]) -> p, m, v.
 pub(crate) fn lower(
     desc: &OpDesc<'_>,
     [beta1, beta2, eps, weight_decay]: [f32; 4],
     caps: &Caps,
-) -> Result<Program, Unsupported> {
-    let mut program = Program { in_place: vec![(0, 0), (2, 1), (3, 2)], ..Program::default() };
+) -> Result<KernelProgram, Unsupported> {
+    let mut program = KernelProgram { in_place: vec![(0, 0), (2, 1), (3, 2)], ..KernelProgram::default() };
     let n = count(&desc.outputs[0].dims)?;
     if n == 0 {
         return Ok(program);

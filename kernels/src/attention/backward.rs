@@ -8,7 +8,7 @@ use super::{Shape, bind, lanes, mask};
 use crate::caps::Caps;
 use crate::kernel::Kernel;
 use crate::movement;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 
 const OWNED: usize = 4;
 const BLOCK: usize = 8;
@@ -18,8 +18,8 @@ pub(super) fn program(
     spec: &AttentionSpec,
     shape: &Shape,
     caps: &Caps,
-) -> Result<Program, Unsupported> {
-    let mut program = Program::default();
+) -> Result<KernelProgram, Unsupported> {
+    let mut program = KernelProgram::default();
     let n = 3 + spec.optional_operands();
     let rows = shape.b * shape.h * shape.t;
     let delta = program.scratch(rows as u64 * 4);

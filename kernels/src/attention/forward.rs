@@ -8,7 +8,7 @@ use super::{Shape, bind, lanes, mask};
 use crate::caps::Caps;
 use crate::kernel::Kernel;
 use crate::movement;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 
 /// Keys in a block. On a CPU queries and sums are read once per block, lane by lane, so it takes more keys at a time than
 /// registers hold.
@@ -21,8 +21,8 @@ pub(super) fn program(
     spec: &AttentionSpec,
     shape: &Shape,
     caps: &Caps,
-) -> Result<Program, Unsupported> {
-    let mut program = Program::default();
+) -> Result<KernelProgram, Unsupported> {
+    let mut program = KernelProgram::default();
     let out = &desc.outputs[0];
     let elements = out.numel();
     let sums = if out.dtype == DType::F32 { Slot::Output(0) } else { program.scratch(elements as u64 * 4) };
@@ -89,7 +89,7 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, keys: usize, shared: 
         range += "    start = u32(max(position0 - p.window + 1, 0));\n";
     }
     if shared.is_some() {
-        // Every lane takes part in every broadcast; keys that a row does not see add exact zeros to it.
+        // Every lane takes part in every broadcast; keys that a row does not attend to add exact zeros to it.
         range += "    start = subgroupMin(start);\n    end = subgroupMax(end);\n";
     }
     let row_of = |at: &str| {

@@ -1,4 +1,4 @@
-//! Which key a query sees, as WGSL.
+//! Which keys a query attends to, as WGSL.
 
 use percept_graph::AttentionSpec;
 

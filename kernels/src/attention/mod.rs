@@ -10,7 +10,7 @@ use percept_graph::{AttentionSpec, OpDesc};
 use crate::caps::Caps;
 use crate::geometry::count;
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 
 /// The extents of one attention.
 struct Shape {
@@ -18,7 +18,7 @@ struct Shape {
     h: usize,
     hk: usize,
     t: usize,
-    /// Keys a query may see: the extent, or pages times the page size.
+    /// Keys a query may attend to: the extent, or pages times the page size.
     s: usize,
     d: usize,
     e: usize,
@@ -87,22 +87,30 @@ fn degenerate(desc: &OpDesc<'_>, shape: &Shape) -> Result<bool, Unsupported> {
 }
 
 /// (q, k, v, optional operands) -> out, lse.
-pub(crate) fn forward(desc: &OpDesc<'_>, spec: &AttentionSpec, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn forward(
+    desc: &OpDesc<'_>,
+    spec: &AttentionSpec,
+    caps: &Caps,
+) -> Result<KernelProgram, Unsupported> {
     let shape = Shape::of(desc, spec)?;
     if degenerate(desc, &shape)? {
-        return Ok(Program::default());
+        return Ok(KernelProgram::default());
     }
     forward::program(desc, spec, &shape, caps)
 }
 
 /// (q, k, v, optional operands, out, lse, dout) -> dq, dk, dv.
-pub(crate) fn gradient(desc: &OpDesc<'_>, spec: &AttentionSpec, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn gradient(
+    desc: &OpDesc<'_>,
+    spec: &AttentionSpec,
+    caps: &Caps,
+) -> Result<KernelProgram, Unsupported> {
     if spec.paged {
         return Err(Unsupported::new("the gradient of paged attention"));
     }
     let shape = Shape::of(desc, spec)?;
     if degenerate(desc, &shape)? {
-        return Ok(Program::default());
+        return Ok(KernelProgram::default());
     }
     backward::program(desc, spec, &shape, caps)
 }

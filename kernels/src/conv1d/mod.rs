@@ -5,7 +5,7 @@ use percept_graph::OpDesc;
 use crate::caps::Caps;
 use crate::geometry::count;
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 
 /// (x[b,c,t], w[o,c,k], bias[o]?) -> [b,o,t'].
 pub(crate) fn lower(
@@ -13,13 +13,13 @@ pub(crate) fn lower(
     [stride, padding, dilation]: [usize; 3],
     bias: bool,
     caps: &Caps,
-) -> Result<Program, Unsupported> {
+) -> Result<KernelProgram, Unsupported> {
     let (x, w, y) = (&desc.inputs[0], &desc.inputs[1], &desc.outputs[0]);
     let n = count(&y.dims)?;
     count(&x.dims)?;
     count(&w.dims)?;
     if n == 0 {
-        return Ok(Program::default());
+        return Ok(KernelProgram::default());
     }
     let mut k = Kernel::new("conv1d", include_str!("conv1d.wgsl"));
     k.set("BIAS", if bias { " + load_bias(o)" } else { "" });
@@ -36,5 +36,5 @@ pub(crate) fn lower(
         .param("stride", stride)
         .param("padding", padding)
         .param("dilation", dilation);
-    Ok(Program { launches: vec![k.map(y.dtype, n, caps)?], ..Program::default() })
+    Ok(KernelProgram { launches: vec![k.map(y.dtype, n, caps)?], ..KernelProgram::default() })
 }

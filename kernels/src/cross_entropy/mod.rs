@@ -5,7 +5,7 @@ use percept_graph::{DType, OpDesc};
 use crate::caps::Caps;
 use crate::geometry::count;
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 use crate::row::RowKernel;
 
 /// (logits[n,v], labels i32[n]) -> loss f32[n], lse f32[n].
@@ -14,9 +14,9 @@ pub(crate) fn forward(
     ignore: i32,
     smoothing: f32,
     caps: &Caps,
-) -> Result<Program, Unsupported> {
+) -> Result<KernelProgram, Unsupported> {
     let x = &desc.inputs[0];
-    let mut program = Program::default();
+    let mut program = KernelProgram::default();
     let (rows, width) = (x.dims[0], x.dims[1]);
     if rows == 0 {
         return Ok(program);
@@ -39,9 +39,9 @@ pub(crate) fn gradient(
     ignore: i32,
     smoothing: f32,
     caps: &Caps,
-) -> Result<Program, Unsupported> {
+) -> Result<KernelProgram, Unsupported> {
     let (x, dx) = (&desc.inputs[0], &desc.outputs[0]);
-    let mut program = Program::default();
+    let mut program = KernelProgram::default();
     if count(&x.dims)? == 0 {
         return Ok(program);
     }

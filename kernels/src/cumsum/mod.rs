@@ -7,13 +7,13 @@ use percept_graph::{DType, OpDesc};
 use crate::caps::Caps;
 use crate::geometry::count;
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 use crate::storage::{scalar, storage_bytes};
 
 /// (x) -> sums along `axis`.
-pub(crate) fn lower(desc: &OpDesc<'_>, axis: usize, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower(desc: &OpDesc<'_>, axis: usize, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
-    let mut program = Program::default();
+    let mut program = KernelProgram::default();
     let n = count(&x.dims)?;
     if n == 0 {
         return Ok(program);

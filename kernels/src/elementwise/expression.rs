@@ -43,23 +43,15 @@ fn unary(kind: Unary, a: &str, dtype: DType) -> Option<String> {
         // On the bits, so that zeros and NaNs change sign too.
         (Unary::Neg, _) => format!("bitcast<f32>(bitcast<u32>({a}) ^ 0x80000000u)"),
         (Unary::Abs, _) => format!("bitcast<f32>(bitcast<u32>({a}) & 0x7fffffffu)"),
-        (Unary::Sign, _) => format!("sign_f32({a})"),
-        (Unary::Exp, _) => format!("exp_f32({a})"),
-        (Unary::Expm1, _) => format!("expm1_f32({a})"),
-        (Unary::Log, _) => format!("log_f32({a})"),
-        (Unary::Log1p, _) => format!("log1p_f32({a})"),
         (Unary::Sqrt, _) => format!("sqrt({a})"),
         (Unary::Rsqrt, _) => format!("(1.0 / sqrt({a}))"),
-        (Unary::Sin, _) => format!("sin_f32({a})"),
-        (Unary::Cos, _) => format!("cos_f32({a})"),
-        (Unary::Tanh, _) => format!("tanh_f32({a})"),
-        (Unary::Erf, _) => format!("erf_f32({a})"),
-        (Unary::Logistic, _) => format!("logistic_f32({a})"),
         (Unary::Floor, _) => format!("floor({a})"),
         (Unary::Ceil, _) => format!("ceil({a})"),
         (Unary::Round, _) => format!("round({a})"),
         (Unary::IsFinite, _) => format!("select(0u, 1u, is_finite({a}))"),
         (Unary::Not, _) => return None,
+        // The others are functions of math/, each under its own name.
+        (kind, _) => format!("{}_f32({a})", Op::Unary(kind).name()),
     })
 }
 

@@ -17,7 +17,7 @@ pub(crate) use expression::activation;
 use crate::caps::Caps;
 use crate::geometry::{Views, broadcast_strides, count, strides};
 use crate::kernel::Kernel;
-use crate::program::{Launch, Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Launch, Slot, Unsupported};
 use crate::storage::{per_word, scalar};
 
 const WORKGROUP: usize = 64;
@@ -51,7 +51,7 @@ pub(crate) struct Region {
 }
 
 /// A single elementwise op.
-pub(crate) fn lower_op(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower_op(desc: &OpDesc<'_>, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let operands: Vec<Operand> =
         desc.inputs.iter().enumerate().map(|(i, ty)| Operand::dense(Slot::Input(i), ty)).collect();
     let args: Vec<(String, DType)> =
@@ -70,7 +70,11 @@ pub(crate) fn lower_op(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupp
 }
 
 /// A fused region.
-pub(crate) fn lower_fused(body: &Graph, desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower_fused(
+    body: &Graph,
+    desc: &OpDesc<'_>,
+    caps: &Caps,
+) -> Result<KernelProgram, Unsupported> {
     let dims = desc.outputs.first().map(|t| t.dims.clone()).unwrap_or_default();
     if desc.outputs.iter().any(|t| t.dims != dims) {
         return Err(Unsupported::new("the results of a fused region differ in shape"));
@@ -209,8 +213,8 @@ enum Read {
 
 impl Region {
     /// The region as a program of one launch.
-    pub fn program(&self, caps: &Caps) -> Result<Program, Unsupported> {
-        let mut program = Program::default();
+    pub fn program(&self, caps: &Caps) -> Result<KernelProgram, Unsupported> {
+        let mut program = KernelProgram::default();
         program.launches.extend(self.launch(caps)?);
         Ok(program)
     }

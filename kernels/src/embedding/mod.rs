@@ -5,15 +5,15 @@ use percept_graph::{DType, OpDesc};
 use crate::caps::Caps;
 use crate::geometry::{count, row_ranges};
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 use crate::storage::{row_bytes, rows_slot};
 
 /// (table[v,d], ids i32[..]) -> [..,d].
-pub(crate) fn lower(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower(desc: &OpDesc<'_>, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let (table, y) = (&desc.inputs[0], &desc.outputs[0]);
     let n = count(&y.dims)?;
     if n == 0 {
-        return Ok(Program::default());
+        return Ok(KernelProgram::default());
     }
     if count(&table.dims)? == 0 {
         return Err(Unsupported::new("an embedding from an empty table"));
@@ -33,7 +33,7 @@ pub(crate) fn lower(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupport
             k.launch((n / 4).div_ceil(64), caps)
         };
         let launches = ranges.iter().map(launch).collect::<Result<_, _>>()?;
-        return Ok(Program { launches, ..Program::default() });
+        return Ok(KernelProgram { launches, ..KernelProgram::default() });
     }
     if ranges.len() > 1 {
         return Err(Unsupported::new(
@@ -45,5 +45,5 @@ pub(crate) fn lower(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupport
     k.input("table", Slot::Input(0), table.dtype)?.input("ids", Slot::Input(1), DType::I32)?;
     k.output("y", Slot::Output(0), y.dtype)?;
     k.param("width", table.dims[1]);
-    Ok(Program { launches: vec![k.map(y.dtype, n, caps)?], ..Program::default() })
+    Ok(KernelProgram { launches: vec![k.map(y.dtype, n, caps)?], ..KernelProgram::default() })
 }

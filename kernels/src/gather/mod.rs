@@ -5,15 +5,15 @@ use percept_graph::{DType, OpDesc};
 use crate::caps::Caps;
 use crate::geometry::count;
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 use crate::storage::scalar;
 
 /// x.dims[..axis] + indices + x.dims[axis+1..].
-pub(crate) fn lower(desc: &OpDesc<'_>, axis: usize, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower(desc: &OpDesc<'_>, axis: usize, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let (x, indices, y) = (&desc.inputs[0], &desc.inputs[1], &desc.outputs[0]);
     let n = count(&y.dims)?;
     if n == 0 {
-        return Ok(Program::default());
+        return Ok(KernelProgram::default());
     }
     if count(&x.dims)? == 0 {
         return Err(Unsupported::new("a gather from an empty tensor"));
@@ -25,5 +25,5 @@ pub(crate) fn lower(desc: &OpDesc<'_>, axis: usize, caps: &Caps) -> Result<Progr
     k.param("extent", x.dims[axis])
         .param("inner", count(&x.dims[axis + 1..])?)
         .param("count", count(&indices.dims)?);
-    Ok(Program { launches: vec![k.map(y.dtype, n, caps)?], ..Program::default() })
+    Ok(KernelProgram { launches: vec![k.map(y.dtype, n, caps)?], ..KernelProgram::default() })
 }

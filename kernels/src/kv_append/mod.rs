@@ -5,13 +5,13 @@ use percept_graph::{DType, OpDesc};
 use crate::caps::Caps;
 use crate::geometry::count;
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 use crate::storage::per_word;
 
 /// (cache[b,hk,s,d], new[b,hk,t,d], pos i32[b], page_table?) -> cache.
-pub(crate) fn lower(desc: &OpDesc<'_>, paged: bool, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower(desc: &OpDesc<'_>, paged: bool, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let (cache, new) = (&desc.inputs[0], &desc.inputs[1]);
-    let mut program = Program { in_place: vec![(0, 0)], ..Program::default() };
+    let mut program = KernelProgram { in_place: vec![(0, 0)], ..KernelProgram::default() };
     let n = count(&new.dims)?;
     if n == 0 || count(&cache.dims)? == 0 {
         return Ok(program);

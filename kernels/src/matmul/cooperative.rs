@@ -8,7 +8,7 @@ use super::operand::Matrix;
 use super::product::Product;
 use crate::caps::{Caps, Cooperative};
 use crate::kernel::Kernel;
-use crate::program::{Launch, Program, Unsupported};
+use crate::program::{KernelProgram, Launch, Unsupported};
 use crate::storage::word;
 
 /// Matrices across and down what a subgroup owns.
@@ -30,7 +30,7 @@ impl Product<'_> {
     /// This product by matrices of one kind: sums in f32, finished by a second launch.
     pub fn cooperative(
         &self,
-        program: &mut Program,
+        program: &mut KernelProgram,
         kind: Cooperative,
         caps: &Caps,
     ) -> Result<(), Unsupported> {

@@ -6,7 +6,7 @@ use super::operand::Matrix;
 use super::product::Product;
 use crate::caps::Caps;
 use crate::kernel::Kernel;
-use crate::program::{Launch, Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Launch, Slot, Unsupported};
 
 /// Terms of a part of a sum. Fixed, so that the order of a sum depends on its length alone.
 pub(super) const SPLIT: usize = 256;
@@ -22,7 +22,7 @@ impl Product<'_> {
     /// part after part.
     pub fn split(
         &self,
-        program: &mut Program,
+        program: &mut KernelProgram,
         launch: impl Fn(&Product<'_>) -> Result<Launch, Unsupported>,
         caps: &Caps,
     ) -> Result<(), Unsupported> {

@@ -19,7 +19,7 @@ use crate::caps::Caps;
 use crate::elementwise::{Operand, Region};
 use crate::geometry::{Views, count, row_ranges, strides};
 use crate::movement;
-use crate::program::{Launch, Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Launch, Slot, Unsupported};
 use crate::storage::{per_word, row_bytes, rows_slot, storage_bytes};
 
 use operand::Matrix;
@@ -67,8 +67,8 @@ fn tiled(product: &Product<'_>, caps: &Caps) -> Result<Launch, Unsupported> {
 }
 
 /// dot_general.
-pub(crate) fn dot(desc: &OpDesc<'_>, spec: &DotSpec, caps: &Caps) -> Result<Program, Unsupported> {
-    let mut program = Program::default();
+pub(crate) fn dot(desc: &OpDesc<'_>, spec: &DotSpec, caps: &Caps) -> Result<KernelProgram, Unsupported> {
+    let mut program = KernelProgram::default();
     let y = &desc.outputs[0];
     if count(&y.dims)? == 0 {
         return Ok(program);
@@ -85,7 +85,7 @@ pub(crate) fn dot(desc: &OpDesc<'_>, spec: &DotSpec, caps: &Caps) -> Result<Prog
 
 /// An operand as [batch, rows, k]; copied into that order when its dimensions do not collapse to three strides.
 fn side(
-    program: &mut Program,
+    program: &mut KernelProgram,
     at: usize,
     ty: &TensorType,
     batch: &[usize],
@@ -131,9 +131,9 @@ pub(crate) fn linear(
     bias: bool,
     act: Option<Activation>,
     caps: &Caps,
-) -> Result<Program, Unsupported> {
+) -> Result<KernelProgram, Unsupported> {
     let (x, w, y) = (&desc.inputs[0], &desc.inputs[1], &desc.outputs[0]);
-    let mut program = Program::default();
+    let mut program = KernelProgram::default();
     if count(&y.dims)? == 0 {
         return Ok(program);
     }
@@ -155,12 +155,16 @@ pub(crate) fn linear(
 }
 
 /// x[.., k] w[n, k]^T, or g[.., n] w[n, k], with w quantized.
-pub(crate) fn quantized(desc: &OpDesc<'_>, transposed: bool, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn quantized(
+    desc: &OpDesc<'_>,
+    transposed: bool,
+    caps: &Caps,
+) -> Result<KernelProgram, Unsupported> {
     if !transposed {
         return linear(desc, false, None, caps);
     }
     let (g, w, y) = (&desc.inputs[0], &desc.inputs[1], &desc.outputs[0]);
-    let mut program = Program::default();
+    let mut program = KernelProgram::default();
     if count(&y.dims)? == 0 {
         return Ok(program);
     }
@@ -179,7 +183,7 @@ pub(crate) fn quantized(desc: &OpDesc<'_>, transposed: bool, caps: &Caps) -> Res
 /// The launches of one product, given b in ranges of columns of y, each with its first; 16-bit results whose rows do not
 /// split into vectors go through f32.
 fn product(
-    program: &mut Program,
+    program: &mut KernelProgram,
     a: Matrix,
     ranges: Vec<(usize, Matrix)>,
     bias: Option<(Slot, DType)>,

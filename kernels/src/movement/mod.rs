@@ -6,11 +6,11 @@ use crate::caps::Caps;
 use crate::elementwise::{Operand, Region, broadcast_operand};
 use crate::geometry::{Views, count, strides};
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 use crate::storage::{scalar, storage_bytes};
 
 /// The same value in every element.
-pub(crate) fn constant(literal: &Literal, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn constant(literal: &Literal, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let value = literal
         .as_splat()
         .ok_or_else(|| Unsupported::new("a constant of many values is uploaded, not computed"))?;
@@ -19,7 +19,7 @@ pub(crate) fn constant(literal: &Literal, caps: &Caps) -> Result<Program, Unsupp
 }
 
 /// 0, 1, 2 .. along one axis.
-pub(crate) fn iota(ty: &TensorType, axis: usize, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn iota(ty: &TensorType, axis: usize, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let mut along = vec![0; ty.rank()];
     along[axis] = 1;
     let counter = Operand { slot: None, dtype: DType::U32, strides: along, offset: 0 };
@@ -31,7 +31,7 @@ pub(crate) fn iota(ty: &TensorType, axis: usize, caps: &Caps) -> Result<Program,
 }
 
 /// The operand read through strides: reshape, transpose, broadcast, slice and barrier.
-pub(crate) fn copy(operand: Operand, out: &TensorType, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn copy(operand: Operand, out: &TensorType, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     region("copy", out, vec![operand], Vec::new(), "a0".into()).program(caps)
 }
 
@@ -62,14 +62,14 @@ pub(crate) fn cast(
 }
 
 /// The elements in order.
-pub(crate) fn reshape(desc: &OpDesc<'_>, at: usize, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn reshape(desc: &OpDesc<'_>, at: usize, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let out = &desc.outputs[at];
     copy(Operand::dense(Slot::Input(at), &TensorType::new(out.dtype, out.dims.clone())), out, caps)
 }
 
 /// Identity on every operand.
-pub(crate) fn barrier(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
-    let mut program = Program::default();
+pub(crate) fn barrier(desc: &OpDesc<'_>, caps: &Caps) -> Result<KernelProgram, Unsupported> {
+    let mut program = KernelProgram::default();
     for (i, ty) in desc.inputs.iter().enumerate() {
         let mut copy = region("copy", ty, vec![Operand::dense(Slot::Input(i), ty)], Vec::new(), "a0".into());
         copy.results[0].0 = Slot::Output(i);
@@ -79,7 +79,11 @@ pub(crate) fn barrier(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsuppo
 }
 
 /// (x[b,c,s1..sn]) -> [b, prod(si/pi), c prod(pi)]: patches in row-major order, channel first within a patch.
-pub(crate) fn patchify(desc: &OpDesc<'_>, patch: &[usize], caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn patchify(
+    desc: &OpDesc<'_>,
+    patch: &[usize],
+    caps: &Caps,
+) -> Result<KernelProgram, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
     count(&x.dims)?;
     let dense = strides(&x.dims);
@@ -94,7 +98,11 @@ pub(crate) fn patchify(desc: &OpDesc<'_>, patch: &[usize], caps: &Caps) -> Resul
 }
 
 /// Result dimension i is operand dimension `perm[i]`.
-pub(crate) fn transpose(desc: &OpDesc<'_>, perm: &[usize], caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn transpose(
+    desc: &OpDesc<'_>,
+    perm: &[usize],
+    caps: &Caps,
+) -> Result<KernelProgram, Unsupported> {
     let x = &desc.inputs[0];
     let dense = strides(&x.dims);
     let strides = perm.iter().map(|&d| dense[d]).collect();
@@ -102,7 +110,11 @@ pub(crate) fn transpose(desc: &OpDesc<'_>, perm: &[usize], caps: &Caps) -> Resul
 }
 
 /// StableHLO's broadcast_in_dim.
-pub(crate) fn broadcast(desc: &OpDesc<'_>, axes: &[usize], caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn broadcast(
+    desc: &OpDesc<'_>,
+    axes: &[usize],
+    caps: &Caps,
+) -> Result<KernelProgram, Unsupported> {
     let out = &desc.outputs[0];
     copy(broadcast_operand(Slot::Input(0), &desc.inputs[0], axes, &out.dims), out, caps)
 }
@@ -113,7 +125,7 @@ pub(crate) fn slice(
     start: &[usize],
     stride: &[usize],
     caps: &Caps,
-) -> Result<Program, Unsupported> {
+) -> Result<KernelProgram, Unsupported> {
     let x = &desc.inputs[0];
     count(&x.dims)?;
     let dense = strides(&x.dims);
@@ -128,12 +140,12 @@ pub(crate) fn pad(
     low: &[usize],
     interior: &[usize],
     caps: &Caps,
-) -> Result<Program, Unsupported> {
+) -> Result<KernelProgram, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
     let n = count(&y.dims)?;
     count(&x.dims)?;
     if n == 0 {
-        return Ok(Program::default());
+        return Ok(KernelProgram::default());
     }
     let mut find = String::new();
     let dense = strides(&x.dims);
@@ -152,13 +164,13 @@ pub(crate) fn pad(
     k.tag(&format!("rank{}", y.rank()));
     k.set("FIND", &find).set("T", scalar(x.dtype)?);
     k.output("y", Slot::Output(0), y.dtype)?;
-    Ok(Program { launches: vec![k.map(y.dtype, n, caps)?], ..Program::default() })
+    Ok(KernelProgram { launches: vec![k.map(y.dtype, n, caps)?], ..KernelProgram::default() })
 }
 
 /// Operands joined along an axis. A launch joins as many as the adapter can bind; the rest follows pairwise.
-pub(crate) fn concat(desc: &OpDesc<'_>, axis: usize, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn concat(desc: &OpDesc<'_>, axis: usize, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let y = &desc.outputs[0];
-    let mut program = Program::default();
+    let mut program = KernelProgram::default();
     if count(&y.dims)? == 0 {
         return Ok(program);
     }
@@ -211,12 +223,12 @@ fn join(
 }
 
 /// A block of x at run-time starts, clamped so that it fits.
-pub(crate) fn dynamic_slice(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn dynamic_slice(desc: &OpDesc<'_>, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
     let n = count(&y.dims)?;
     count(&x.dims)?;
     if n == 0 {
-        return Ok(Program::default());
+        return Ok(KernelProgram::default());
     }
     let mut k = Kernel::new("dynamic_slice", include_str!("dynamic_slice.wgsl"));
     k.input("x", Slot::Input(0), x.dtype)?;
@@ -226,7 +238,7 @@ pub(crate) fn dynamic_slice(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, U
     k.views(&["x_index"], &Views::new(&y.dims, &[dense]));
     k.set("START", &start).set("T", scalar(x.dtype)?);
     k.output("y", Slot::Output(0), y.dtype)?;
-    Ok(Program { launches: vec![k.map(y.dtype, n, caps)?], ..Program::default() })
+    Ok(KernelProgram { launches: vec![k.map(y.dtype, n, caps)?], ..KernelProgram::default() })
 }
 
 /// Statements adding each clamped start times its stride to `at`; binds the starts, which are operands from `first` on.
@@ -242,9 +254,9 @@ fn starts(k: &mut Kernel, x: &TensorType, sizes: &[usize], first: usize) -> Resu
 }
 
 /// x with a block at run-time starts replaced, written into x's own memory.
-pub(crate) fn dynamic_update_slice(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn dynamic_update_slice(desc: &OpDesc<'_>, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let (x, update) = (&desc.inputs[0], &desc.inputs[1]);
-    let mut program = Program { in_place: vec![(0, 0)], ..Program::default() };
+    let mut program = KernelProgram { in_place: vec![(0, 0)], ..KernelProgram::default() };
     let n = count(&update.dims)?;
     count(&x.dims)?;
     if n == 0 {

@@ -5,11 +5,11 @@ use percept_graph::{DType, OpDesc};
 use crate::caps::Caps;
 use crate::geometry::count;
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 use crate::row::RowKernel;
 use crate::storage::storage_bytes;
 
-/// Which norm.
+/// Which kind of norm is computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Norm {
     /// x / sqrt(mean(x^2) + eps) * w, or * (1 + w).
@@ -19,9 +19,14 @@ pub(crate) enum Norm {
 }
 
 /// The forward norm.
-pub(crate) fn forward(desc: &OpDesc<'_>, norm: Norm, eps: f32, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn forward(
+    desc: &OpDesc<'_>,
+    norm: Norm,
+    eps: f32,
+    caps: &Caps,
+) -> Result<KernelProgram, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
-    let mut program = Program::default();
+    let mut program = KernelProgram::default();
     let n = count(&x.dims)?;
     let Some(&width) = x.dims.last().filter(|_| n > 0) else { return Ok(program) };
     let (name, text) = match norm {
@@ -43,9 +48,14 @@ pub(crate) fn forward(desc: &OpDesc<'_>, norm: Norm, eps: f32, caps: &Caps) -> R
 }
 
 /// The gradient: dx by rows, which also leaves each row's mean and scale; then dw (and db) by columns.
-pub(crate) fn gradient(desc: &OpDesc<'_>, norm: Norm, eps: f32, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn gradient(
+    desc: &OpDesc<'_>,
+    norm: Norm,
+    eps: f32,
+    caps: &Caps,
+) -> Result<KernelProgram, Unsupported> {
     let (x, dx) = (&desc.inputs[0], &desc.outputs[0]);
-    let mut program = Program::default();
+    let mut program = KernelProgram::default();
     let n = count(&x.dims)?;
     let width = x.dims.last().copied().unwrap_or(1);
     if width == 0 {

@@ -5,7 +5,7 @@ use percept_graph::{OpDesc, PoolKind};
 use crate::caps::Caps;
 use crate::geometry::{Views, count, strides};
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 
 /// (x[b,c,s1..sn]) -> [b,c,(si - wi)/ti + 1 ..].
 pub(crate) fn lower(
@@ -14,12 +14,12 @@ pub(crate) fn lower(
     window: &[usize],
     stride: &[usize],
     caps: &Caps,
-) -> Result<Program, Unsupported> {
+) -> Result<KernelProgram, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
     let n = count(&y.dims)?;
     count(&x.dims)?;
     if n == 0 {
-        return Ok(Program::default());
+        return Ok(KernelProgram::default());
     }
     let dense = strides(&x.dims);
     let steps: Vec<i64> =
@@ -35,5 +35,5 @@ pub(crate) fn lower(
     k.views(&["corner"], &Views::new(&y.dims, &[steps]));
     k.views(&["within"], &Views::new(window, &[dense[2..].to_vec()]));
     k.param("size", size).param_f32("count", size as f64);
-    Ok(Program { launches: vec![k.map(y.dtype, n, caps)?], ..Program::default() })
+    Ok(KernelProgram { launches: vec![k.map(y.dtype, n, caps)?], ..KernelProgram::default() })
 }

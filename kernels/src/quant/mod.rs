@@ -8,7 +8,7 @@ use percept_graph::{DType, OpDesc};
 use crate::caps::Caps;
 use crate::geometry::count;
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 
 /// Declaration and load functions of a quantized binding.
 pub(crate) fn declare(binding: usize, name: &str, dtype: DType) -> Result<String, Unsupported> {
@@ -27,14 +27,14 @@ pub(crate) fn declare(binding: usize, name: &str, dtype: DType) -> Result<String
 }
 
 /// A quantized tensor as floats.
-pub(crate) fn dequantize(desc: &OpDesc<'_>, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn dequantize(desc: &OpDesc<'_>, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
     let n = count(&y.dims)?;
     if n == 0 {
-        return Ok(Program::default());
+        return Ok(KernelProgram::default());
     }
     let mut k = Kernel::new("dequantize", include_str!("dequantize.wgsl"));
     k.vectors("x", Slot::Input(0), x.dtype)?.vectors("y", Slot::Output(0), y.dtype)?;
     k.param("quads", n / 4);
-    Ok(Program { launches: vec![k.launch((n / 4).div_ceil(64), caps)?], ..Program::default() })
+    Ok(KernelProgram { launches: vec![k.launch((n / 4).div_ceil(64), caps)?], ..KernelProgram::default() })
 }

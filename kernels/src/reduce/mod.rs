@@ -9,7 +9,7 @@ use percept_graph::{ArgKind, DType, OpDesc, ReduceKind, TensorType};
 use crate::caps::Caps;
 use crate::geometry::{Views, count, strides};
 use crate::kernel::Kernel;
-use crate::program::{Launch, Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Launch, Slot, Unsupported};
 use crate::storage::{per_word, scalar, storage_bytes};
 
 const SERIAL: usize = 32;
@@ -63,9 +63,9 @@ pub(crate) fn lower(
     kind: ReduceKind,
     axes: &[usize],
     caps: &Caps,
-) -> Result<Program, Unsupported> {
+) -> Result<KernelProgram, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
-    let mut program = Program::default();
+    let mut program = KernelProgram::default();
     let outputs = count(&y.dims)?;
     count(&x.dims)?;
     if outputs == 0 {
@@ -144,12 +144,12 @@ pub(crate) fn lower_arg(
     kind: ArgKind,
     axis: usize,
     caps: &Caps,
-) -> Result<Program, Unsupported> {
+) -> Result<KernelProgram, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
     let n = count(&y.dims)?;
     count(&x.dims)?;
     if n == 0 {
-        return Ok(Program::default());
+        return Ok(KernelProgram::default());
     }
     let (kept, reduced) = split(x, &[axis]);
     // Keys order as the values do, with NaN on top: `beats(a, b)` is strict, so that the first of equals stays.
@@ -164,5 +164,5 @@ pub(crate) fn lower_arg(
     k.input("x", Slot::Input(0), x.dtype)?.output("y", Slot::Output(0), DType::I32)?;
     k.views(&["kept"], &kept).views(&["reduced"], &reduced);
     k.param("k", x.dims[axis]).param("n", n);
-    Ok(Program { launches: vec![k.launch(n, caps)?], ..Program::default() })
+    Ok(KernelProgram { launches: vec![k.launch(n, caps)?], ..KernelProgram::default() })
 }

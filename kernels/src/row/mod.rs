@@ -8,7 +8,7 @@ use percept_graph::DType;
 
 use crate::caps::Caps;
 use crate::kernel::Kernel;
-use crate::program::{Launch, Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Launch, Slot, Unsupported};
 use crate::storage::per_word;
 
 /// A kernel over `rows` rows of `width` elements.
@@ -67,7 +67,7 @@ impl RowKernel {
     /// casts.
     pub fn output(
         &mut self,
-        program: &mut Program,
+        program: &mut KernelProgram,
         name: &str,
         slot: Slot,
         dtype: DType,
@@ -111,7 +111,7 @@ impl RowKernel {
     /// Add the launch that casts what [`RowKernel::output`] diverted, if it did.
     pub fn finish(
         &self,
-        program: &mut Program,
+        program: &mut KernelProgram,
         (from, stored): (Slot, DType),
         slot: Slot,
         dtype: DType,

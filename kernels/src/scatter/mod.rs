@@ -8,7 +8,7 @@ use percept_graph::{DType, OpDesc, ScatterKind};
 use crate::caps::Caps;
 use crate::geometry::{Views, count};
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 use crate::sort::{Rows, sort_rows};
 use crate::storage::scalar;
 
@@ -18,9 +18,9 @@ pub(crate) fn lower(
     axis: usize,
     kind: ScatterKind,
     caps: &Caps,
-) -> Result<Program, Unsupported> {
+) -> Result<KernelProgram, Unsupported> {
     let (x, indices) = (&desc.inputs[0], &desc.inputs[1]);
-    let mut program = Program { in_place: vec![(0, 0)], ..Program::default() };
+    let mut program = KernelProgram { in_place: vec![(0, 0)], ..KernelProgram::default() };
     let n = count(&x.dims)?;
     let updates = count(&indices.dims)?;
     if n == 0 || updates == 0 {
@@ -49,7 +49,7 @@ pub(crate) fn lower(
 
 /// `winners[row]`: one more than the last update of the row, 0 without any.
 fn last_updates(
-    program: &mut Program,
+    program: &mut KernelProgram,
     extent: usize,
     updates: usize,
     caps: &Caps,
@@ -67,7 +67,7 @@ fn last_updates(
 
 /// `order`: updates sorted by row; `starts[row]`: where the row's updates begin in it.
 fn segments(
-    program: &mut Program,
+    program: &mut KernelProgram,
     extent: usize,
     updates: usize,
     caps: &Caps,

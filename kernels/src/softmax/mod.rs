@@ -4,13 +4,13 @@ use percept_graph::OpDesc;
 
 use crate::caps::Caps;
 use crate::geometry::count;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 use crate::row::RowKernel;
 
 /// exp(x - max) / sum, or with `log` x - max - log(sum).
-pub(crate) fn lower(desc: &OpDesc<'_>, log: bool, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower(desc: &OpDesc<'_>, log: bool, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
-    let mut program = Program::default();
+    let mut program = KernelProgram::default();
     let n = count(&x.dims)?;
     let Some(&width) = x.dims.last().filter(|_| n > 0) else { return Ok(program) };
     let (name, text) = if log {

@@ -8,7 +8,7 @@ use percept_graph::{DType, OpDesc};
 use crate::caps::Caps;
 use crate::geometry::{Views, count, strides};
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 use crate::storage::{per_word, scalar};
 
 const CHUNK: usize = 1024;
@@ -45,7 +45,11 @@ fn key_of(dtype: DType, descending: bool) -> Result<String, Unsupported> {
 }
 
 /// Add the launches that sort each row.
-pub(crate) fn sort_rows(program: &mut Program, rows: &Rows<'_>, caps: &Caps) -> Result<Sorted, Unsupported> {
+pub(crate) fn sort_rows(
+    program: &mut KernelProgram,
+    rows: &Rows<'_>,
+    caps: &Caps,
+) -> Result<Sorted, Unsupported> {
     let width = rows.length.next_power_of_two().max(CHUNK);
     let total = count(&[rows.count, width])?;
     let keys = program.scratch(total as u64 * 4);
@@ -82,9 +86,9 @@ pub(crate) fn lower(
     axis: usize,
     descending: bool,
     caps: &Caps,
-) -> Result<Program, Unsupported> {
+) -> Result<KernelProgram, Unsupported> {
     let (x, values) = (&desc.inputs[0], &desc.outputs[0]);
-    let mut program = Program::default();
+    let mut program = KernelProgram::default();
     let n = count(&values.dims)?;
     count(&x.dims)?;
     if n == 0 {

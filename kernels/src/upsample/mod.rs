@@ -5,15 +5,19 @@ use percept_graph::{Interpolation, OpDesc};
 use crate::caps::Caps;
 use crate::geometry::{MAX_ELEMENTS, count};
 use crate::kernel::Kernel;
-use crate::program::{Program, Slot, Unsupported};
+use crate::program::{KernelProgram, Slot, Unsupported};
 
 /// (x[b,c,h,w]) -> [b,c,size].
-pub(crate) fn lower(desc: &OpDesc<'_>, kind: Interpolation, caps: &Caps) -> Result<Program, Unsupported> {
+pub(crate) fn lower(
+    desc: &OpDesc<'_>,
+    kind: Interpolation,
+    caps: &Caps,
+) -> Result<KernelProgram, Unsupported> {
     let (x, y) = (&desc.inputs[0], &desc.outputs[0]);
     let n = count(&y.dims)?;
     count(&x.dims)?;
     if n == 0 {
-        return Ok(Program::default());
+        return Ok(KernelProgram::default());
     }
     let nearest = kind == Interpolation::Nearest;
     let mut k = Kernel::new("upsample", include_str!("upsample.wgsl"));
@@ -35,5 +39,5 @@ pub(crate) fn lower(desc: &OpDesc<'_>, kind: Interpolation, caps: &Caps) -> Resu
         k.param_i32(&format!("{name}_scale"), scale as i64).param_i32(&format!("{name}_shift"), shift);
         k.param_i32(&format!("{name}_parts"), parts as i64);
     }
-    Ok(Program { launches: vec![k.map(y.dtype, n, caps)?], ..Program::default() })
+    Ok(KernelProgram { launches: vec![k.map(y.dtype, n, caps)?], ..KernelProgram::default() })
 }

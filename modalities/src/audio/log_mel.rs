@@ -10,7 +10,7 @@ use super::Waveform;
 use crate::error::{Error, Result};
 use crate::inputs::{Array, Values};
 
-/// The log-mel spectrogram of Hugging Face's `WhisperFeatureExtractor`, which Whisper and Qwen2-Audio hear through.
+/// The log-mel spectrogram of Hugging Face's `WhisperFeatureExtractor`, the input of Whisper and Qwen2-Audio.
 ///
 /// A clip is cut or padded to [`LogMel::samples`]. Its frames, `hop` samples apart and centred by reflection at the
 /// edges, are weighted with a periodic Hann window and transformed; the last one is dropped. Powers are summed under
@@ -65,7 +65,7 @@ impl LogMel {
     /// `processor_config.json`. `file` names it in errors.
     ///
     /// # Errors
-    /// When a value has the wrong type, is out of range or asks for something random.
+    /// When a value has the wrong type, is out of range or requests random dithering.
     pub fn from_json(file: &str, json: &serde_json::Value) -> Result<Self> {
         let fault = |why: String| Error::Config { file: file.to_owned(), why };
         let settings = Settings::deserialize(json).map_err(|error| fault(error.to_string()))?;
@@ -130,17 +130,17 @@ impl LogMel {
     /// `input_features` of one clip: f32\[1, bands, frames\]. What is beyond [`LogMel::samples`] is cut off.
     ///
     /// # Errors
-    /// When the sound has another rate.
-    pub fn features(&self, sound: &Waveform) -> Result<Array> {
-        if sound.rate != self.rate() {
+    /// When the audio has another rate.
+    pub fn features(&self, audio: &Waveform) -> Result<Array> {
+        if audio.rate != self.rate() {
             let why = format!(
-                "the sound has {} Hz and the model hears {} Hz; resample it",
-                sound.rate,
+                "the audio has {} Hz and the model expects {} Hz; resample it",
+                audio.rate,
                 self.rate()
             );
             return Err(Error::Prompt(why));
         }
-        let samples = &sound.samples[..sound.samples.len().min(self.samples())];
+        let samples = &audio.samples[..audio.samples.len().min(self.samples())];
         let (bands, frames) = (self.bands(), self.frames());
         // One row per frame first: frames are independent.
         let mut rows = vec![0.0; frames * bands];
@@ -170,7 +170,8 @@ impl LogMel {
         Ok(Array { dims: vec![1, bands, frames], values: Values::F32(values) })
     }
 
-    /// The attention mask of a clip of `samples` samples: i64\[1, frames\], 1 where a frame's first sample is heard.
+    /// The attention mask of a clip of `samples` samples: i64\[1, frames\], 1 where a frame's first sample is
+    /// in the clip.
     pub fn mask(&self, samples: usize) -> Array {
         let heard = |frame: usize| i64::from(frame * self.settings.hop_length < samples);
         Array { dims: vec![1, self.frames()], values: Values::I64((0..self.frames()).map(heard).collect()) }

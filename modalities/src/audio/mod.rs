@@ -1,6 +1,6 @@
-//! Sound: decoding, resampling and features.
+//! Audio: decoding, resampling and features.
 //!
-//! Files are decoded to mono at the rate that a model hears, either whole ([`decode`]) or piece by piece
+//! Files are decoded to mono at the rate that a model expects, either whole ([`decode`]) or piece by piece
 //! ([`Reader`]). [`LogMel`] turns samples into Whisper's features.
 
 mod log_mel;
@@ -20,9 +20,9 @@ pub use resample::Resampler;
 /// Mono samples between -1 and 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waveform {
-    /// The samples.
+    /// The samples of the one channel.
     pub samples: Vec<f32>,
-    /// Samples per second.
+    /// The sample rate, in samples per second.
     pub rate: u32,
 }
 
@@ -45,7 +45,7 @@ impl Default for Limits {
 /// What decodes of a damaged file is returned.
 ///
 /// # Errors
-/// When the file cannot be read, holds no sound that decodes, or is longer than the limits allow.
+/// When the file cannot be read, holds no audio that decodes, or is longer than the limits allow.
 pub fn decode(path: &Path, rate: u32, limits: &Limits) -> Result<Waveform> {
     collect(Reader::open(path, rate)?, limits)
 }
@@ -79,7 +79,7 @@ fn collect(reader: Reader<'_>, limits: &Limits) -> Result<Waveform> {
     let mut samples = Vec::new();
     for chunk in reader {
         let chunk = chunk?;
-        // What a header says is not asked: recordings that were piped claim gigabytes.
+        // The header's length is not used: recordings that were piped claim gigabytes.
         if samples.len() + chunk.len() > limits.samples {
             let why =
                 format!("it gives more than {} samples at {rate} Hz; read it in windows", limits.samples);

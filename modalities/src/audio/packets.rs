@@ -1,4 +1,4 @@
-//! Decoded packets of sound, mixed down.
+//! Decoded packets of audio, mixed down.
 
 use std::io::{Cursor, ErrorKind, Read, SeekFrom};
 use std::path::Path;
@@ -15,7 +15,7 @@ use symphonia::core::meta::MetadataOptions;
 use crate::error::{Error, Result};
 use crate::libav::{Decoding, Faults, Source, Stream, open_file};
 
-/// A sound file, decoded packet by packet.
+/// An audio file, decoded packet by packet.
 pub(super) trait Packets: Send {
     /// Replaces `mono` with the next packet's samples and returns their rate; `None` at the end.
     fn next(&mut self, mono: &mut Vec<f32>) -> Result<Option<u32>>;
@@ -32,7 +32,8 @@ pub(super) trait Packets: Send {
     }
 }
 
-/// FFmpeg reads everything but Ogg Vorbis, whose padding FFmpeg 5 leaves at the end of the sound: symphonia cuts it off.
+/// FFmpeg reads everything but Ogg Vorbis, whose padding FFmpeg 5 leaves at the end of the audio: symphonia
+/// cuts it off.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Packets>> {
     let what = path.display().to_string();
     if is_vorbis(&mut open_file(path)?)
@@ -76,7 +77,7 @@ struct Vorbis<'s> {
 }
 
 impl<'s> Vorbis<'s> {
-    /// `None` when symphonia finds no sound in it.
+    /// `None` when symphonia finds no audio in it.
     fn new(what: &str, stream: Box<dyn MediaSource + 's>) -> Result<Option<Self>> {
         let stream = MediaSourceStream::new(stream, Default::default());
         let (format, meta) = (FormatOptions::default(), MetadataOptions::default());
@@ -98,7 +99,7 @@ impl<'s> Vorbis<'s> {
     }
 }
 
-/// The track to be heard: its number and its decoder.
+/// The track to decode: its number and its decoder.
 fn open_track(format: &dyn FormatReader) -> Option<(u32, Box<dyn AudioDecoder>)> {
     let track = format.default_track(TrackType::Audio)?;
     let parameters = track.codec_params.as_ref()?.audio()?;
@@ -227,9 +228,9 @@ impl Packets for Libav {
     }
 }
 
-/// Seconds that the header of a Wave file states. FFmpeg goes by what the file holds; a file that is cut off says more.
-/// Recorders that do not know how long they will record write nothing, or the most that a header holds, or nearly so. Of
-/// codecs other than those below the header holds no length that is to be relied on.
+/// Seconds that the header of a Wave file states. FFmpeg goes by what the file holds; a file that is cut off
+/// says more. Recorders that do not know the final length write nothing, or the most that a header holds, or
+/// nearly so. Of codecs other than those below the header holds no length that is to be relied on.
 fn wave_seconds(stream: &mut dyn Stream) -> Option<f64> {
     const MARK: u32 = 0x7fff_0000;
     let number = |bytes: &[u8]| bytes.first_chunk().map(|four| u32::from_le_bytes(*four));
@@ -239,7 +240,7 @@ fn wave_seconds(stream: &mut dyn Stream) -> Option<f64> {
         return None;
     }
     let mut rate = None;
-    // Few chunks stand before the samples.
+    // Few chunks come before the samples.
     for _ in 0..64 {
         stream.read_exact(&mut head[..8]).ok()?;
         let size = number(&head[4..])?;
@@ -262,7 +263,7 @@ fn wave_seconds(stream: &mut dyn Stream) -> Option<f64> {
 }
 
 /// Bytes of samples that a second takes, by the blocks of a Wave file's format. The header's own number is an estimate that
-/// many programs get wrong for compressed sound.
+/// many programs get wrong for compressed audio.
 fn bytes_a_second(format: &[u8]) -> Option<f64> {
     let number =
         |at: usize| format.get(at..at + 2).map(|two| u32::from(u16::from_le_bytes([two[0], two[1]])));
@@ -270,7 +271,7 @@ fn bytes_a_second(format: &[u8]) -> Option<f64> {
     let samples = match number(0)? {
         // Integers, floats, A-law, mu-law, and what needs the longer header to say so: a block is a sample of every channel.
         1 | 3 | 6 | 7 | 0xfffe => 1,
-        // ADPCM of Microsoft and of IMA: the samples of a block stand behind the common part.
+        // ADPCM of Microsoft and of IMA: the samples of a block come after the common part.
         2 | 0x11 => number(18)?,
         _ => return None,
     };

@@ -1,4 +1,4 @@
-//! Sound files, read piece by piece.
+//! Audio files, read piece by piece.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use super::{Resampler, Waveform};
 use crate::error::{Error, Result};
 use crate::measure::Length;
 
-/// Reads a sound file piece by piece: an iterator of mono samples at the rate asked for, never more than a packet and
-/// a resampler's block in memory.
+/// Reads an audio file piece by piece: an iterator of mono samples at the rate requested, never more than a
+/// packet and a resampler's block in memory.
 ///
-/// What FFmpeg knows is understood, whatever the file's name says: Wave (integers of all depths, floats, A-law, mu-law),
-/// FLAC, MP3, AAC, Vorbis, Opus and more, and the sound of any container, such as a video's. The encoder's delay and
-/// padding are cut off where the file states them. What a header says of the length is not believed: all that follows it
-/// is decoded.
+/// All formats that FFmpeg reads are read, whatever the file's name is: Wave (integers of all depths, floats,
+/// A-law, mu-law), FLAC, MP3, AAC, Vorbis, Opus and more, and the audio of any container, such as a video's.
+/// The encoder's delay and padding are cut off where the file states them. What a header says of the length
+/// is ignored: all that follows it is decoded.
 ///
 /// Channels are mixed down to their mean, each with equal weight, as librosa's `to_mono` does and as training sets for
 /// speech are made. No channel is left out and none is scaled by its position.
@@ -35,7 +35,7 @@ impl Reader<'static> {
     /// Opens a file to be read as mono at `rate` samples per second.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no sound in a known format.
+    /// When the file cannot be read or holds no audio in a known format.
     pub fn open(path: &Path, rate: u32) -> Result<Self> {
         Self::new(path.display().to_string(), packets::open(path)?, rate)
     }
@@ -66,17 +66,17 @@ impl<'s> Reader<'s> {
         self.rate
     }
 
-    /// How long the sound is in seconds, by what its file says. It may say nothing, or be wrong.
+    /// How long the audio is in seconds, by what its file says. It may be missing or wrong.
     pub fn seconds(&self) -> Option<f64> {
         self.packets.seconds().filter(|seconds| seconds.is_finite() && *seconds > 0.0)
     }
 
-    /// How long the file declares the sound to be in seconds, if it does; nothing is guessed from its size.
+    /// How long the file declares the audio to be in seconds, if it does; nothing is guessed from its size.
     pub fn declared(&self) -> Option<f64> {
         self.packets.declared()
     }
 
-    /// The same sound in windows of `seconds`, the last one as short as what is left.
+    /// The same audio in windows of `seconds`, the last one as short as what is left.
     pub fn windows(self, seconds: u32) -> Windows<'s> {
         let samples = (u64::from(self.rate) * u64::from(seconds)).max(1) as usize;
         Windows { reader: self, samples, pending: Vec::new() }
@@ -159,10 +159,10 @@ pub(super) fn measure(what: &str, mut packets: Box<dyn Packets + '_>) -> Result<
     }
 }
 
-/// Nothing decoded.
+/// The error of a file from which nothing decoded.
 fn nothing(what: &str, packets: &(dyn Packets + '_)) -> Error {
     let why = packets.faults().first.as_ref().map_or_else(
-        || "it holds not one sample of sound".to_owned(),
+        || "it holds not one sample of audio".to_owned(),
         |fault| format!("not one sample of it decodes: {fault}"),
     );
     Error::Decode { what: what.to_owned(), why }

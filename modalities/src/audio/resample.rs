@@ -37,7 +37,7 @@ impl Resampler {
         for rate in [from, to] {
             if !(1_000..=1_000_000).contains(&rate) {
                 let why = format!("a sample rate of {rate} Hz; rates from 1000 to 1000000 Hz are resampled");
-                return Err(Error::Decode { what: "sound".into(), why });
+                return Err(Error::Decode { what: "audio".into(), why });
             }
         }
         let fft = if from == to { None } else { Some(converter(from as usize, to as usize)?) };
@@ -92,7 +92,7 @@ impl Resampler {
     /// Converts the block of pending samples at `start`.
     fn convert(&mut self, start: usize, size: usize, output: &mut Vec<f32>) -> Result<()> {
         let Some(fft) = &mut self.fft else { return Ok(()) };
-        let fault = |why: String| Error::Decode { what: "sound".into(), why };
+        let fault = |why: String| Error::Decode { what: "audio".into(), why };
         let frames = self.block.len();
         let input = SequentialSlice::new(&self.pending[start..start + size], 1, size)
             .map_err(|error| fault(error.to_string()))?;
@@ -113,7 +113,7 @@ fn converter(from: usize, to: usize) -> Result<Fft<f64>> {
     let (unit_from, unit_to) = (2 * from / divisor, 2 * to / divisor);
     let units = BLOCK.div_ceil(unit_from.min(unit_to));
     Fft::new_custom(from, to, units * unit_from, 1, 1, WindowFunction::BlackmanHarris2, FixedSync::Both)
-        .map_err(|error| Error::Decode { what: "sound".into(), why: error.to_string() })
+        .map_err(|error| Error::Decode { what: "audio".into(), why: error.to_string() })
 }
 
 fn gcd(a: usize, b: usize) -> usize {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 /// The rectangle of `width` x `height` pixels whose first pixel is at (`left`, `top`).
 ///
 /// # Errors
-/// When the rectangle is empty or leaves the picture.
+/// When the rectangle is empty or leaves the image.
 pub fn crop(image: &Image, left: usize, top: usize, width: usize, height: usize) -> Result<Image> {
     let inside = |start: usize, length: usize, extent: usize| {
         length > 0 && start.checked_add(length).is_some_and(|end| end <= extent)
@@ -24,11 +24,11 @@ pub fn crop(image: &Image, left: usize, top: usize, width: usize, height: usize)
     Ok(Image { width, height, rgb })
 }
 
-/// The middle `width` x `height` pixels. Where the picture is smaller it is padded with zeros, by the rule of
+/// The middle `width` x `height` pixels. Where the image is smaller it is padded with zeros, by the rule of
 /// `center_crop` in transformers' `image_transforms.py`: a cut rounds its offset down, padding rounds it up.
 ///
 /// # Errors
-/// When the size is empty or beyond any picture's.
+/// When the size is empty or beyond any image's.
 pub fn center_crop(image: &Image, width: usize, height: usize) -> Result<Image> {
     let mut out = Image::filled(width, height, [0; 3])?;
     let (from_x, to_x, columns) = middle(image.width, width);
@@ -46,10 +46,10 @@ fn middle(have: usize, wanted: usize) -> (usize, usize, usize) {
     if wanted <= have { ((have - wanted) / 2, 0, wanted) } else { (0, (wanted - have).div_ceil(2), have) }
 }
 
-/// The picture with a border of `colour`, each side given in pixels.
+/// The image with a border of `colour`, each side given in pixels.
 ///
 /// # Errors
-/// When the result is beyond any picture's size.
+/// When the result is beyond any image's size.
 pub fn pad(
     image: &Image,
     left: usize,

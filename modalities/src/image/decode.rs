@@ -1,8 +1,8 @@
 //! From a file's bytes to upright 8-bit RGB.
 //!
-//! The rule is `PIL.ImageOps.exif_transpose(image).convert("RGB")`, which is what transformers does with a picture it
-//! loads: alpha is dropped, not composited, and 16-bit gray is clipped, not scaled. Formats that PIL does not read
-//! (OpenEXR, Radiance, farbfeld) follow the nearest sensible rule, said where it is applied.
+//! The rule is `PIL.ImageOps.exif_transpose(image).convert("RGB")`, which is what transformers does with an
+//! image it loads: alpha is dropped, not composited, and 16-bit gray is clipped, not scaled. Formats that PIL
+//! does not read (OpenEXR, Radiance, farbfeld) follow the nearest sensible rule, said where it is applied.
 
 mod bmp;
 mod directory;
@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 /// Caps that hold before memory is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Pixels that a picture may have.
+    /// Pixels that an image may have.
     pub max_pixels: usize,
 }
 
@@ -53,14 +53,15 @@ impl Limits {
     }
 }
 
-/// The first picture in a file of any format: JPEG, PNG, GIF, WebP, AVIF, HEIC, TIFF, BMP, ICO, TGA, PNM, QOI, DDS, HDR, EXR, farbfeld.
-/// It is turned upright as its EXIF or XMP orientation says, or, in AVIF and HEIC, the file's own turns.
+/// The first image in a file of any format: JPEG, PNG, GIF, WebP, AVIF, HEIC, TIFF, BMP, ICO, TGA, PNM, QOI,
+/// DDS, HDR, EXR, farbfeld. It is turned upright as its EXIF or XMP orientation says, or, in AVIF and HEIC,
+/// the file's own turns.
 ///
 /// # Errors
 /// When the format is unknown, the file is damaged or cut off, or its header says a size beyond the limits.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     let format = format(bytes)?;
-    let picture = match format {
+    let image = match format {
         ImageFormat::Avif => return heif::decode(bytes, limits),
         ImageFormat::Jpeg => jpeg::decode(bytes, limits)?,
         ImageFormat::Gif => gif::decode(bytes, limits)?,
@@ -70,22 +71,22 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
         ImageFormat::Png => general(&png::still(bytes), format, limits)?,
         _ => general(bytes, format, limits)?,
     };
-    Ok(upright(picture, orientation::of(bytes, format)))
+    Ok(upright(image, orientation::of(bytes, format)))
 }
 
-/// A picture that may have been decoded at a fraction of its size.
+/// An image that may have been decoded at a fraction of its size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reduced {
-    /// What was decoded, upright.
+    /// The decoded pixels, upright.
     pub image: Image,
-    /// Pixels in a row of the whole picture, upright.
+    /// Width in pixels of the whole image, upright.
     pub width: usize,
-    /// Rows of the whole picture, upright.
+    /// Height in pixels of the whole image, upright.
     pub height: usize,
 }
 
 /// [`decode`], at a fraction of the size where the format can: a JPEG at the smallest of an eighth, a quarter and a half
-/// that leaves its shorter side `side` pixels or more. Damage is found as in the whole picture.
+/// that leaves its shorter side `side` pixels or more. Damage is found as in the whole image.
 ///
 /// # Errors
 /// As [`decode`].
@@ -126,7 +127,7 @@ fn guess(bytes: &[u8]) -> Option<ImageFormat> {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Avif) => None,
         Ok(ImageFormat::Bmp) if !bmp::has_header(bytes) => None,
-        // Two letters of text are not yet a picture.
+        // Two letters of text are not yet an image.
         Ok(ImageFormat::Pnm) if !bytes.get(2).is_some_and(|b| b.is_ascii_whitespace() || *b == b'#') => None,
         Ok(format) => Some(format),
         Err(_) => is_tga(bytes).then_some(ImageFormat::Tga),
@@ -141,7 +142,7 @@ fn is_tga(bytes: &[u8]) -> bool {
         && bytes[12..16] != [0; 4]
 }
 
-/// Whether a file is a sequence of pictures in the boxes of AVIF or HEIC.
+/// Whether a file is a sequence of images in the boxes of AVIF or HEIC.
 pub(crate) fn is_heif_sequence(head: &[u8]) -> bool {
     heif::brand(head).is_some_and(|(_, _, sequence)| sequence)
 }
@@ -191,23 +192,23 @@ fn general(bytes: &[u8], format: ImageFormat, limits: &Limits) -> Result<Image> 
     let (width, height) = decoder.dimensions();
     limits.check(&what, width as usize, height as usize)?;
     let depth = decoder.original_color_type();
-    let picture = DynamicImage::from_decoder(decoder).map_err(fault)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(fault)?;
     Ok(Image {
         width: width as usize,
         height: height as usize,
-        rgb: pixels::to_rgb(picture, depth, format).map_err(|why| Error::Decode { what, why })?,
+        rgb: pixels::to_rgb(image, depth, format).map_err(|why| Error::Decode { what, why })?,
     })
 }
 
-/// Undoes an orientation.
-fn upright(picture: Image, orientation: u8) -> Image {
+/// The image turned upright by its EXIF orientation.
+fn upright(image: Image, orientation: u8) -> Image {
     let turn = match Orientation::from_exif(orientation) {
-        None | Some(Orientation::NoTransforms) => return picture,
+        None | Some(Orientation::NoTransforms) => return image,
         Some(turn) => turn,
     };
-    // The caps keep both sides far below 2^32, and the buffer is theirs, so the picture is made.
-    let (width, height) = (picture.width as u32, picture.height as u32);
-    match RgbImage::from_raw(width, height, picture.rgb) {
+    // The caps keep both sides far below 2^32, and the buffer is theirs, so the image is made.
+    let (width, height) = (image.width as u32, image.height as u32);
+    match RgbImage::from_raw(width, height, image.rgb) {
         Some(buffer) => {
             let mut buffer = DynamicImage::ImageRgb8(buffer);
             buffer.apply_orientation(turn);

@@ -1,4 +1,4 @@
-//! Pictures: decoding, resizing and normalizing as PIL does.
+//! Images: decoding, resizing and normalizing as PIL does.
 
 mod crop;
 mod decode;
@@ -13,22 +13,22 @@ pub use resize::{Filter, resize, resize_tensor};
 
 use crate::error::{Error, Result};
 
-/// A picture: 8-bit RGB, row-major, three bytes a pixel.
+/// An image: 8-bit RGB, row-major, three bytes a pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
     /// `3 * width * height` bytes.
     pub rgb: Vec<u8>,
 }
 
-/// Pixels that any picture may have, where PIL too refuses what it calls a decompression bomb.
+/// Pixels that any image may have, where PIL too refuses what it calls a decompression bomb.
 const MAX_PIXELS: usize = 178_956_970;
 
 impl Image {
-    /// A picture of one colour.
+    /// An image of one colour.
     ///
     /// # Errors
     /// When it has no pixels, or more than 178 million.
@@ -48,7 +48,7 @@ impl Image {
     }
 }
 
-/// Refuses a size that no picture has.
+/// Refuses a size that no image has.
 fn check_size(what: &str, width: usize, height: usize) -> Result<()> {
     match width.checked_mul(height) {
         Some(0) => {

@@ -68,10 +68,10 @@ impl Filter {
     }
 }
 
-/// The picture at `width` x `height`, bit for bit what `PIL.Image.resize((width, height), filter)` gives.
+/// The image at `width` x `height`, bit for bit what `PIL.Image.resize((width, height), filter)` gives.
 ///
 /// # Errors
-/// When the size is empty or beyond any picture's.
+/// When the size is empty or beyond any image's.
 pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Result<Image> {
     check_size("resized image", width, height)?;
     check_size("image", image.width, image.height)?;
@@ -101,12 +101,12 @@ pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Res
     }
 }
 
-/// The picture at `width` x `height`, bit for bit what torchvision makes of a tensor of bytes on a CPU with antialiasing:
-/// the arithmetic of [`resize`] with coarser weights, always across first. Video processors of transformers resize so.
-/// For the bilinear, bicubic and Lanczos filters.
+/// The image at `width` x `height`, bit for bit what torchvision makes of a tensor of bytes on a CPU with
+/// antialiasing: the arithmetic of [`resize`] with coarser weights, always across first. Video processors of
+/// transformers resize so. For the bilinear, bicubic and Lanczos filters.
 ///
 /// # Errors
-/// When the size is empty or beyond any picture's.
+/// When the size is empty or beyond any image's.
 pub fn resize_tensor(image: &Image, width: usize, height: usize, filter: Filter) -> Result<Image> {
     check_size("resized image", width, height)?;
     check_size("image", image.width, image.height)?;
@@ -307,7 +307,8 @@ mod lanes {
             pub(super) fn $name($($argument: $kind),*) {
                 #[cfg(target_arch = "x86_64")]
                 if is_x86_feature_detected!("avx2") {
-                    // SAFETY: the machine has AVX2, as the line above found, and that is all the function asks for.
+                    // SAFETY: the machine has AVX2, as the line above found, and that is all the function
+                    // needs.
                     return unsafe { $avx2($($argument),*) };
                 }
                 $any($($argument),*)

@@ -1,8 +1,11 @@
-//! What the tokenizers library takes on trust. It panics on some files and lets others blow a text up without bound, so
-//! its files are checked before it reads them, and what is left of its panics is contained.
+//! Checks of what the tokenizers library does not check itself. It panics on some files and lets others blow
+//! a text up without bound, so its files are checked before it reads them, and what is left of its panics is
+//! contained.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -133,9 +136,43 @@ fn check_precompiled(charsmap: &str) -> Result<u64, String> {
     Ok(texts.split('\0').map(str::len).max().unwrap_or(0).max(1) as u64)
 }
 
-/// Runs the library; a panic of it is an error.
+thread_local! {
+    /// Whether this thread is inside the library, where a panic is an error that the caller gets.
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread is inside the library until this is dropped.
+struct Inside {
+    before: bool,
+}
+
+impl Inside {
+    fn enter() -> Inside {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let others = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                if !CONTAINED.try_with(Cell::get).unwrap_or(false) {
+                    others(panic);
+                }
+            }));
+        });
+        Inside { before: CONTAINED.replace(true) }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        CONTAINED.set(self.before);
+    }
+}
+
+/// Runs the library; a panic of it is an error, and it is reported by that error alone.
 pub(super) fn contained<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(run)) {
+    let inside = Inside::enter();
+    let result = catch_unwind(AssertUnwindSafe(run));
+    drop(inside);
+    match result {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(panic) => {
             let why = panic.downcast_ref::<String>().map(String::as_str);
@@ -206,5 +243,36 @@ mod tests {
     fn a_panic_of_the_library_is_an_error() {
         let error = contained::<()>(|| panic!("at the disco")).unwrap_err();
         assert!(error.contains("at the disco"), "{error}");
+    }
+
+    /// What the test below starts as a program of its own, whose standard error it reads.
+    #[test]
+    #[ignore = "is started by the test below"]
+    fn panics_here_and_there() {
+        let outer = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            eprint!("[hook] ");
+            outer(panic);
+        }));
+        let nested: Result<(), String> = contained(|| {
+            contained::<()>(|| panic!("inner")).unwrap_err();
+            std::thread::spawn(|| panic!("beside")).join().unwrap_err();
+            panic!("outer")
+        });
+        nested.unwrap_err();
+        catch_unwind(|| panic!("after")).unwrap_err();
+    }
+
+    #[test]
+    fn only_panics_of_the_library_are_silent() {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let test = "text::fragile::tests::panics_here_and_there";
+        let output = command.args([test, "--exact", "--ignored", "--nocapture"]).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        assert_eq!(told.matches("[hook] ").count(), 2, "{told}");
+        for (word, printed) in [("inner", false), ("beside", true), ("outer", false), ("after", true)] {
+            assert_eq!(told.lines().any(|line| line.trim() == word), printed, "{word}: {told}");
+        }
     }
 }

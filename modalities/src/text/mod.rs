@@ -2,7 +2,7 @@
 
 mod fragile;
 mod gguf;
-mod jinja;
+pub mod jinja;
 mod settings;
 mod stream;
 mod template;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::jinja::{Class, Fault, Template};
+use super::jinja::{Fault, Template};
 use super::settings::{TokenizerSettings, object};
 use crate::error::{Error, Result};
 
@@ -139,12 +139,7 @@ fn as_templates_know(message: &mut Map<String, Value>) {
     message.insert("reasoning_content".into(), reasoning);
 }
 
-/// An error of the template, with its place and, where Python would raise one, the name of the exception.
 fn fault(fault: Fault) -> Error {
-    let place = fault.line.map(|line| format!(", line {line}")).unwrap_or_default();
-    let class = match fault.class {
-        Class::Template | Class::Limit | Class::Unsupported => String::new(),
-        class => format!("{}: ", class.name()),
-    };
-    Error::Prompt(format!("{NAME}{place}: {class}{}", fault.message))
+    let between = if fault.line.is_some() { ", " } else { ": " };
+    Error::Prompt(format!("{NAME}{between}{fault}"))
 }

@@ -16,14 +16,14 @@ use crate::error::{Error, Result};
 pub struct Tokenizer {
     inner: Inner,
     settings: TokenizerSettings,
-    /// Put around a text when special tokens are asked for, on top of what `tokenizer.json` puts.
+    /// Put around a text when special tokens are requested, on top of what `tokenizer.json` puts.
     around: (Vec<u32>, Vec<u32>),
 }
 
 /// Token ids filled up or cut to a length, and which of them count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Padded {
-    /// As many ids as were asked for.
+    /// As many ids as were requested.
     pub ids: Vec<u32>,
     /// 1 for a token of the text, 0 for padding.
     pub attention_mask: Vec<u32>,

@@ -59,11 +59,11 @@ pub struct GgufVocabulary {
     pub kinds: Vec<TokenKind>,
     /// BPE merges in order of rank: two pieces separated by the first space after the first character.
     pub merges: Vec<String>,
-    /// Begins a sequence.
+    /// The token that begins a sequence.
     pub bos: Option<u32>,
-    /// Ends a sequence.
+    /// The token that ends a sequence.
     pub eos: Option<u32>,
-    /// Pads a batch.
+    /// The token that pads a batch.
     pub pad: Option<u32>,
     /// Stands for what no token covers.
     pub unk: Option<u32>,

@@ -28,7 +28,7 @@ struct Key {
 }
 
 impl Converter {
-    /// One upright picture.
+    /// One upright image.
     pub(super) fn convert(&mut self, frame: &frame::Video, orientation: Orientation) -> Result<Image, Fault> {
         let key = Key {
             format: frame.format(),
@@ -89,8 +89,8 @@ fn scaler(key: Key, width: u32, height: u32) -> Result<scaling::Context, Fault> 
     Ok(scaler)
 }
 
-/// How a stored picture is turned to stand upright: mirrored left to right or top to bottom, after rows and columns
-/// are exchanged.
+/// How a stored image is turned to stand upright: mirrored left to right or top to bottom, after rows and
+/// columns are exchanged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Orientation {
     transpose: bool,
@@ -115,12 +115,12 @@ impl Orientation {
         }
     }
 
-    /// The size of the upright picture.
+    /// The size of the upright image.
     pub(super) fn turned(self, width: usize, height: usize) -> (usize, usize) {
         if self.transpose { (height, width) } else { (width, height) }
     }
 
-    /// The upright picture of stored rows, `stride` bytes apart.
+    /// The upright image of stored rows, `stride` bytes apart.
     fn upright(self, rows: &[u8], stride: usize, width: usize, height: usize) -> Image {
         let (out_width, out_height) = self.turned(width, height);
         let mut rgb = Vec::with_capacity(3 * width * height);
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_display_matrix_turns_and_mirrors() {
-        // A picture of two rows and three columns, numbered in reading order.
+        // An image of two rows and three columns, numbered in reading order.
         let rows: Vec<u8> = (0..6).flat_map(|n| [n, n, n]).collect();
         let upright = |a: i32, b: i32, c: i32, d: i32| {
             let matrix: Vec<u8> = [a, b, 0, c, d, 0, 0, 0, 1].iter().flat_map(|n| n.to_ne_bytes()).collect();

@@ -14,9 +14,9 @@ pub(super) struct Decoder {
     frame: frame::Video,
     /// Seconds of a tick of the frames' clock.
     tick: f64,
-    /// When the next frame is due, for files that do not tell.
+    /// When the next frame is due, for files that do not say.
     due: f64,
-    /// How long the last frame that was given is shown, where the file tells.
+    /// How long the last frame that was given is shown, where the file says so.
     shown: f64,
     info: Info,
     orientation: Orientation,
@@ -61,7 +61,7 @@ impl Decoder {
     }
 
     /// The frames' times by the file's index or packets, without decoding them; nothing can be decoded afterwards. A file
-    /// that does not tell them all is taken for one of a steady rate.
+    /// that does not state them all is taken for one of a steady rate.
     pub(super) fn scan(&mut self) -> Timeline {
         let packets = self.decoding.scan();
         let ticks: Option<Vec<(i64, i64)>> =
@@ -73,7 +73,7 @@ impl Decoder {
         Timeline::new(times, last as f64 * self.tick, self.info.fps)
     }
 
-    /// How long the last frame that was given is shown, in seconds; 0 where the file does not tell.
+    /// How long the last frame that was given is shown, in seconds; 0 where the file does not say.
     pub(super) fn shown(&self) -> f64 {
         self.shown
     }

@@ -12,9 +12,10 @@ use crate::measure::Length;
 /// One frame of a video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
-    /// The picture, upright.
+    /// The decoded frame, upright.
     pub image: Image,
-    /// When it is shown, in seconds on the file's clock; a frame's time after the one before where the file does not tell.
+    /// When it is shown, in seconds on the file's clock; a frame's time after the one before where the file
+    /// does not say.
     pub seconds: f64,
 }
 
@@ -118,8 +119,9 @@ impl Iterator for Frames {
     }
 }
 
-/// Picks frames. Which they are follows from the times of all frames, of which the packets tell before anything is
-/// decoded. Whether they told right is known at the end; if they did not, everything is decoded once more.
+/// Picks frames. Which they are follows from the times of all frames, which the packets state before anything
+/// is decoded. Whether they were right is known at the end; if they were not, everything is decoded once
+/// more.
 pub(super) fn sample(source: &Source, sampling: &Sampling, limits: &Limits) -> Result<Clip> {
     let mut frames = Frames::new(source.clone(), limits)?;
     if *sampling == Sampling::All {
@@ -129,7 +131,7 @@ pub(super) fn sample(source: &Source, sampling: &Sampling, limits: &Limits) -> R
     if let Reader::Video(decoder) = &mut frames.reader {
         let told = decoder.scan();
         frames = Frames::new(source.clone(), limits)?;
-        // A rule that does not fit what the packets tell may fit what they hold.
+        // A rule that does not fit what the packets state may fit what they hold.
         if let Ok(indices) = told.pick(sampling) {
             let kept = keep_some(&mut frames, limits, &indices)?;
             let found = frames.timeline();

@@ -75,7 +75,7 @@ pub struct Info {
     pub height: usize,
     /// Frames per second. Files of a variable rate may state anything; a [`Timeline`] knows.
     pub fps: f64,
-    /// Frames, where the file states them. Only decoding tells for sure.
+    /// Frames, where the file states them. Only decoding is certain.
     pub frames: Option<usize>,
     /// Seconds, where the file states them.
     pub seconds: Option<f64>,
@@ -83,7 +83,7 @@ pub struct Info {
     pub codec: String,
 }
 
-/// What may be taken from a file that nobody vouches for.
+/// What may be taken from an untrusted file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Pixels of a frame.

@@ -1,4 +1,4 @@
-//! Which frames of a video a model sees.
+//! Which frames of a video a model is given.
 
 use super::Timeline;
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 /// How frames are picked from a video. The rules are those of Hugging Face transformers' video processors, to the frame.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sampling {
-    /// Every frame.
+    /// All frames of the video.
     All,
     /// These frames, counted from 0 in presentation order.
     Indices(Vec<usize>),
@@ -19,9 +19,9 @@ pub enum Sampling {
     /// A number of frames that is a multiple of `multiple`, rounded down (to the nearest for a fixed count), in
     /// single-precision steps from frame 0: Qwen2-VL and Qwen2.5-VL, whose `multiple` is the temporal patch size.
     Strided {
-        /// How many.
+        /// The number of frames.
         quota: Quota,
-        /// What divides their number.
+        /// The number that divides the number of frames.
         multiple: usize,
     },
     /// Evenly from the first to the last frame, rounded to the nearest: Qwen3-VL.
@@ -31,9 +31,9 @@ pub enum Sampling {
     Centered {
         /// Frames per second of video, before `most` cuts them.
         fps: f64,
-        /// The most frames.
+        /// The largest number of frames.
         most: usize,
-        /// Seconds.
+        /// Seconds that are left out at both ends.
         skip: f64,
     },
 }
@@ -41,7 +41,7 @@ pub enum Sampling {
 /// How many frames are picked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Quota {
-    /// A fixed number.
+    /// A fixed number of frames.
     Count(usize),
     /// This number, or every frame of a video that has fewer.
     UpTo(usize),
@@ -49,9 +49,9 @@ pub enum Quota {
     PerSecond {
         /// Frames per second.
         fps: f64,
-        /// The fewest.
+        /// The smallest number of frames.
         least: usize,
-        /// The most.
+        /// The largest number of frames.
         most: usize,
     },
 }
@@ -60,7 +60,7 @@ impl Sampling {
     /// The frames to take of a video of `total` frames at `fps` frames per second, in order.
     ///
     /// # Errors
-    /// When the video has fewer frames than the rule asks for, or a rate is not a positive number.
+    /// When the video has fewer frames than the rule needs, or a rate is not a positive number.
     pub fn indices(&self, total: usize, fps: f64) -> Result<Vec<usize>> {
         let rate = match self {
             Self::Centered { fps, .. } => *fps,
@@ -142,11 +142,11 @@ impl Sampling {
             }
         };
         if indices.is_empty() {
-            return Err(Error::Prompt("no frame of the video is asked for".into()));
+            return Err(Error::Prompt("no frame of the video is requested".into()));
         }
         match indices.iter().find(|&&index| index >= total) {
             Some(index) => {
-                Err(Error::Prompt(format!("frame {index} is asked for of a video of {total} frames")))
+                Err(Error::Prompt(format!("frame {index} is requested from a video of {total} frames")))
             }
             None => Ok(indices),
         }
@@ -158,7 +158,7 @@ const MOST_FRAMES: usize = 1 << 16;
 
 fn few(n: usize) -> Result<()> {
     if n > MOST_FRAMES {
-        return Err(Error::Prompt(format!("{n} frames are asked for, more than {MOST_FRAMES}")));
+        return Err(Error::Prompt(format!("{n} frames are requested, more than {MOST_FRAMES}")));
     }
     Ok(())
 }
@@ -169,7 +169,7 @@ fn enough(n: usize, total: usize) -> Result<()> {
             "no frame would be picked from a video of {total} frames; it is too short"
         ))),
         n if n > total => Err(Error::Prompt(format!(
-            "{n} frames are asked for of a video of {total} frames; ask for fewer"
+            "{n} frames are requested from a video of {total} frames; request fewer"
         ))),
         _ => Ok(()),
     }

@@ -29,8 +29,8 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// From times on any clock in the order of presentation, how long the last frame is shown (0 where nobody says), and
-    /// the rate that the file states.
+    /// From times on any clock in the order of presentation, how long the last frame is shown (0 where the
+    /// file does not say), and the rate that the file states.
     pub(super) fn new(mut times: Vec<f64>, last: f64, stated: f64) -> Self {
         let first = times.first().copied().unwrap_or(0.0);
         let mut latest = 0.0_f64;
@@ -44,7 +44,7 @@ impl Timeline {
         let steady = |fps: f64| {
             let waver = WAVER.min(0.5 / fps);
             let spaced = times.iter().enumerate().all(|(i, time)| (time - i as f64 / fps).abs() <= waver);
-            // Of the last frame's length some files tell less than all.
+            // Of the last frame's length some files state less than all.
             let (less, more) = (count / fps - seconds, seconds - count / fps);
             spaced && less <= 1.0 / fps + waver && more <= 0.5 / fps + waver
         };

@@ -20,7 +20,7 @@ pub(super) struct Animation {
     faults: Faults,
 }
 
-/// Whether a file starts like a WebP picture.
+/// Whether a file starts like a WebP image.
 pub(super) fn is_webp(stream: &mut dyn Stream) -> bool {
     let mut head = [0; 12];
     let read = stream.read_exact(&mut head).is_ok() && stream.rewind().is_ok();
@@ -40,7 +40,7 @@ impl Animation {
         let mut caps = Caps::default();
         caps.max_alloc = Some(limits.bytes as u64);
         decoder.set_limits(caps).map_err(|error| source.damaged(error))?;
-        // What is disposed of becomes transparent, as in libwebp, whatever colour the file asks for.
+        // What is disposed of becomes transparent, as in libwebp, whatever colour the file names.
         if decoder.has_animation() {
             decoder.set_background_color(Rgba([0; 4])).map_err(|error| source.damaged(error))?;
         }

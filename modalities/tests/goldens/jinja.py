@@ -3,13 +3,14 @@
     python jinja.py > ../fixtures/jinja.json
 
 Needs jinja2 and transformers (whose own compiler of chat templates is used). Each case has the template, its output or
-the class of its error. What prints an address of memory, or the time, is not among them.
+the class of its error; and under `strict` the same with Jinja's `StrictUndefined`, where that differs. What prints an address of memory, or the time, is not among them.
 """
 
 import json
 import sys
 
-from transformers.utils.chat_template_utils import _compile_jinja_template
+import jinja2
+from transformers.utils import chat_template_utils
 
 VARIABLES = {
     "name": "Ann Lee",
@@ -610,6 +611,24 @@ b
 """
 
 
+def result(template, undefined):
+    """The text or the error of a template; None where it cannot be compared."""
+    environment = chat_template_utils.ImmutableSandboxedEnvironment
+    chat_template_utils.ImmutableSandboxedEnvironment = lambda **rest: environment(undefined=undefined, **rest)
+    try:
+        compiled = chat_template_utils._cached_compile_jinja_template(template)
+        text = compiled.render(**json.loads(json.dumps(VARIABLES)))
+    except RecursionError:
+        return None
+    except Exception as error:
+        # Jinja's optimizer writes infinity into Python code as a name.
+        name = type(error).__name__
+        return None if name == "NameError" else {"error": name}
+    finally:
+        chat_template_utils.ImmutableSandboxedEnvironment = environment
+    return None if " at 0x" in text else {"text": text}
+
+
 def main():
     cases = []
     whole = SNIPPETS.strip("\n").split("\n")
@@ -625,22 +644,17 @@ def main():
         if template in seen:
             continue
         seen.add(template)
-        case = {"template": template}
-        try:
-            case["text"] = _compile_jinja_template(template).render(**json.loads(json.dumps(VARIABLES)))
-        except RecursionError:
+        loose, strict = result(template, jinja2.Undefined), result(template, jinja2.StrictUndefined)
+        if loose is None:
             continue
-        except Exception as error:
-            case["error"] = type(error).__name__
-        if case.get("error") == "NameError":
-            # Jinja's optimizer writes infinity into Python code as a name.
-            continue
-        if " at 0x" in case.get("text", ""):
-            continue
+        case = {"template": template, **loose}
+        if strict is not None and strict != loose:
+            case["strict"] = strict
         cases.append(case)
     json.dump({"variables": VARIABLES, "cases": cases}, sys.stdout, ensure_ascii=False, indent=0)
     print()
-    print(len(cases), "cases", sum("error" in c for c in cases), "errors", file=sys.stderr)
+    counts = {name: sum(name in case for case in cases) for name in ("error", "strict")}
+    print(len(cases), "cases", counts, file=sys.stderr)
 
 
 BLOCKS = [

@@ -102,7 +102,7 @@ fn digest(name: &str, tensor: &Stored) -> [u8; 32] {
     part(name.as_bytes());
     part(form(tensor).as_bytes());
     tensor.ty.dims.iter().for_each(|&d| part(&(d as u64).to_le_bytes()));
-    let mut spans = vec![&tensor.span];
+    let mut spans: Vec<_> = tensor.parts().iter().map(|part| &part.span).collect();
     if let Form::Scaled { scales, .. } = &tensor.form {
         spans.push(scales);
     }
@@ -126,6 +126,10 @@ fn form(tensor: &Stored) -> String {
         Form::Packed(packing) => format!("{packing:?}"),
         Form::Layer(layer) => format!("layer of {}", layer.method()),
         Form::F8 => "f8".into(),
+        Form::Joined { parts, runs } => {
+            let forms: Vec<String> = parts.iter().map(form).collect();
+            format!("{} in {runs} runs", forms.join(" and "))
+        }
         Form::Scaled { bytes, .. } => format!("scaled i{}", 8 * bytes),
     };
     match tensor.change {

@@ -56,7 +56,9 @@ fn find_in(folder: &Path) -> Result<Weights> {
         // Adapters lie beside the model they change.
         // Of a file in pieces the first stands for all.
         let later = |n: &str| gguf::piece(n).is_some_and(|(_, number, _)| number > 1);
-        let fits = |n: &&String| n.ends_with(ending) && !n.starts_with("adapter_model") && !later(n);
+        // A projector goes with the text model beside it.
+        let part = |n: &str| n.starts_with("adapter_model") || later(n) || gguf::is_projector(n);
+        let fits = |n: &&String| n.ends_with(ending) && !part(n);
         let all: Vec<&String> = names.iter().filter(fits).collect();
         match all[..] {
             [] => Ok(None),

@@ -86,8 +86,15 @@ pub struct Checkpoint {
 /// What each format has beside tensors and a configuration.
 enum More {
     Safetensors,
-    Gguf(gguf::Metadata),
-    CTranslate2 { own: Json, tokens: Vec<String> },
+    Gguf {
+        keys: gguf::Metadata,
+        /// What reads pictures, in a file of its own.
+        media: Option<gguf::Media>,
+    },
+    CTranslate2 {
+        own: Json,
+        tokens: Vec<String>,
+    },
 }
 
 impl Checkpoint {
@@ -99,7 +106,8 @@ impl Checkpoint {
         Checkpoint::open_with(path, LoadOptions::default())
     }
 
-    /// Open a folder or a file, with tensors cast.
+    /// Open a folder or a file, with tensors cast. Beside a GGUF file the projector of its model is looked for by its name,
+    /// `mmproj-NAME.gguf` and the like.
     ///
     /// # Errors
     /// As [`Checkpoint::open`], and when the dtype is not f32, f16 or bf16.
@@ -116,12 +124,33 @@ impl Checkpoint {
             Weights::Safetensors(file) => {
                 Self::of_safetensors(path, folder, safetensors::tensors(&Source::map(file)?)?)
             }
-            Weights::Gguf(file) => Self::of_gguf(path, gguf::open(file)?),
+            Weights::Gguf(file) => {
+                let text = gguf::open(file)?;
+                let architecture = text.architecture()?;
+                let media = match gguf::Projector::goes_with(&architecture) {
+                    true => gguf::beside(file, &architecture)?,
+                    false => None,
+                };
+                Self::of_gguf(path, text, media.as_deref())
+            }
             Weights::CTranslate2(file) => {
                 Self::of_ctranslate2(path, folder, &ctranslate2::ModelBin::parse(&Source::map(file)?)?)
             }
         }?
         .with(options)
+    }
+
+    /// Open a GGUF file with this projector, whatever lies beside it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open_with`], and when the two are no pair.
+    pub fn open_pair(path: impl AsRef<Path>, projector: &Path, options: LoadOptions) -> Result<Checkpoint> {
+        let path = path.as_ref();
+        let Weights::Gguf(file) = folder::find(path)? else {
+            let why = "a projector is a part of GGUF models, and this is none".to_string();
+            return Err(unsupported(path, why));
+        };
+        Self::of_gguf(path, gguf::open(&file)?, Some(projector))?.with(options)
     }
 
     /// Read one file that is in memory, under the name that errors give it. It has no files beside it.
@@ -137,7 +166,7 @@ impl Checkpoint {
         let (source, path) = (Source::memory(name, bytes), Path::new(name));
         match format {
             Format::Safetensors => Self::of_safetensors(path, None, safetensors::tensors(&source)?),
-            Format::Gguf => Self::of_gguf(path, gguf::whole(&source)?),
+            Format::Gguf => Self::of_gguf(path, gguf::whole(&source)?, None),
             Format::CTranslate2 => Self::of_ctranslate2(path, None, &ctranslate2::ModelBin::parse(&source)?),
         }?
         .with(options)
@@ -163,15 +192,25 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn of_gguf(path: &Path, file: gguf::Gguf) -> Result<Checkpoint> {
-        let (tensors, config, metadata) = file.translate()?;
+    fn of_gguf(path: &Path, text: gguf::Gguf, projector: Option<&Path>) -> Result<Checkpoint> {
+        let (tensors, config, keys, media) = match projector {
+            Some(projector) => {
+                let (tensors, config, keys, media) =
+                    gguf::pair(text, gguf::Gguf::parse(&Source::map(projector)?)?)?;
+                (tensors, config, keys, Some(media))
+            }
+            None => {
+                let (tensors, config, keys) = text.translate(None)?;
+                (tensors, config, keys, None)
+            }
+        };
         Ok(Checkpoint {
             path: path.into(),
             folder: None,
             tensors,
             config,
             is_config_new: false,
-            more: More::Gguf(metadata),
+            more: More::Gguf { keys, media },
         })
     }
 
@@ -211,7 +250,7 @@ impl Checkpoint {
     /// the memory that its weights take.
     pub fn held(&self) -> Vec<String> {
         let mut formats: BTreeMap<String, (usize, usize, usize, DType)> = BTreeMap::new();
-        for stored in self.tensors.values() {
+        for stored in self.tensors.values().flat_map(Stored::parts) {
             let Some(format) = stored.form.name() else { continue };
             let of = formats.entry(format).or_insert((0, 0, 0, stored.ty.dtype));
             *of = (of.0 + 1, of.1 + stored.span.as_ref().len(), of.2 + stored.ty.bytes(), of.3);
@@ -252,7 +291,12 @@ impl Checkpoint {
     /// # Errors
     /// When they cannot be opened any more.
     pub fn reopened(&self) -> Result<Checkpoint> {
-        let mut again = Checkpoint::open(&self.path)?;
+        let mut again = match &self.more {
+            More::Gguf { media: Some(media), .. } => {
+                Checkpoint::open_pair(&self.path, &media.path, LoadOptions::default())?
+            }
+            _ => Checkpoint::open(&self.path)?,
+        };
         for (name, tensor) in &mut again.tensors {
             if let Some(own) = self.tensors.get(name) {
                 tensor.ty.dtype = own.ty.dtype;
@@ -282,9 +326,24 @@ impl Checkpoint {
     pub fn format(&self) -> Format {
         match self.more {
             More::Safetensors => Format::Safetensors,
-            More::Gguf(_) => Format::Gguf,
+            More::Gguf { .. } => Format::Gguf,
             More::CTranslate2 { .. } => Format::CTranslate2,
         }
+    }
+
+    /// The file of the tower and the projector, where pictures are read by those of a GGUF file of their own.
+    pub fn projector(&self) -> Option<&Path> {
+        match &self.more {
+            More::Gguf { media: Some(media), .. } => Some(&media.path),
+            _ => None,
+        }
+    }
+
+    /// Whether the file is itself one of a tower and a projector, of which a text model is missing.
+    pub fn is_projector(&self) -> bool {
+        matches!(&self.more, More::Gguf { keys, media: None } if keys.text("general.architecture").is_ok_and(|name| {
+            name.as_deref() == Some(gguf::PROJECTOR_ARCHITECTURE)
+        }))
     }
 
     /// The names of all tensors, in order of their bytes.
@@ -338,11 +397,19 @@ impl Checkpoint {
             (_, "config.json") if self.is_config_new => Some(pretty(&self.config)),
             (More::Safetensors, _) => None,
             (_, "config.json") => Some(pretty(&self.config)),
-            (More::Gguf(keys), "chat_template.jinja") => {
+            (More::Gguf { media: Some(media), .. }, name) if gguf::PROCESSOR_FILES.contains(&name) => {
+                media.file(name)?
+            }
+            (More::Gguf { keys, .. }, name) if gguf::PROCESSOR_FILES.contains(&name) => {
+                keys.text(&gguf::file_key(name))?.map(String::into_bytes)
+            }
+            (More::Gguf { keys, .. }, "chat_template.jinja") => {
                 keys.text("tokenizer.chat_template")?.map(String::into_bytes)
             }
-            (More::Gguf(keys), "tokenizer.json") => keys.text(gguf::TOKENIZER_JSON)?.map(String::into_bytes),
-            (More::Gguf(keys), name) if gguf::CARRIED.contains(&name) => {
+            (More::Gguf { keys, .. }, "tokenizer.json") => {
+                keys.text(gguf::TOKENIZER_JSON)?.map(String::into_bytes)
+            }
+            (More::Gguf { keys, .. }, name) if gguf::CARRIED.contains(&name) => {
                 match keys.text(&gguf::file_key(name))? {
                     None if name == "generation_config.json" => Some(pretty(&self.gguf_generation_config()?)),
                     held => held.map(String::into_bytes),
@@ -365,16 +432,17 @@ impl Checkpoint {
     /// # Errors
     /// When its parts contradict one another.
     pub fn vocabulary(&self) -> Result<Option<GgufVocabulary>> {
-        if let More::Gguf(metadata) = &self.more { gguf::vocabulary(metadata) } else { Ok(None) }
+        if let More::Gguf { keys, .. } = &self.more { gguf::vocabulary(keys) } else { Ok(None) }
     }
 
     /// The tokens of a GGUF file without a generation_config.json. It names one end, or two, so the usual ends of a
     /// turn count there too.
     fn gguf_generation_config(&self) -> Result<Json> {
         const TURNS: [&str; 5] = ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>"];
-        let id = |key: &str| self.config.get(key).cloned().unwrap_or(Json::Null);
+        let text = self.config.get("text_config").unwrap_or(&self.config);
+        let id = |key: &str| text.get(key).cloned().unwrap_or(Json::Null);
         let mut ends: Vec<u64> = id("eos_token_id").as_u64().into_iter().collect();
-        if let (More::Gguf(keys), Some(vocabulary)) = (&self.more, self.vocabulary()?) {
+        if let (More::Gguf { keys, .. }, Some(vocabulary)) = (&self.more, self.vocabulary()?) {
             let named = ["eot", "eom"].map(|end| keys.unsigned(&format!("tokenizer.ggml.{end}_token_id")));
             ends.extend(named.into_iter().flatten());
             let turns =

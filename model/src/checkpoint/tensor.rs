@@ -32,6 +32,8 @@ pub(crate) enum Form {
     Layer(Arc<Packed>),
     /// Floats of eight bits, E4M3.
     F8,
+    /// Several tensors that alternate in each of `runs` runs of values.
+    Joined { parts: Arc<[Stored]>, runs: usize },
     /// Signed integers of `bytes` bytes; element = integer / the row's scale. One scale (f32) for every row of the
     /// first dimension, or one for all.
     Scaled { bytes: usize, scales: Span },
@@ -44,7 +46,7 @@ impl Form {
             Form::Graph(dtype) => dtype.block_bytes(),
             Form::F64 => 8,
             Form::Packed(packing) => packing.block_bytes(),
-            Form::Layer(_) | Form::F8 => 1,
+            Form::Layer(_) | Form::F8 | Form::Joined { .. } => 1,
             Form::Integer { bytes, .. } | Form::Scaled { bytes, .. } => *bytes,
         }
     }
@@ -75,6 +77,11 @@ impl Form {
             Form::Packed(packing) => packing.held_in(),
             Form::Layer(packed) => packed.held_in(),
             Form::F64 | Form::F8 | Form::Scaled { .. } => DType::F32,
+            // Where the parts differ, in what all of them can become.
+            Form::Joined { parts, .. } => match parts.first().map(|p| p.ty.dtype) {
+                Some(dtype) if parts.iter().all(|p| p.ty.dtype == dtype) => dtype,
+                _ => DType::F32,
+            },
             Form::Integer { signed: false, .. } => DType::U32,
             Form::Integer { signed: true, .. } => DType::I32,
         }
@@ -134,6 +141,50 @@ impl Stored {
         Ok(Stored { ty, form, span, change: Change::None })
     }
 
+    /// A tensor whose values are those of others, which alternate in each of `runs` runs of equal length.
+    pub fn joined(name: &str, dims: Vec<usize>, parts: Vec<Stored>, runs: usize) -> Result<Stored> {
+        let Some(span) = parts.first().map(|p| p.span.clone()) else {
+            return Err(damaged(std::path::Path::new(name), "it is made of nothing".to_string()));
+        };
+        let numel: usize = parts.iter().map(|p| p.ty.numel()).sum();
+        let form = Form::Joined { parts: parts.into(), runs };
+        let ty = TensorType::new(form.natural(), dims);
+        let whole = numel.is_multiple_of(runs.max(1)) && ty.numel() == numel;
+        if !whole || !ty.dtype.is_float() && !ty.dtype.is_quantized() {
+            return Err(damaged(
+                span.path(),
+                format!("tensor '{name}' {ty} cannot be put together of its parts"),
+            ));
+        }
+        Ok(Stored { ty, form, span, change: Change::None })
+    }
+
+    /// The tensors of the file that it is made of.
+    pub fn parts(&self) -> &[Stored] {
+        match &self.form {
+            Form::Joined { parts, .. } => parts,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
+    /// The parts' values in this dtype, in the order of the whole.
+    fn join(&self, name: &str, dtype: DType, out: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let Form::Joined { parts, runs } = &self.form else { return Ok(()) };
+        let load = |part: &Stored| {
+            let mut part = part.clone();
+            part.ty.dtype = dtype;
+            part.load(name)
+        };
+        let loaded = parts.iter().map(load).collect::<Result<Vec<_>>>()?;
+        for run in 0..*runs {
+            for part in &loaded {
+                let width = part.bytes().len() / runs;
+                out(&part.bytes()[run * width..(run + 1) * width]);
+            }
+        }
+        Ok(())
+    }
+
     /// Cast floats to `dtype`; blocks too where `blocks` says so.
     pub fn cast(&mut self, dtype: Option<DType>, blocks: bool) {
         let own = self.ty.dtype;
@@ -160,7 +211,9 @@ impl Stored {
         }
         // Words rather than bytes, so that the copy is aligned for every dtype.
         let mut out = Aligned::with_capacity(self.ty.bytes());
-        if let Form::Layer(packed) = &self.form
+        if let Form::Joined { .. } = &self.form {
+            self.join(name, dtype, &mut |bytes| out.extend(bytes))?;
+        } else if let Form::Layer(packed) = &self.form
             && dtype == DType::Q8X
         {
             let mut held = Vec::new();
@@ -202,6 +255,9 @@ impl Stored {
         }
         if self.ty.numel() == 0 {
             return Ok(());
+        }
+        if let Form::Joined { .. } = &self.form {
+            return self.join(name, dtype, out);
         }
         if let Form::Layer(packed) = &self.form {
             return packed.rows(name, |values, scales| {
@@ -295,8 +351,8 @@ impl Stored {
             Form::Graph(dtype) => units.for_each(|(b, v)| *v = integer(b, *dtype == DType::I32) as f32),
             Form::Integer { signed, .. } => units.for_each(|(b, v)| *v = integer(b, *signed) as f32),
             Form::F8 => units.for_each(|(b, v)| *v = e4m3(b[0])),
-            // Its rows are converted one by one.
-            Form::Layer(_) => out.fill(f32::NAN),
+            // Its rows are converted one by one, and the parts of a whole each for itself.
+            Form::Layer(_) | Form::Joined { .. } => out.fill(f32::NAN),
             Form::F64 => units.for_each(|(b, v)| {
                 *v = f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32;
             }),

@@ -3,13 +3,13 @@
 
 use serde_json::{Value, json};
 
-use crate::block::{Biases, NormKind, QkNorm};
+use crate::block::{Biases, QkNorm};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::family::Place;
+use crate::family::gemma2::sandwich;
 use crate::family::llama::{rotary, slides};
-use crate::names;
 use crate::rope::Rope;
 
 /// Index of the rotation of layers that see everything; sliding layers have the other.
@@ -33,8 +33,7 @@ pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
     let mut d = rotary(&plain, place, 1e6)?;
     let head_dim = c.positive("head_dim")?;
     d.ropes = ropes(&c, head_dim)?;
-    d.embedding_scale = Some((d.hidden as f64).sqrt() as f32);
-    d.norm.kind = NormKind::Rms { unit_offset: true };
+    sandwich(&mut d);
     d.logit_cap = c.maybe_f64("final_logit_softcapping")?.map(|cap| cap as f32);
     let bias = c.flag("attention_bias")?;
     let scale = c.f64("query_pre_attn_scalar")?.powf(-0.5) as f32;
@@ -43,9 +42,6 @@ pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
         c.maybe_usize("_sliding_window_pattern")?.unwrap_or(c.usize("sliding_window_pattern")?).max(1);
     let both_ways = c.flag("use_bidirectional_attention")?;
     for (i, block) in d.stack.blocks.iter_mut().enumerate() {
-        block.names = names::GEMMA;
-        block.sandwich = true;
-        block.norm = d.norm;
         let attention = &mut block.attention;
         attention.bias = Biases::all(bias);
         attention.qk_norm = QkNorm::PerHead(d.norm);

@@ -6,10 +6,12 @@ use percept_modalities::{Inputs, Processor};
 use serde_json::json;
 
 use crate::causal::{CausalModel, EncoderRun, Layout};
+use crate::checkpoint::Format;
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::processor::{ProcessorFiles, Prompt};
+use crate::text::{template, tokenizer};
 use crate::weights::Weights;
 
 /// The part of a model that turns media into features and says where they stand.
@@ -115,7 +117,18 @@ pub fn processor_files(weights: &Weights) -> Result<ProcessorFiles> {
 /// # Errors
 /// When one of them is missing or damaged.
 pub fn prompt(weights: &Weights) -> Result<Prompt> {
-    Prompt::read::<Error>(|name| Ok(weights.checkpoint().file(name)?))
+    let checkpoint = weights.checkpoint();
+    if checkpoint.file("tokenizer.json")?.is_some() || checkpoint.format() != Format::Gguf {
+        return Prompt::read::<Error>(|name| Ok(checkpoint.file(name)?));
+    }
+    // Other programs' GGUF files have their vocabulary in keys.
+    let tokenizer = tokenizer(checkpoint)?;
+    let template = template(checkpoint, &tokenizer)?.ok_or_else(|| Error::Content {
+        file: checkpoint.path().display().to_string(),
+        why: "the file has no chat template (key 'tokenizer.chat_template'), which says where pictures stand"
+            .into(),
+    })?;
+    Ok(Prompt::new(tokenizer, template))
 }
 
 #[cfg(test)]

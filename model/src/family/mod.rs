@@ -2,6 +2,7 @@
 
 mod clip;
 mod extents;
+mod gemma2;
 mod gemma3;
 mod gemma3_vision;
 mod llama;
@@ -37,6 +38,7 @@ use crate::weights::Weights;
 pub(crate) use extents::check as check_extents;
 pub(crate) use gemma3::parameters as gemma3_rope_parameters;
 pub use whisper::Whisper;
+pub(crate) use whisper::defaults as whisper_defaults;
 
 /// A model by what it does.
 pub enum Model {
@@ -54,6 +56,7 @@ type Open = fn(&Config, Weights) -> Result<Model>;
 /// Every family by its `model_type`.
 const FAMILIES: &[(&str, Open)] = &[
     ("clip", clip::open),
+    ("gemma2", text),
     ("gemma3", gemma3_vision::open),
     ("gemma3_text", text),
     ("idefics3", smolvlm::open),
@@ -85,6 +88,7 @@ type ReadDecoder = fn(&Config, &Place) -> Result<Decoder>;
 
 /// Every decoder by its `model_type`, alone or as the text part of another family.
 const DECODERS: &[(&str, ReadDecoder)] = &[
+    ("gemma2", gemma2::decoder),
     ("gemma3_text", gemma3::decoder),
     ("llama", llama::decoder),
     ("mistral", llama::mistral),
@@ -112,6 +116,14 @@ pub fn open_weights(weights: Weights) -> Result<Model> {
     refuse_packed(&config)?;
     extents::check(weights.checkpoint())?;
     let model_type = config.text("model_type")?;
+    if weights.checkpoint().is_projector() {
+        return Err(Error::Content {
+            file: weights.checkpoint().path().display().to_string(),
+            why: "it is the projector of a pair of GGUF files; open the text model's file, beside which this one is found \
+                  by its name, or is given with --mmproj"
+                .into(),
+        });
+    }
     let found = FAMILIES.iter().find(|f| f.0 == model_type).ok_or_else(|| unknown(model_type, FAMILIES))?;
     found.1(&config, weights)
 }

@@ -36,20 +36,20 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     let models = ["language_model.model.", "model.language_model.", "language_model."];
     let place = Place::find(&weights, &models, &["language_model.lm_head.weight", "lm_head.weight"]);
     let decoder = decoder(&text_config(c, "qwen2")?, &place)?;
-    let processor = Hearing::read(&processor_files(&weights)?, prompt(&weights)?)?;
+    let processor = AudioProcessor::read(&processor_files(&weights)?, prompt(&weights)?)?;
     tower.check(&processor.features)?;
-    let reader = Sounds { tower, projector, hidden: decoder.hidden, token: token(c, "audio", 151_646)? };
+    let reader = AudioReader { tower, projector, hidden: decoder.hidden, token: token(c, "audio", 151_646)? };
     Ok(Model::Causal(Box::new(MediaModel { decoder, weights, processor: Box::new(processor), reader })))
 }
 
-/// Rows of the tower of so many heard frames, before and after pairs are averaged.
+/// The tower's rows for so many frames of audio, before and after pairs are averaged.
 fn lengths(frames: usize) -> (usize, usize) {
     let rows = frames.div_ceil(2);
     (rows, rows / 2)
 }
 
-/// Every sound as the features of what is heard of it.
-struct Sounds {
+/// Turns each audio clip into features: rows of the tower, without those of the padding, through the projector.
+struct AudioReader {
     tower: AudioTower,
     projector: String,
     /// Width of the features.
@@ -57,9 +57,9 @@ struct Sounds {
     token: i32,
 }
 
-impl Sounds {
-    /// The frames that are heard of each sound.
-    fn heard(&self, inputs: &Inputs) -> Result<Vec<usize>> {
+impl AudioReader {
+    /// The frames of each audio clip that are not padding.
+    fn valid_frames(&self, inputs: &Inputs) -> Result<Vec<usize>> {
         let Some(([_, frames], mask)) = integers::<2>(inputs, "feature_attention_mask")? else {
             return Ok(Vec::new());
         };
@@ -72,22 +72,22 @@ impl Sounds {
     }
 }
 
-impl Reader for Sounds {
+impl Reader for AudioReader {
     fn runs(&self, weights: &Weights, inputs: &Inputs) -> Result<Vec<EncoderRun>> {
         let Some((dims, features)) = floats::<3>(inputs, "input_features")? else { return Ok(Vec::new()) };
-        let (heard, tower) = (self.heard(inputs)?, &self.tower);
-        let expected = [heard.len(), tower.bands, tower.frames()];
+        let (valid, tower) = (self.valid_frames(inputs)?, &self.tower);
+        let expected = [valid.len(), tower.bands, tower.frames()];
         if dims != expected {
             return Err(Error::Inputs(format!("input_features are {dims:?}, the model reads {expected:?}")));
         }
         let run = |(&frames, features): (&usize, &[f32])| {
-            // What was heard sees itself alone; what only fills the window is never read.
+            // Audio attends to itself alone; the rows of the padding are never read.
             let segments: Vec<i32> = (0..tower.rows).map(|r| i32::from(r >= lengths(frames).0)).collect();
             let arguments = vec![
                 ("input_features", HostTensor::from_f32([1, tower.bands, tower.frames()], features)?),
                 ("segments", HostTensor::from_i32([1, tower.rows], &segments)?),
             ];
-            encoder_run("hear", weights, arguments, |p, x| {
+            encoder_run("qwen2_audio", weights, arguments, |p, x| {
                 let cx = Context { segments: vec![x[1].clone()], ..Context::default() };
                 let rows = tower.trace(p, &x[0], &cx).transpose([0, 2, 1]);
                 let pairs = rows.pool(PoolKind::Avg, [2], [2]).transpose([0, 2, 1]);
@@ -95,13 +95,13 @@ impl Reader for Sounds {
                 vec![("features".into(), p.linear(&pairs, &self.projector, self.hidden, true, None))]
             })
         };
-        heard.iter().zip(features.chunks_exact(tower.bands * tower.frames())).map(run).collect()
+        valid.iter().zip(features.chunks_exact(tower.bands * tower.frames())).map(run).collect()
     }
 
     fn layout(&self, inputs: &Inputs) -> Result<Layout> {
-        let heard = self.heard(inputs)?;
+        let valid = self.valid_frames(inputs)?;
         // Each run gives the features of a whole window, of which the first are read.
-        let rows: Vec<usize> = (heard.iter().enumerate())
+        let rows: Vec<usize> = (valid.iter().enumerate())
             .flat_map(|(i, &frames)| (0..lengths(frames).1).map(move |r| i * (self.tower.rows / 2) + r))
             .collect();
         let mut layout = Layout::with_features(inputs, rows.len(), |id| id == self.token)?;
@@ -112,14 +112,14 @@ impl Reader for Sounds {
     }
 }
 
-/// The processor of Qwen2-Audio: prompts with a place for each feature row of every sound.
-struct Hearing {
+/// The processor of Qwen2-Audio: prompts with a placeholder for each feature row of every audio clip.
+struct AudioProcessor {
     prompt: Prompt,
     features: LogMel,
     token: String,
 }
 
-impl Hearing {
+impl AudioProcessor {
     fn read(files: &ProcessorFiles, prompt: Prompt) -> Result<Self> {
         let defaults = Map::from_iter([("feature_size".to_string(), json!(128))]);
         let features = LogMel::from_json(files.audio.file(), &files.audio.json(defaults))?;
@@ -130,18 +130,18 @@ impl Hearing {
     }
 }
 
-impl Processor for Hearing {
+impl Processor for AudioProcessor {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> percept_modalities::Result<Inputs> {
         refuse(media, "Qwen2-Audio", false, false, true)?;
         let (n, bands, frames) = (media.audios.len(), self.features.bands(), self.features.frames());
         let (mut features, mut mask, mut replacements) = (Vec::new(), Vec::new(), Vec::new());
-        for sound in &media.audios {
-            if let Array { values: Values::F32(values), .. } = self.features.features(sound)? {
+        for audio in &media.audios {
+            if let Array { values: Values::F32(values), .. } = self.features.features(audio)? {
                 features.extend(values);
             }
-            if let Array { values: Values::I64(values), .. } = self.features.mask(sound.samples.len()) {
-                let heard = values.iter().filter(|&&m| m != 0).count();
-                replacements.push(rows(&self.token, lengths(heard).1)?);
+            if let Array { values: Values::I64(values), .. } = self.features.mask(audio.samples.len()) {
+                let valid = values.iter().filter(|&&m| m != 0).count();
+                replacements.push(rows(&self.token, lengths(valid).1)?);
                 mask.extend(values);
             }
         }

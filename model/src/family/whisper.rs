@@ -1,21 +1,22 @@
-//! Whisper: an encoder of 30 seconds of sound, and a decoder that attends to what it heard.
+//! Whisper: an encoder of 30 seconds of audio, and a decoder that attends to the encoder's rows.
 
 use std::cell::RefCell;
 
 use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace};
 use percept_modalities::audio::LogMel;
 use percept_modalities::text::Tokenizer;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::audio_tower::{AudioTower, block};
 use crate::block::{Context, Stack};
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Features};
 use crate::error::{Error, Result};
 use crate::family::media::processor_files;
 use crate::family::{Model, Place};
 use crate::parameters::Parameters;
+use crate::pass::PassShape;
 use crate::text::tokenizer;
 use crate::weights::Weights;
 
@@ -74,7 +75,7 @@ impl Whisper {
         &self.weights
     }
 
-    /// What makes features of sound.
+    /// The feature extractor, which turns audio into log-mel features.
     pub fn features(&self) -> &LogMel {
         &self.features
     }
@@ -84,12 +85,12 @@ impl Whisper {
         &self.tokenizer
     }
 
-    /// Settings of generation, such as the tokens never to be said.
+    /// Settings of generation, such as the tokens that are never generated.
     pub fn generation(&self) -> &Config {
         &self.generation
     }
 
-    /// The encoder. The input `input_features` is f32[1,bands,frames], one window of sound; the output `hidden` is
+    /// The encoder. The input `input_features` is f32[1,bands,frames], one window of audio; the output `hidden` is
     /// f32[1,rows,d_model].
     ///
     /// # Errors
@@ -103,13 +104,13 @@ impl Whisper {
         Ok(t.finish()?)
     }
 
-    /// What the decoder looks up in a window. The input `hidden` is [`Whisper::encode`]'s output; the outputs are, for
-    /// every layer of the decoder, `cross.{layer}.k` and `.v` f32[1,heads,rows,head_dim].
+    /// The keys and values of cross-attention for one window. The input `hidden` is [`Whisper::encode`]'s output; the
+    /// outputs are, for every layer of the decoder, `cross.{layer}.k` and `.v` f32[1,heads,rows,head_dim].
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
-    pub fn hear(&self) -> Result<Graph> {
-        let t = Trace::new("hear");
+    pub fn cross_keys(&self) -> Result<Graph> {
+        let t = Trace::new("cross_keys");
         let p = Parameters::new(&t, &self.weights);
         let hidden = t.data("hidden", DType::F32, [1, self.encoder.rows, self.decoder.hidden]);
         let stack = &self.decoder.stack;
@@ -122,49 +123,55 @@ impl Whisper {
         Ok(t.finish()?)
     }
 
-    /// A step of the decoder: `rows` tokens from position `pos` on, of which those before `kv_len` are real.
-    ///
-    /// Inputs besides parameters: `ids` i32[1,rows], `out` i32[logits], the rows whose logits are wanted, those of
-    /// [`Cache`], which holds as many rows as the decoder has positions, and [`Whisper::hear`]'s `cross.{layer}.k` and
-    /// `.v`. The output `logits` is f32[logits,vocab].
+    /// A step of the decoder over a cache: [`Decoder::step`] with learnt positions and [`Whisper::cross_keys`]'s
+    /// `cross.{layer}.k` and `.v` as inputs, one window for each sequence of the only group.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
-    pub fn say(&self, rows: usize, logits: usize) -> Result<Graph> {
+    pub fn step(&self, shape: &PassShape) -> Result<Graph> {
         let d = &self.decoder;
-        let t = Trace::new(format!("say.{rows}"));
+        let t = Trace::new(format!("step.{}", shape.count()));
         let p = Parameters::new(&t, &self.weights);
-        let ids = t.data("ids", DType::I32, [1, rows]);
-        let cache = Cache::new(&t, 1, d.context, DType::F32);
-        let cx = Context { cross: self.cross(&t), cache: Some(&cache), ..Context::default() };
-        let at: Tensor = t.iota(DType::I32, [1, rows], 1) + cache.position().unsqueeze(1);
-        let table = d.table.replace("embed_tokens", "embed_positions");
-        let x = d.embed(&p, &ids) + p.embedding(&at, &table, [d.context, d.hidden]);
-        let x = d.hidden(&p, &x, &cx, &[]).reshape([rows, d.hidden]);
-        let x = x.gather(&t.data("out", DType::I32, [logits]), 0);
+        let inputs = shape.declare(d, &t);
+        let windows = d.windows();
+        let cache = shape.cache.as_ref().map(|cache| Cache::new(cache, &windows, &inputs));
+        let cx = Context { cross: self.cross(&t), cache: cache.as_ref(), ..d.context(shape, &inputs) };
+        let x = d.rows(&p, shape, &inputs, &cx, Features::default());
         t.output("logits", &d.logits(&p, &x));
-        cache.finish();
+        if let Some(cache) = &cache {
+            cache.finish(&t);
+        }
         Ok(t.finish()?)
     }
 
-    /// What the decoder attends to while it says `rows` tokens from the first position on. The inputs are `ids`
-    /// i32[1,rows] and [`Whisper::hear`]'s `cross.{layer}.k` and `.v`; the output `weights` is f32[heads,rows,encoder rows]
-    /// for these heads, each a layer and its head.
+    /// The shape of a step of `rows` rows from some position on, with the logits of `logits` of them.
+    pub fn step_shape(&self, rows: usize, logits: usize) -> PassShape {
+        let single = PassShape::single(&self.decoder, rows, self.decoder.context);
+        PassShape { out: Some(logits), positions: true, ..single }
+    }
+
+    /// The shape of the pass of [`Whisper::cross_attention`].
+    pub fn cross_attention_shape(&self, rows: usize) -> PassShape {
+        PassShape { rows: [1, rows], positions: true, ..PassShape::default() }
+    }
+
+    /// The weights of cross-attention while the decoder reads `rows` tokens from the first position on. The inputs are
+    /// those of [`Whisper::cross_attention_shape`] and [`Whisper::cross_keys`]'s `cross.{layer}.k` and `.v`; the output
+    /// `weights` is f32[heads,rows,encoder rows] for these heads, each a layer and its head.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration, or there is no such head.
-    pub fn attend(&self, rows: usize, heads: &[(usize, usize)]) -> Result<Graph> {
+    pub fn cross_attention(&self, rows: usize, heads: &[(usize, usize)]) -> Result<Graph> {
         let d = &self.decoder;
-        let t = Trace::new(format!("attend.{rows}"));
+        let t = Trace::new(format!("cross_attention.{rows}"));
         let p = Parameters::new(&t, &self.weights);
-        let ids = t.data("ids", DType::I32, [1, rows]);
-        let attended = RefCell::default();
-        let cx = Context { cross: self.cross(&t), attended: Some(&attended), ..Context::default() };
-        let at: Tensor = t.iota(DType::I32, [1, rows], 1);
-        let table = d.table.replace("embed_tokens", "embed_positions");
-        let x = d.embed(&p, &ids) + p.embedding(&at, &table, [d.context, d.hidden]);
-        d.hidden(&p, &x, &cx, &[]);
-        let layers = attended.into_inner();
+        let shape = self.cross_attention_shape(rows);
+        let inputs = shape.declare(d, &t);
+        let weights = RefCell::default();
+        let cx =
+            Context { cross: self.cross(&t), cross_attention: Some(&weights), ..d.context(&shape, &inputs) };
+        d.rows(&p, &shape, &inputs, &cx, Features::default());
+        let layers = weights.into_inner();
         let head = |&(layer, head): &(usize, usize)| {
             let all = layers.get(layer)?;
             (head < all.dim(1)).then(|| all.narrow(1, head, head + 1).reshape([1, rows, self.encoder.rows]))
@@ -192,11 +199,16 @@ impl Whisper {
     }
 }
 
-fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
-    let c = c.over(json!({
+/// The defaults of config.json for the decoder.
+pub fn defaults() -> Value {
+    json!({
         "vocab_size": 51865, "decoder_layers": 4, "decoder_attention_heads": 6, "decoder_ffn_dim": 1536,
         "d_model": 384, "max_target_positions": 448, "activation_function": "gelu",
-    }));
+    })
+}
+
+fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
+    let c = c.over(defaults());
     let block = block(&c, "decoder", true)?;
     let hidden = block.hidden;
     Ok(Decoder {

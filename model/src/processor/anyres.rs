@@ -1,10 +1,10 @@
-//! The geometry of LLaVA-NeXT and LLaVA-OneVision: a picture is fitted into the best of several resolutions, cut into
+//! The geometry of LLaVA-NeXT and LLaVA-OneVision: an image is fitted into the best of several resolutions, cut into
 //! squares, and the features of its border are dropped again. Processor and model must agree on all of it.
 
 /// Height and width.
 pub type Extent = (usize, usize);
 
-/// The resolution that keeps the most of a picture's pixels and, of those, wastes the least.
+/// The resolution that keeps the most of an image's pixels and, of those, wastes the least.
 pub fn best_resolution((height, width): Extent, resolutions: &[Extent]) -> Option<Extent> {
     let mut best = None;
     let (mut most, mut least_waste) = (0, usize::MAX);
@@ -20,7 +20,7 @@ pub fn best_resolution((height, width): Extent, resolutions: &[Extent]) -> Optio
     best
 }
 
-/// The size of a picture that fills `target` in one direction and fits in the other.
+/// The size of an image that fills `target` in one direction and fits in the other.
 pub fn fitted((height, width): Extent, target: Extent) -> Extent {
     let (by_width, by_height) = (target.1 as f64 / width as f64, target.0 as f64 / height as f64);
     if by_width < by_height {
@@ -30,7 +30,7 @@ pub fn fitted((height, width): Extent, target: Extent) -> Extent {
     }
 }
 
-/// The rows and columns of features that stand for a picture within a grid of features: what lies in the border that
+/// The rows and columns of features that stand for an image within a grid of features: what lies in the border that
 /// fitting left is cut off, equally on both sides.
 pub fn unpadded((height, width): Extent, grid: Extent) -> [std::ops::Range<usize>; 2] {
     let seven = |x: f64| (x * 1e7).round_ties_even() / 1e7;
@@ -58,10 +58,10 @@ pub fn most_squares(aspect: &str) -> Option<usize> {
     aspect.strip_prefix("anyres_max_")?.parse().ok()
 }
 
-/// How one picture is laid out.
+/// How one image is laid out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Rows and columns of squares; the small copy of the whole picture comes before them.
+    /// Rows and columns of squares; the small copy of the whole image comes before them.
     pub squares: Extent,
     /// The kept rows and columns of the squares' features.
     pub kept: [std::ops::Range<usize>; 2],
@@ -70,7 +70,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The layout of a picture of `size` in squares of `square` pixels with `side` x `side` features each.
+    /// The layout of an image of `size` in squares of `square` pixels with `side` x `side` features each.
     pub fn new(size: Extent, resolution: Extent, square: usize, side: usize, most: Option<usize>) -> Self {
         let squares = (resolution.0 / square, resolution.1 / square);
         let kept = unpadded(size, (squares.0 * side, squares.1 * side));
@@ -96,7 +96,7 @@ mod tests {
     // Values from transformers 5.23: select_best_resolution, get_patch_output_size, unpad_image and
     // LlavaOnevisionProcessor._get_number_of_features.
     #[test]
-    fn pictures_are_laid_out_like_the_original() {
+    fn images_are_laid_out_like_the_original() {
         let pins = [(56, 112), (112, 56), (112, 112)];
         assert_eq!(best_resolution((208, 324), &pins), Some((112, 112)));
         assert_eq!(best_resolution((40, 100), &pins), Some((56, 112)));

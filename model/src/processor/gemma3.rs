@@ -1,4 +1,4 @@
-//! Gemma 3: every picture at one size and a fixed number of feature rows, set apart by blank lines.
+//! Gemma 3: every image at one size and a fixed number of feature rows, set apart by blank lines.
 
 use percept_modalities::image::Filter;
 use percept_modalities::{Aim, Inputs, Media, MediaKind, Message, Processor, Result};
@@ -13,13 +13,13 @@ pub struct Gemma3 {
     still: Still,
     begin_token: String,
     image_token: String,
-    /// What stands for a picture.
-    picture: String,
+    /// The text that replaces the placeholder of an image.
+    image: String,
     image_id: i64,
 }
 
 impl Gemma3 {
-    /// Reads the processor's files; `rows` is the number of feature rows that the model has of a picture.
+    /// Reads the processor's files; `rows` is the number of feature rows that the model has of an image.
     ///
     /// # Errors
     /// When a setting cannot be used, or the vocabulary lacks the placeholder.
@@ -32,18 +32,19 @@ impl Gemma3 {
             normalize: HALF_NORMALIZE,
         };
         let begin_token = prompt.token("boi_token", "<start_of_image>");
-        let image_token = prompt.token("image_token", "<image_soft_token>");
+        let usual: String = files.processor.get("image_token", "<image_soft_token>".into())?;
+        let image_token = prompt.token("image_token", &usual);
         let end_token = prompt.token("eoi_token", "<end_of_image>");
         let given = files.processor.count("image_seq_length", rows)?;
         if given > rows {
             return Err(files.processor.fault(format!(
-                "`image_seq_length` is {given}, the model has {rows} rows of features a picture"
+                "`image_seq_length` is {given}, the model has {rows} rows of features an image"
             )));
         }
         let rows = self::rows(&image_token, given)?;
         Ok(Self {
             still: Still::read(&files.image, defaults)?,
-            picture: format!("\n\n{begin_token}{rows}{end_token}\n\n"),
+            image: format!("\n\n{begin_token}{rows}{end_token}\n\n"),
             image_id: prompt.id(&image_token)?,
             begin_token,
             image_token,
@@ -56,7 +57,7 @@ impl Processor for Gemma3 {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "Gemma 3", true, false, false)?;
         let text = self.prompt.render(messages, &media.variables, aim)?;
-        let replacements = vec![self.picture.clone(); media.images.len()];
+        let replacements = vec![self.image.clone(); media.images.len()];
         let placeholder = Placeholder {
             kind: MediaKind::Image,
             token: &self.begin_token,

@@ -1,4 +1,4 @@
-//! LLaVA: every picture at one size, a placeholder for each of its patches.
+//! LLaVA: every image at one size, a placeholder for each of its patches.
 
 use percept_modalities::image::Filter;
 use percept_modalities::{Aim, Grid, Inputs, Media, MediaKind, Message, Processor, Result};
@@ -7,12 +7,12 @@ use super::prompt::{Placeholder, Prompt, refuse, rows};
 use super::settings::{CLIP_NORMALIZE, ProcessorFiles, Size};
 use super::still::{Still, StillDefaults, mean_colour, pad_to_square};
 
-/// What the model's configuration says about its tower, for files that do not repeat it.
+/// Settings of the tower from the model's configuration, for processor files that do not repeat them.
 #[derive(Debug, Clone)]
 pub struct Tower {
     /// Pixels of a patch's edge.
     pub patch: usize,
-    /// Pixels of a picture's edge.
+    /// Pixels of an image's edge.
     pub image: usize,
     /// Rows of features besides those of patches.
     pub additional: usize,
@@ -21,13 +21,13 @@ pub struct Tower {
 }
 
 impl Tower {
-    /// Rows of features of a picture of so many pixels.
+    /// Rows of features of an image of so many pixels.
     pub fn features(&self, height: usize, width: usize) -> usize {
         let dropped = usize::from(self.strategy == "default");
         ((height / self.patch) * (width / self.patch)).saturating_add(self.additional).saturating_sub(dropped)
     }
 
-    /// With what the processor's file says in its place.
+    /// The same with the values of the processor's file where it has them.
     ///
     /// # Errors
     /// When a setting cannot be used.
@@ -85,7 +85,7 @@ impl Processor for Llava {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "LLaVA", true, false, false)?;
         let text = self.prompt.render(messages, &media.variables, aim)?;
-        let pictures = media
+        let images = media
             .images
             .iter()
             .map(|p| match self.square {
@@ -93,18 +93,18 @@ impl Processor for Llava {
                 None => self.still.fit(p),
             })
             .collect::<Result<Vec<_>>>()?;
-        let replacements = pictures
+        let replacements = images
             .iter()
             .map(|p| rows(&self.image_token, self.tower.features(p.height, p.width)))
             .collect::<Result<_>>()?;
         let (kind, token) = (MediaKind::Image, &self.image_token);
         let placeholder = Placeholder { kind, token, feature: token, replacements };
         let mut inputs = self.prompt.encode(&text, &[placeholder])?;
-        if !pictures.is_empty() {
-            let pixels = super::still::stack(&pictures, &self.still.normalize, vec![pictures.len()])?;
+        if !images.is_empty() {
+            let pixels = super::still::stack(&images, &self.still.normalize, vec![images.len()])?;
             inputs.arrays.insert("pixel_values".into(), pixels);
             let patches = |i: usize| {
-                let extents = [pictures[i].height, pictures[i].width].map(|edge| edge / self.tower.patch);
+                let extents = [images[i].height, images[i].width].map(|edge| edge / self.tower.patch);
                 Some(Grid { of: "patches", extents: extents.to_vec() })
             };
             inputs.attach_rows(kind, "pixel_values", Some(&self.still.normalize), patches);

@@ -1,4 +1,4 @@
-//! LLaVA-NeXT and LLaVA-OneVision: a picture as a small copy of itself and the squares of its best resolution.
+//! LLaVA-NeXT and LLaVA-OneVision: an image as a small copy of itself and the squares of its best resolution.
 
 use percept_modalities::image::{self, Filter, Image};
 use percept_modalities::video::{Clip, Quota, Sampling};
@@ -86,7 +86,7 @@ impl LlavaAnyres {
         let whole = match still.size {
             Some(Size::Exact { height, width }) => (height, width),
             Some(Size::Shortest(edge)) => (edge, edge),
-            _ => return Err(files.image.fault("this model's pictures cannot go with `do_resize` off")),
+            _ => return Err(files.image.fault("this model's images cannot go with `do_resize` off")),
         };
         let square = still.crop.map_or(whole.0, |c| c.0);
         let resolutions = resolutions_of(&files.image, resolutions, square)?;
@@ -97,10 +97,10 @@ impl LlavaAnyres {
         Ok(Self { prompt, still, whole, square, resolutions, tower, image_token, one_vision: None })
     }
 
-    /// The small copy and the squares of a picture, at the size that the tower reads.
-    fn squares(&self, picture: &Image, resolution: Extent) -> Result<Vec<Image>> {
-        let resize = |(height, width): Extent| image::resize(picture, width, height, self.still.filter);
-        let (height, width) = fitted((picture.height, picture.width), resolution);
+    /// The small copy and the squares of an image, at the size that the tower reads.
+    fn squares(&self, image: &Image, resolution: Extent) -> Result<Vec<Image>> {
+        let resize = |(height, width): Extent| image::resize(image, width, height, self.still.filter);
+        let (height, width) = fitted((image.height, image.width), resolution);
         let (top, left) = ((resolution.0 - height) / 2, (resolution.1 - width) / 2);
         let (right, bottom) = (resolution.1 - width - left, resolution.0 - height - top);
         let padded = image::pad(&resize((height, width))?, left, top, right, bottom, [0; 3])?;
@@ -114,7 +114,7 @@ impl LlavaAnyres {
         Ok(out)
     }
 
-    /// Placeholders of a picture that is cut into squares which the tower reads at `edge` pixels.
+    /// Placeholders of an image that is cut into squares which the tower reads at `edge` pixels.
     fn placeholders(&self, size: Extent, resolution: Extent, edge: Extent) -> usize {
         match &self.one_vision {
             Some(one) => {
@@ -138,7 +138,7 @@ fn resolutions_of(s: &Settings, default: Vec<Extent>, square: usize) -> Result<V
     let large = |(h, w): &&Extent| h * w > 1 << 24 || (h / square) * (w / square) > 256;
     if let Some((h, w)) = resolutions.iter().filter(|r| whole(r.0) && whole(r.1)).find(large) {
         return Err(s.fault(format!(
-            "`image_grid_pinpoints` has [{h}, {w}], more pixels or squares of {square} than any picture is cut into"
+            "`image_grid_pinpoints` has [{h}, {w}], more pixels or squares of {square} than any image is cut into"
         )));
     }
     match resolutions.iter().find(|r| !whole(r.0) || !whole(r.1)) {
@@ -154,28 +154,28 @@ impl Processor for LlavaAnyres {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
         refuse(media, "LLaVA-NeXT", true, self.one_vision.is_some(), false)?;
         let text = self.prompt.render(messages, &media.variables, aim)?;
-        // OneVision does not cut pictures that share a prompt.
+        // OneVision does not cut images that share a prompt.
         let whole_only = self.one_vision.is_some() && media.images.len() > 1;
 
-        let (mut pictures, mut images, mut grids) = (Vec::new(), Vec::new(), Vec::new());
-        for picture in &media.images {
-            let size = (picture.height, picture.width);
+        let (mut images, mut texts, mut grids) = (Vec::new(), Vec::new(), Vec::new());
+        for image in &media.images {
+            let size = (image.height, image.width);
             if let (true, Some(one)) = (whole_only, &self.one_vision) {
-                let padded = pad_to_square(picture, mean_colour(&self.still.normalize))?;
-                pictures.push(vec![self.still.fit(&padded)?]);
+                let padded = pad_to_square(image, mean_colour(&self.still.normalize))?;
+                images.push(vec![self.still.fit(&padded)?]);
                 let dropped = usize::from(self.tower.strategy == "default");
-                images.push(rows(&self.image_token, one.rows + 1 - dropped)?);
+                texts.push(rows(&self.image_token, one.rows + 1 - dropped)?);
                 grids.push([1, 1]);
                 continue;
             }
             let resolution = best_resolution(size, &self.resolutions).ok_or_else(|| {
-                Error::Prompt(format!("no resolution of this model fits a picture of {}x{}", size.1, size.0))
+                Error::Prompt(format!("no resolution of this model fits an image of {}x{}", size.1, size.0))
             })?;
-            let squares = self.squares(picture, resolution)?;
+            let squares = self.squares(image, resolution)?;
             grids.push([resolution.0 / self.square, resolution.1 / self.square]);
             let edge = (squares[0].height, squares[0].width);
-            images.push(rows(&self.image_token, self.placeholders(size, resolution, edge))?);
-            pictures.push(squares);
+            texts.push(rows(&self.image_token, self.placeholders(size, resolution, edge))?);
+            images.push(squares);
         }
 
         let kind = MediaKind::Image;
@@ -183,7 +183,7 @@ impl Processor for LlavaAnyres {
             kind,
             token: &self.image_token,
             feature: &self.image_token,
-            replacements: images,
+            replacements: texts,
         }];
         let mut clips = Vec::new();
         if let Some(one) = &self.one_vision {
@@ -198,13 +198,13 @@ impl Processor for LlavaAnyres {
         }
 
         let mut inputs = self.prompt.encode(&text, &placeholders)?;
-        if !pictures.is_empty() {
+        if !images.is_empty() {
             let sizes = media.images.iter().flat_map(|p| [p.height as i64, p.width as i64]).collect();
-            insert_i64(&mut inputs, "image_sizes", vec![pictures.len(), 2], sizes);
+            insert_i64(&mut inputs, "image_sizes", vec![images.len(), 2], sizes);
             if self.one_vision.is_some() {
-                insert_i64(&mut inputs, "batch_num_images", vec![1], vec![pictures.len() as i64]);
+                insert_i64(&mut inputs, "batch_num_images", vec![1], vec![images.len() as i64]);
             }
-            inputs.arrays.insert("pixel_values".into(), padded_stack(&pictures, &self.still)?);
+            inputs.arrays.insert("pixel_values".into(), padded_stack(&images, &self.still)?);
             let tiles = |i: usize| Some(Grid { of: "tiles", extents: grids[i].to_vec() });
             inputs.attach_rows(kind, "pixel_values", Some(&self.still.normalize), tiles);
         }
@@ -234,19 +234,19 @@ impl Processor for LlavaAnyres {
     }
 }
 
-/// f32[pictures, most squares, 3, h, w]: pictures of fewer squares end in zeros.
-fn padded_stack(pictures: &[Vec<Image>], still: &Still) -> Result<Array> {
-    let most = pictures.iter().map(Vec::len).max().unwrap_or(0);
+/// f32[images, most squares, 3, h, w]: images of fewer squares end in zeros.
+fn padded_stack(images: &[Vec<Image>], still: &Still) -> Result<Array> {
+    let most = images.iter().map(Vec::len).max().unwrap_or(0);
     let mut values = Vec::new();
     let mut dims = Vec::new();
-    for squares in pictures {
+    for squares in images {
         let array = stack(squares, &still.normalize, vec![squares.len()])?;
-        let Values::F32(mut of_picture) = array.values else { continue };
-        of_picture.resize(of_picture.len() / squares.len() * most, 0.0);
-        values.extend(of_picture);
+        let Values::F32(mut of_image) = array.values else { continue };
+        of_image.resize(of_image.len() / squares.len() * most, 0.0);
+        values.extend(of_image);
         dims = array.dims;
     }
     dims[0] = most;
-    dims.insert(0, pictures.len());
+    dims.insert(0, images.len());
     Ok(Array { dims, values: Values::F32(values) })
 }

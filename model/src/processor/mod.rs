@@ -1,4 +1,4 @@
-//! The processors of the families: prompts with a placeholder for every feature row, pictures and frames as their towers
+//! The processors of the families: prompts with a placeholder for every feature row, images and frames as their towers
 //! read them. Each reads its checkpoint's own processor files and makes the arrays that Hugging Face's makes.
 
 pub mod anyres;

@@ -1,4 +1,4 @@
-//! Percept's own family: pictures and frames at one size each, sound as log-mel of a fixed length, a placeholder for each
+//! Percept's own family: images and frames at one size each, audio as log-mel of a fixed length, a placeholder for each
 //! feature row.
 
 use percept_modalities::audio::LogMel;
@@ -13,28 +13,28 @@ use super::prompt::{Placeholder, Prompt};
 use super::settings::{HALF_NORMALIZE, ProcessorFiles, Settings, Size};
 use super::still::{Still, StillDefaults, stack};
 
-/// The placeholders of pictures, clips and sounds.
+/// The placeholders of images, videos and audio.
 pub const NATIVE_TOKENS: [&str; 3] = ["<|image|>", "<|video|>", "<|audio|>"];
 
-/// What the model's configuration says about its media.
+/// The sizes of a model's media, from its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NativeMedia {
-    /// Pixels of a picture's edge.
+    /// Pixels of an image's edge.
     pub image: usize,
     /// Pixels of a frame's edge.
     pub frame: usize,
     /// Frames of a clip.
     pub frames: usize,
-    /// Mel bands of a sound.
+    /// Mel bands of the audio.
     pub bands: usize,
-    /// Frames of log-mel of a sound.
+    /// Log-mel frames of the audio.
     pub steps: usize,
-    /// Features of a picture, a clip and a sound in time, height and width.
+    /// Features of an image, a video and an audio clip in time, height and width.
     pub grids: [[usize; 3]; 3],
 }
 
 impl NativeMedia {
-    /// The `processor_config.json` of a model that reads such media. A sound is a second long.
+    /// The `processor_config.json` of a model that reads such media. An audio clip is one second long.
     pub fn files(&self) -> Value {
         let still = |edge: usize| {
             json!({
@@ -58,7 +58,7 @@ impl NativeMedia {
 /// The kinds of media, in the order of [`NATIVE_TOKENS`].
 const KINDS: [MediaKind; 3] = [MediaKind::Image, MediaKind::Video, MediaKind::Audio];
 
-/// Samples per second that a new model hears.
+/// Samples per second of a new model's audio.
 const RATE: u32 = 16_000;
 
 /// The processor of the native family.
@@ -66,7 +66,7 @@ pub struct Native {
     prompt: Prompt,
     image: Still,
     video: Still,
-    sound: LogMel,
+    audio: LogMel,
     media: NativeMedia,
 }
 
@@ -81,12 +81,12 @@ impl Native {
             _ => None,
         };
         let usual: Map<String, Value> = usual.and_then(|v| v.as_object().cloned()).unwrap_or_default();
-        let sound = LogMel::from_json(files.audio.file(), &files.audio.json(usual))?;
-        if (sound.bands(), sound.frames()) != (media.bands, media.steps) {
+        let audio = LogMel::from_json(files.audio.file(), &files.audio.json(usual))?;
+        if (audio.bands(), audio.frames()) != (media.bands, media.steps) {
             return Err(files.audio.fault(format!(
                 "it gives {} bands of {} frames, the model reads {} of {}",
-                sound.bands(),
-                sound.frames(),
+                audio.bands(),
+                audio.frames(),
                 media.bands,
                 media.steps
             )));
@@ -95,7 +95,7 @@ impl Native {
             prompt.id(token)?;
         }
         let image = still(&files.image, media.image)?;
-        Ok(Self { video: still(&files.video, media.frame)?, image, sound, media, prompt })
+        Ok(Self { video: still(&files.video, media.frame)?, image, audio, media, prompt })
     }
 
     /// Frames of clips as f32[n,frames,3,s,s].
@@ -115,7 +115,7 @@ impl Native {
     }
 }
 
-/// How pictures become squares of `edge` pixels.
+/// How images become squares of `edge` pixels.
 fn still(settings: &Settings, edge: usize) -> Result<Still> {
     let defaults = StillDefaults {
         size: Size::square(edge),
@@ -153,8 +153,8 @@ impl Processor for Native {
         }
         if given[2] > 0 {
             let mut features = Vec::new();
-            for sound in &media.audios {
-                if let Array { values: Values::F32(values), .. } = self.sound.features(sound)? {
+            for audio in &media.audios {
+                if let Array { values: Values::F32(values), .. } = self.audio.features(audio)? {
                     features.extend(values);
                 }
             }
@@ -179,6 +179,6 @@ impl Processor for Native {
     }
 
     fn audio_rate(&self) -> Option<u32> {
-        Some(self.sound.rate())
+        Some(self.audio.rate())
     }
 }

@@ -44,6 +44,11 @@ impl Prompt {
         Ok(Self { tokenizer, template })
     }
 
+    /// From a tokenizer and a template that are read already.
+    pub fn new(tokenizer: Tokenizer, template: ChatTemplate) -> Self {
+        Self { tokenizer, template }
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
@@ -168,11 +173,11 @@ pub fn mark_tokens(inputs: &mut Inputs, name: &str, kinds: &[(i64, i64)]) {
 ///
 /// # Errors
 /// When there is one of them.
-pub fn refuse(media: &Media, model: &str, images: bool, videos: bool, sound: bool) -> Result<()> {
+pub fn refuse(media: &Media, model: &str, images: bool, videos: bool, audio: bool) -> Result<()> {
     for (kind, takes, given) in [
         ("images", images, media.images.len()),
         ("videos", videos, media.videos.len()),
-        ("sounds", sound, media.audios.len()),
+        ("audio clips", audio, media.audios.len()),
     ] {
         if !takes && given > 0 {
             return Err(Error::Prompt(format!("{model} takes no {kind}, but {given} of them were given")));

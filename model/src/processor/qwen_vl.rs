@@ -1,4 +1,4 @@
-//! Qwen2-VL, Qwen2.5-VL and Qwen3-VL: pictures at their own resolution, cut into patches in the order in which the
+//! Qwen2-VL, Qwen2.5-VL and Qwen3-VL: images at their own resolution, cut into patches in the order in which the
 //! tower merges them.
 
 use percept_modalities::image::{self, Filter, Image, Normalize};
@@ -21,10 +21,10 @@ pub enum QwenVersion {
     Qwen3,
 }
 
-/// How pictures become patches.
+/// How images become patches.
 #[derive(Debug, Clone)]
 struct Patching {
-    /// How pictures are resized, if they are.
+    /// How images are resized, if they are.
     resize: Option<Resize>,
     min_pixels: usize,
     max_pixels: usize,
@@ -69,10 +69,10 @@ impl Patching {
             temporal: s.count("temporal_patch_size", 2)?,
             merge: s.count("merge_size", 2)?,
         };
-        // Pictures smaller than these bounds grow to them.
+        // Images smaller than these bounds grow to them.
         let (most, factor) = (if own_bounds { 1 << 22 } else { 1 << 20 }, p.patch.saturating_mul(p.merge));
         if p.min_pixels > most {
-            let why = format!("pictures of at least {} pixels are asked for, more than {most}", p.min_pixels);
+            let why = format!("the smallest size, {} pixels, is more than the largest, {most}", p.min_pixels);
             return Err(s.fault(why));
         }
         if p.patch > 1 << 7 || factor > 1 << 10 || p.temporal > 8 {
@@ -88,19 +88,19 @@ impl Patching {
         self.patch * self.merge
     }
 
-    /// Brings a picture to a size, or checks that it has one.
-    fn fit(&self, picture: &Image, size: (usize, usize)) -> Result<Image> {
+    /// Brings an image to a size, or checks that it has one.
+    fn fit(&self, image: &Image, size: (usize, usize)) -> Result<Image> {
         if let Some(resize) = self.resize {
-            return resize(picture, size.1, size.0, self.filter);
+            return resize(image, size.1, size.0, self.filter);
         }
         let f = self.factor();
-        if !picture.width.is_multiple_of(f) || !picture.height.is_multiple_of(f) {
+        if !image.width.is_multiple_of(f) || !image.height.is_multiple_of(f) {
             return Err(Error::Prompt(format!(
-                "a picture of {}x{} cannot be cut into patches: with `do_resize` off both must be multiples of {f}",
-                picture.width, picture.height
+                "an image of {}x{} cannot be cut into patches: with `do_resize` off both must be multiples of {f}",
+                image.width, image.height
             )));
         }
-        Ok(picture.clone())
+        Ok(image.clone())
     }
 
     /// Appends the patches of frames of one size, one for every `temporal` frames; the last frame is repeated. Within a
@@ -258,10 +258,10 @@ impl Processor for QwenVl {
         }
 
         let (mut pixels, mut grids, mut images) = (Vec::new(), Vec::new(), Vec::new());
-        for picture in &media.images {
+        for image in &media.images {
             let p = &self.image;
-            let size = smart_resize((picture.height, picture.width), p.factor(), p.min_pixels, p.max_pixels)?;
-            let grid = p.patches(&[p.fit(picture, size)?], &mut pixels);
+            let size = smart_resize((image.height, image.width), p.factor(), p.min_pixels, p.max_pixels)?;
+            let grid = p.patches(&[p.fit(image, size)?], &mut pixels);
             images.push(rows(&self.image_token, p.features(grid))?);
             grids.push(grid);
         }
@@ -385,7 +385,7 @@ fn check_ratio(height: usize, width: usize) -> Result<()> {
     let ratio = height.max(width) as f64 / height.min(width).max(1) as f64;
     if height == 0 || width == 0 || ratio > 200.0 {
         return Err(Error::Prompt(format!(
-            "a picture of {width}x{height} is too narrow: one side may be at most 200 times the other"
+            "an image of {width}x{height} is too narrow: one side may be at most 200 times the other"
         )));
     }
     Ok(())

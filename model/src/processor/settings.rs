@@ -1,4 +1,4 @@
-//! A checkpoint's processor files and what they say.
+//! A checkpoint's processor files and their settings.
 
 use percept_modalities::image::{Filter, Normalize};
 use percept_modalities::{Error, Result};
@@ -147,7 +147,7 @@ impl Settings {
     }
 }
 
-/// What a `size` asks for. In Qwen-VL's files the edges are numbers of pixels.
+/// The meaning of a `size`. In Qwen-VL's files the edges are numbers of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Size {
@@ -179,7 +179,7 @@ pub struct ProcessorFiles {
     pub image: Settings,
     /// How videos are prepared.
     pub video: Settings,
-    /// How sound is prepared.
+    /// How audio is prepared.
     pub audio: Settings,
 }
 

@@ -1,4 +1,4 @@
-//! SmolVLM and Idefics3: pictures cut into square tiles with a small copy of the whole behind them, videos as single
+//! SmolVLM and Idefics3: images cut into square tiles with a small copy of the whole behind them, videos as single
 //! frames between timestamps.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use super::words::in_words;
 /// Longest edge that any resize may give.
 const MOST: usize = 4096;
 
-/// Tiles of a picture, at most; published models cut up to 144.
+/// Tiles of an image, at most; published models cut up to 144.
 const MOST_TILES: usize = 256;
 
 /// The template of conversations with videos: transformers takes it whatever template the checkpoint has.
@@ -29,10 +29,10 @@ const VIDEO_TEMPLATE: &str = "<|im_start|>{% for message in messages %}{{message
 {% elif line['type'] == 'image' %}{{ '<image>' }}{% elif line['type'] == 'video' %}{{ '<video>' }}{% endif %}{% endfor %}\
 <end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
 
-/// How pictures become tiles.
+/// How images become tiles.
 #[derive(Debug, Clone)]
 struct Tiling {
-    /// Longest edge before tiling; `None` leaves the picture's size.
+    /// Longest edge before tiling; `None` leaves the image's size.
     longest: Option<usize>,
     exact: Option<(usize, usize)>,
     tile: usize,
@@ -72,8 +72,8 @@ impl Tiling {
         })
     }
 
-    fn resize(&self, picture: &Image, (height, width): (usize, usize)) -> Result<Image> {
-        image::resize(picture, width, height, self.filter)
+    fn resize(&self, image: &Image, (height, width): (usize, usize)) -> Result<Image> {
+        image::resize(image, width, height, self.filter)
     }
 
     fn first_size(&self, height: usize, width: usize) -> (usize, usize) {
@@ -84,11 +84,11 @@ impl Tiling {
         }
     }
 
-    /// Appends a picture's tiles, row by row, and the whole picture last; gives the rows and columns, zeros when it is
+    /// Appends an image's tiles, row by row, and the whole image last; gives the rows and columns, zeros when it is
     /// not cut.
-    fn tiles(&self, picture: &Image, out: &mut Vec<Image>) -> Result<(usize, usize)> {
+    fn tiles(&self, image: &Image, out: &mut Vec<Image>) -> Result<(usize, usize)> {
         let t = self.tile;
-        let sized = self.resize(picture, self.first_size(picture.height, picture.width))?;
+        let sized = self.resize(image, self.first_size(image.height, image.width))?;
         if !self.split {
             out.push(self.resize(&sized, (t, t))?);
             return Ok((0, 0));
@@ -98,8 +98,8 @@ impl Tiling {
         let (rows, columns) = (height / t, width / t);
         if rows * columns > MOST_TILES {
             return Err(Error::Prompt(format!(
-                "a picture of {}x{} would be cut into {rows}x{columns} tiles of {t} pixels, more than {MOST_TILES}",
-                picture.width, picture.height
+                "an image of {}x{} would be cut into {rows}x{columns} tiles of {t} pixels, more than {MOST_TILES}",
+                image.width, image.height
             )));
         }
         if rows * columns == 1 {
@@ -113,20 +113,20 @@ impl Tiling {
         Ok((rows, columns))
     }
 
-    /// Normalized pictures, one after the other.
-    fn planes(&self, pictures: &[Image]) -> Vec<f32> {
-        pictures.iter().flat_map(|p| image::normalize(p, &self.normalize)).collect()
+    /// Normalized images, one after the other.
+    fn planes(&self, images: &[Image]) -> Vec<f32> {
+        images.iter().flat_map(|p| image::normalize(p, &self.normalize)).collect()
     }
 
     /// A video's frame: two successive resizes, never cut.
-    fn frame(&self, picture: &Image) -> Result<Image> {
-        let (height, width) = self.first_size(picture.height, picture.width);
-        let sized = image::resize_tensor(picture, width, height, self.filter)?;
+    fn frame(&self, image: &Image) -> Result<Image> {
+        let (height, width) = self.first_size(image.height, image.width);
+        let sized = image::resize_tensor(image, width, height, self.filter)?;
         image::resize_tensor(&sized, self.tile, self.tile, self.filter)
     }
 }
 
-/// Height and width with this longest edge. Sizes are truncated and odd shorter edges grow by one; pictures grow too.
+/// Height and width with this longest edge. Sizes are truncated and odd shorter edges grow by one; images grow too.
 fn longest_edge(height: usize, width: usize, edge: usize) -> (usize, usize) {
     let ratio = width as f64 / height as f64;
     let even = |n: usize| (n + n % 2).max(1);
@@ -210,7 +210,7 @@ impl SmolVlm {
         })
     }
 
-    /// Refuses files for a tower of larger pictures, or for one that gives more rows of features of a picture.
+    /// Refuses files for a tower of larger images, or for one that gives more rows of features of an image.
     ///
     /// # Errors
     /// Names the setting.
@@ -239,14 +239,14 @@ impl SmolVlm {
         Placeholder { kind, token, feature: &self.image_token, replacements }
     }
 
-    /// What stands for one whole picture.
+    /// What stands for one whole image.
     fn whole(&self) -> String {
         let (fake, global) = (&self.fake_token, &self.global_token);
         format!("{fake}{global}{}{fake}", self.image_token.repeat(self.rows))
     }
 
-    /// What stands for a picture of so many rows and columns of tiles.
-    fn picture_text(&self, (rows, columns): (usize, usize)) -> String {
+    /// What stands for an image of so many rows and columns of tiles.
+    fn image_text(&self, (rows, columns): (usize, usize)) -> String {
         if rows == 0 {
             return self.whole();
         }
@@ -310,14 +310,14 @@ impl Processor for SmolVlm {
             })?
         };
 
-        let (mut images, mut pictures, mut grids) = (Vec::new(), Vec::new(), Vec::new());
-        for picture in &media.images {
+        let (mut texts, mut images, mut grids) = (Vec::new(), Vec::new(), Vec::new());
+        for image in &media.images {
             let mut tiles = Vec::new();
-            let grid = self.image.tiles(picture, &mut tiles)?;
-            images.push(self.picture_text(grid));
-            // A picture that is not cut is one tile.
+            let grid = self.image.tiles(image, &mut tiles)?;
+            texts.push(self.image_text(grid));
+            // An image that is not cut is one tile.
             grids.push(vec![grid.0.max(1), grid.1.max(1)]);
-            pictures.push(self.image.planes(&tiles));
+            images.push(self.image.planes(&tiles));
         }
         let (mut videos, mut clips) = (Vec::new(), Vec::new());
         let longest = media.videos.iter().map(|c| c.frames.len()).max().unwrap_or(0);
@@ -330,32 +330,32 @@ impl Processor for SmolVlm {
             clips.push(self.video.planes(&frames));
         }
 
-        let edge = if pictures.is_empty() { self.video.tile } else { self.image.tile };
+        let edge = if images.is_empty() { self.video.tile } else { self.image.tile };
         if !clips.is_empty() && edge != self.video.tile {
             return Err(Error::Prompt(format!(
-                "pictures of {edge} pixels and frames of {} cannot share a prompt",
+                "images of {edge} pixels and frames of {} cannot share a prompt",
                 self.video.tile
             )));
         }
         let area = edge * edge;
-        let pictured = !pictures.is_empty();
-        let counts = [&pictures, &clips].map(|all| all.iter().map(Vec::len).collect::<Vec<_>>());
-        let (lead, values) = if pictures.is_empty() {
+        let has_images = !images.is_empty();
+        let counts = [&images, &clips].map(|all| all.iter().map(Vec::len).collect::<Vec<_>>());
+        let (lead, values) = if images.is_empty() {
             // Shorter clips end in empty frames, which the model leaves out.
             let lead = vec![clips.len(), longest];
             clips.iter_mut().for_each(|c| c.resize(longest * 3 * area, 0.0));
             (lead, clips.concat())
         } else {
-            let (mut pictures, mut clips) = (pictures.into_iter(), clips.into_iter());
+            let (mut images, mut clips) = (images.into_iter(), clips.into_iter());
             let kinds = order(&text.text, [&self.image_token, &self.video_token]);
             let in_order =
-                kinds.into_iter().filter_map(|kind| if kind == 0 { pictures.next() } else { clips.next() });
+                kinds.into_iter().filter_map(|kind| if kind == 0 { images.next() } else { clips.next() });
             let values: Vec<f32> = in_order.flatten().collect();
             (vec![1, values.len() / (3 * area)], values)
         };
 
         let placeholders = [
-            self.placeholder(MediaKind::Image, &self.image_token, images),
+            self.placeholder(MediaKind::Image, &self.image_token, texts),
             self.placeholder(MediaKind::Video, &self.video_token, videos),
         ];
         let mut inputs = self.prompt.encode(&text, &placeholders)?;
@@ -380,8 +380,8 @@ impl Processor for SmolVlm {
                 dims: vec![1, values / (3 * area), 3, edge, edge],
                 pixels: Some(Pixels { normalize: normalize.clone(), patches: None }),
             };
-            // Clips alone are filled up to the longest one.
-            start += if pictured { values } else { longest * 3 * area };
+            // Clips alone are padded to the longest one.
+            start += if has_images { values } else { longest * 3 * area };
             inputs.attach(kind, index, grid, vec![part]);
         }
         Ok(inputs)

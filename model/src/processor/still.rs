@@ -1,11 +1,11 @@
-//! Resizing, cropping and normalizing one picture, in the order of transformers' image processors.
+//! Resizing, cropping and normalizing one image, in the order of transformers' image processors.
 
 use percept_modalities::image::{self, Filter, Image, Normalize};
 use percept_modalities::{Array, Result, Values};
 
 use super::settings::{Settings, Size};
 
-/// Pixels of the edge of a picture that a tower reads, at most; published ones have up to 1024.
+/// Pixels of the edge of an image that a tower reads, at most; published ones have up to 1024.
 const MOST_EDGE: usize = 4096;
 
 /// What a family does where its file is silent.
@@ -19,11 +19,11 @@ pub struct StillDefaults {
     pub filter: Filter,
     /// Whether the middle is cut out.
     pub crop: bool,
-    /// Mean and deviation.
+    /// Mean and standard deviation of each channel.
     pub normalize: ([f64; 3], [f64; 3]),
 }
 
-/// How a picture becomes a tower's input.
+/// How an image becomes a tower's input.
 #[derive(Debug, Clone)]
 pub struct Still {
     /// Where it is resized to; `None` leaves its size.
@@ -32,9 +32,9 @@ pub struct Still {
     pub filter: Filter,
     /// Height and width of the middle that is cut out.
     pub crop: Option<(usize, usize)>,
-    /// Applied last.
+    /// The normalization, which is applied last.
     pub normalize: Normalize,
-    /// How pictures are resized: like PIL, or like torchvision, which prepares videos.
+    /// How images are resized: like PIL, or like torchvision, which prepares videos.
     pub resize: Resize,
 }
 
@@ -84,17 +84,17 @@ impl Still {
         })
     }
 
-    /// The picture at the size that the tower reads.
+    /// The image at the size that the tower reads.
     ///
     /// # Errors
-    /// When the size is beyond any picture's.
-    pub fn fit(&self, picture: &Image) -> Result<Image> {
+    /// When the size is beyond any image's.
+    pub fn fit(&self, image: &Image) -> Result<Image> {
         let resized = match self.size {
             Some(size) => {
-                let (height, width) = target(size, picture.height, picture.width);
-                (self.resize)(picture, width, height, self.filter)?
+                let (height, width) = target(size, image.height, image.width);
+                (self.resize)(image, width, height, self.filter)?
             }
-            None => picture.clone(),
+            None => image.clone(),
         };
         match self.crop {
             Some((height, width)) => image::center_crop(&resized, width, height),
@@ -102,36 +102,36 @@ impl Still {
         }
     }
 
-    /// Pictures as `pixel_values` f32[n,3,h,w].
+    /// Images as `pixel_values` f32[n,3,h,w].
     ///
     /// # Errors
-    /// When they do not come out at one size, or one is beyond any picture's.
-    pub fn batch(&self, pictures: &[Image]) -> Result<Array> {
-        let fitted = pictures.iter().map(|p| self.fit(p)).collect::<Result<Vec<_>>>()?;
+    /// When they do not come out at one size, or one is beyond any image's.
+    pub fn batch(&self, images: &[Image]) -> Result<Array> {
+        let fitted = images.iter().map(|p| self.fit(p)).collect::<Result<Vec<_>>>()?;
         stack(&fitted, &self.normalize, vec![fitted.len()])
     }
 }
 
-/// Normalized pictures of one size as f32[lead.., 3, h, w].
+/// Normalized images of one size as f32[lead.., 3, h, w].
 ///
 /// # Errors
 /// When their sizes differ.
-pub fn stack(pictures: &[Image], normalize: &Normalize, lead: Vec<usize>) -> Result<Array> {
-    let (h, w) = pictures.first().map_or((0, 0), |p| (p.height, p.width));
-    if let Some(other) = pictures.iter().find(|p| (p.height, p.width) != (h, w)) {
+pub fn stack(images: &[Image], normalize: &Normalize, lead: Vec<usize>) -> Result<Array> {
+    let (h, w) = images.first().map_or((0, 0), |p| (p.height, p.width));
+    if let Some(other) = images.iter().find(|p| (p.height, p.width) != (h, w)) {
         return Err(percept_modalities::Error::Prompt(format!(
-            "pictures of {w}x{h} and {}x{} cannot share a prompt of this model: its processor does not bring them to one size",
+            "images of {w}x{h} and {}x{} cannot share a prompt of this model: its processor does not bring them to one size",
             other.width, other.height
         )));
     }
-    let mut values = Vec::with_capacity(pictures.len() * 3 * h * w);
-    for p in pictures {
+    let mut values = Vec::with_capacity(images.len() * 3 * h * w);
+    for p in images {
         values.extend(image::normalize(p, normalize));
     }
     Ok(Array { dims: [lead, vec![3, h, w]].concat(), values: Values::F32(values) })
 }
 
-/// Height and width of a picture resized to `size`. The longer edge is truncated, like in
+/// Height and width of an image resized to `size`. The longer edge is truncated, like in
 /// `get_resize_output_image_size` of transformers.
 fn target(size: Size, height: usize, width: usize) -> (usize, usize) {
     let (short, long) = (height.min(width), height.max(width));
@@ -144,14 +144,14 @@ fn target(size: Size, height: usize, width: usize) -> (usize, usize) {
     }
 }
 
-/// The picture in the middle of a square of one colour.
+/// The image in the middle of a square of one colour.
 ///
 /// # Errors
-/// When the square is beyond any picture's size.
-pub fn pad_to_square(picture: &Image, colour: [u8; 3]) -> Result<Image> {
-    let edge = picture.width.max(picture.height);
-    let (left, top) = ((edge - picture.width) / 2, (edge - picture.height) / 2);
-    image::pad(picture, left, top, edge - picture.width - left, edge - picture.height - top, colour)
+/// When the square is beyond any image's size.
+pub fn pad_to_square(image: &Image, colour: [u8; 3]) -> Result<Image> {
+    let edge = image.width.max(image.height);
+    let (left, top) = ((edge - image.width) / 2, (edge - image.height) / 2);
+    image::pad(image, left, top, edge - image.width - left, edge - image.height - top, colour)
 }
 
 /// The mean colour as bytes, rounded down.
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_square_has_the_picture_in_its_middle() {
+    fn a_square_has_the_image_in_its_middle() {
         let p = Image { width: 3, height: 1, rgb: vec![9; 9] };
         let s = pad_to_square(&p, [1, 2, 3]).unwrap();
         assert_eq!((s.width, s.height), (3, 3));

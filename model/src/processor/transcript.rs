@@ -1,4 +1,4 @@
-//! A rendered conversation, and which of its characters the assistant said.
+//! A rendered conversation, and which of its characters are the assistant's.
 
 use std::ops::Range;
 
@@ -78,22 +78,22 @@ mod tests {
 
     use super::*;
 
-    fn said(role: &str, text: &str) -> Message {
+    fn turn(role: &str, text: &str) -> Message {
         Message::new(role, Content::Text(text.into()))
     }
 
     fn tagged(messages: &[Message], prompt: bool) -> Result<String> {
-        let turn = |m: &Message| match &m.content {
+        let one = |m: &Message| match &m.content {
             Content::Text(text) => format!("<{}>{text}</>\n", m.role),
             _ => String::new(),
         };
-        let turns: String = messages.iter().map(turn).collect();
+        let turns: String = messages.iter().map(one).collect();
         Ok(if prompt { turns + "<assistant>" } else { turns })
     }
 
     #[test]
-    fn answers_are_what_the_assistant_said_with_its_end() {
-        let talk = [said("user", "a?"), said("assistant", "b"), said("user", "c?"), said("assistant", "dd")];
+    fn answers_are_the_assistants_turns_with_their_end() {
+        let talk = [turn("user", "a?"), turn("assistant", "b"), turn("user", "c?"), turn("assistant", "dd")];
         let mut t = Transcript::render(&talk, Aim::Learn, tagged).unwrap();
         let texts = |t: &Transcript| -> Vec<String> {
             t.answers.iter().flatten().map(|a| t.text[a.clone()].to_string()).collect()
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_template_that_forgets_is_refused() {
         let last = |messages: &[Message], prompt: bool| tagged(&messages[messages.len() - 1..], prompt);
-        let talk = [said("user", "a?"), said("assistant", "b"), said("user", "c?"), said("assistant", "d")];
+        let talk = [turn("user", "a?"), turn("assistant", "b"), turn("user", "c?"), turn("assistant", "d")];
         let e = Transcript::render(&talk, Aim::Learn, last).unwrap_err().to_string();
         assert!(e.contains("turn 2 otherwise"), "{e}");
     }

@@ -6,7 +6,7 @@ mod rows;
 mod tower;
 
 pub use mrope::{Grids, Resume, mrope_layout};
-pub use qwen::QwenTower;
+pub use qwen::{QwenTower, qwen2_5_defaults, qwen2_defaults, qwen3_defaults};
 pub use rows::Rows;
 
 use percept_graph::{HostTensor, Tensor, Trace};
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::parameters::Parameters;
 use crate::weights::Weights;
 
-/// Patches that one run should have at most; a run has at least one picture or frame all the same.
+/// Patches that one run should have at most; a run has at least one image or frame even so.
 pub const PATCHES: usize = 4096;
 
 /// A run whose inputs are `arguments` and whose outputs are what `trace` gives. The trace must depend on `label`, the
@@ -83,11 +83,11 @@ fn product(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
 }
 
-/// Text, in which each token of `kinds` is a place for the next of so many feature rows. The rows of a kind come after
-/// those of the kinds before it.
+/// Text, in which each token of `kinds` is a placeholder for the next of so many feature rows. The rows of a kind come
+/// after those of the kinds before it.
 ///
 /// # Errors
-/// When there are more or fewer places than rows.
+/// When there are more or fewer placeholders than rows.
 pub fn media_layout(inputs: &Inputs, kinds: &[(i32, usize)]) -> Result<Layout> {
     let mut layout = Layout::text(inputs)?;
     layout.features = feature_rows(&input_ids(inputs)?, kinds)?;
@@ -97,17 +97,17 @@ pub fn media_layout(inputs: &Inputs, kinds: &[(i32, usize)]) -> Result<Layout> {
 /// The feature row of every token, as [`media_layout`] has them.
 ///
 /// # Errors
-/// As there.
+/// As [`media_layout`].
 pub fn feature_rows(ids: &[i32], kinds: &[(i32, usize)]) -> Result<Vec<Option<usize>>> {
     let mut start = 0;
     let mut rows = vec![None; ids.len()];
     for &(token, count) in kinds {
-        let mut places = rows.iter_mut().zip(ids).filter(|(_, id)| **id == token).map(|(row, _)| row);
-        (start..start + count).zip(&mut places).for_each(|(row, place)| *place = Some(row));
+        let mut placeholders = rows.iter_mut().zip(ids).filter(|(_, id)| **id == token).map(|(row, _)| row);
+        (start..start + count).zip(&mut placeholders).for_each(|(row, found)| *found = Some(row));
         let found = ids.iter().filter(|id| **id == token).count();
         if found != count {
             return Err(Error::Inputs(format!(
-                "the prompt has {found} places for media (token {token}), but the media have {count} rows of features"
+                "the prompt has {found} placeholders for media (token {token}), but the media have {count} rows of features"
             )));
         }
         start += count;
@@ -120,10 +120,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_of_each_kind_go_to_its_places_in_order() {
+    fn rows_of_each_kind_go_to_its_placeholders_in_order() {
         let rows = feature_rows(&[9, 7, 8, 7, 9], &[(7, 2), (8, 1)]).unwrap();
         assert_eq!(rows, [None, Some(0), Some(2), Some(1), None]);
         let e = feature_rows(&[7, 7], &[(7, 3)]).unwrap_err().to_string();
-        assert_eq!(e, "the prompt has 2 places for media (token 7), but the media have 3 rows of features");
+        assert_eq!(
+            e,
+            "the prompt has 2 placeholders for media (token 7), but the media have 3 rows of features"
+        );
     }
 }

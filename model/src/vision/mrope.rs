@@ -6,7 +6,7 @@ use crate::causal::{Layout, input_ids};
 use crate::error::{Error, Result};
 use crate::vision::feature_rows;
 
-/// The pictures or clips that one placeholder stands for.
+/// The images or clips that one placeholder stands for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Grids {
     /// The placeholder's id.
@@ -59,7 +59,7 @@ pub fn mrope_layout(inputs: &Inputs, kinds: &[Grids], resume: Resume) -> Result<
         });
         let Some([frames, h, w]) = grid else {
             return Err(Error::Inputs(format!(
-                "at token {at} the prompt has another number of placeholders than its picture or clip has rows of features"
+                "at token {at} the prompt has another number of placeholders than its image or clip has rows of features"
             )));
         };
         let step = kinds[kind].steps.get(which).copied().unwrap_or(1.0);

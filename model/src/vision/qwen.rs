@@ -2,7 +2,7 @@
 //! positions in two directions, frames that do not see each other.
 
 use percept_graph::{Activation, HostTensor, Tensor};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Stack};
 use crate::causal::EncoderRun;
@@ -34,7 +34,7 @@ pub struct QwenTower {
     merger: MergerNames,
     /// Rows of features on the edge of a window.
     window: Option<usize>,
-    /// Side of the square of learned positions, which is stretched over every picture.
+    /// Side of the square of learned positions, which is stretched over every image.
     positions: Option<usize>,
     /// Blocks whose states are merged into features of their own.
     deepstack: Vec<usize>,
@@ -51,16 +51,39 @@ struct MergerNames {
 const QWEN2_MERGER: MergerNames = MergerNames { norm: "ln_q", first: "mlp.0", second: "mlp.2" };
 const QWEN3_MERGER: MergerNames = MergerNames { norm: "norm", first: "linear_fc1", second: "linear_fc2" };
 
+/// The defaults of config.json for Qwen2-VL's tower.
+pub fn qwen2_defaults() -> Value {
+    json!({
+        "depth": 32, "embed_dim": 1280, "hidden_size": 3584, "hidden_act": "quick_gelu", "mlp_ratio": 4,
+        "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
+    })
+}
+
+/// The defaults of config.json for Qwen2.5-VL's tower.
+pub fn qwen2_5_defaults() -> Value {
+    json!({
+        "depth": 32, "hidden_size": 3584, "hidden_act": "silu", "intermediate_size": 3420, "num_heads": 16,
+        "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112,
+        "out_hidden_size": 3584, "fullatt_block_indexes": [7, 15, 23, 31],
+    })
+}
+
+/// The defaults of config.json for Qwen3-VL's tower.
+pub fn qwen3_defaults() -> Value {
+    json!({
+        "depth": 27, "hidden_size": 1152, "hidden_act": "gelu_pytorch_tanh", "intermediate_size": 4304,
+        "num_heads": 16, "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        "out_hidden_size": 3584, "num_position_embeddings": 2304, "deepstack_visual_indexes": [8, 16, 24],
+    })
+}
+
 impl QwenTower {
     /// Qwen2-VL's.
     ///
     /// # Errors
     /// When a value is missing or impossible.
     pub fn qwen2(c: &Config, prefix: &str) -> Result<Self> {
-        let c = c.over(json!({
-            "depth": 32, "embed_dim": 1280, "hidden_size": 3584, "hidden_act": "quick_gelu", "mlp_ratio": 4,
-            "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
-        }));
+        let c = c.over(qwen2_defaults());
         let hidden = c.positive("embed_dim")?;
         let width = (hidden as f64 * c.f64("mlp_ratio")?) as usize;
         let mlp = Mlp { width, activation: c.activation("hidden_act")?, gated: false, bias: true };
@@ -79,11 +102,7 @@ impl QwenTower {
     /// # Errors
     /// When a value is missing or impossible.
     pub fn qwen2_5(c: &Config, prefix: &str) -> Result<Self> {
-        let c = c.over(json!({
-            "depth": 32, "hidden_size": 3584, "hidden_act": "silu", "intermediate_size": 3420, "num_heads": 16,
-            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112,
-            "out_hidden_size": 3584, "fullatt_block_indexes": [7, 15, 23, 31],
-        }));
+        let c = c.over(qwen2_5_defaults());
         let hidden = c.positive("hidden_size")?;
         let width = c.positive("intermediate_size")?;
         let mlp = Mlp { width, activation: c.activation("hidden_act")?, gated: true, bias: true };
@@ -106,11 +125,7 @@ impl QwenTower {
     /// # Errors
     /// When a value is missing or impossible.
     pub fn qwen3(c: &Config, prefix: &str) -> Result<Self> {
-        let c = c.over(json!({
-            "depth": 27, "hidden_size": 1152, "hidden_act": "gelu_pytorch_tanh", "intermediate_size": 4304,
-            "num_heads": 16, "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2,
-            "out_hidden_size": 3584, "num_position_embeddings": 2304, "deepstack_visual_indexes": [8, 16, 24],
-        }));
+        let c = c.over(qwen3_defaults());
         let hidden = c.positive("hidden_size")?;
         let width = c.positive("intermediate_size")?;
         let mlp = Mlp { width, activation: c.activation("hidden_act")?, gated: false, bias: true };
@@ -200,7 +215,7 @@ impl QwenTower {
         grid.iter().product::<usize>() / self.merge.pow(2)
     }
 
-    /// The runs for pictures or clips whose patches f32[rows,numbers] follow each other, each with its grid of frames,
+    /// The runs for images or clips whose patches f32[rows,numbers] follow each other, each with its grid of frames,
     /// rows and columns. Frames of one grid run together, a few at a time.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The towers of CLIP and SigLIP inside other models: a few pictures at a time, inner layers, positions by patch.
+//! The towers of CLIP and SigLIP inside other models: a few images at a time, inner layers, positions by patch.
 
 use percept_graph::Tensor;
 
@@ -9,12 +9,12 @@ use crate::vision::PATCHES;
 use crate::vision_tower::VisionTower;
 
 impl VisionTower {
-    /// Pictures that one run should have at most.
+    /// Images that one run should have at most.
     pub fn batch(&self) -> usize {
         (PATCHES / self.side().pow(2)).max(1)
     }
 
-    /// Checks the extents of pictures [n,c,h,w].
+    /// Checks the extents of images [n,c,h,w].
     ///
     /// # Errors
     /// When they are not those that the tower was made for.
@@ -23,7 +23,7 @@ impl VisionTower {
             return Ok(());
         }
         Err(Error::Inputs(format!(
-            "pictures of {c} channels and {w}x{h} pixels do not fit a tower for {} channels and {1}x{1}: the processor's files \
+            "images of {c} channels and {w}x{h} pixels do not fit a tower for {} channels and {1}x{1}: the processor's files \
              and config.json disagree",
             self.channels, self.image
         )))
@@ -41,7 +41,7 @@ impl VisionTower {
         })
     }
 
-    /// The states f32[n,t,hidden] of pictures behind so many blocks each; blocks beyond the deepest are left out.
+    /// The states f32[n,t,hidden] of images behind so many blocks each; blocks beyond the deepest are left out.
     pub fn states(&self, p: &Parameters, pixels: &Tensor, depths: &[usize]) -> Vec<Tensor> {
         let deepest = depths.iter().max().copied().unwrap_or(0).min(self.stack.blocks.len());
         let stack =
@@ -55,15 +55,15 @@ impl VisionTower {
         depths.iter().map(|&d| all[d.min(deepest)].clone()).collect()
     }
 
-    /// The normalized result for pictures whose patches name their learned positions, i32[n,t].
+    /// The normalized result for images whose patches name their learned positions, i32[n,t].
     pub fn placed(&self, p: &Parameters, pixels: &Tensor, positions: &Tensor) -> Tensor {
         let table = format!("{}embeddings.position_embedding.weight", self.prefix);
         let x = self.patches(p, pixels) + p.embedding(positions, &table, [self.rows(), self.hidden]);
         self.normalize(p, &self.stack.trace(p, &x, &Context::default()))
     }
 
-    /// `each` on a few pictures of f32[n,c,h,w] at a time, put together along the first dimension: activations take the
-    /// memory of a few pictures.
+    /// `each` on a few images of f32[n,c,h,w] at a time, put together along the first dimension: activations take the
+    /// memory of a few images.
     pub fn in_batches(&self, pixels: &Tensor, each: impl Fn(&Tensor) -> Tensor) -> Tensor {
         let n = pixels.dim(0);
         let parts: Vec<Tensor> = (0..n)

@@ -145,6 +145,10 @@ expected = {
                       norms=[("attn_q_norm", 32), ("attn_k_norm", 32), ("post_attention_norm", 32), ("post_ffw_norm", 32)],
                       attention__key_length=32, attention__value_length=32, attention__sliding_window=8,
                       rope__freq_base=1e6, **heads),
+    "gemma2": decoder("gemma2", 32, 64, 32, 32, 16, [T.F32] * 7,
+                      norms=[("post_attention_norm", 32), ("post_ffw_norm", 32)],
+                      attention__key_length=32, attention__value_length=32, attention__sliding_window=8,
+                      rope__freq_base=1e4, **heads),
     "whisper": whisper(sys.argv[1]),
 }
 with open(os.path.join(HERE, "expected.json"), "w") as f:

@@ -1,4 +1,4 @@
-"""Cosines and sines of transformers' rotary embeddings, for model/tests/rope.rs. Prints JSON.
+"""Cosines and sines of transformers' rotary embeddings, for model/tests/it/rope.rs. Prints JSON.
 
 Run with transformers 5.23: python model/tests/golden/rope.py > model/tests/golden/rope.json
 """

@@ -6,44 +6,43 @@ use std::sync::Arc;
 use percept::data::loader::Dataset;
 use percept::data::{Kind, Sample};
 use percept::modalities::{Content, Part};
-use percept::train::question;
 
-use super::super::Failure;
-use super::super::failure::write_file;
 use super::command::Shell;
 use super::runs::{FLAGS, GENERAL, Work};
+use crate::cli::Failure;
+use crate::cli::failure::write_file;
 
 /// Questions of each task.
 const EACH: usize = 3;
 
-/// A question about a file, and what came back.
-pub struct Asked {
+/// A question about a file, and the model's answer.
+pub struct Answered {
     /// The task.
     pub task: &'static str,
     /// The file's bytes.
     pub bytes: Arc<[u8]>,
-    /// What it is.
+    /// The kind of the medium.
     pub kind: Kind,
-    /// What was asked.
+    /// The question.
     pub question: String,
-    /// What the corpus answers.
+    /// The answer of the corpus.
     pub expected: String,
-    /// What the model answered.
-    pub said: String,
+    /// The answer of the model.
+    pub answer: String,
 }
 
-/// Write some held-out files of every task beside the report and ask the adapted model about each.
+/// Write some held-out files of every task beside the report, and answer a question about each with the adapted model.
 ///
 /// # Errors
 /// When a file cannot be read or written, or a command fails.
-pub fn ask(shell: &mut Shell, work: &Work) -> Result<Vec<Asked>, Failure> {
+pub fn collect(shell: &mut Shell, work: &Work) -> Result<Vec<Answered>, Failure> {
     let mut all = Vec::new();
     for task in GENERAL.into_iter().chain([FLAGS]) {
         for sample in some(Path::new(&work.data(task, "held-out")))? {
-            let (Some((messages, expected)), [blob, ..]) = (question(&sample), &sample.media[..]) else {
+            let (Some((messages, expected)), [blob, ..]) = (sample.question(), &sample.media[..]) else {
                 continue;
             };
-            let words: Vec<&str> = messages.iter().flat_map(|m| spoken(&m.content)).collect();
+            let words: Vec<&str> = messages.iter().flat_map(|m| texts(&m.content)).collect();
             let name = format!("asked/{task}-{}.{}", plain(&sample.key), blob.extension);
             let file = work.file(&name);
             write(&file, &blob.bytes)?;
@@ -57,15 +56,15 @@ pub fn ask(shell: &mut Shell, work: &Work) -> Result<Vec<Asked>, Failure> {
             command.extend([flag.to_string(), file.display().to_string()]);
             command.extend(["--temperature", "0", "--max-tokens", "16"].map(String::from));
             command.push(words.join(" "));
-            let said = shell.output(&command)?;
-            shell.tell(&format!("{said}  ({expected})"));
-            all.push(Asked {
+            let answer = shell.output(&command)?;
+            shell.tell(&format!("{answer}  ({expected})"));
+            all.push(Answered {
                 task,
                 bytes: blob.bytes.clone(),
                 kind: blob.kind,
                 question: words.join(" "),
                 expected: expected.trim().into(),
-                said,
+                answer,
             });
         }
     }
@@ -79,8 +78,8 @@ fn some(folder: &Path) -> Result<Vec<Sample>, Failure> {
     Ok(chosen.map(|at| all.read(at)).collect::<Result<_, _>>()?)
 }
 
-/// The words of a turn.
-fn spoken(content: &Content) -> Vec<&str> {
+/// The texts of a turn.
+fn texts(content: &Content) -> Vec<&str> {
     match content {
         Content::Nothing => Vec::new(),
         Content::Text(text) => vec![text.trim()],

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::super::Failure;
-use super::super::failure::write_file;
+use crate::cli::Failure;
+use crate::cli::failure::write_file;
 
-/// What was done, for the report.
+/// An entry of the log, for the report.
 #[derive(Debug, Clone)]
 pub enum Entry {
     /// A heading.
-    Said(String),
+    Heading(String),
     /// A command and the seconds that it took.
     Ran(String, f64),
     /// A file that was written.
@@ -44,7 +44,7 @@ impl Shell {
         &self.device
     }
 
-    /// Everything so far.
+    /// The log so far.
     pub fn log(&self) -> &[Entry] {
         &self.log
     }
@@ -58,12 +58,12 @@ impl Shell {
     }
 
     /// Print a heading.
-    pub fn say(&mut self, heading: &str) {
-        self.tell(&format!("\n{heading}"));
-        self.log.push(Entry::Said(heading.to_string()));
+    pub fn heading(&mut self, text: &str) {
+        self.tell(&format!("\n{text}"));
+        self.log.push(Entry::Heading(text.to_string()));
     }
 
-    /// Write a file and say so.
+    /// Write a file and print its path.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -81,7 +81,7 @@ impl Shell {
     /// Run a command whose output goes to the terminal.
     ///
     /// # Errors
-    /// When it fails; it has said why.
+    /// When it fails; it has printed the reason.
     pub fn run(&mut self, words: &[String]) -> Result<(), Failure> {
         let out = if self.quiet { Stdio::from(std::io::stderr()) } else { Stdio::inherit() };
         self.start(words, out).map(|_| ())
@@ -106,7 +106,7 @@ impl Shell {
         let done = child.wait_with_output().map_err(failed)?;
         if !done.status.success() {
             return Err(Failure::Negative(format!(
-                "`{line}` failed with {}; it says why above",
+                "`{line}` failed with {}; the reason is printed above",
                 done.status
             )));
         }

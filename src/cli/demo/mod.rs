@@ -1,7 +1,7 @@
 //! `percept demo`: the whole life of a small model, through the commands and files that a user has.
 //!
-//! Data are made and prepared, a new model learns from text, images, video and audio, is measured on held-out data,
-//! is adapted to flags with low-rank adapters, and is measured and asked again. Every command is printed as it is run.
+//! Data are made and prepared, a new model learns from text, images, video and audio, is evaluated on held-out
+//! data, is adapted to flags with low-rank adapters, and is evaluated again. Every command is printed as it is run.
 
 mod answers;
 mod command;
@@ -15,8 +15,8 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::Failure;
-use super::failure::write_file;
+use crate::cli::Failure;
+use crate::cli::failure::write_file;
 use command::Shell;
 use runs::{Scale, Work};
 
@@ -25,13 +25,13 @@ pub struct Demo {
     /// Where to run: auto, cpu, wgpu:0
     #[arg(long, default_value = "auto", value_name = "ID")]
     device: String,
-    /// How large: base learns its tasks in minutes on two cores, tiny shows that everything runs
+    /// Size of the demo: base learns its tasks in minutes on two cores, tiny only shows that everything runs
     #[arg(long, default_value = "base", value_name = "SCALE")]
     scale: Scale,
-    /// Folder that everything goes to; one that an earlier demo made is made anew
+    /// Folder of the demo's files; the folder of an earlier demo is replaced
     #[arg(long, default_value = "demo", value_name = "DIR")]
     out: PathBuf,
-    /// Seeds the data, their split, the model and the order of training: the same seed gives the same scores
+    /// The seed of the data, their split, the model and the order of training: the same seed gives the same scores
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Print results.json on standard output when all is done; what the commands print goes to standard error
@@ -39,7 +39,7 @@ pub struct Demo {
     json: bool,
 }
 
-/// Says that a folder was made here and may be made anew.
+/// The file that marks a folder as a demo's, which may be replaced.
 const MARK: &str = "demo.json";
 
 impl Demo {
@@ -51,35 +51,35 @@ impl Demo {
         let work = Work { out: self.out.clone(), seed: self.seed, scale: self.scale };
         let mut shell = Shell::new(&self.device, self.json)?;
 
-        shell.say("Data: 1,911 emoji as images, clips and audio with questions about them");
+        shell.heading("Data: 1,911 emoji as images, video and audio with questions about them");
         shell.run(&work.build())?;
         shell.run(&work.tokenizer())?;
 
-        shell.say("A new model learns from text, images, video and audio");
+        shell.heading("A new model learns from text, images, video and audio");
         shell.write(&work.file("model/config.json"), &work.model())?;
         shell.write(&work.file("pretrain.toml"), &work.pretrain())?;
         shell.run(&work.train("pretrain.toml"))?;
         shell.run(&work.evaluate(&work.before(), "scores/before"))?;
 
-        shell.say("Adapted to flags: low-rank adapters, the image stem, the head and the norms");
+        shell.heading("Adapted to flags: low-rank adapters, the image stem, the head and the norms");
         shell.write(&work.file("finetune.toml"), &work.finetune())?;
         shell.run(&work.train("finetune.toml"))?;
         shell.run(&work.evaluate(&work.after(), "scores/after"))?;
 
-        shell.say("Questions about files that it never saw");
-        let asked = answers::ask(&mut shell, &work)?;
+        shell.heading("Questions about held-out files");
+        let answered = answers::collect(&mut shell, &work)?;
 
         let results = results::gather(&work, &shell, began.elapsed().as_secs_f64())?;
         write_file(&self.out.join("results.json"), format!("{:#}\n", json!(results)).as_bytes())?;
-        let page = report::page(&work, &results, &asked, shell.log())?;
-        let place = self.out.join("report.html");
-        write_file(&place, page.as_bytes())?;
+        let page = report::page(&work, &results, &answered, shell.log())?;
+        let path = self.out.join("report.html");
+        write_file(&path, page.as_bytes())?;
         if self.json {
             println!("{}", json!(results));
             return Ok(());
         }
         println!("\n{}", results.table());
-        println!("{:.0} s in all; the report is {}", results.seconds, place.display());
+        println!("{:.0} s in all; the report is {}", results.seconds, path.display());
         Ok(())
     }
 }

@@ -1,23 +1,23 @@
 //! `report.html`: what was done and what came of it, on one page that needs no other file.
 
 use percept::data::Kind;
-use percept::data::report::{Card, Page, Series, confusion, image_card, lines, sound_card, video_card};
+use percept::data::report::{Card, Page, Series, audio_card, confusion, image_card, lines, video_card};
+use percept::eval::Task;
 use percept::modalities::image::{Limits, decode};
 use serde_json::Value;
 
-use super::super::Failure;
-use super::super::eval::Task;
-use super::super::failure::read_text;
-use super::answers::Asked;
+use super::answers::Answered;
 use super::command::Entry;
 use super::results::Results;
 use super::runs::{FLAGS, GENERAL, Work};
+use crate::cli::Failure;
+use crate::cli::failure::read_text;
 
-/// The page.
+/// The report as one HTML page.
 ///
 /// # Errors
 /// When a log cannot be read.
-pub fn page(work: &Work, results: &Results, asked: &[Asked], log: &[Entry]) -> Result<String, Failure> {
+pub fn page(work: &Work, results: &Results, answered: &[Answered], log: &[Entry]) -> Result<String, Failure> {
     let subtitle = format!(
         "One multimodal model of text, images, video and audio, trained from scratch on {} and then fine-tuned on flags. \
          Scale {}, seed {}, {:.0} seconds from the first command to the last. The files and commands at the end of this \
@@ -57,7 +57,7 @@ pub fn page(work: &Work, results: &Results, asked: &[Asked], log: &[Entry]) -> R
         "Each file as the fine-tuned model was given it, with its answer and the expected one. Clips and audio play. Under \
          audio are its waveform (loudness over time) and its spectrogram (pitch from bottom to top, brighter is louder).",
     );
-    page.cards(&asked.iter().map(card).collect::<Vec<_>>());
+    page.cards(&answered.iter().map(card).collect::<Vec<_>>());
     page.heading("Make it again");
     page.text(
         "The commands in their order. Save the files below under their names before the command that names them; with the \
@@ -137,8 +137,8 @@ fn matrix(title: &str, task: &Task) -> Result<String, String> {
     let mut names: Vec<String> = task.answers.iter().map(|a| a.expected.clone()).collect();
     names.sort_unstable();
     names.dedup();
-    let count = |expected: &String, said: &String| {
-        task.answers.iter().filter(|a| a.expected == *expected && a.said == *said).count() as u64
+    let count = |expected: &String, given: &String| {
+        task.answers.iter().filter(|a| a.expected == *expected && a.said == *given).count() as u64
     };
     let row = |expected: &String| {
         let mut counts: Vec<u64> = names.iter().map(|said| count(expected, said)).collect();
@@ -150,23 +150,23 @@ fn matrix(title: &str, task: &Task) -> Result<String, String> {
     confusion(title, &names, &rows)
 }
 
-fn card(asked: &Asked) -> Card {
-    let mark = if asked.said == asked.expected { "✓" } else { "✗" };
-    let said = if asked.said.is_empty() { "(no word)" } else { &asked.said };
-    let text = format!("{}\n{mark} {said}\n(it is: {})", asked.question, asked.expected);
-    let shown = match asked.kind {
-        Kind::Image => decode(&asked.bytes, &Limits::default())
-            .map(|picture| image_card(asked.task, &text, &picture))
+fn card(answered: &Answered) -> Card {
+    let mark = if answered.answer == answered.expected { "✓" } else { "✗" };
+    let said = if answered.answer.is_empty() { "(no word)" } else { &answered.answer };
+    let text = format!("{}\n{mark} {said}\n(it is: {})", answered.question, answered.expected);
+    let shown = match answered.kind {
+        Kind::Image => decode(&answered.bytes, &Limits::default())
+            .map(|image| image_card(answered.task, &text, &image))
             .map_err(|e| e.to_string()),
-        Kind::Video => video_card(asked.task, &text, &asked.bytes),
-        Kind::Audio => sound_card(asked.task, &text, &asked.bytes),
+        Kind::Video => video_card(answered.task, &text, &answered.bytes),
+        Kind::Audio => audio_card(answered.task, &text, &answered.bytes),
     };
-    shown.unwrap_or_else(|why| Card::new(asked.task, &format!("{text}\n{why}")))
+    shown.unwrap_or_else(|why| Card::new(answered.task, &format!("{text}\n{why}")))
 }
 
 fn line(entry: &Entry) -> Vec<String> {
     match entry {
-        Entry::Said(text) => vec![format!("# {text}"), String::new()],
+        Entry::Heading(text) => vec![format!("# {text}"), String::new()],
         Entry::Ran(line, seconds) => vec![line.clone(), format!("{seconds:.1}")],
         Entry::Wrote(path) => vec![format!("# wrote {}", path.display()), String::new()],
     }
@@ -178,8 +178,8 @@ fn drawing(work: &Work, why: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::eval::Answer;
     use super::*;
+    use percept::eval::Answer;
 
     #[test]
     fn a_log_becomes_one_line_for_training_and_one_for_each_corpus() {
@@ -194,11 +194,11 @@ mod tests {
 
     #[test]
     fn a_matrix_names_every_answer() {
-        let answer = |expected: &str, said: &str| Answer {
+        let answer = |expected: &str, given: &str| Answer {
             key: String::new(),
             question: String::new(),
             expected: expected.into(),
-            said: said.into(),
+            said: given.into(),
         };
         let answers = vec![answer("animals", "animals"), answer("food", "animals"), answer("food", "<x>")];
         let task = Task { name: "t".into(), accuracy: 0.3, baseline: 0.6, n: 3, answers };

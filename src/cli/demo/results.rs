@@ -2,44 +2,44 @@
 
 use std::collections::BTreeMap;
 
+use percept::eval::{Scores, Task};
 use serde::Serialize;
 
-use super::super::Failure;
-use super::super::eval::{Scores, Task};
-use super::super::failure::read_text;
-use super::super::table::table;
 use super::command::Shell;
 use super::runs::{FLAGS, GENERAL, Work};
+use crate::cli::Failure;
+use crate::cli::failure::read_text;
+use crate::cli::table::table;
 
 /// A demo's results.
 #[derive(Debug, Serialize)]
 pub struct Results {
-    /// What everything was drawn from.
+    /// The seed of the demo.
     pub seed: u64,
-    /// Where it ran.
+    /// The id of the device.
     pub device: String,
-    /// How large it was.
+    /// The size of the demo.
     pub scale: &'static str,
-    /// From the first command to the last.
+    /// Seconds from the first command to the last.
     pub seconds: f64,
     /// Every task's score, before and after fine-tuning.
     pub scores: BTreeMap<String, Score>,
     /// Every answer before fine-tuning.
     #[serde(skip)]
     pub before: Vec<Task>,
-    /// Every answer after it.
+    /// Every answer after fine-tuning.
     #[serde(skip)]
     pub after: Vec<Task>,
 }
 
-/// One score.
+/// The score of one task.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Score {
     /// Share of held-out questions that were answered word for word.
     pub accuracy: f64,
     /// Share of the most frequent answer.
     pub baseline: f64,
-    /// Held-out questions.
+    /// The number of held-out questions.
     pub n: usize,
 }
 

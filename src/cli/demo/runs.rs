@@ -19,7 +19,7 @@ pub enum Scale {
 }
 
 impl Scale {
-    /// Its name.
+    /// The name that `--scale` takes.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tiny => "tiny",
@@ -57,7 +57,7 @@ struct Sizes {
     quotas: [usize; 4],
     finetune: usize,
     finetune_quotas: [usize; 5],
-    /// Held-out questions of a task at most.
+    /// The largest number of held-out questions of a task.
     limit: Option<usize>,
     rows: usize,
     finetune_rows: usize,
@@ -68,13 +68,13 @@ const LENGTH: usize = 192;
 /// Tokens of the vocabulary: enough for the name of a country to be one or two.
 const VOCABULARY: usize = 1400;
 
-/// Where a demo works, and with what.
+/// The settings of a demo.
 pub struct Work {
-    /// Its folder.
+    /// The folder of the demo.
     pub out: PathBuf,
-    /// Seeds everything.
+    /// The seed of everything that is random.
     pub seed: u64,
-    /// How large it is.
+    /// The size of the demo.
     pub scale: Scale,
 }
 
@@ -93,7 +93,7 @@ impl Work {
         self.path(&format!("data/{task}/{split}"))
     }
 
-    /// Makes the data.
+    /// The command that builds the data.
     pub fn build(&self) -> Vec<String> {
         words(&[
             "data",
@@ -106,7 +106,7 @@ impl Work {
         ])
     }
 
-    /// Learns a vocabulary from what the training samples say.
+    /// The command that trains a tokenizer on the texts of the training samples.
     pub fn tokenizer(&self) -> Vec<String> {
         let mut all = words(&["data", "tokenizer"]);
         all.extend(GENERAL.into_iter().chain([FLAGS]).map(|t| self.data(t, "train")));
@@ -130,12 +130,12 @@ impl Work {
         format!("{sizes:#}\n")
     }
 
-    /// Trains as a file of the demo says.
+    /// The command that trains by a file of the demo.
     pub fn train(&self, run: &str) -> Vec<String> {
         words(&["train", &self.path(run)])
     }
 
-    /// Asks every held-out question.
+    /// The command that evaluates a model on every held-out question.
     pub fn evaluate(&self, model: &[String], out: &str) -> Vec<String> {
         let tasks: Vec<String> =
             GENERAL.into_iter().chain([FLAGS]).map(|t| self.data(t, "held-out")).collect();
@@ -165,7 +165,7 @@ impl Work {
         let s = self.scale.sizes();
         let sources: String = GENERAL.iter().zip(s.quotas).map(|(t, n)| self.source(t, n)).collect();
         format!(
-            "# A new model learns four tasks at once; the weights say how many samples of each a step has.\n\
+            "# A new model learns four tasks at once; the weights are the numbers of samples of each in a step.\n\
              out = {out:?}\nseed = {seed}\nsteps = {steps}\n\n\
              [model]\npath = {model:?}\ninit = true\n\n\
              [data]\nlength = {LENGTH}\nrows = {rows}\nsamples = {samples}\n\n{sources}{held_out}\
@@ -191,7 +191,7 @@ impl Work {
         let sources: String = tasks.zip(s.finetune_quotas).map(|(t, n)| self.source(t, n)).collect();
         format!(
             "# Flags, with a quarter of the old tasks so that they are not forgotten. The names of countries were never\n\
-             # said, so the table, which is the head too, is trained beside the adapters.\n\
+             # answers before, so the table, which is the head too, is trained beside the adapters.\n\
              out = {out:?}\nseed = {seed}\nsteps = {steps}\n\n\
              [model]\npath = {model:?}\n\n\
              [lora]\nrank = 16\nlayers = [\"model.layers.*\"]\n\
@@ -231,7 +231,7 @@ impl Work {
     }
 }
 
-/// How a task's pictures are changed each time they are seen, so that the few there are teach their kind.
+/// The random changes of a task's images in training, so that few images are enough.
 fn augmentation(task: &str) -> &'static str {
     match task {
         "category" => {

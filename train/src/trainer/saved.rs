@@ -27,7 +27,7 @@ impl Trainer {
         let parts = Parts {
             lora,
             plan: self.plan(),
-            checkpoint: self.checkpoint(),
+            weights: self.model.weights(),
             base: self.base.as_ref(),
             below: self.below.as_ref(),
         };

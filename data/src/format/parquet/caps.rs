@@ -58,7 +58,9 @@ pub(super) fn check_footer(file: &File) -> Result<(), String> {
     let rows = walk_footer(&mut footer).map_err(|why| format!("its footer makes no sense: {why}"))?;
     let most = ROWS.saturating_add(length.saturating_mul(ROWS_PER_BYTE));
     if rows > most {
-        return Err(format!("it says that it has {rows} rows in {length} bytes, and {most} are believed"));
+        return Err(format!(
+            "it says that it has {rows} rows in {length} bytes, and at most {most} are accepted"
+        ));
     }
     Ok(())
 }

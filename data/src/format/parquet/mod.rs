@@ -6,8 +6,9 @@ mod columns;
 mod read;
 mod table;
 mod thrift;
+mod values;
 mod write;
 
 pub(super) use read::read;
-pub(crate) use table::{Step, Table, has_bytes};
+pub use values::{RowFault, ValueRows};
 pub(crate) use write::Writer;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::table::{Step, Table};
+use super::table::{Table, TableRead};
 use crate::error::Result;
 use crate::format::read::{Draw, Draws, row_key};
 use crate::format::rows::{Columns, LONGEST};
@@ -23,7 +23,7 @@ pub(crate) fn read(path: &Path, columns: Columns, cap: u64) -> Result<Draws> {
                 return Some(draw);
             }
             match table.next()? {
-                Step::Rows(batch) => {
+                TableRead::Rows(batch) => {
                     let draw = |record: usize| {
                         let (columns, batch) = (Arc::clone(&columns), Arc::clone(&batch));
                         let key = row_key(&path, number + record as u64);
@@ -37,7 +37,7 @@ pub(crate) fn read(path: &Path, columns: Columns, cap: u64) -> Result<Draws> {
                     ready = (0..batch.len()).map(draw).collect::<Vec<_>>().into_iter();
                     number += batch.len() as u64;
                 }
-                Step::Lost(why, rows) => {
+                TableRead::Lost(why, rows) => {
                     let key = row_key(&path, number);
                     number += rows;
                     let why = format!("{}: {why}", path.display());

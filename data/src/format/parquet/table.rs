@@ -25,11 +25,11 @@ const BATCH: u64 = 8 << 20;
 const PREFIXED: u64 = 256 << 20;
 /// Bytes that the rows of a row group may come to, beside
 const SPREAD: u64 = 64 << 20;
-/// so many times those that are stored of it: a dictionary gives one picture to many rows.
+/// so many times those that are stored of it: a dictionary gives one image to many rows.
 const SPREAD_TIMES: u64 = 1024;
 
 /// A table being read.
-pub(crate) struct Table {
+pub(super) struct Table {
     file: File,
     table: SerializedFileReader<File>,
     fields: Arc<[Node]>,
@@ -50,15 +50,15 @@ pub(crate) struct Table {
 }
 
 /// What comes next of a table.
-pub(crate) enum Step {
-    /// Some records.
+pub(super) enum TableRead {
+    /// The next records.
     Rows(Arc<Batch>),
     /// The rest of a row group is lost: why, and how many rows.
     Lost(String, u64),
 }
 
-/// Some records, which are put together when they are asked for.
-pub(crate) struct Batch {
+/// Some records, which are put together when they are requested.
+pub(super) struct Batch {
     fields: Arc<[Node]>,
     leaves: Vec<Leaf>,
     /// Where each record ends in each leaf.
@@ -97,20 +97,23 @@ impl Table {
     }
 
     /// The next records, or `None` at the end. A row group that does not decode is lost, and the rest is read.
-    pub fn next(&mut self) -> Option<Step> {
+    pub fn next(&mut self) -> Option<TableRead> {
         if self.left == 0 && self.group == self.table.num_row_groups() {
             return None;
         }
         // The decoders of pages panic on some damage.
         let read = catch_unwind(AssertUnwindSafe(|| self.read_batch()));
         let why = match read {
-            Ok(Ok(batch)) => return Some(Step::Rows(Arc::new(batch))),
+            Ok(Ok(batch)) => return Some(TableRead::Rows(Arc::new(batch))),
             Ok(Err(error)) => error,
             Err(_) => "its pages make no sense".to_owned(),
         };
         self.readers.clear();
         let lost = std::mem::take(&mut self.left);
-        Some(Step::Lost(format!("row group {}: {why}; {lost} rows are lost", self.group - 1), lost as u64))
+        Some(TableRead::Lost(
+            format!("row group {}: {why}; {lost} rows are lost", self.group - 1),
+            lost as u64,
+        ))
     }
 
     /// The next records of this row group, or of the next one.
@@ -176,7 +179,7 @@ impl Table {
 }
 
 impl Batch {
-    /// Its records.
+    /// The number of its records.
     pub fn len(&self) -> usize {
         self.records
     }
@@ -204,7 +207,7 @@ impl Batch {
 }
 
 /// Whether a field holds bytes that are no text.
-pub(crate) fn has_bytes(field: &Type) -> bool {
+pub(super) fn has_bytes(field: &Type) -> bool {
     if field.is_group() {
         return field.get_fields().iter().any(|field| has_bytes(field));
     }

@@ -1,5 +1,5 @@
-//! Writing tables: pictures, videos and sounds as lists of `{bytes, path}`, as Hugging Face has them, and turns and
-//! metadata as the text of their JSON.
+//! Writing tables: images, videos and audio clips as lists of `{bytes, path}`, as Hugging Face has them, and
+//! turns and metadata as the text of their JSON.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl Writer {
         self.table.bytes_written() as u64 + self.held as u64
     }
 
-    /// Samples so far.
+    /// Samples written so far.
     pub fn samples(&self) -> u64 {
         self.samples
     }
@@ -85,7 +85,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Put the table in its place.
+    /// Rename the table to its final name.
     pub fn finish(mut self) -> Result<Written> {
         self.flush()?;
         let path = self.table.inner().place().to_path_buf();

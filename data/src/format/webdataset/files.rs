@@ -99,7 +99,7 @@ impl File {
                 && sniff(&self.bytes).is_some())
     }
 
-    /// What it is, as a medium of a kind if one is asked for.
+    /// What it is, as a medium of a kind if one is requested.
     fn identify(&self, kind: Option<Kind>) -> Result<(Kind, String), Fault> {
         identify(&self.bytes, Some(&format!("*.{}", self.name())), kind).map_err(Fault::Refused)
     }

@@ -33,12 +33,12 @@ impl Shard {
             let why = format!("it is packed with {how}, and samples are read by their place; unpack it");
             return Err(Error::Read { path: path.to_path_buf(), why });
         }
-        let ends = find(Place { file: &file, at: 0, length });
+        let ends = find(FileSection { file: &file, at: 0, length });
         let ends = ends.map_err(|why| Error::Shard { path: path.to_path_buf(), why })?;
         Ok(Self { path: path.to_path_buf(), file, ends })
     }
 
-    /// Its samples.
+    /// The number of its samples.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -48,7 +48,7 @@ impl Shard {
         self.ends.is_empty()
     }
 
-    /// Its file.
+    /// The path of its file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -74,8 +74,8 @@ impl Shard {
         let Some(&end) = self.ends.get(at) else {
             return Err(Error::Config(format!("{} has no sample {at}", self.path.display())));
         };
-        let place = Place { file: &self.file, at: end - self.size_of(at), length: end };
-        let mut entries = Entries::new(place, true);
+        let section = FileSection { file: &self.file, at: end - self.size_of(at), length: end };
+        let mut entries = Entries::new(section, true);
         let (mut gathered, mut others) = (None, 0);
         while let Some(entry) = entries.next().map_err(damaged)? {
             match entry.member {
@@ -121,8 +121,8 @@ impl Shard {
 }
 
 /// The ends of all samples.
-fn find(place: Place<'_>) -> Result<Vec<u64>, String> {
-    let mut entries = Entries::new(place, false);
+fn find(section: FileSection<'_>) -> Result<Vec<u64>, String> {
+    let mut entries = Entries::new(section, false);
     let mut ends = Vec::new();
     let mut current: Option<String> = None;
     while let Some(entry) = entries.next()? {
@@ -144,13 +144,13 @@ fn find(place: Place<'_>) -> Result<Vec<u64>, String> {
     Ok(ends)
 }
 
-struct Place<'a> {
+struct FileSection<'a> {
     file: &'a File,
     at: u64,
     length: u64,
 }
 
-impl Read for Place<'_> {
+impl Read for FileSection<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let rest = usize::try_from(self.length - self.at).unwrap_or(usize::MAX);
         let read = out.len().min(rest);
@@ -160,7 +160,7 @@ impl Read for Place<'_> {
     }
 }
 
-impl Source for Place<'_> {
+impl Source for FileSection<'_> {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         let end = self.at.checked_add(bytes).filter(|&end| end <= self.length);
         self.at = end.ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -7,7 +7,7 @@ use crate::format::Fault;
 pub(super) struct Name {
     /// Files with one key make a sample.
     pub key: String,
-    /// What stands before the last dot after the key, as `0` in `a.0.png`; empty for most.
+    /// What comes before the last dot after the key, as `0` in `a.0.png`; empty for most.
     pub place: String,
     /// The last extension, in lower case.
     pub extension: String,

@@ -15,7 +15,7 @@ fn blob(kind: Kind, extension: &str, bytes: &[u8]) -> Blob {
 
 fn samples() -> Vec<Sample> {
     let long = format!("folder/{}", "long".repeat(60));
-    let picture = Sample {
+    let image = Sample {
         key: long,
         media: vec![blob(Kind::Image, "png", &[7; 700])],
         text: Some("a caption: Grüße".to_string()),
@@ -30,7 +30,7 @@ fn samples() -> Vec<Sample> {
     let several = Sample { key: "b".to_string(), media, ..Sample::default() };
     let nothing = Sample { key: "c".to_string(), ..Sample::default() };
     let text = Sample { key: "d".to_string(), text: Some(String::new()), ..Sample::default() };
-    vec![picture, several, nothing, text]
+    vec![image, several, nothing, text]
 }
 
 fn write_all(path: &Path, samples: &[Sample]) -> Written {

@@ -16,14 +16,14 @@ pub struct Writer {
     samples: u64,
 }
 
-/// What was written.
+/// A shard that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The shard.
+    /// The path of the shard.
     pub path: PathBuf,
-    /// Its samples.
+    /// The number of its samples.
     pub samples: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
     /// Its SHA-256 in hexadecimal digits.
     pub sha256: String,
@@ -35,12 +35,12 @@ impl Writer {
         Ok(Self { tar: tar::Builder::new(Hashed::create(path)?), last_key: None, samples: 0 })
     }
 
-    /// Bytes so far.
+    /// Bytes written so far.
     pub fn bytes(&self) -> u64 {
         self.tar.get_ref().bytes()
     }
 
-    /// Samples so far.
+    /// Samples written so far.
     pub fn samples(&self) -> u64 {
         self.samples
     }
@@ -82,7 +82,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Put the shard in its place.
+    /// Rename the shard to its final name.
     pub fn finish(self) -> Result<Written> {
         let path = self.tar.get_ref().place().to_path_buf();
         self.tar.into_inner().map_err(Error::write(&path))?.finish(self.samples)

@@ -127,7 +127,7 @@ fn rope(t: &mut Table) {
     }
 }
 
-/// q [2,4,3,4], k [2,2,5,4], v [2,2,5,2] and the optional operands that a spec asks for.
+/// q [2,4,3,4], k [2,2,5,4], v [2,2,5,2] and the optional operands that a spec needs.
 fn attention_operands(c: &mut Case, spec: &AttentionSpec) -> Vec<Tensor> {
     let mut x = vec![c.x([2, 4, 3, 4])];
     let keys = if spec.paged { [4, 2, 3] } else { [2, 2, 5] };
@@ -136,7 +136,7 @@ fn attention_operands(c: &mut Case, spec: &AttentionSpec) -> Vec<Tensor> {
     x.push(c.x([&keys[..], &[2]].concat()));
     if spec.segments {
         x.push(c.ints([2, 3], &[0, 0, 1, 3, 3, 3]));
-        // The second sequence has no key of segment 3: its queries see nothing.
+        // The second sequence has no key of segment 3: its queries attend to nothing.
         let keys: Vec<i32> = (0..2 * s).map(|i| if i < s { (i > 2) as i32 } else { 1 }).collect();
         x.push(c.ints([2, s as usize], &keys));
     }

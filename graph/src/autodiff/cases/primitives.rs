@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::Table;
 use crate::dtype::DType;
-use crate::op::{Binary, DotSpec, Op, ReduceKind, ScatterKind, Unary};
+use crate::op::{Binary, DotSpec, Op, ReduceKind, ScatterKind};
 use crate::trace::{Tensor, Trace};
+use crate::unary::{Domain, Unary};
 
 pub fn all(t: &mut Table) {
     unary(t);
@@ -23,13 +24,15 @@ pub fn all(t: &mut Table) {
 
 fn unary(t: &mut Table) {
     for kind in Unary::ALL {
-        let domain = match kind {
-            Unary::Not | Unary::IsFinite => continue,
-            Unary::Log | Unary::Sqrt | Unary::Rsqrt => (0.4, 2.0),
-            Unary::Log1p => (-0.6, 2.0),
-            _ => (-1.4, 1.6),
+        let definition = kind.definition();
+        if definition.derivative.is_none() {
+            continue;
+        }
+        let (low, high) = match definition.domain {
+            Domain::Above(bound) => (bound + 0.4, 2.0),
+            Domain::All | Domain::Angles => (-1.4, 1.6),
         };
-        t.one(Op::Unary(kind).name(), |c| c.within([2, 3], domain.0, domain.1).unary(kind));
+        t.one(Op::Unary(kind).name(), |c| c.within([2, 3], low, high).unary(kind));
     }
 }
 

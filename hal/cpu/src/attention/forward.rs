@@ -218,7 +218,7 @@ struct Chunk<'a> {
     pair: (usize, usize),
     rows: Range<usize>,
     mask: Mask<'a>,
-    /// Keys that any of the rows may see.
+    /// Keys that any of the rows may attend to.
     seen: Range<usize>,
 }
 
@@ -235,7 +235,7 @@ impl<'a> Chunk<'a> {
         Chunk { shape, operands, pair, rows, mask, seen }
     }
 
-    /// Splits that hold keys the rows may see.
+    /// Splits that hold keys the rows may attend to.
     fn splits(&self) -> Range<usize> {
         self.seen.start / SPLIT..self.seen.end.div_ceil(SPLIT)
     }

@@ -1,4 +1,4 @@
-//! Which keys a query may see.
+//! Which keys a query may attend to.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -76,7 +76,7 @@ impl<'a> Mask<'a> {
         low as usize..high.clamp(low, self.live as i64) as usize
     }
 
-    /// Whether row `r` sees no key of the block from key `first` on.
+    /// Whether row `r` attends to no key of the block from key `first` on.
     pub(super) fn sees_nothing(&self, r: usize, first: usize) -> bool {
         let seen = self.range(r);
         seen.is_empty() || seen.end <= first || seen.start >= first + BLOCK

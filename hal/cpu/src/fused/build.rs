@@ -5,7 +5,7 @@ use percept_graph::{
 };
 
 use super::instruction::{Class, Instruction};
-use super::{Access, Program, STREAM_BYTES, Source, Step};
+use super::{Access, FusedProgram, FusedStep, STREAM_BYTES, Source};
 
 fn class(dtype: DType) -> Class {
     match dtype {
@@ -74,7 +74,7 @@ enum Bound {
 
 struct Builder {
     dims: Vec<usize>,
-    steps: Vec<Step>,
+    steps: Vec<FusedStep>,
     values: usize,
 }
 
@@ -99,14 +99,14 @@ impl Builder {
         }
         let access = collapse(&ty.dims, strides);
         let to = self.fresh();
-        self.steps.push(Step::Load { source, dtype: ty.dtype, access, to });
+        self.steps.push(FusedStep::Load { source, dtype: ty.dtype, access, to });
         *bound = Bound::Value(to);
         Some(to)
     }
 
     fn compute(&mut self, instruction: Instruction, args: [usize; 3]) -> usize {
         let to = self.fresh();
-        self.steps.push(Step::Compute { instruction, to, args });
+        self.steps.push(FusedStep::Compute { instruction, to, args });
         to
     }
 
@@ -123,16 +123,16 @@ impl Builder {
     }
 
     /// Orders stores behind what they store and gives registers by last use.
-    fn finish(mut self, stores: &[(usize, DType)]) -> Program {
+    fn finish(mut self, stores: &[(usize, DType)]) -> FusedProgram {
         for (output, (from, dtype)) in stores.iter().enumerate() {
-            let store = Step::Store { from: *from, dtype: *dtype, output };
+            let store = FusedStep::Store { from: *from, dtype: *dtype, output };
             let made = self.steps.iter().position(|s| s.made() == Some(*from)).map_or(0, |i| i + 1);
             self.steps.insert(made, store);
         }
         let len = self.dims.iter().product::<usize>();
         let mut home = vec![None; self.values];
         for (output, (from, dtype)) in stores.iter().enumerate() {
-            let made = self.steps.iter().any(|s| matches!(s, Step::Compute { to, .. } if to == from));
+            let made = self.steps.iter().any(|s| matches!(s, FusedStep::Compute { to, .. } if to == from));
             if made && dtype.block_bytes() == 4 && len * 4 < STREAM_BYTES {
                 home[*from] = Some(output);
             }
@@ -142,29 +142,29 @@ impl Builder {
             step.reads().into_iter().for_each(|v| last[v] = i);
         }
         for step in &self.steps {
-            if let Step::Load { access: Access::Splat, to, .. } = step {
+            if let FusedStep::Load { access: Access::Splat, to, .. } = step {
                 last[*to] = usize::MAX;
             }
         }
         let (register, registers) = assign(&self.steps, &last, self.values);
-        Program { len, steps: self.steps, register, registers, home }
+        FusedProgram { len, steps: self.steps, register, registers, home }
     }
 }
 
 /// A register for each value; a register is free again after its value's last use. Splats come first and keep theirs.
-fn assign(steps: &[Step], last: &[usize], values: usize) -> (Vec<usize>, usize) {
+fn assign(steps: &[FusedStep], last: &[usize], values: usize) -> (Vec<usize>, usize) {
     let mut register = vec![0; values];
     let mut count = 0;
     let mut free = Vec::new();
     for step in steps {
-        if let Step::Load { access: Access::Splat, to, .. } = step {
+        if let FusedStep::Load { access: Access::Splat, to, .. } = step {
             register[*to] = count;
             count += 1;
         }
     }
     for (i, step) in steps.iter().enumerate() {
         match step {
-            Step::Load { access: Access::Splat, .. } => {}
+            FusedStep::Load { access: Access::Splat, .. } => {}
             _ => {
                 if let Some(to) = step.made() {
                     register[to] = free.pop().unwrap_or_else(|| {
@@ -182,19 +182,19 @@ fn assign(steps: &[Step], last: &[usize], values: usize) -> (Vec<usize>, usize) 
     (register, count)
 }
 
-impl Step {
+impl FusedStep {
     fn made(&self) -> Option<usize> {
         match self {
-            Step::Load { to, .. } | Step::Compute { to, .. } => Some(*to),
-            Step::Store { .. } => None,
+            FusedStep::Load { to, .. } | FusedStep::Compute { to, .. } => Some(*to),
+            FusedStep::Store { .. } => None,
         }
     }
 
     fn reads(&self) -> Vec<usize> {
         match self {
-            Step::Load { .. } => Vec::new(),
-            Step::Compute { args, .. } => args.to_vec(),
-            Step::Store { from, .. } => vec![*from],
+            FusedStep::Load { .. } => Vec::new(),
+            FusedStep::Compute { args, .. } => args.to_vec(),
+            FusedStep::Store { from, .. } => vec![*from],
         }
     }
 }
@@ -221,7 +221,7 @@ fn broadcast(bound: &Bound, to: &TensorType, axes: &[usize]) -> Option<Bound> {
 }
 
 /// The program of an elementwise operation, broadcast, constant, activation or fused region; `None` for the rest.
-pub(crate) fn program(desc: &OpDesc<'_>) -> Option<Program> {
+pub(crate) fn program(desc: &OpDesc<'_>) -> Option<FusedProgram> {
     if desc.inputs.iter().chain(desc.outputs).any(|ty| ty.dtype.is_quantized()) {
         return None;
     }
@@ -256,7 +256,12 @@ pub(crate) fn program(desc: &OpDesc<'_>) -> Option<Program> {
     Some(builder.finish(&[(value, result.dtype)]))
 }
 
-fn gated(kind: Activation, mut builder: Builder, mut bounds: Vec<Bound>, dtype: DType) -> Option<Program> {
+fn gated(
+    kind: Activation,
+    mut builder: Builder,
+    mut bounds: Vec<Bound>,
+    dtype: DType,
+) -> Option<FusedProgram> {
     let gate = builder.value(&mut bounds[0])?;
     let up = builder.value(&mut bounds[1])?;
     let active = builder.compute(Instruction::Activate(kind), [gate; 3]);
@@ -265,7 +270,7 @@ fn gated(kind: Activation, mut builder: Builder, mut bounds: Vec<Bound>, dtype: 
     Some(builder.finish(&[(value, dtype)]))
 }
 
-fn region(body: &Graph, mut builder: Builder, operands: &[Bound]) -> Option<Program> {
+fn region(body: &Graph, mut builder: Builder, operands: &[Bound]) -> Option<FusedProgram> {
     let mut bounds: Vec<Option<Bound>> = vec![None; body.values().len()];
     for (input, bound) in body.inputs().iter().zip(operands) {
         bounds[input.value.index()] = Some(bound.clone());

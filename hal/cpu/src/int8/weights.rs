@@ -12,7 +12,7 @@ pub(super) struct Group<L: ByteLanes> {
 }
 
 /// How the groups of a row are stored.
-pub(super) trait Weights {
+pub(super) trait GroupFormat {
     /// The dtype as stored.
     const STORED: DType;
     /// Groups in a block.
@@ -33,7 +33,7 @@ pub(super) trait Weights {
 
 pub(super) struct Q8_0;
 
-impl Weights for Q8_0 {
+impl GroupFormat for Q8_0 {
     const STORED: DType = DType::Q8_0;
     const SIGNED: bool = true;
     const MIN: bool = false;
@@ -47,7 +47,7 @@ impl Weights for Q8_0 {
 
 pub(super) struct Q4_0;
 
-impl Weights for Q4_0 {
+impl GroupFormat for Q4_0 {
     const STORED: DType = DType::Q4_0;
     const SIGNED: bool = false;
     const MIN: bool = true;
@@ -61,7 +61,7 @@ impl Weights for Q4_0 {
 
 pub(super) struct Q4_1;
 
-impl Weights for Q4_1 {
+impl GroupFormat for Q4_1 {
     const STORED: DType = DType::Q4_1;
     const SIGNED: bool = false;
     const MIN: bool = true;
@@ -75,7 +75,7 @@ impl Weights for Q4_1 {
 
 pub(super) struct Q4K;
 
-impl Weights for Q4K {
+impl GroupFormat for Q4K {
     const STORED: DType = DType::Q4K;
     const SIGNED: bool = false;
     const MIN: bool = true;
@@ -100,7 +100,7 @@ impl Weights for Q4K {
 
 pub(super) struct Q6K;
 
-impl Weights for Q6K {
+impl GroupFormat for Q6K {
     const STORED: DType = DType::Q6K;
     const SIGNED: bool = true;
     const MIN: bool = false;

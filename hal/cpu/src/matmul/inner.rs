@@ -22,7 +22,7 @@ const CHUNK: usize = 1024;
 const ROWS: usize = 192;
 /// Rows of w in a task, at most.
 const COLUMNS: usize = 64;
-/// Bytes of w that are asked for ahead of their use, about.
+/// About how many bytes ahead of their use w is prefetched.
 const AHEAD: usize = 6144;
 /// Rows of x up to which rows of w are decoded in registers; so many are multiplied at a time.
 const FEW: usize = 8;
@@ -142,7 +142,7 @@ impl Block {
     /// Computes the block and stores it from row `first` on.
     ///
     /// # Safety
-    /// The block must lie in the product, and nobody else use its output.
+    /// The block must lie in the product, and nothing else may use its output.
     #[inline(always)]
     unsafe fn compute<L: DotLanes, U: Unit<L>, const XR: usize, const WR: usize>(
         &self,

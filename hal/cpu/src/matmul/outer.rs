@@ -137,7 +137,7 @@ impl<R: Row> Few<'_, R> {
 /// Stores finished sums of row `row` from column `column` on.
 ///
 /// # Safety
-/// The columns must lie in the output, and nobody else write them.
+/// The columns must lie in the output, and nothing else may write them.
 #[inline(always)]
 unsafe fn put<L: DotLanes>(l: L, p: &Product<'_>, row: usize, column: usize, sums: &mut [f32]) {
     if let Some(finish) = p.finish {
@@ -206,7 +206,8 @@ impl<'a> Panels<'a> {
         Panels { product: p, rows, columns, left: p.work, right, sums, pitch }
     }
 
-    /// Packs this thread's rows of the left operand over a span of units; nobody reads the panels until the barrier.
+    /// Packs this thread's rows of the left operand over a span of units; no thread reads the panels until
+    /// the barrier.
     #[inline(always)]
     fn pack_left<L: DotLanes, U: Unit<L>, const MR: usize>(
         &self,
@@ -222,7 +223,8 @@ impl<'a> Panels<'a> {
         unsafe { p.lhs.pack::<L, U>(l, rows, elements, self.left.add(mine.start * LEFT * 4), LEFT * 4) };
     }
 
-    /// Packs the columns that this thread claims over a span of units; nobody reads the panels until the barrier.
+    /// Packs the columns that this thread claims over a span of units; no thread reads the panels until the
+    /// barrier.
     fn pack_right(&self, outer: Outer<'_>, span: &Range<usize>) {
         let isa = outer.isa;
         match self.product.rhs_dtype {

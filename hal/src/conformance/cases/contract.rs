@@ -3,7 +3,7 @@
 use percept_graph::{DType, Graph, GraphError, HostTensor, Role, Tensor, TensorType, Trace};
 
 use super::memory::{hold, refused, wrong};
-use crate::buffer::{Arg, Buffer, DeviceKey, Layout};
+use crate::buffer::{Arg, Buffer, DeviceKey};
 use crate::conformance::case::{Fault, Level::L0, Subject, read};
 use crate::conformance::table::Table;
 use crate::error::Error;
@@ -224,7 +224,7 @@ fn errors(t: &mut Table) {
         refused(exe.run(vec![Arg::Borrow(ints)]), "integers for floats", wrong_type)?;
         let short = floats(s, &[1.0; N - 1])?;
         refused(exe.run(vec![Arg::Borrow(short)]), "another shape", wrong_type)?;
-        let foreign = Buffer::new(DeviceKey::fresh(), TensorType::new(DType::F32, [N]), Layout::DENSE, ());
+        let foreign = Buffer::new(DeviceKey::fresh(), TensorType::new(DType::F32, [N]), ());
         let not_ours = |e: &Error| matches!(e, Error::ForeignBuffer { .. });
         refused(exe.run(vec![Arg::Borrow(foreign.clone())]), "another device's buffer", not_ours)?;
         refused(s.device.read(&foreign), "reading another device's buffer", not_ours)?;

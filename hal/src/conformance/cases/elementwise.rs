@@ -1,6 +1,6 @@
 //! L1: functions of single elements, over dtypes, shapes and values.
 
-use percept_graph::{Binary, Compare, DType, Op, Unary};
+use percept_graph::{Accuracy, Binary, Compare, DType, Definition, Domain, Op, Unary};
 
 use super::{DENSE, FLOATS};
 use crate::conformance::case::Level::{L1, L2};
@@ -31,36 +31,30 @@ const ODD: [(&str, Fill); 3] =
 const LIMITS: [(&str, Fill); 1] = [("limits", Fill::Huge)];
 
 /// What a function is held to, and what it is fed ordinarily.
-fn unary_rule(k: Unary) -> (Class, Fill) {
-    let function = |ulp| Class::Function { ulp, floor: 0.0 };
-    match k {
-        Unary::Exp | Unary::Expm1 | Unary::Tanh | Unary::Erf | Unary::Logistic => {
-            (function(8.0), Fill::Normal)
-        }
-        Unary::Log | Unary::Log1p => (function(8.0), Fill::Positive),
-        Unary::Sqrt | Unary::Rsqrt => (function(4.0), Fill::Positive),
-        // Argument reduction costs units of the argument's period, not of the result.
-        Unary::Sin | Unary::Cos => (Class::Function { ulp: 8.0, floor: 1.0 }, Fill::Scaled(10.0)),
-        _ => (Class::Exact, Fill::Scaled(3.0)),
-    }
+fn unary_rule(definition: &Definition) -> (Class, Fill) {
+    let class = match definition.accuracy {
+        Accuracy::Exact => Class::Exact,
+        Accuracy::Units { ulp, floor } => Class::Function { ulp, floor },
+    };
+    let fill = match definition.domain {
+        Domain::All if class == Class::Exact => Fill::Scaled(3.0),
+        Domain::All => Fill::Normal,
+        Domain::Above(_) => Fill::Positive,
+        Domain::Angles => Fill::Scaled(10.0),
+    };
+    (class, fill)
 }
 
 fn unary(t: &mut Table) {
     for k in Unary::ALL {
-        let (class, ordinary) = unary_rule(k);
+        let definition = k.definition();
+        let (class, ordinary) = unary_rule(&definition);
         let op = Op::Unary(k).name();
-        let dtypes: &[DType] = match k {
-            Unary::Not => &[DType::Bool, DType::I32, DType::U32],
-            Unary::Neg | Unary::Abs | Unary::Sign => &[DType::F32, DType::F16, DType::BF16, DType::I32],
-            _ => &FLOATS,
-        };
-        let smooth = !matches!(k, Unary::Not | Unary::IsFinite | Unary::Floor | Unary::Ceil | Unary::Round);
-        for &d in dtypes {
-            // Sine and cosine of huge arguments are not promised.
-            let odd: &[_] = match k {
+        for &d in definition.dtypes {
+            let odd: &[_] = match definition.domain {
                 _ if !d.is_float() => &LIMITS,
-                Unary::Sin | Unary::Cos => &[("special", Fill::Special), ("denormal", Fill::Denormal)],
-                _ => &ODD,
+                Domain::Angles => &[("special", Fill::Special), ("denormal", Fill::Denormal)],
+                Domain::All | Domain::Above(_) => &ODD,
             };
             for (name, dims, fill) in variants(ordinary, odd) {
                 let recipe = move |b: &mut Build| {
@@ -68,7 +62,7 @@ fn unary(t: &mut Table) {
                     b.output(&x.unary(k), class);
                 };
                 let variant = format!("{d}/{name}");
-                if smooth && d == DType::F32 && name == "prime/normal" {
+                if definition.derivative.is_some() && d == DType::F32 && name == "prime/normal" {
                     t.differentiable(L1, &op, variant, 1, recipe);
                 } else {
                     t.values(L1, &op, variant, recipe);

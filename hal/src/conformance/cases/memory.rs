@@ -83,7 +83,7 @@ pub fn add(t: &mut Table) {
         Ok(())
     });
     t.promise(L0, "memory.reuse", "freed-and-taken", |s| {
-        // Freed memory is handed out again; buffers that live must not notice.
+        // Freed memory is reused; buffers in use must not change.
         let ty = TensorType::new(DType::F32, [1025]);
         let kept = bytes_of("kept", &ty);
         let keep = s.device.upload(&ty, &kept)?;
@@ -142,7 +142,7 @@ pub fn add(t: &mut Table) {
         refused(s.device.zeros(&ty), "a buffer beyond all counting", |e| {
             matches!(e, Error::OutOfMemory { .. })
         })?;
-        // The device goes on.
+        // The device continues.
         let ty = TensorType::new(DType::F32, [3]);
         let bytes = bytes_of("after", &ty);
         same_bytes(&s.device.read(&s.device.upload(&ty, &bytes)?)?, &bytes, "an upload after the refusal")

@@ -158,7 +158,7 @@ fn linear(t: &mut Table) {
                 } else {
                     t.values(L2, "quantized_dot", &variant, forward);
                 }
-                // What is held in this type comes from formats that nobody multiplies as integers.
+                // What is held in this type comes from formats that are never multiplied as integers.
                 if q != DType::Q8X {
                     t.values(L2, "int8_dot", &variant, move |b| {
                         let (x, w) = (between_steps(b, d, [rows, k]), b.weight(q, &[n, k], Fill::Normal));

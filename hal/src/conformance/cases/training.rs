@@ -135,7 +135,7 @@ fn block(t_new: usize, dtype: DType) -> Result<Graph, GraphError> {
     let cache = |name: &str| t.input(name, Role::State, TensorType::new(dtype, [1, KV_HEADS, ROOM, HEAD]));
     let (ck, cv) = (cache("k"), cache("v"));
     let x = t.data("x", dtype, [1, t_new, width]);
-    let integer = |name: &str| t.input(name, Role::Extent, TensorType::new(DType::I32, [1]));
+    let integer = |name: &str| t.input(name, Role::Scalar, TensorType::new(DType::I32, [1]));
     let (pos, len) = (integer("pos"), integer("len"));
     let weight = |name: &str, n: usize| t.parameter(name, dtype, [n, width]);
     let (wq, wk) = (weight("q", width), weight("wk", KV_HEADS * HEAD));

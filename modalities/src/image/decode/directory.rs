@@ -1,9 +1,9 @@
 //! The first directory of a TIFF file, which is also how EXIF is written.
 
-/// Numbers that are read of one field; no field that is asked for has as many.
+/// Numbers that are read of one field; no field that is requested has as many.
 const MOST: usize = 1 << 16;
 
-/// A directory of fields in bytes that nobody vouches for.
+/// A directory of fields in untrusted bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Directory<'a> {
     bytes: &'a [u8],

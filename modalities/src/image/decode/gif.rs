@@ -38,14 +38,14 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     for (entry, rgb) in table.iter_mut().zip(palette.chunks_exact(3)) {
         entry.copy_from_slice(rgb);
     }
-    let mut picture = Image::filled(width, height, table[usize::from(frame.transparent.unwrap_or(0))])?;
+    let mut image = Image::filled(width, height, table[usize::from(frame.transparent.unwrap_or(0))])?;
     if columns > 0 {
         for (y, row) in frame.buffer.chunks_exact(columns).enumerate() {
             let start = 3 * (width * (top + y) + left);
-            for (pixel, index) in picture.rgb[start..].chunks_exact_mut(3).zip(row) {
+            for (pixel, index) in image.rgb[start..].chunks_exact_mut(3).zip(row) {
                 pixel.copy_from_slice(&table[usize::from(*index)]);
             }
         }
     }
-    Ok(picture)
+    Ok(image)
 }

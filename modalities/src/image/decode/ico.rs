@@ -1,4 +1,4 @@
-//! The largest picture of an icon, the one of most colours among equals, as PIL picks it.
+//! The largest image of an icon, the one of most colours among equals, as PIL picks it.
 
 use image::ImageFormat;
 
@@ -6,13 +6,12 @@ use super::{Limits, general, png};
 use crate::error::{Error, Result};
 use crate::image::Image;
 
-/// Bytes of the file's header, and of one picture's entry.
+/// Bytes of the file's header, and of one image's entry.
 const HEADER: usize = 6;
 const ENTRY: usize = 16;
 
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
-    let cut_off =
-        || Error::Decode { what: "ICO image".into(), why: "its list of pictures is cut off".into() };
+    let cut_off = || Error::Decode { what: "ICO image".into(), why: "its list of images is cut off".into() };
     let count = bytes.get(4..HEADER).map_or(0, |count| u16::from_le_bytes([count[0], count[1]]));
     let entries = bytes.get(HEADER..HEADER + ENTRY * usize::from(count)).ok_or_else(cut_off)?;
     let side = |byte: u8| if byte == 0 { 256 } else { u32::from(byte) };
@@ -26,7 +25,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     if data.starts_with(b"\x89PNG") {
         return general(&png::still(data), ImageFormat::Png, limits);
     }
-    // An icon of this picture alone.
+    // An icon of this image alone.
     let mut icon = vec![0, 0, 1, 0, 1, 0];
     icon.extend_from_slice(&entry[..12]);
     icon.extend_from_slice(&((HEADER + ENTRY) as u32).to_le_bytes());

@@ -8,16 +8,16 @@ use super::pixels::cmyk;
 use crate::error::{Error, Result};
 use crate::image::Image;
 
-/// Scans of one progressive picture; each costs a pass over it, and encoders write about ten.
+/// Scans of one progressive image; each costs a pass over it, and encoders write about ten.
 const MAX_SCANS: u32 = 100;
 
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     scaled(bytes, limits, usize::MAX).map(|(image, _)| image)
 }
 
-/// The picture at an eighth, a quarter, half or all of its size, the smallest whose shorter side has `side` pixels, and
-/// its whole width and height. All of its coefficients are read whatever the scale, so damage shows alike; what is saved
-/// is the arithmetic behind them.
+/// The image at an eighth, a quarter, half or all of its size, the smallest whose shorter side has `side`
+/// pixels, and its whole width and height. All of its coefficients are read whatever the scale, so damage
+/// shows alike; what is saved is the arithmetic behind them.
 pub(super) fn scaled(bytes: &[u8], limits: &Limits, side: usize) -> Result<(Image, (usize, usize))> {
     let what = "JPEG image";
     let fault = |error: turbojpeg::Error| Error::Decode { what: what.into(), why: error.to_string() };
@@ -50,8 +50,8 @@ pub(super) fn scaled(bytes: &[u8], limits: &Limits, side: usize) -> Result<(Imag
     Ok((Image { width, height, rgb }, whole))
 }
 
-/// Whether libjpeg finished the picture and only warns, as of bytes between its parts. PIL ignores these. A file that is
-/// cut off also ends in a warning, but PIL refuses it.
+/// Whether libjpeg finished the image and only warns, as of bytes between its parts. PIL ignores these. A
+/// file that is cut off also ends in a warning, but PIL refuses it.
 fn is_harmless(error: &turbojpeg::Error) -> bool {
     const WARNINGS: [&str; 5] = [
         "Corrupt JPEG data",

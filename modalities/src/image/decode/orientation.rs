@@ -1,4 +1,5 @@
-//! How a picture is to be turned, by the rule of `PIL.Image.getexif`: what EXIF says, and where it says nothing, XMP.
+//! The orientation of an image, by the rule of `PIL.Image.getexif`: from EXIF, and where EXIF has
+//! none, from XMP.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -9,7 +10,7 @@ use image::ImageFormat;
 use super::directory::Directory;
 use super::png;
 
-/// Bytes of a note that is stored compressed. Longer ones say nothing of how a picture stands, and may be bombs.
+/// The most bytes of compressed metadata. Longer ones hold no orientation, and may be decompression bombs.
 const MOST: u64 = 1 << 20;
 
 const ORIENTATION: u16 = 274;
@@ -22,7 +23,8 @@ struct Notes {
     xmp: Option<Vec<u8>>,
 }
 
-/// The orientation by EXIF's numbers, 1 when there is none that makes sense: a damaged note does not spoil a picture.
+/// The orientation by EXIF's numbers, 1 when there is none that makes sense: damaged metadata does not make an
+/// image unreadable.
 pub(super) fn of(bytes: &[u8], format: ImageFormat) -> u8 {
     let notes = match format {
         ImageFormat::Jpeg => jpeg(bytes),
@@ -119,7 +121,7 @@ fn text_of<'a>(kind: &[u8; 4], data: &'a [u8], key: &[u8]) -> Option<Cow<'a, [u8
         (b"tEXt", text) => Some(text.into()),
         (b"zTXt", [0, packed @ ..]) => inflate(packed).map(Cow::from),
         (b"iTXt", [packed, method, rest @ ..]) => {
-            // A language and a translated keyword stand before the text.
+            // A language and a translated keyword come before the text.
             let text = rest.splitn(3, |byte| *byte == 0).nth(2)?;
             match (packed, method) {
                 (0, _) => Some(text.into()),

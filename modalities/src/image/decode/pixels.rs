@@ -2,9 +2,9 @@
 
 use image::{DynamicImage, ExtendedColorType, ImageFormat};
 
-/// RGB bytes of a decoded picture; `original` is how the file stores its pixels.
+/// RGB bytes of a decoded image; `original` is how the file stores its pixels.
 pub(super) fn to_rgb(
-    picture: DynamicImage,
+    image: DynamicImage,
     original: ExtendedColorType,
     format: ImageFormat,
 ) -> Result<Vec<u8>, String> {
@@ -13,25 +13,25 @@ pub(super) fn to_rgb(
     let wide = |value: u16| {
         if scaled { ((u32::from(value) + 128) / 257) as u8 } else { (value >> 8) as u8 }
     };
-    Ok(match picture {
-        DynamicImage::ImageRgb8(picture) => picture.into_raw(),
-        DynamicImage::ImageRgba8(picture) => without_alpha(picture.as_raw()),
-        DynamicImage::ImageLuma8(picture) => gray(picture.as_raw().iter().copied()),
-        DynamicImage::ImageLumaA8(picture) => gray(picture.as_raw().iter().copied().step_by(2)),
+    Ok(match image {
+        DynamicImage::ImageRgb8(image) => image.into_raw(),
+        DynamicImage::ImageRgba8(image) => without_alpha(image.as_raw()),
+        DynamicImage::ImageLuma8(image) => gray(image.as_raw().iter().copied()),
+        DynamicImage::ImageLumaA8(image) => gray(image.as_raw().iter().copied().step_by(2)),
         // PIL keeps 16-bit gray as it is and clips it on the way to RGB; gray with alpha it reads as its high bytes.
-        DynamicImage::ImageLuma16(picture) => gray(picture.as_raw().iter().map(|v| (*v).min(255) as u8)),
-        DynamicImage::ImageLumaA16(picture) if original == ExtendedColorType::L16 => {
-            gray(picture.as_raw().iter().step_by(2).map(|v| (*v).min(255) as u8))
+        DynamicImage::ImageLuma16(image) => gray(image.as_raw().iter().map(|v| (*v).min(255) as u8)),
+        DynamicImage::ImageLumaA16(image) if original == ExtendedColorType::L16 => {
+            gray(image.as_raw().iter().step_by(2).map(|v| (*v).min(255) as u8))
         }
-        DynamicImage::ImageLumaA16(picture) => gray(picture.as_raw().iter().step_by(2).map(|v| wide(*v))),
-        DynamicImage::ImageRgb16(picture) => picture.as_raw().iter().map(|v| wide(*v)).collect(),
-        DynamicImage::ImageRgba16(picture) => {
-            let pixels = picture.as_raw().chunks_exact(4);
+        DynamicImage::ImageLumaA16(image) => gray(image.as_raw().iter().step_by(2).map(|v| wide(*v))),
+        DynamicImage::ImageRgb16(image) => image.as_raw().iter().map(|v| wide(*v)).collect(),
+        DynamicImage::ImageRgba16(image) => {
+            let pixels = image.as_raw().chunks_exact(4);
             pixels.flat_map(|p| [wide(p[0]), wide(p[1]), wide(p[2])]).collect()
         }
-        DynamicImage::ImageRgb32F(picture) => picture.as_raw().iter().map(|v| float(*v, linear)).collect(),
-        DynamicImage::ImageRgba32F(picture) => {
-            let pixels = picture.as_raw().chunks_exact(4);
+        DynamicImage::ImageRgb32F(image) => image.as_raw().iter().map(|v| float(*v, linear)).collect(),
+        DynamicImage::ImageRgba32F(image) => {
+            let pixels = image.as_raw().chunks_exact(4);
             pixels.flat_map(|p| [float(p[0], linear), float(p[1], linear), float(p[2], linear)]).collect()
         }
         other => return Err(format!("pixels of kind {:?} are not supported", other.color())),

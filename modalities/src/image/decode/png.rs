@@ -23,15 +23,15 @@ pub(super) fn chunks(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8], Opti
     })
 }
 
-/// The still picture as a file of its own. As in PIL, the end may be missing and the sums of the picture's data are not
-/// compared: it counts whether the data suffices for all rows.
+/// The still image as a file of its own. As in PIL, the end may be missing and the sums of the image's data
+/// are not compared: it counts whether the data suffices for all rows.
 pub(super) fn still(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::from(SIGNATURE);
     let mut data = Vec::new();
     for (kind, chunk, sum) in chunks(bytes) {
         match &kind {
             b"IDAT" => data.extend_from_slice(chunk),
-            // The picture's data stands together; what follows is of another picture, or damage.
+            // The image's data stands together; what follows is of another image, or damage.
             _ if !data.is_empty() => break,
             b"IHDR" | b"PLTE" | b"tRNS" => write(&mut out, kind, chunk, sum),
             _ => {}

@@ -79,7 +79,7 @@ impl Layout {
         if bits.is_empty() {
             bits.push(1);
         }
-        // Samples at the end of which nobody says what they are lie in planes of their own.
+        // Samples that the file does not describe are stored at the end, in planes of their own.
         let ignored =
             if first(PLANES, 1) == 2 && extras.iter().all(|extra| *extra == 0) { extras.len() } else { 0 };
         if bits.len() > 1 && bits.len() == samples {
@@ -104,7 +104,7 @@ impl Layout {
             INKS => 4,
             _ => 1,
         };
-        // The fourth sample of RGB is alpha where nobody says what it is.
+        // The fourth sample of RGB is alpha where the file does not say what it is.
         let spare = if meaning == RGB && extras.is_empty() && samples == 4 { 1 } else { extras.len() };
         let unused = |from: usize| extras.len() <= 3 && extras.iter().skip(from).all(|extra| *extra == 0);
         let known = samples == colours + spare

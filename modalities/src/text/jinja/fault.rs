@@ -70,16 +70,30 @@ impl Class {
     }
 }
 
-/// An error of a template, with the line where it happened.
+/// An error of a template: the line where it happened, the name of the exception where Python would raise one, and what
+/// is wrong.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
+#[error("{}{}{message}", self.place(), self.title())]
 pub struct Fault {
-    /// Its kind.
+    /// The kind of the error.
     pub class: Class,
-    /// What is wrong.
+    /// The message of the error.
     pub message: String,
     /// The template's line, from 1.
     pub line: Option<u32>,
+}
+
+impl Fault {
+    fn place(&self) -> String {
+        self.line.map(|line| format!("line {line}: ")).unwrap_or_default()
+    }
+
+    fn title(&self) -> String {
+        match self.class {
+            Class::Template | Class::Limit | Class::Unsupported => String::new(),
+            class => format!("{}: ", class.name()),
+        }
+    }
 }
 
 pub(super) type Result<T> = std::result::Result<T, Box<Fault>>;
@@ -101,5 +115,5 @@ pub(super) fn value_error(message: impl Into<String>) -> Box<Fault> {
 
 /// What this engine refuses although Jinja has it.
 pub(super) fn unsupported(what: impl std::fmt::Display) -> Box<Fault> {
-    fault(Class::Unsupported, format!("{what} is not supported in chat templates here"))
+    fault(Class::Unsupported, format!("{what} is not supported in templates here"))
 }

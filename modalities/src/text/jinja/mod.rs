@@ -1,4 +1,4 @@
-//! Jinja2 as transformers sets it up for chat templates: the immutable sandbox with trimmed and stripped blocks, loop
+//! Templates. They are Jinja2 as transformers sets it up for chat templates: the immutable sandbox with trimmed and stripped blocks, loop
 //! controls, `{% generation %}`, `raise_exception`, `strftime_now` and a `tojson` without HTML escapes. Values, their
 //! methods, their texts and their errors are Python's.
 //!
@@ -43,6 +43,7 @@ const STACK: usize = 256 << 20;
 #[derive(Debug, Clone)]
 pub struct Template {
     tree: Arc<Tree>,
+    strict: bool,
 }
 
 impl Template {
@@ -52,7 +53,13 @@ impl Template {
     /// As Jinja: of syntax, and of filters and tests that do not exist.
     pub fn parse(source: &str) -> Result<Template, Fault> {
         let tree = parse::parse(source).map_err(|fault| *fault)?;
-        Ok(Template { tree: Arc::new(tree) })
+        Ok(Template { tree: Arc::new(tree), strict: false })
+    }
+
+    /// The same template, in which printing, testing or comparing what is not defined is an error, as with Jinja's
+    /// `StrictUndefined`. Otherwise it is empty and false, and only what is in it is an error.
+    pub fn strict(self) -> Template {
+        Template { strict: true, ..self }
     }
 
     /// The text of the template with variables.
@@ -67,11 +74,11 @@ impl Template {
             meter::start(steps, BYTES.saturating_add(BYTES_PER_BYTE.saturating_mul(given)));
             let variables =
                 variables.iter().map(|(name, value)| Ok((name.clone(), Value::from_json(value)?)));
-            State::render(tree, variables.collect::<fault::Result<_>>()?)
+            State::render(tree, variables.collect::<fault::Result<_>>()?, self.strict)
         };
         // A thread of its own gives the rendering a stack and a meter of known size.
         let rendered = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("chat template".into()).stack_size(STACK);
+            let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK);
             thread.spawn_scoped(scope, render).map(std::thread::ScopedJoinHandle::join)
         });
         match rendered {

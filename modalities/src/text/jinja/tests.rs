@@ -112,21 +112,22 @@ pub(super) fn apply(state: &mut State, name: &str, value: Value, args: Args) -> 
         "lower" | "upper" => {
             let text = Value::str(to_str(&value)?)?;
             let method = if name == "lower" { "islower" } else { "isupper" };
-            methods::call(state, &text, method, Args::default())?.truth()
+            methods::call(state, &text, method, Args::default())?.truth()?
         }
         "string" => matches!(value, Value::Str(_)),
         "mapping" => matches!(value, Value::Dict(_)),
         "number" => matches!(value, Value::Int(_) | Value::Float(_) | Value::Bool(_)),
-        "sequence" => matches!(
-            value,
-            Value::Str(_)
-                | Value::List(_)
-                | Value::Tuple(_)
-                | Value::Dict(_)
-                | Value::Range(_)
-                | Value::Undefined(_)
-        ),
-        "iterable" => iterate(&value).is_ok() || matches!(value, Value::Loop(_)),
+        "sequence" => {
+            matches!(
+                value,
+                Value::Str(_) | Value::List(_) | Value::Tuple(_) | Value::Dict(_) | Value::Range(_)
+            ) || matches!(&value, Value::Undefined(missing) if !missing.strict)
+        }
+        "iterable" => match iterate(&value) {
+            Ok(_) => true,
+            Err(error) if matches!(value, Value::Undefined(_)) => return Err(error),
+            Err(_) => matches!(value, Value::Loop(_)),
+        },
         "callable" => matches!(
             value,
             Value::Macro(_)

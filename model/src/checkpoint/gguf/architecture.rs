@@ -3,6 +3,7 @@
 use serde_json::Value as Json;
 
 use super::super::tensor::Change;
+use super::whisper;
 
 /// An architecture of llama.cpp.
 pub(crate) struct Architecture {
@@ -10,6 +11,8 @@ pub(crate) struct Architecture {
     pub name: &'static str,
     /// `model_type` of the same model in Hugging Face's config.json.
     pub model_type: &'static str,
+    /// Other values of `model_type` that are the same here.
+    pub also: &'static [&'static str],
     /// Its class in transformers.
     pub class: &'static str,
     /// Its tensors.
@@ -48,7 +51,13 @@ const FFN_NORM: Row = row("blk.N.ffn_norm", "model.layers.N.post_attention_layer
 const PLAIN: &[Row] = &[EMBED, NORM, HEAD, Q, K, V, O, GATE, UP, DOWN, ATTN_NORM, FFN_NORM];
 const QK_NORMED: &[Row] =
     &[EMBED, NORM, HEAD, Q, K, V, O, Q_NORM, K_NORM, GATE, UP, DOWN, ATTN_NORM, FFN_NORM];
-const SANDWICH: &[Row] = &[
+const POST_ATTN_NORM: Row = row("blk.N.post_attention_norm", "model.layers.N.post_attention_layernorm");
+const PRE_FFN_NORM: Row = row("blk.N.ffn_norm", "model.layers.N.pre_feedforward_layernorm");
+const POST_FFN_NORM: Row = row("blk.N.post_ffw_norm", "model.layers.N.post_feedforward_layernorm");
+
+const SANDWICH: &[Row] =
+    &[EMBED, NORM, HEAD, Q, K, V, O, GATE, UP, DOWN, ATTN_NORM, POST_ATTN_NORM, PRE_FFN_NORM, POST_FFN_NORM];
+const SANDWICH_QK_NORMED: &[Row] = &[
     EMBED,
     NORM,
     HEAD,
@@ -62,16 +71,17 @@ const SANDWICH: &[Row] = &[
     UP,
     DOWN,
     ATTN_NORM,
-    row("blk.N.post_attention_norm", "model.layers.N.post_attention_layernorm"),
-    row("blk.N.ffn_norm", "model.layers.N.pre_feedforward_layernorm"),
-    row("blk.N.post_ffw_norm", "model.layers.N.post_feedforward_layernorm"),
+    POST_ATTN_NORM,
+    PRE_FFN_NORM,
+    POST_FFN_NORM,
 ];
 
 /// Every architecture whose tensors get Hugging Face's names.
-const KNOWN: [Architecture; 4] = [
+const KNOWN: [Architecture; 8] = [
     Architecture {
         name: "llama",
         model_type: "llama",
+        also: &["mistral"],
         class: "LlamaForCausalLM",
         rows: PLAIN,
         permuted: true,
@@ -80,6 +90,7 @@ const KNOWN: [Architecture; 4] = [
     Architecture {
         name: "qwen2",
         model_type: "qwen2",
+        also: &[],
         class: "Qwen2ForCausalLM",
         rows: PLAIN,
         permuted: false,
@@ -88,18 +99,57 @@ const KNOWN: [Architecture; 4] = [
     Architecture {
         name: "qwen3",
         model_type: "qwen3",
+        also: &[],
         class: "Qwen3ForCausalLM",
         rows: QK_NORMED,
         permuted: false,
         norms_plus_one: false,
     },
     Architecture {
-        name: "gemma3",
-        model_type: "gemma3_text",
-        class: "Gemma3ForCausalLM",
+        name: "gemma2",
+        model_type: "gemma2",
+        also: &[],
+        class: "Gemma2ForCausalLM",
         rows: SANDWICH,
         permuted: false,
         norms_plus_one: true,
+    },
+    Architecture {
+        name: "gemma3",
+        model_type: "gemma3_text",
+        also: &[],
+        class: "Gemma3ForCausalLM",
+        rows: SANDWICH_QK_NORMED,
+        permuted: false,
+        norms_plus_one: true,
+    },
+    // Without a projector beside them these are the models that they were made of: all positions of text are alike.
+    Architecture {
+        name: "qwen2vl",
+        model_type: "qwen2",
+        also: &["qwen2_vl_text", "qwen2_5_vl_text"],
+        class: "Qwen2ForCausalLM",
+        rows: PLAIN,
+        permuted: false,
+        norms_plus_one: false,
+    },
+    Architecture {
+        name: "qwen3vl",
+        model_type: "qwen3",
+        also: &["qwen3_vl_text"],
+        class: "Qwen3ForCausalLM",
+        rows: QK_NORMED,
+        permuted: false,
+        norms_plus_one: false,
+    },
+    Architecture {
+        name: whisper::NAME,
+        model_type: "whisper",
+        also: &[],
+        class: "WhisperForConditionalGeneration",
+        rows: whisper::ROWS,
+        permuted: false,
+        norms_plus_one: false,
     },
 ];
 
@@ -111,15 +161,23 @@ impl Architecture {
 
     /// The architecture that a `model_type` of Hugging Face's is in GGUF files. Mistral is Llama there.
     pub fn of_model_type(model_type: &str) -> Option<&'static Architecture> {
-        let model_type = if model_type == "mistral" { "llama" } else { model_type };
-        KNOWN.iter().find(|a| a.model_type == model_type)
+        KNOWN.iter().find(|a| a.model_type == model_type || a.also.contains(&model_type))
     }
 
-    /// Every `model_type` there is, for refusals.
-    pub fn model_types() -> String {
-        let mut known = KNOWN.map(|a| a.model_type).to_vec();
-        known.push("mistral");
-        known.join(", ")
+    /// Every `model_type` of a model that is one file, for refusals.
+    pub fn model_types() -> impl Iterator<Item = &'static str> {
+        let whole = KNOWN.iter().filter(|a| !a.name.ends_with("vl"));
+        whole.flat_map(|a| [a.model_type].into_iter().chain(a.also.iter().copied()))
+    }
+
+    /// Whether it is Whisper, which is described otherwise than decoders are.
+    pub fn is_whisper(&self) -> bool {
+        self.name == whisper::NAME
+    }
+
+    /// Whether rotary positions have several axes.
+    pub fn is_multimodal(&self) -> bool {
+        self.name.ends_with("vl")
     }
 
     /// The row and the Hugging Face name of a tensor of a GGUF file.
@@ -151,7 +209,7 @@ pub(crate) fn heads(config: &Json) -> [usize; 2] {
 }
 
 /// `name` under the pattern `from`, written as the pattern `to`.
-fn rename(name: &str, from: &str, to: &str) -> Option<String> {
+pub(super) fn rename(name: &str, from: &str, to: &str) -> Option<String> {
     let suffix = [".weight", ".bias"].into_iter().find(|s| name.ends_with(s))?;
     let stem = name.strip_suffix(suffix)?;
     let Some((before, after)) = from.split_once('N') else {

@@ -11,6 +11,7 @@ use super::super::tensor::Stored;
 use super::architecture::Architecture;
 use super::keys::LLAMA3_RULE;
 use super::metadata::{Metadata, Value};
+use super::whisper;
 
 /// What a configuration tells from a file's tensors, under ggml's names.
 pub(crate) struct Facts<'a> {
@@ -41,20 +42,24 @@ impl<'a> Facts<'a> {
         Ok(Facts::new(tensors.iter().map(|(name, t)| (name.as_str(), &t.ty)), rope_factors))
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.types.contains_key(name)
     }
 }
 
-/// Makes the configuration of a file of the architecture `name`. One that is not `known` gets its name as
+/// Makes the configuration of a file of the architecture `name`, as the text part of type `part` of a pair if it is one. One that is not `known` gets its name as
 /// `model_type` and nothing else, so that whoever looks for its family can say which there are.
 pub fn synthesize(
     metadata: &Metadata,
     name: &str,
     known: Option<&Architecture>,
     facts: &Facts,
+    part: Option<&str>,
 ) -> Result<Json> {
     let Some(architecture) = known else { return Ok(json!({ "model_type": name })) };
+    if architecture.is_whisper() {
+        return whisper::synthesize(metadata, facts);
+    }
     let keys = Keys { metadata, name };
     let mut config = Map::new();
     let mut set = |key: &str, value: Json| config.insert(key.to_string(), value);
@@ -71,7 +76,12 @@ pub fn synthesize(
     set("architectures", json!([architecture.class]));
     let window = keys.optional("attention.sliding_window")?.filter(|w| *w > 0);
     // Mistral is llama.cpp's Llama, and its window the one difference.
-    let model_type = if name == "llama" && window.is_some() { "mistral" } else { architecture.model_type };
+    let axes = part.filter(|_| architecture.is_multimodal());
+    let model_type = match axes {
+        Some(part) => part,
+        None if name == "llama" && window.is_some() => "mistral",
+        None => architecture.model_type,
+    };
     set("model_type", json!(model_type));
     set("hidden_size", json!(hidden));
     set("intermediate_size", json!(keys.required("feed_forward_length")?));
@@ -82,7 +92,25 @@ pub fn synthesize(
     set("max_position_embeddings", json!(context));
     set("rms_norm_eps", json!(keys.float("attention.layer_norm_rms_epsilon").unwrap_or(1e-6)));
     set("rope_theta", json!(theta));
-    set("rope_scaling", rope_scaling(&keys, theta, head_dim, context, facts)?);
+    let mut scaling = rope_scaling(&keys, theta, head_dim, context, facts)?;
+    if axes.is_some() {
+        let key = format!("{name}.rope.dimension_sections");
+        let sections = metadata.numbers(&key, 4)?;
+        let mut sections: Vec<u64> = sections.iter().filter_map(Value::unsigned).collect();
+        sections.truncate(3);
+        if sections.len() != 3 {
+            let why = format!("key '{key}' does not say which pairs turn with which axis of a picture");
+            return Err(damaged(metadata.path(), why));
+        }
+        if scaling.is_null() {
+            scaling = json!({ "rope_type": "default" });
+        }
+        scaling["mrope_section"] = json!(sections);
+        if name == "qwen3vl" {
+            scaling["mrope_interleaved"] = json!(true);
+        }
+    }
+    set("rope_scaling", scaling);
     // The head is the table of embeddings unless the file has one of its own.
     set("tie_word_embeddings", json!(!facts.has("output.weight")));
     let rows = facts.types.get("token_embd.weight").and_then(|ty| ty.dims.first().copied());
@@ -96,26 +124,36 @@ pub fn synthesize(
     }
     set("torch_dtype", json!(dense_dtype(facts)));
     match name {
-        "gemma3" => {
+        "gemma2" | "gemma3" => {
             let of = |n: u64| n as usize;
             let scalar = match keys.float("attention.scale") {
                 Some(scale) => json!(tidy(scale.powf(-2.0), |scalar| scalar.powf(-0.5), scale)),
-                None => json!(implied_scalar(of(blocks), of(hidden), of(heads), of(head_dim))),
+                None => json!(implied_scalar(name, of(blocks), of(hidden), of(heads), of(head_dim))),
             };
             set("query_pre_attn_scalar", scalar);
             set("hidden_activation", json!("gelu_pytorch_tanh"));
+            set("attention_bias", json!(facts.has("blk.0.attn_q.bias")));
+            if name == "gemma2" {
+                let cap = |key: &str, usual: f64| match keys.float(key).unwrap_or(usual) {
+                    0.0 => Json::Null,
+                    cap => json!(cap),
+                };
+                set("sliding_window", json!(window.unwrap_or(4096)));
+                set("attn_logit_softcapping", cap("attn_logit_softcapping", 50.0));
+                set("final_logit_softcapping", cap("final_logit_softcapping", 30.0));
+                return Ok(Json::Object(config));
+            }
             set("sliding_window", json!(keys.required("attention.sliding_window")?));
             let pattern = keys.optional("attention.sliding_window_pattern")?;
             set("sliding_window_pattern", json!(pattern.unwrap_or(6)));
             set("rope_local_base_freq", json!(keys.float("rope.freq_base_swa").unwrap_or(1e4)));
             set("final_logit_softcapping", json!(keys.float("final_logit_softcapping")));
             set("attn_logit_softcapping", json!(keys.float("attn_logit_softcapping")));
-            set("attention_bias", json!(facts.has("blk.0.attn_q.bias")));
         }
         _ => {
             set("hidden_act", json!("silu"));
             // Qwen2 always has these biases and no key for them.
-            if name != "qwen2" {
+            if !["qwen2", "qwen2vl"].contains(&name) {
                 set("attention_bias", json!(facts.has("blk.0.attn_q.bias")));
             }
             if name == "llama" {
@@ -216,10 +254,17 @@ pub(super) fn yarn_magnitude(factor: f64, weight: f64) -> f64 {
     if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 }
 }
 
-/// What scores of Gemma 3's queries are divided by the square root of. llama.cpp tells the 27B model, whose scale is
-/// that of hidden / heads, by its 62 blocks.
-pub(super) fn implied_scalar(blocks: usize, hidden: usize, heads: usize, head_dim: usize) -> usize {
-    if blocks == 62 { hidden / heads.max(1) } else { head_dim }
+/// What scores of Gemma's queries are divided by the square root of. llama.cpp tells the 27B models, whose scale is that
+/// of hidden / heads, by their 46 or 62 blocks.
+pub(super) fn implied_scalar(
+    name: &str,
+    blocks: usize,
+    hidden: usize,
+    heads: usize,
+    head_dim: usize,
+) -> usize {
+    let largest = if name == "gemma2" { 46 } else { 62 };
+    if blocks == largest { hidden / heads.max(1) } else { head_dim }
 }
 
 /// The number with the fewest digits that `value` may stand for, where `to_single` of it rounds to the f32 `single`.

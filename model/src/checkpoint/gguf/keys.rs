@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use super::architecture::Architecture;
 use super::config::{self, Facts, implied_scalar, llama3_factors, yarn_magnitude};
 use super::metadata::Metadata;
+use super::whisper;
 use super::write::Given;
 use crate::block::BlockSpec;
 use crate::config::Config;
@@ -20,6 +21,10 @@ pub(crate) struct Described {
     pub rope_factors: Option<Vec<f32>>,
     /// Heads for queries and for keys.
     pub heads: [usize; 2],
+    /// Rows of the table of embeddings.
+    pub vocab: usize,
+    /// Their width.
+    pub hidden: usize,
     /// What llama.cpp computes otherwise than the keys say.
     pub notes: Vec<String>,
 }
@@ -27,17 +32,26 @@ pub(crate) struct Described {
 /// The key that holds Llama 3's rule of rotary scaling, of which llama.cpp's own keys have the result alone.
 pub(super) const LLAMA3_RULE: &str = "percept.rope_scaling";
 
-/// Describe a model of this config.json.
+/// Describe a model of this config.json, or of this part of one.
 ///
 /// # Errors
 /// The key of config.json that is missing, or that a file of the architecture cannot say.
 pub(crate) fn of_config(config: &Json, architecture: &Architecture) -> Result<Described, String> {
+    if architecture.is_whisper() {
+        return whisper::describe(config);
+    }
     let c = Config::new("config.json", config, json!({})).map_err(|e| e.to_string())?;
     let decoder = decoder(&c)?;
     let block = decoder.stack.blocks.first().ok_or("config.json says that there are no layers")?;
     let (attention, name) = (&block.attention, architecture.name);
-    let mut described = Described { keys: Vec::new(), rope_factors: None, heads: [0; 2], notes: Vec::new() };
-    described.heads = [attention.heads, attention.kv_heads];
+    let mut described = Described {
+        keys: Vec::new(),
+        rope_factors: None,
+        heads: [attention.heads, attention.kv_heads],
+        vocab: decoder.vocab,
+        hidden: decoder.hidden,
+        notes: Vec::new(),
+    };
     let notes = &mut described.notes;
     let mut keys: Vec<(String, Given)> = Vec::new();
     let mut set = |key: &str, value: Given| keys.push((format!("{name}.{key}"), value));
@@ -53,6 +67,8 @@ pub(crate) fn of_config(config: &Json, architecture: &Architecture) -> Result<De
     set("vocab_size", whole("vocab_size", decoder.vocab)?);
     set("attention.layer_norm_rms_epsilon", Given::F32(block.norm.eps));
     let gemma = name == "gemma3";
+    // Gemma 2 and 3 give scores and logits keys of their own.
+    let scaled = gemma || name == "gemma2";
     let own = |key: &str| c.get(key);
     let (full, sliding) = match gemma {
         true => family::gemma3_rope_parameters(own),
@@ -67,10 +83,17 @@ pub(crate) fn of_config(config: &Json, architecture: &Architecture) -> Result<De
         set("rope.dimension_count", whole("head_dim", attention.head_dim)?);
     }
     described.rope_factors = rope.describe(&c, attention.head_dim, &mut set)?;
+    if architecture.is_multimodal() {
+        let mut sections = decoder.ropes.first().map(|r| r.sections()).unwrap_or_default();
+        sections.resize(4, 0);
+        set("rope.dimension_sections", Given::I32s(sections.iter().map(|n| *n as i32).collect()));
+    }
     if gemma {
         let local = theta(&sliding, "rope_local_base_freq", 1e4);
         set("rope.freq_base_swa", single("rope_local_base_freq", local)?);
-        gemma3(&c, &decoder, &mut set, notes)?;
+    }
+    if scaled {
+        of_gemma(&c, &decoder, name, &mut set, notes)?;
     } else if let Some(window) = attention.window.filter(|_| name == "llama") {
         set("attention.sliding_window", whole("sliding_window", window)?);
         notes.push(format!(
@@ -95,9 +118,14 @@ pub(crate) fn check(
     config: &Json,
     architecture: &Architecture,
 ) -> Result<(), String> {
+    if architecture.is_whisper() {
+        // All of its configuration goes along.
+        return Ok(());
+    }
     let c = Config::new("config.json", config, json!({})).map_err(|e| e.to_string())?;
     let metadata = Metadata::of(keys).map_err(|e| e.to_string())?;
-    let read = config::synthesize(&metadata, architecture.name, Some(architecture), facts)
+    let part = config.get("model_type").and_then(Json::as_str).filter(|_| architecture.is_multimodal());
+    let read = config::synthesize(&metadata, architecture.name, Some(architecture), facts, part)
         .map_err(|e| e.to_string())?;
     let read = Config::new("GGUF", &read, json!({})).map_err(|e| e.to_string())?;
     let found = differences(&decoder(&c)?, &decoder(&read)?);
@@ -174,31 +202,39 @@ fn single(key: &str, value: f64) -> Result<Given, String> {
     fits.then_some(Given::F32(short)).ok_or(format!("config.json: '{key}' is {value}, which is no f32"))
 }
 
-/// The windows, the rotation and the scale of Gemma 3.
-fn gemma3(
+/// The windows, the caps and the scale of Gemma 2 and 3.
+fn of_gemma(
     c: &Config,
     d: &Decoder,
+    name: &str,
     set: &mut impl FnMut(&str, Given),
     notes: &mut Vec<String>,
 ) -> Result<(), String> {
+    let attention = &d.stack.blocks[0].attention;
     let window = c.get("sliding_window").and_then(Json::as_u64).unwrap_or(4096);
     set("attention.sliding_window", whole("sliding_window", window as usize)?);
-    // Every so many layers one sees everything; where none does, the period is longer than the stack.
-    let full = |b: &BlockSpec| b.attention.window.is_none();
-    let period = d.stack.blocks.iter().position(full).map_or(d.stack.blocks.len(), |i| i) + 1;
-    if period != 6 && !(period > d.stack.blocks.len() && d.stack.blocks.len() < 6) {
-        set("attention.sliding_window_pattern", whole("sliding_window_pattern", period)?);
+    let layers = d.stack.blocks.len();
+    if name == "gemma3" {
+        // Every so many layers one sees everything; where none does, the period is longer than the stack.
+        let full = |b: &BlockSpec| b.attention.window.is_none();
+        let period = d.stack.blocks.iter().position(full).map_or(layers, |i| i) + 1;
+        if period != 6 && !(period > layers && layers < 6) {
+            set("attention.sliding_window_pattern", whole("sliding_window_pattern", period)?);
+        }
     }
-    if let Some(cap) = d.logit_cap {
+    // An absent cap is Gemma 2's usual one, and of 0 none.
+    if let Some(cap) = attention.soft_cap.or((name == "gemma2").then_some(0.0)) {
+        set("attn_logit_softcapping", Given::F32(cap));
+    }
+    if let Some(cap) = d.logit_cap.or((name == "gemma2").then_some(0.0)) {
         set("final_logit_softcapping", Given::F32(cap));
     }
-    let attention = &d.stack.blocks[0].attention;
-    let implied = implied_scalar(d.stack.blocks.len(), d.hidden, attention.heads, attention.head_dim);
+    let implied = implied_scalar(name, layers, d.hidden, attention.heads, attention.head_dim);
     if !near(attention.scale, (implied as f64).powf(-0.5) as f32) {
         set("attention.scale", Given::F32(attention.scale));
         notes.push(
             "llama.cpp leaves 'attention.scale' (1 / sqrt of 'query_pre_attn_scalar') aside and takes that of \
-             Gemma 3's published sizes"
+             Gemma's published sizes"
                 .into(),
         );
     }

@@ -4,9 +4,11 @@ mod architecture;
 mod config;
 mod keys;
 mod metadata;
+mod projector;
 mod split;
 mod tokenizer;
 mod vocabulary;
+mod whisper;
 mod write;
 
 use std::collections::BTreeMap;
@@ -25,9 +27,17 @@ pub(crate) use architecture::{Architecture, heads};
 pub(crate) use config::Facts;
 pub(crate) use keys::{Described, check, of_config};
 pub(crate) use metadata::Metadata;
+pub(crate) use projector::{
+    ARCHITECTURE as PROJECTOR_ARCHITECTURE, Media, Piece, Projector, beside, described as describe_media,
+    is_projector,
+};
 pub(crate) use split::{open, piece, whole};
 pub(crate) use tokenizer::{CARRIED, TOKENIZER_JSON, file_key, tokenizer_keys};
 pub(crate) use write::{Given, Head, tensor as write_tensor};
+
+/// Files of a processor, which go with a tower.
+pub(crate) const PROCESSOR_FILES: [&str; 3] =
+    ["preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"];
 
 /// Where a file keeps the start of its tensors aligned unless it says otherwise.
 pub(crate) const DEFAULT_ALIGNMENT: u64 = 32;
@@ -102,16 +112,29 @@ impl Gguf {
         Ok(Gguf { source: source.clone(), metadata, tensors })
     }
 
-    /// The tensors under their Hugging Face names, and the configuration in Hugging Face's shape. Tensors and
-    /// architectures that are not known keep the names they have.
+    /// `general.architecture`.
+    ///
+    /// # Errors
+    /// When it is no text.
+    pub fn architecture(&self) -> Result<String> {
+        Ok(self.metadata.text("general.architecture")?.unwrap_or_default())
+    }
+
+    /// The tensors under their Hugging Face names, and the configuration in Hugging Face's shape, as the text part of a pair
+    /// with this projector if there is one. Tensors and architectures that are not known keep the names they have.
     ///
     /// # Errors
     /// When a tensor has a scale of its own, which no rule here applies, or the keys are not those of a model.
-    pub fn translate(self) -> Result<(BTreeMap<String, Stored>, Json, Metadata)> {
+    pub fn translate(
+        self,
+        projector: Option<&Projector>,
+    ) -> Result<(BTreeMap<String, Stored>, Json, Metadata)> {
         let path = self.source.path();
         let name = self.metadata.text("general.architecture")?.unwrap_or_default();
         let known = Architecture::named(&name);
-        let config = config::synthesize(&self.metadata, &name, known, &config::Facts::of(&self.tensors)?)?;
+        let facts = config::Facts::of(&self.tensors)?;
+        let config =
+            config::synthesize(&self.metadata, &name, known, &facts, projector.map(|p| p.text_type))?;
         let mut tensors = BTreeMap::new();
         for (ggml, mut stored) in self.tensors {
             if known.is_some() && (ggml.ends_with(".scale") || ggml.ends_with(".input_scale")) {
@@ -123,6 +146,7 @@ impl Gguf {
                 tensors.insert(ggml, stored);
                 continue;
             };
+            let hf = projector.map_or(hf.clone(), |p| p.text_name(hf));
             stored.change = known.map_or(Change::None, |a| a.change(row, heads(&config)));
             if let Change::Unpermute { heads } = stored.change {
                 let rows = stored.ty.dims.first().copied().unwrap_or(0);
@@ -141,6 +165,26 @@ impl Gguf {
         }
         Ok((tensors, config, self.metadata))
     }
+}
+
+/// A pair: the tensors and the configuration of a text model with those of the projector beside it.
+///
+/// # Errors
+/// When one of them cannot be translated, or they do not belong together.
+pub(crate) fn pair(text: Gguf, media: Gguf) -> Result<(BTreeMap<String, Stored>, Json, Metadata, Media)> {
+    let path = media.source.path().to_path_buf();
+    let (media, rest, mut config) = projector::read(media, &text.metadata)?;
+    let (mut tensors, text, metadata) = text.translate(Some(media.projector))?;
+    for (name, stored) in rest {
+        if tensors.insert(name.clone(), stored).is_some() {
+            return Err(damaged(&path, format!("tensor '{name}' is in the text model too")));
+        }
+    }
+    for key in ["tie_word_embeddings", "torch_dtype"] {
+        config.insert(key.into(), text[key].clone());
+    }
+    config.insert("text_config".into(), text);
+    Ok((tensors, Json::Object(config), metadata, media))
 }
 
 /// The vocabulary in a file's keys, if it has one.

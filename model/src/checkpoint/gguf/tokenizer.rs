@@ -44,12 +44,13 @@ pub(crate) fn file_key(name: &str) -> String {
 }
 
 /// Add the vocabulary, the special tokens and the chat template in llama.cpp's keys, and the files they come from as
-/// they are. What llama.cpp's keys leave out is noted.
+/// they are, of a model whose table has so many rows and whose text's configuration this is. What llama.cpp's keys leave out is noted.
 ///
 /// # Errors
 /// When tokenizer.json is not what llama.cpp can hold, or a file is not JSON.
 pub(crate) fn tokenizer_keys(
     checkpoint: &Checkpoint,
+    (rows, config): (u64, &Json),
     keys: &mut Vec<(String, Given)>,
     notes: &mut Vec<String>,
 ) -> Result<(), String> {
@@ -72,7 +73,6 @@ pub(crate) fn tokenizer_keys(
         notes.push("there is no tokenizer.json, so the file has no vocabulary and takes no text".into());
         return Ok(());
     }
-    let rows = checkpoint.config().get("vocab_size").and_then(Json::as_u64).unwrap_or(0);
     let vocabulary = Vocabulary::read(&tokenizer, rows)?;
     keys.push((TOKENIZER_JSON.into(), Given::Text(tokenizer.to_string())));
     let beyond = beyond_llama_cpp(&tokenizer);
@@ -104,12 +104,14 @@ pub(crate) fn tokenizer_keys(
         set("ggml.pre", Given::Text(known.unwrap_or("default").into()));
         set("ggml.merges", Given::Texts(vocabulary.merges.iter().map(|(a, b)| format!("{a} {b}")).collect()));
     }
-    let config = checkpoint.config();
     let mut ids = BTreeMap::new();
     for (role, name) in [("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown")] {
         let token = &settings[format!("{role}_token")];
         let token = token.as_str().or(token["content"].as_str());
-        let own = &config[format!("{role}_token_id")];
+        let key = format!("{role}_token_id");
+        let own =
+            [checkpoint.config(), config].into_iter().find_map(|c| c.get(&key).filter(|v| !v.is_null()));
+        let own = own.unwrap_or(&Json::Null);
         // Several tokens may end a text; GGUF has room for the first.
         let own = own.as_u64().or(own[0].as_u64()).map(|n| n as u32);
         let found = token.and_then(id).or(own).filter(|n| (*n as usize) < vocabulary.tokens.len());

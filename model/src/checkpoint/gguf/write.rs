@@ -13,6 +13,7 @@ pub(crate) enum Given {
     U32(u32),
     F32(f32),
     Bool(bool),
+    Bools(Vec<bool>),
     Text(String),
     Texts(Vec<String>),
     F32s(Vec<f32>),
@@ -95,6 +96,10 @@ impl Given {
             Given::Bool(v) => {
                 ty(ValueType::Bool);
                 out.push(*v as u8);
+            }
+            Given::Bools(all) => {
+                array(out, ValueType::Bool, all.len());
+                out.extend(all.iter().map(|v| u8::from(*v)));
             }
             Given::Text(v) => {
                 ty(ValueType::Text);

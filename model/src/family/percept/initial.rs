@@ -11,10 +11,11 @@ use super::decoder;
 use super::senses::{Sense, Senses};
 use crate::checkpoint;
 use crate::config::Config;
-use crate::decoder::{Decoder, StepShape};
+use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::family::Place;
 use crate::parameters::{Masters, Parameters};
+use crate::pass::PassShape;
 use crate::processor::NATIVE_TOKENS;
 use crate::random::normal;
 
@@ -142,7 +143,7 @@ fn parameters(decoder: &Decoder, senses: &Senses) -> Result<BTreeMap<String, Ten
         let media = t.data(sense.array(), DType::F32, [vec![1], senses.extents(sense)].concat());
         t.output(format!("features.{i}"), &senses.trace(sense, &p, &media));
     }
-    let shape = StepShape { rows: 1, capacity: 1, logits: 1, cache: DType::F32, media: false, blocks: false };
+    let shape = PassShape { rows: [1, 1], ..PassShape::default() };
     let graphs = [t.finish()?, decoder.step(&Masters, &shape)?];
     let all = graphs.iter().flat_map(|g| g.inputs().iter().map(move |i| (i, g.ty(i.value))));
     Ok(all.filter(|(i, _)| i.role == Role::Parameter).map(|(i, ty)| (i.name.clone(), ty.clone())).collect())

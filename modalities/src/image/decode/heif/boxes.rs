@@ -1,4 +1,5 @@
-//! The boxes of a HEIF file (ISO 23008-12): which pictures it holds, where their bytes lie and what is said of them.
+//! The boxes of a HEIF file (ISO 23008-12): which images it holds, where their bytes are and which properties
+//! they have.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,7 +7,7 @@ use std::ops::Range;
 /// The most boxes, items, properties or references of a list; no camera writes nearly as many.
 const MOST: usize = 1 << 16;
 
-/// What is said of a picture.
+/// A property of an image.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Property {
     /// Width and height.
@@ -19,8 +20,8 @@ pub(super) enum Property {
     Turn(u8),
     /// Exchange of left and right (1) or of top and bottom (0).
     Mirror(u8),
-    /// The part of the picture that is to be shown: width, height, and the distance of its middle from the picture's to the
-    /// right and down, each a fraction.
+    /// The part of the image that is to be shown: width, height, and the distance of its middle from the
+    /// image's to the right and down, each a fraction.
     Crop([(i32, i32); 4]),
     /// One that no pixel depends on.
     Other,
@@ -37,7 +38,7 @@ pub(super) struct Item {
     properties: Vec<usize>,
 }
 
-/// A file's pictures.
+/// The images of a file.
 #[derive(Debug, Default)]
 pub(super) struct Container {
     pub(super) primary: u32,
@@ -269,8 +270,8 @@ fn property_of(name: [u8; 4], mut inside: Cursor<'_>) -> Option<Property> {
     })
 }
 
-/// The parameter sets of a decoder's configuration and the length of the lengths that stand before the units of its data
-/// (ISO 14496-15, 8.3.3).
+/// The parameter sets of a decoder's configuration and the length of the lengths that come before the units
+/// of its data (ISO 14496-15, 8.3.3).
 pub(super) fn hevc_parameters(configuration: &[u8]) -> Option<(Vec<&[u8]>, usize)> {
     let mut rest = Cursor(configuration);
     let width = (usize::from(*rest.take(22)?.get(21)?) & 3) + 1;
@@ -285,7 +286,7 @@ pub(super) fn hevc_parameters(configuration: &[u8]) -> Option<(Vec<&[u8]>, usize
     Some((units, width))
 }
 
-/// The units of a picture's data, each after its length.
+/// The units of an image's data, each after its length.
 pub(super) fn hevc_units(data: &[u8], width: usize) -> Option<Vec<&[u8]>> {
     let (mut rest, mut units) = (Cursor(data), Vec::new());
     while !rest.0.is_empty() {
@@ -295,7 +296,7 @@ pub(super) fn hevc_units(data: &[u8], width: usize) -> Option<Vec<&[u8]>> {
     Some(units)
 }
 
-/// The rows, columns, width and height of a picture that is put together from others (ISO 23008-12, 6.6.2.3).
+/// The rows, columns, width and height of an image that is put together from others (ISO 23008-12, 6.6.2.3).
 pub(super) fn grid(data: &[u8]) -> Option<(usize, usize, usize, usize)> {
     let mut rest = Cursor(data);
     rest.number(1)?;

@@ -16,7 +16,8 @@ struct Plane {
     data: Vec<u8>,
 }
 
-/// A picture as luma and chroma, or as gray. Of samples of more than eight bits the high ones are kept, as libavif does.
+/// An image as luma and chroma, or as gray. Of samples of more than eight bits the high ones are kept, as
+/// libavif does.
 pub(super) struct Planes {
     width: usize,
     height: usize,
@@ -50,7 +51,7 @@ fn layout(format: Pixel) -> Option<(u32, (bool, bool), usize)> {
     })
 }
 
-/// The shares of red and blue in luma, by the matrix; where nobody says, BT.601's.
+/// The shares of red and blue in luma, by the matrix; where the file does not say, BT.601's.
 fn weights(matrix: u16) -> Option<(f32, f32)> {
     Some(match matrix {
         1 => (0.2126, 0.0722),
@@ -98,7 +99,7 @@ impl Planes {
         Self { width, height, halved, planes: (0..count).map(plane).collect(), meaning }
     }
 
-    /// An empty picture whose samples are stored like this one's.
+    /// An empty image whose samples are stored like this one's.
     pub(super) fn like(&self, width: usize, height: usize) -> Self {
         Self::empty(width, height, self.halved, self.planes.len(), self.meaning)
     }
@@ -122,7 +123,7 @@ impl Planes {
         true
     }
 
-    /// RGB; `said` is what the file says of the whole picture's colours. `smooth`: chroma is interpolated.
+    /// RGB; `said` is what the file says of the whole image's colours. `smooth`: chroma is interpolated.
     pub(super) fn to_rgb(&self, said: Option<Meaning>, smooth: bool) -> Result<Image, String> {
         let (matrix, full) = said.unwrap_or(self.meaning);
         let (width, height) = (self.width, self.height);

@@ -1,8 +1,8 @@
-//! AVIF and HEIC: a picture as one frame of a video, or several put together, in the boxes of HEIF.
+//! AVIF and HEIC: an image as one frame of a video, or several put together, in the boxes of HEIF.
 //!
-//! PIL's rule for AVIF is libavif's: chroma is interpolated, colours are converted by the matrix that the file names, and
-//! the file's turns and mirrors decide how the picture stands, whatever EXIF says. HEIC, which PIL reads with a plugin
-//! only, follows libheif, which that plugin uses.
+//! PIL's rule for AVIF is libavif's: chroma is interpolated, colours are converted by the matrix that the
+//! file names, and the file's turns and mirrors decide the orientation, whatever EXIF says. HEIC, which
+//! PIL reads with a plugin only, follows libheif, which that plugin uses.
 
 mod boxes;
 mod colours;
@@ -20,7 +20,7 @@ use crate::libav::silence;
 
 const START_CODE: &[u8] = &[0, 0, 0, 1];
 
-/// Brands of files whose first picture is a still one, and of those that hold a sequence too.
+/// Brands of files whose first image is a still one, and of those that hold a sequence too.
 const STILL: [&[u8; 4]; 7] = [b"avif", b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2"];
 const SEQUENCE: [&[u8; 4]; 4] = [b"avis", b"hevc", b"hevx", b"msf1"];
 
@@ -45,25 +45,25 @@ pub(super) fn brand(head: &[u8]) -> Option<(&'static str, &'static str, bool)> {
 
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     let what = brand(bytes).map_or("HEIF", |(name, ..)| name);
-    Picture { what: format!("{what} image"), bytes, limits }.decode()
+    HeifImage { what: format!("{what} image"), bytes, limits }.decode()
 }
 
-struct Picture<'a> {
+struct HeifImage<'a> {
     what: String,
     bytes: &'a [u8],
     limits: &'a Limits,
 }
 
-impl Picture<'_> {
+impl HeifImage<'_> {
     fn damaged(&self, why: impl Into<String>) -> Error {
         Error::Decode { what: self.what.clone(), why: why.into() }
     }
 
     fn decode(&self) -> Result<Image> {
         let container = Container::read(self.bytes)
-            .ok_or_else(|| self.damaged("its list of pictures (`meta`) is cut off"))?;
+            .ok_or_else(|| self.damaged("its list of images (`meta`) is cut off"))?;
         let item = container.items.get(&container.primary);
-        let item = item.ok_or_else(|| self.damaged("it does not say which picture is its first"))?;
+        let item = item.ok_or_else(|| self.damaged("it does not say which image is its first"))?;
         if !container.references(b"prem", container.primary).is_empty() {
             return Err(self.damaged("its colours are multiplied by its alpha; save it without transparency"));
         }
@@ -72,58 +72,59 @@ impl Picture<'_> {
             _ => self.coded(&container, item)?,
         };
         let said = meaning(&container, item);
-        let mut picture = planes.to_rgb(said, smooth).map_err(|why| self.damaged(why))?;
+        let mut image = planes.to_rgb(said, smooth).map_err(|why| self.damaged(why))?;
         for property in container.properties(item) {
-            picture = match property {
-                Property::Turn(quarters) => upright(picture, [1, 8, 3, 6][usize::from(*quarters)]),
-                Property::Mirror(axis) => upright(picture, [4, 2][usize::from(*axis)]),
+            image = match property {
+                Property::Turn(quarters) => upright(image, [1, 8, 3, 6][usize::from(*quarters)]),
+                Property::Mirror(axis) => upright(image, [4, 2][usize::from(*axis)]),
                 // libavif leaves the parts that are not to be shown in place.
-                Property::Crop(part) if self.what.starts_with("HEIC") => self.crop(&picture, part)?,
-                _ => picture,
+                Property::Crop(part) if self.what.starts_with("HEIC") => self.crop(&image, part)?,
+                _ => image,
             };
         }
-        Ok(picture)
+        Ok(image)
     }
 
-    /// The part of a picture that is to be shown: its width and height, and how far its middle is from the whole's.
-    fn crop(&self, picture: &Image, part: &[(i32, i32); 4]) -> Result<Image> {
+    /// The part of an image that is to be shown: its width and height, and how far its middle is from the
+    /// whole's.
+    fn crop(&self, image: &Image, part: &[(i32, i32); 4]) -> Result<Image> {
         let strange =
             || self.damaged("the part of it that is to be shown (`clap`) lies between its pixels or outside");
         let number = |(over, under): (i32, i32)| f64::from(over) / f64::from(under);
         let [width, height, right, down] = part.map(number);
-        let left = (picture.width as f64 - width) / 2.0 + right;
-        let top = (picture.height as f64 - height) / 2.0 + down;
+        let left = (image.width as f64 - width) / 2.0 + right;
+        let top = (image.height as f64 - height) / 2.0 + down;
         let whole = |value: f64| (value >= 0.0 && value.fract() == 0.0).then_some(value as usize);
         let [left, top, width, height] =
             [left, top, width, height].map(whole).map(|value| value.ok_or_else(strange));
-        crop(picture, left?, top?, width?, height?).map_err(|_| strange())
+        crop(image, left?, top?, width?, height?).map_err(|_| strange())
     }
 
-    /// A picture that others are put together to, row by row. What reaches over the edge is cut off.
+    /// An image that others are put together to, row by row. What reaches over the edge is cut off.
     fn grid(&self, container: &Container, item: &Item) -> Result<(Planes, bool)> {
         let data = container.data(self.bytes, item).and_then(|data| grid(&data));
         let (rows, columns, width, height) = data.ok_or_else(|| self.damaged("its grid is cut off"))?;
         self.limits.check(&self.what, width, height)?;
         let tiles = container.references(b"dimg", container.primary);
         if tiles.len() != rows * columns {
-            let why = format!("its grid of {rows} x {columns} has {} pictures", tiles.len());
+            let why = format!("its grid of {rows} x {columns} has {} images", tiles.len());
             return Err(self.damaged(why));
         }
         let mut out: Option<(Planes, bool)> = None;
         let mut edge = None;
         for (i, id) in tiles.iter().enumerate() {
             let tile =
-                container.items.get(id).ok_or_else(|| self.damaged("a picture of its grid is missing"))?;
+                container.items.get(id).ok_or_else(|| self.damaged("an image of its grid is missing"))?;
             let size = self.size(container, tile)?;
             let (w, h) = *edge.get_or_insert(size);
             let covers = |one: usize, count: usize, all: usize| one * count >= all && one * (count - 1) < all;
             if size != (w, h) || !covers(w, columns, width) || !covers(h, rows, height) {
-                return Err(self.damaged("the pictures of its grid do not cover it"));
+                return Err(self.damaged("the images of its grid do not cover it"));
             }
             let (part, smooth) = self.coded(container, tile)?;
             let (whole, _) = out.get_or_insert_with(|| (part.like(width, height), smooth));
             if !whole.put(&part, i % columns * w, i / columns * h) {
-                return Err(self.damaged("the pictures of its grid do not fit together"));
+                return Err(self.damaged("the images of its grid do not fit together"));
             }
         }
         out.ok_or_else(|| self.damaged("its grid is empty"))
@@ -139,7 +140,7 @@ impl Picture<'_> {
         Ok((width, height))
     }
 
-    /// A picture that is a frame of video, and whether its chroma is to be interpolated.
+    /// An image that is a frame of video, and whether its chroma is to be interpolated.
     fn coded(&self, container: &Container, item: &Item) -> Result<(Planes, bool)> {
         let (width, height) = self.size(container, item)?;
         let data = container.data(self.bytes, item).ok_or_else(|| self.damaged("its data is cut off"))?;
@@ -147,8 +148,7 @@ impl Picture<'_> {
             b"av01" => (Id::AV1, data),
             b"hvc1" | b"hev1" => (Id::HEVC, self.annex_b(container, item, &data)?),
             other => {
-                let why =
-                    format!("its picture is of kind `{}`, which is not supported", other.escape_ascii());
+                let why = format!("its image is of kind `{}`, which is not supported", other.escape_ascii());
                 return Err(self.damaged(why));
             }
         };
@@ -177,7 +177,7 @@ impl Picture<'_> {
 
     fn frame(&self, id: Id, data: &[u8], pixels: usize) -> Result<frame::Video> {
         silence();
-        let fault = |fault: ffmpeg_next::Error| self.damaged(format!("its picture does not decode: {fault}"));
+        let fault = |fault: ffmpeg_next::Error| self.damaged(format!("its image does not decode: {fault}"));
         let codec = codec::decoder::find(id)
             .ok_or_else(|| self.damaged(format!("this build of FFmpeg does not decode {}", id.name())))?;
         let mut context = codec::Context::new_with_codec(codec);
@@ -191,7 +191,7 @@ impl Picture<'_> {
         let mut frame = frame::Video::empty();
         decoder.receive_frame(&mut frame).map_err(fault)?;
         if frame.is_corrupt() || frame.has_decode_errors() {
-            return Err(self.damaged("a part of its picture does not decode"));
+            return Err(self.damaged("a part of its image does not decode"));
         }
         Ok(frame)
     }

@@ -85,8 +85,8 @@ fn soft(value: Value) -> Result<Value> {
 }
 
 /// A truth that was perhaps not given.
-fn truth(value: Option<Value>) -> bool {
-    value.is_some_and(|value| value.truth())
+fn truth(value: Option<Value>) -> Result<bool> {
+    value.map_or(Ok(false), |value| value.truth())
 }
 
 /// A value with HTML's characters escaped.
@@ -139,7 +139,7 @@ fn one(state: &mut State, name: &str, value: Value, args: Args) -> Result<Value>
         }
         "d" | "default" => {
             let [default, boolean] = args.bind("do_default", ["default_value", "boolean"], 0)?;
-            if value.is_undefined() || (truth(boolean) && !value.truth()) {
+            if value.is_undefined() || (truth(boolean)? && !value.truth()?) {
                 return default.map_or_else(|| Value::str(""), Ok);
             }
             Ok(value)
@@ -242,7 +242,7 @@ impl State<'_> {
             value = self.follow(value, &path(Some(attribute))?, None)?;
             list = rest;
         }
-        let Some((name, rest)) = list.split_first() else { return Ok(value.truth()) };
+        let Some((name, rest)) = list.split_first() else { return value.truth() };
         let rest = Args { list: rest.to_vec(), named: args.named.clone() };
         let Some(name) = name.as_str() else {
             return Err(fault(Class::TemplateRuntime, "No test of that name."));
@@ -250,7 +250,7 @@ impl State<'_> {
         super::tests::apply(self, name, value, rest)
     }
 
-    /// The list that a filter gives when its first item is asked for.
+    /// The list that a filter gives when its first item is requested.
     pub(super) fn whole(&mut self, name: &str, value: &Value, args: Args) -> Result<Value> {
         sequence::whole(self, name, value, args)
     }

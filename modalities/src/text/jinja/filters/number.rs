@@ -214,7 +214,7 @@ fn file_size(value: &Value, args: Args) -> Result<Value> {
             type_error(format!("float() argument must be a number, not '{}'", value.type_name()))
         })?,
     };
-    let binary = truth(binary);
+    let binary = truth(binary)?;
     let base: f64 = if binary { 1024.0 } else { 1000.0 };
     let units = if binary {
         ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"]

@@ -65,7 +65,7 @@ pub(super) fn apply(state: &mut State, name: &str, value: Value, args: Args) -> 
         "first" => {
             let [] = args.bind("do_first", [], 0)?;
             let first = iterate(&value)?.next(state)?;
-            Ok(first.unwrap_or_else(|| Value::undefined("No first item, sequence was empty.")))
+            Ok(first.unwrap_or_else(|| state.undefined("No first item, sequence was empty.")))
         }
         "last" => {
             let [] = args.bind("do_last", [], 0)?;
@@ -73,7 +73,7 @@ pub(super) fn apply(state: &mut State, name: &str, value: Value, args: Args) -> 
                 Some(mut iter) => iter.next(state)?,
                 None => return Err(type_error(format!("'{}' object is not reversible", value.type_name()))),
             };
-            Ok(last.unwrap_or_else(|| Value::undefined("No last item, sequence was empty.")))
+            Ok(last.unwrap_or_else(|| state.undefined("No last item, sequence was empty.")))
         }
         "reverse" => {
             let [] = args.bind("do_reverse", [], 0)?;
@@ -98,7 +98,7 @@ pub(super) fn apply(state: &mut State, name: &str, value: Value, args: Args) -> 
         "sort" => {
             let names = ["reverse", "case_sensitive", "attribute"];
             let [reverse, case_sensitive, attribute] = args.bind("do_sort", names, 0)?;
-            let case_sensitive = truth(case_sensitive);
+            let case_sensitive = truth(case_sensitive)?;
             let paths = match &attribute {
                 Some(Value::Str(text)) => {
                     let parts = text.text.split(',').map(|part| path(Some(&Value::str(part)?)));
@@ -115,11 +115,11 @@ pub(super) fn apply(state: &mut State, name: &str, value: Value, args: Args) -> 
                 }
                 keyed.push((Value::list(key)?, item));
             }
-            Value::list(values(by_key(keyed, truth(reverse))?))
+            Value::list(values(by_key(keyed, truth(reverse)?)?))
         }
         "min" | "max" => {
             let [case_sensitive, attribute] = args.bind("do_min", ["case_sensitive", "attribute"], 0)?;
-            let (case_sensitive, path) = (truth(case_sensitive), path(attribute.as_ref())?);
+            let (case_sensitive, path) = (truth(case_sensitive)?, path(attribute.as_ref())?);
             let mut iter = iterate(&value)?;
             let mut best: Option<(Value, Value)> = None;
             while let Some(item) = iter.next(state)? {
@@ -134,14 +134,13 @@ pub(super) fn apply(state: &mut State, name: &str, value: Value, args: Args) -> 
                     best = Some((key, item));
                 }
             }
-            Ok(best
-                .map_or_else(|| Value::undefined("No aggregated item, sequence was empty."), |best| best.1))
+            Ok(best.map_or_else(|| state.undefined("No aggregated item, sequence was empty."), |best| best.1))
         }
         "groupby" => group(state, value, args),
         _ => {
             let [case_sensitive, by, reverse] =
                 args.bind("do_dictsort", ["case_sensitive", "by", "reverse"], 0)?;
-            let case_sensitive = truth(case_sensitive);
+            let case_sensitive = truth(case_sensitive)?;
             let by_value = match by.as_ref().map(Value::as_str) {
                 None | Some(Some("key")) => false,
                 Some(Some("value")) => true,
@@ -157,7 +156,7 @@ pub(super) fn apply(state: &mut State, name: &str, value: Value, args: Args) -> 
                 let by = if by_value { item.clone() } else { key.clone() };
                 keyed.push((folded(by, case_sensitive)?, Value::tuple(vec![key.clone(), item.clone()])?));
             }
-            Value::list(values(by_key(keyed, truth(reverse))?))
+            Value::list(values(by_key(keyed, truth(reverse)?)?))
         }
     }
 }
@@ -216,7 +215,7 @@ fn join(state: &mut State, value: Value, args: Args) -> Result<Value> {
 fn group(state: &mut State, value: Value, args: Args) -> Result<Value> {
     let names = ["attribute", "default", "case_sensitive"];
     let [attribute, default, case_sensitive] = args.bind("do_groupby", names, 1)?;
-    let (path, case_sensitive) = (path(attribute.as_ref())?, truth(case_sensitive));
+    let (path, case_sensitive) = (path(attribute.as_ref())?, truth(case_sensitive)?);
     let default = default.filter(|default| !matches!(default, Value::None));
     let mut keyed = Vec::new();
     for item in collect(state, &value)? {
@@ -265,7 +264,7 @@ pub(super) fn whole(state: &mut State, name: &str, value: &Value, args: Args) ->
         },
         "unique" => {
             let [case_sensitive, attribute] = args.bind("do_unique", ["case_sensitive", "attribute"], 0)?;
-            let (case_sensitive, path) = (truth(case_sensitive), path(attribute.as_ref())?);
+            let (case_sensitive, path) = (truth(case_sensitive)?, path(attribute.as_ref())?);
             let mut seen = Seen::default();
             let mut kept = Vec::new();
             for item in collect(state, value)? {

@@ -125,7 +125,7 @@ pub(super) fn apply(state: &mut State, name: &str, value: Value, args: Args) -> 
                 out.push("\"")?;
             }
             let text = out.finish();
-            let spaced = space.is_none_or(|space| space.truth());
+            let spaced = space.map_or(Ok(true), |space| space.truth())?;
             let text = if spaced { text } else { text.strip_prefix(' ').unwrap_or(&text).to_owned() };
             Value::text(text, state.autoescape)
         }
@@ -178,7 +178,7 @@ fn indent(value: &Value, args: Args) -> Result<Value> {
             out.finish()
         }
     };
-    let (first, blank) = (truth(first), truth(blank));
+    let (first, blank) = (truth(first)?, truth(blank)?);
     let whole = format!("{}\n", text.text);
     let mut out = Writer::new();
     if first {
@@ -226,7 +226,7 @@ fn truncate(value: Value, args: Args) -> Result<Value> {
         }
     };
     let cut: String = text.text.chars().take((length - end_length) as usize).collect();
-    let kept = match truth(kill) {
+    let kept = match truth(kill)? {
         true => cut.as_str(),
         false => cut.rsplit_once(' ').map_or(cut.as_str(), |(before, _)| before),
     };
@@ -238,8 +238,8 @@ fn wordwrap(value: &Value, args: Args) -> Result<Value> {
     let [width, long, between, hyphens] = args.bind("do_wordwrap", names, 0)?;
     let text = only_text(value, "splitlines")?;
     let width = width.map_or(Ok(79), |width| integer(&width))?;
-    let yes = |value: Option<Value>| value.is_none_or(|value| value.truth());
-    let (long, hyphens) = (yes(long), yes(hyphens));
+    let yes = |value: Option<Value>| value.map_or(Ok(true), |value| value.truth());
+    let (long, hyphens) = (yes(long)?, yes(hyphens)?);
     let between = match between {
         None | Some(Value::None) => "\n".to_owned(),
         Some(between) => only_text(&between, "join")?.text.to_string(),

@@ -16,7 +16,7 @@ fn word(c: char) -> bool {
     c == '_' || c.is_alphanumeric()
 }
 
-/// What may stand before a dash between words.
+/// What may come before a dash between words.
 fn before_dash(c: char) -> bool {
     word(c) || matches!(c, '!' | '"' | '\'' | '&' | '.' | ',' | '?')
 }
@@ -56,7 +56,7 @@ fn piece_end(text: &[char], at: usize) -> usize {
     }
     let mut end = at + 1;
     loop {
-        // Behind a hyphen that two letters, or two letters with a hyphen between them, stand before.
+        // Behind a hyphen that two letters, or two letters with a hyphen between them, come before.
         if end < text.len() && text[end] == '-' {
             let i = end;
             let two = i >= 2 && is(i - 1, letter) && is(i - 2, letter);

@@ -282,7 +282,7 @@ pub(super) fn call(state: &mut State, of: &Text, name: &str, args: Args) -> Resu
         }
         "splitlines" => {
             let [keep] = args.bind(name, ["keepends"], 0)?;
-            list(lines(text, keep.is_some_and(|keep| keep.truth()))?)
+            list(lines(text, keep.map_or(Ok(false), |keep| keep.truth())?)?)
         }
         "partition" | "rpartition" => {
             let [separator] = args.positional(name, 1)?;

@@ -3,7 +3,7 @@
 use super::super::fault::{Class, Result};
 use super::super::meter::spend;
 use super::super::methods;
-use super::super::value::{LoopState, Value};
+use super::super::value::{LoopState, Missing, Value};
 use super::State;
 use std::rc::Rc;
 
@@ -16,12 +16,12 @@ impl State<'_> {
         if let Some(value) = self.subscript(of, &Value::str(name)?)? {
             return Ok(value);
         }
-        Ok(absent(of, name))
+        Ok(self.absent(of, name))
     }
 
     /// What the filter `attr` gives: only what Python has under that name.
     pub(in super::super) fn own_attribute(&mut self, of: &Value, name: &str) -> Result<Value> {
-        Ok(self.python_attribute(of, name)?.unwrap_or_else(|| absent(of, name)))
+        Ok(self.python_attribute(of, name)?.unwrap_or_else(|| self.absent(of, name)))
     }
 
     /// `of[at]`: an item comes before what Python has under that name.
@@ -30,11 +30,11 @@ impl State<'_> {
             return Ok(value);
         }
         let Some(name) = at.as_str() else {
-            return Ok(Value::undefined(format!("{} has no element {}", of.type_name(), describe(at))));
+            return Ok(self.undefined(format!("{} has no element {}", of.type_name(), describe(at))));
         };
         match self.python_attribute(of, name)? {
             Some(value) => Ok(value),
-            None => Ok(absent(of, name)),
+            None => Ok(self.absent(of, name)),
         }
     }
 
@@ -71,7 +71,7 @@ impl State<'_> {
     /// What Python's `getattr` finds, as far as the sandbox lets it through.
     fn python_attribute(&mut self, of: &Value, name: &str) -> Result<Option<Value>> {
         if name.starts_with("__") && name.ends_with("__") && methods::dunder(of, name) {
-            return Ok(Some(Value::unsafe_attribute(of, name)));
+            return Ok(Some(self.unsafe_attribute(of, name)));
         }
         Ok(match of {
             Value::Undefined(missing) => return Err(Value::misused(missing)),
@@ -133,7 +133,7 @@ impl State<'_> {
                 "count" | "index" => Some(self.method(of, name)),
                 _ => None,
             },
-            _ if methods::modifies(of, name) => Some(Value::unsafe_attribute(of, name)),
+            _ if methods::modifies(of, name) => Some(self.unsafe_attribute(of, name)),
             _ if methods::exists(of, name) => Some(self.method(of, name)),
             _ => None,
         })
@@ -153,18 +153,24 @@ impl State<'_> {
             "revindex0" => Value::Int(looping.length(self)? as i128 - index0 - 1),
             "previtem" => match &looping.inner.borrow().before {
                 Some(value) if index0 > 0 => value.clone(),
-                _ => Value::undefined("there is no previous item"),
+                _ => self.undefined("there is no previous item"),
             },
-            "nextitem" => looping.peek(self)?.unwrap_or_else(|| Value::undefined("there is no next item")),
+            "nextitem" => looping.peek(self)?.unwrap_or_else(|| self.undefined("there is no next item")),
             "cycle" | "changed" => self.method(of, name),
             _ => return Ok(None),
         }))
     }
-}
 
-/// The undefined value of an attribute that is not there.
-fn absent(of: &Value, name: &str) -> Value {
-    Value::undefined(format!("'{} object' has no attribute '{name}'", of.type_name()))
+    /// The undefined value of an attribute that is not there.
+    fn absent(&self, of: &Value, name: &str) -> Value {
+        self.undefined(format!("'{} object' has no attribute '{name}'", of.type_name()))
+    }
+
+    /// A value that may not be touched, as the sandbox has it.
+    fn unsafe_attribute(&self, of: &Value, name: &str) -> Value {
+        let why = format!("access to attribute '{name}' of '{}' object is unsafe.", of.type_name());
+        Value::Undefined(Rc::new(Missing { why, class: Class::Security, strict: self.strict }))
+    }
 }
 
 /// A short text of an index in an error.

@@ -51,7 +51,7 @@ impl State<'_> {
         }
         if let Some(caller) = node.caller {
             let value = args.take("caller").filter(|caller| !matches!(caller, Value::None));
-            scope.set(caller, value.unwrap_or_else(|| Value::undefined("No caller defined")));
+            scope.set(caller, value.unwrap_or_else(|| self.undefined("No caller defined")));
         }
         match node.kwargs {
             Some(kwargs) => {
@@ -84,7 +84,7 @@ impl State<'_> {
                 let value = match value {
                     Some(value) => value,
                     None if i >= first_default => state.eval(&node.defaults[i - first_default])?,
-                    None => Value::undefined(format!("parameter '{text}' was not provided")),
+                    None => state.undefined(format!("parameter '{text}' was not provided")),
                 };
                 state.scope.set(*name, value);
             }

@@ -1,11 +1,14 @@
 //! Rendering: expressions.
 
+use std::rc::Rc;
+
 use super::super::ast::{Arguments, Compare, Expr, Kind};
 use super::super::fault::{Class, Result, fault, type_error};
 use super::super::meter::{Writer, spend};
 use super::super::strings::escape;
 use super::super::value::{
-    Dict, Global, Value, binary, contains, equal, iterate, negative, ordered, positive, slice, to_str,
+    Dict, Global, Missing, Value, binary, contains, equal, iterate, negative, ordered, positive, slice,
+    to_str,
 };
 use super::super::{filters, tests};
 use super::State;
@@ -43,26 +46,28 @@ impl State<'_> {
                 dict.finish()?
             }
             Kind::If { test, then, otherwise } => {
-                if self.eval(test)?.truth() {
+                if self.eval(test)?.truth()? {
                     self.eval(then)?
                 } else if let Some(otherwise) = otherwise {
                     self.eval(otherwise)?
                 } else {
-                    Value::undefined(format!(
+                    // Jinja is never strict about what such an expression gives.
+                    let why = format!(
                         "the inline if-expression on line {} evaluated to false and no else section was defined.",
                         expr.line
-                    ))
+                    );
+                    Value::Undefined(Rc::new(Missing { why, class: Class::Undefined, strict: false }))
                 }
             }
             Kind::Or(a, b) => {
                 let a = self.eval(a)?;
-                if a.truth() { a } else { self.eval(b)? }
+                if a.truth()? { a } else { self.eval(b)? }
             }
             Kind::And(a, b) => {
                 let a = self.eval(a)?;
-                if a.truth() { self.eval(b)? } else { a }
+                if a.truth()? { self.eval(b)? } else { a }
             }
-            Kind::Not(a) => Value::Bool(!self.eval(a)?.truth()),
+            Kind::Not(a) => Value::Bool(!self.eval(a)?.truth()?),
             Kind::Neg(a) => negative(&self.eval(a)?)?,
             Kind::Pos(a) => positive(&self.eval(a)?)?,
             Kind::Compare(first, rest) => {
@@ -102,9 +107,11 @@ impl State<'_> {
                     }
                 }
                 match slice(&of, &values) {
-                    // Jinja works out what is constant before rendering, where such a slice is undefined.
+                    // Jinja works out what is constant before rendering, where such a slice is undefined; where that
+                    // does not do, it slices again.
                     Err(error) if error.class == Class::Type && expr.is_constant() => {
-                        Value::undefined(error.message)
+                        let (why, class) = (error.message, Class::Type);
+                        Value::Undefined(Rc::new(Missing { why, class, strict: self.strict }))
                     }
                     sliced => sliced?,
                 }
@@ -146,7 +153,7 @@ impl State<'_> {
             "lipsum" => Value::Global(Global::Lipsum),
             "raise_exception" => Value::Global(Global::RaiseException),
             "strftime_now" => Value::Global(Global::StrftimeNow),
-            _ => Value::undefined(format!("'{name}' is undefined")),
+            _ => self.undefined(format!("'{name}' is undefined")),
         }
     }
 

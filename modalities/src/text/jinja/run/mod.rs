@@ -16,7 +16,7 @@ use super::meter::Writer;
 use super::meter::{Charge, spend};
 use super::parse::Tree;
 use super::strings::escape;
-use super::value::{Closure, Dict, Iter, LoopInner, LoopState, Namespace, Value, iterate, to_str};
+use super::value::{Closure, Dict, Iter, LoopInner, LoopState, Missing, Namespace, Value, iterate, to_str};
 use arguments::Args;
 
 /// Expressions, statements and calls within one another. The stack of a rendering's thread has room for them.
@@ -61,6 +61,8 @@ enum Flow {
 /// A rendering.
 pub(super) struct State<'t> {
     tree: &'t Tree,
+    /// Whether looking at what is undefined is an error.
+    strict: bool,
     out: Writer,
     scope: Rc<Scope>,
     root: Rc<Scope>,
@@ -77,8 +79,8 @@ pub(super) struct State<'t> {
 }
 
 impl<'t> State<'t> {
-    /// Renders a template. `variables` are those it is given.
-    pub(super) fn render(tree: &'t Tree, variables: Vec<(String, Value)>) -> Result<String> {
+    /// Renders a template. `variables` are those it is given; `strict` makes looking at others an error.
+    pub(super) fn render(tree: &'t Tree, variables: Vec<(String, Value)>, strict: bool) -> Result<String> {
         let context = Scope::new(None);
         for (name, value) in variables {
             if let Some(number) = tree.names.iter().position(|known| *known == name) {
@@ -88,6 +90,7 @@ impl<'t> State<'t> {
         let root = Scope::new(Some(context));
         let mut state = State {
             tree,
+            strict,
             out: Writer::new(),
             scope: root.clone(),
             root,
@@ -103,6 +106,11 @@ impl<'t> State<'t> {
         state.let_go();
         done?;
         Ok(state.out.finish())
+    }
+
+    /// A value that is not defined, and why.
+    pub(super) fn undefined(&self, why: impl Into<String>) -> Value {
+        Value::Undefined(Rc::new(Missing { why: why.into(), class: Class::Undefined, strict: self.strict }))
     }
 
     /// Keeps a scope that a macro holds until the end.
@@ -210,7 +218,7 @@ impl<'t> State<'t> {
             }
             Action::If(branches, otherwise) => {
                 for (test, body) in branches {
-                    if self.eval(test)?.truth() {
+                    if self.eval(test)?.truth()? {
                         return self.run(body);
                     }
                 }
@@ -266,7 +274,7 @@ impl<'t> State<'t> {
                 self.within(scope, |state| state.run(body))?;
             }
             Action::Autoescape(on, body) => {
-                let on = self.eval(on)?.truth();
+                let on = self.eval(on)?.truth()?;
                 let outer = std::mem::replace(&mut self.autoescape, on);
                 let scope = self.inner();
                 let flow = self.within(scope, |state| state.run(body));
@@ -345,7 +353,7 @@ impl<'t> State<'t> {
         let scope = Scope::new(Some(around(looping)?));
         self.within(scope, |state| {
             state.assign(&node.target, item.clone())?;
-            Ok(state.eval(test)?.truth())
+            state.eval(test)?.truth()
         })
     }
 

@@ -18,6 +18,9 @@ pub(in super::super) fn equal(a: &Value, b: &Value) -> Result<bool> {
 fn equal_at(a: &Value, b: &Value, depth: usize) -> Result<bool> {
     spend(1)?;
     let depth = depth.checked_sub(1).ok_or_else(|| fault(Class::Limit, "values are nested too deeply"))?;
+    if let (Value::Undefined(missing), _) | (_, Value::Undefined(missing)) = (a, b) {
+        missing.look()?;
+    }
     Ok(match (a, b) {
         (Value::Undefined(_), Value::Undefined(_)) | (Value::None, Value::None) => true,
         (Value::Str(a), Value::Str(b)) => {

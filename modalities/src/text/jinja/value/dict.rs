@@ -34,7 +34,10 @@ fn key(value: &Value) -> Result<Key> {
     spend(1)?;
     Ok(match value {
         Value::None => Key::None,
-        Value::Undefined(_) => Key::Undefined,
+        Value::Undefined(missing) => {
+            missing.look()?;
+            Key::Undefined
+        }
         Value::Bool(value) => Key::Int(*value as i128),
         Value::Int(value) => Key::Int(*value),
         Value::Float(value) if value.fract() == 0.0 && value.abs() < 1e30 => Key::Int(*value as i128),

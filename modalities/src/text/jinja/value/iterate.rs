@@ -26,7 +26,7 @@ pub(in super::super) enum Iter {
 /// What is done with each item.
 #[derive(Debug)]
 pub(in super::super) struct Lazy {
-    /// `None` until the first item is asked for, when Python would look at the value.
+    /// `None` until the first item is requested, when Python would look at the value.
     pub(in super::super) value: Option<Value>,
     pub(in super::super) source: Option<Iter>,
     pub(in super::super) action: Selection,
@@ -42,7 +42,7 @@ pub(in super::super) enum Selection {
         attribute: bool,
         keep: bool,
     },
-    /// A filter by name that gives a list when the first item is asked for.
+    /// A filter by name that gives a list when the first item is requested.
     Whole(&'static str, Args),
 }
 
@@ -62,7 +62,7 @@ impl Lazy {
             // An empty value is not even looked through.
             self.source = Some(match &self.action {
                 Selection::Whole(name, args) => iterate(&state.whole(name, &value, args.clone())?)?,
-                _ if !value.truth() => Iter::empty(),
+                _ if !value.truth()? => Iter::empty(),
                 Selection::Map(args) => {
                     state.check_map(args)?;
                     iterate(&value)?
@@ -161,7 +161,10 @@ impl Iter {
 /// Python's `iter`.
 pub(in super::super) fn iterate(value: &Value) -> Result<Iter> {
     Ok(match value {
-        Value::Undefined(_) => Iter::empty(),
+        Value::Undefined(missing) => {
+            missing.look()?;
+            Iter::empty()
+        }
         Value::Str(text) => Iter::Text(text.clone(), 0),
         Value::List(list) | Value::Tuple(list) => Iter::Items(list.clone(), 0),
         Value::Dict(dict) => Iter::Dict(dict.clone(), View::Keys, 0),

@@ -20,7 +20,7 @@ impl Json {
     pub(in super::super) fn new(args: Args) -> Result<(Value, Json)> {
         let names = ["x", "ensure_ascii", "indent", "separators", "sort_keys"];
         let [value, ascii, indent, separators, sort] = args.bind("tojson", names, 1)?;
-        let truth = |value: Option<Value>| value.is_some_and(|value| value.truth());
+        let truth = |value: Option<Value>| value.map_or(Ok(false), |value| value.truth());
         let indent = match indent {
             None | Some(Value::None) => None,
             Some(Value::Str(text)) => Some(text.text.to_string()),
@@ -53,7 +53,7 @@ impl Json {
                 return Err(type_error(format!("cannot unpack non-iterable {}", other.type_name())));
             }
         };
-        let json = Json { ascii: truth(ascii), indent, item, key, sort: truth(sort) };
+        let json = Json { ascii: truth(ascii)?, indent, item, key, sort: truth(sort)? };
         Ok((value.unwrap_or(Value::None), json))
     }
 

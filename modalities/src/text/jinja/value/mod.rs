@@ -73,6 +73,15 @@ pub(super) enum Global {
 pub(super) struct Missing {
     pub(super) why: String,
     pub(super) class: Class,
+    /// Whether looking at it is an error too, as with Jinja's `StrictUndefined`; else it is empty and false.
+    pub(super) strict: bool,
+}
+
+impl Missing {
+    /// An error where the value may not even be looked at.
+    pub(super) fn look(&self) -> Result<()> {
+        if self.strict { Err(Value::misused(self)) } else { Ok(()) }
+    }
 }
 
 #[derive(Debug)]
@@ -155,16 +164,6 @@ pub(super) struct Closure {
 }
 
 impl Value {
-    pub(super) fn undefined(why: impl Into<String>) -> Value {
-        Value::Undefined(Rc::new(Missing { why: why.into(), class: Class::Undefined }))
-    }
-
-    /// A value that may not be touched, as the sandbox has it.
-    pub(super) fn unsafe_attribute(of: &Value, name: &str) -> Value {
-        let why = format!("access to attribute '{name}' of '{}' object is unsafe.", of.type_name());
-        Value::Undefined(Rc::new(Missing { why, class: Class::Security }))
-    }
-
     pub(super) fn str(text: impl Into<String>) -> Result<Value> {
         Self::text(text.into(), false)
     }
@@ -253,9 +252,13 @@ impl Value {
     }
 
     /// Python's truth.
-    pub(super) fn truth(&self) -> bool {
-        match self {
-            Value::Undefined(_) | Value::None => false,
+    pub(super) fn truth(&self) -> Result<bool> {
+        Ok(match self {
+            Value::Undefined(missing) => {
+                missing.look()?;
+                false
+            }
+            Value::None => false,
             Value::Bool(value) => *value,
             Value::Int(value) => *value != 0,
             Value::Float(value) => *value != 0.0,
@@ -264,13 +267,16 @@ impl Value {
             Value::Dict(dict) | Value::View(dict, _) => dict.len() > 0,
             Value::Range(range) => range.len() > 0,
             _ => true,
-        }
+        })
     }
 
     /// Python's `len`.
     pub(super) fn length(&self) -> Result<usize> {
         Ok(match self {
-            Value::Undefined(_) => 0,
+            Value::Undefined(missing) => {
+                missing.look()?;
+                0
+            }
             Value::Str(text) => {
                 spend(text.text.len() / 64)?;
                 text.text.chars().count()
@@ -298,6 +304,7 @@ impl Value {
     /// The name of the Python type.
     pub(super) fn type_name(&self) -> &'static str {
         match self {
+            Value::Undefined(missing) if missing.strict => "StrictUndefined",
             Value::Undefined(_) => "Undefined",
             Value::None => "NoneType",
             Value::Bool(_) => "bool",

@@ -260,7 +260,7 @@ pub(in super::super) fn contains(state: &mut State, all: &Value, item: &Value) -
             }
             Ok(false)
         }
-        Value::Undefined(_) => Ok(false),
+        Value::Undefined(missing) => missing.look().map(|()| false),
         Value::Iter(_) => {
             let mut iter = super::iterate(all)?;
             while let Some(other) = iter.next(state)? {

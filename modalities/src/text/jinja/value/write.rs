@@ -18,7 +18,7 @@ pub(in super::super) fn to_str(value: &Value) -> Result<String> {
 fn write_str(out: &mut Writer, value: &Value) -> Result<()> {
     match value {
         Value::Str(text) => out.push(&text.text),
-        Value::Undefined(_) => Ok(()),
+        Value::Undefined(missing) => missing.look(),
         other => write_repr(out, other, DEEPEST + 1),
     }
 }

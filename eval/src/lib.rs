@@ -1,0 +1,113 @@
+//! Evaluation: what models say to the questions of corpora, and how often they are right.
+
+mod error;
+mod questions;
+mod scores;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use percept_data::loader::Dataset;
+use percept_infer::Session;
+
+pub use error::{Error, Result};
+pub use scores::{Answer, Scores, Task};
+
+/// A corpus whose questions are asked.
+pub struct Corpus {
+    /// What its task is called, unless its samples name theirs.
+    name: String,
+    samples: Dataset,
+    /// How many of them are asked.
+    count: usize,
+}
+
+impl Corpus {
+    /// The corpora at some paths, of each of which `limit` samples are asked at most. Each is a split of a corpus, a
+    /// folder of shards, or a shard.
+    ///
+    /// # Errors
+    /// When one is not there, or holds no sample.
+    pub fn open(paths: &[PathBuf], limit: Option<usize>) -> Result<Vec<Corpus>> {
+        let mut corpora = paths.iter().map(|path| Corpus::at(path, limit)).collect::<Result<Vec<_>>>()?;
+        // Two corpora are two tasks, whatever they are called.
+        let names: Vec<String> = corpora.iter().map(|corpus| corpus.name.clone()).collect();
+        for corpus in &mut corpora {
+            if names.iter().filter(|name| **name == corpus.name).count() > 1 {
+                corpus.name = corpus.samples.path().display().to_string();
+            }
+        }
+        Ok(corpora)
+    }
+
+    fn at(path: &Path, limit: Option<usize>) -> Result<Corpus> {
+        let samples = Dataset::at(path)?;
+        if samples.is_empty() {
+            return Err(Error::Empty(path.to_path_buf()));
+        }
+        let count = samples.len().min(limit.unwrap_or(usize::MAX));
+        Ok(Corpus { name: name(&samples), samples, count })
+    }
+
+    /// How many of its samples are asked.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+/// What a task is called whose samples name none: the corpus and the split, so that splits of several corpora differ.
+fn name(samples: &Dataset) -> String {
+    let corpus = samples.splits().root().file_name().map(|name| name.to_string_lossy().into_owned());
+    match corpus.filter(|name| !samples.path().is_file() && name != samples.split()) {
+        Some(corpus) => format!("{corpus}/{}", samples.split()),
+        None => samples.split().to_string(),
+    }
+}
+
+/// Ask a model the questions of corpora, `batch` of them side by side. `told` gets each answer as soon as it is there, and
+/// `None` for a sample that asks nothing. A corpus may hold several tasks, which its samples then name in `task` of their
+/// metadata; answers are in the order of the samples.
+///
+/// # Errors
+/// When a sample cannot be read or decoded, or the model fails.
+pub fn evaluate(
+    session: &mut Session,
+    corpora: &[Corpus],
+    batch: usize,
+    told: &mut dyn FnMut(Option<&Answer>),
+) -> Result<Vec<Task>> {
+    let model = session.shared_model();
+    let told = RefCell::new(told);
+    // What was asked: the task and its question, whose answer comes later.
+    let asked: RefCell<Vec<(String, Answer)>> = RefCell::default();
+    let samples = corpora.iter().flat_map(|corpus| (0..corpus.count).map(move |at| (corpus, at)));
+    let requests = samples.filter_map(|(corpus, at)| {
+        let request = || {
+            let sample = corpus.samples.read(at)?;
+            let Some((question, request)) = questions::request(model.processor(), &sample)? else {
+                (told.borrow_mut())(None);
+                return Ok(None);
+            };
+            let task = sample.meta.get("task").and_then(|task| task.as_str()).unwrap_or(&corpus.name);
+            asked.borrow_mut().push((task.to_owned(), question));
+            Ok(Some(request))
+        };
+        request().transpose()
+    });
+    session.generate_all::<Error>(requests, batch, |i, generation| {
+        // Each request is one of those that were asked, in their order.
+        if let Some((_, answer)) = asked.borrow_mut().get_mut(i) {
+            answer.said = generation.text.trim().to_owned();
+            (told.borrow_mut())(Some(answer));
+        }
+        Ok(())
+    })?;
+    let mut tasks: Vec<(String, Vec<Answer>)> = Vec::new();
+    for (name, answer) in asked.into_inner() {
+        match tasks.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, answers)) => answers.push(answer),
+            None => tasks.push((name, vec![answer])),
+        }
+    }
+    Ok(tasks.into_iter().map(|(name, answers)| Task::new(name, answers)).collect())
+}

@@ -1,0 +1,43 @@
+//! The questions of samples as requests to a model.
+
+use percept_data::Sample;
+use percept_infer::{GenerateOptions, Request};
+use percept_modalities::{Content, Message, Part, Processor};
+
+use crate::error::{Error, Result};
+use crate::scores::Answer;
+
+/// Tokens that an answer may have beyond those of the right one, so that one that goes on is told from it.
+const BEYOND: usize = 4;
+
+/// What a sample asks, with its last answer as the right one; `None` when it has none.
+pub(crate) fn request(processor: &dyn Processor, sample: &Sample) -> Result<Option<(Answer, Request)>> {
+    let Some((messages, expected)) = sample.question() else { return Ok(None) };
+    let media =
+        sample.decode(processor).map_err(|source| Error::Media { key: sample.key.clone(), source })?;
+    let inputs = processor.chat(&messages, &media).map_err(percept_infer::Error::from)?;
+    let tokens = processor.tokenizer().encode(&expected, false).map_err(percept_infer::Error::from)?.len();
+    let options = GenerateOptions { max_tokens: Some(tokens + BEYOND), ..GenerateOptions::default() };
+    let answer = Answer {
+        key: sample.key.clone(),
+        question: messages.iter().map(words).collect::<Vec<_>>().join(" "),
+        expected: expected.trim().to_owned(),
+        said: String::new(),
+    };
+    Ok(Some((answer, Request { inputs, options })))
+}
+
+/// The words of a turn.
+fn words(message: &Message) -> String {
+    match &message.content {
+        Content::Nothing => String::new(),
+        Content::Text(text) => text.clone(),
+        Content::Parts(parts) => {
+            let text = |part: &Part| match part {
+                Part::Text { text } => Some(text.trim().to_owned()),
+                _ => None,
+            };
+            parts.iter().filter_map(text).collect::<Vec<_>>().join(" ")
+        }
+    }
+}

@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../entries/template.rs"]
+mod entry;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entry::run(data));

@@ -1,0 +1,277 @@
+//! The paged cache of a session: its pools on the device, their pages, and the prefixes that may be shared.
+
+use std::collections::HashMap;
+
+use percept_graph::{DType, Graph, Role, ScatterKind, TensorType, Trace};
+use percept_hal::Buffer;
+use percept_model::{Decoder, PAGE};
+
+use super::extents::CHUNK;
+use super::pages::{Page, Pages, Prefixes};
+use super::{Key, Sequence, Session};
+use crate::error::{Error, Result};
+
+/// Pools of keys and values, with pages that sequences hold.
+pub(crate) struct Cache {
+    /// Which cache this is: sequences hold pages of one.
+    pub(super) number: u64,
+    /// The pages by kind of layer.
+    pub(super) kinds: Vec<Pages>,
+    /// The pools by the names of the graphs' inputs; made when they are first used.
+    pub(super) pools: HashMap<String, Buffer>,
+    pub(super) prefixes: Prefixes,
+}
+
+impl Cache {
+    /// A cache in which layers that keep all rows have `pages` pages. Layers with a window keep fewer rows of each of
+    /// `sequences` sequences.
+    pub(super) fn new(number: u64, pages: usize, sequences: usize, windows: &[Option<usize>]) -> Self {
+        let kept = |window: &Option<usize>| match window {
+            // The window, the run that is being read, and the pages that both begin within.
+            Some(window) => {
+                let each = window.saturating_add(CHUNK).div_ceil(PAGE) + 2;
+                pages.min(each.saturating_mul(sequences))
+            }
+            None => pages,
+        };
+        let kinds = windows.iter().map(|window| Pages::new(kept(window).max(1))).collect();
+        Self { number, kinds, pools: HashMap::new(), prefixes: Prefixes::default() }
+    }
+
+    /// Pages by kind of layer.
+    pub(super) fn extents(&self) -> Vec<usize> {
+        self.kinds.iter().map(Pages::count).collect()
+    }
+}
+
+impl Session {
+    /// Rows of keys and values that the cache has room for, and how many of them sequences hold, in whole pages: of the kind
+    /// of layer that keeps most.
+    pub fn cache_rows(&self) -> (usize, usize) {
+        let rows = |pages: &Pages| (pages.count() * PAGE, (pages.count() - pages.free()) * PAGE);
+        self.cache.kinds.iter().map(rows).max().unwrap_or_default()
+    }
+
+    /// Pages that sequences hold, by kind of layer: see [`Decoder::windows`].
+    pub fn held_pages(&self) -> Vec<usize> {
+        self.cache.kinds.iter().map(|pages| pages.count() - pages.free()).collect()
+    }
+
+    /// Bytes of the cache's pools on the device.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.pools.values().map(|pool| pool.ty().bytes()).sum()
+    }
+
+    /// Make sure that the cache has room for `rows` more rows, if it may become larger. One that is too small is made anew,
+    /// and sequences that held rows of it are read again when they are needed: nothing is copied.
+    ///
+    /// # Errors
+    /// When the cache cannot become as large.
+    pub fn reserve(&mut self, rows: usize) -> Result<()> {
+        self.reserve_for(rows, 1)
+    }
+
+    /// As [`Session::reserve`], for `sequences` sequences of `rows` rows each.
+    ///
+    /// # Errors
+    /// As [`Session::reserve`].
+    pub fn reserve_for(&mut self, rows: usize, sequences: usize) -> Result<()> {
+        let wanted = rows.div_ceil(PAGE).saturating_mul(sequences);
+        let enough = |(pages, window): (&Pages, &Option<usize>)| match window {
+            // What a window needs is settled when the cache is made.
+            Some(_) => pages.count() >= Cache::new(0, wanted, sequences, &[*window]).extents()[0],
+            None => pages.free() >= wanted,
+        };
+        if self.options.cache_rows.is_some() || self.cache.kinds.iter().zip(&self.windows).all(enough) {
+            return Ok(());
+        }
+        let held = self.cache.kinds.iter().map(|pages| pages.count() - pages.free()).max().unwrap_or(0);
+        self.make_cache(held + wanted, sequences.max(self.sequences))
+    }
+
+    /// Whether the cache may become larger.
+    pub(crate) fn may_grow(&self) -> bool {
+        self.options.cache_rows.is_none()
+    }
+
+    /// Twice the room, where the cache may become larger.
+    pub(crate) fn grow(&mut self) -> Result<()> {
+        let pages = self.cache.extents().into_iter().max().unwrap_or(1);
+        self.make_cache(2 * pages, 2 * self.sequences)
+    }
+
+    fn make_cache(&mut self, pages: usize, sequences: usize) -> Result<()> {
+        if i32::try_from(pages).is_err() {
+            return Err(Error::Setting(format!("a cache of {pages} pages is larger than any")));
+        }
+        self.sequences = sequences;
+        self.cache = Cache::new(self.cache.number + 1, pages, sequences, &self.windows);
+        // Programs over the old pools are of no use any more.
+        self.runner.keep(|key| matches!(key, Key::Encoder(_)));
+        Ok(())
+    }
+
+    /// Everything in the pools is lost: sequences are read again when they are needed.
+    pub(super) fn lose_cache(&mut self) {
+        let pages = self.cache.extents().into_iter().max().unwrap_or(1);
+        self.cache = Cache::new(self.cache.number + 1, pages, self.sequences, &self.windows);
+    }
+
+    /// Give up what a sequence held of a cache that is no more.
+    pub(crate) fn refresh(&self, sequence: &mut Sequence) {
+        if sequence.cache != self.cache.number {
+            sequence.release();
+            sequence.cache = self.cache.number;
+        }
+    }
+
+    /// Pages for the next `rows` rows of sequences; what is shared and will be written to is copied.
+    ///
+    /// # Errors
+    /// [`Error::CacheFull`] when there are not enough; nothing has changed then.
+    pub(super) fn take_pages(&mut self, sequences: &mut [(&mut Sequence, usize)]) -> Result<()> {
+        let touched = |s: &Sequence, rows: usize| s.held / PAGE..(s.held + rows).div_ceil(PAGE);
+        // The page that a sequence goes on within, where another one holds it too.
+        let is_shared = |s: &Sequence, kind: usize, i: usize| {
+            let page = s.pages[kind].get(i).and_then(Option::as_ref);
+            page.is_some_and(|page| page.is_shared() && !s.held.is_multiple_of(PAGE))
+        };
+        let is_missing =
+            |s: &Sequence, kind: usize, i: usize| s.pages[kind].get(i).is_none_or(Option::is_none);
+        for (kind, pages) in self.cache.kinds.iter().enumerate() {
+            let of = |(s, rows): &(&mut Sequence, usize)| {
+                touched(s, *rows).filter(|&i| is_missing(s, kind, i) || is_shared(s, kind, i)).count()
+            };
+            let (wanted, free) = (sequences.iter().map(of).sum::<usize>(), pages.free());
+            if wanted > free {
+                let (room, wanted, free) = (pages.count() * PAGE, wanted * PAGE, free * PAGE);
+                return Err(Error::CacheFull { room, wanted, free });
+            }
+        }
+        let mut copies = Vec::new();
+        for (sequence, rows) in sequences {
+            for kind in 0..self.cache.kinds.len() {
+                for i in touched(sequence, *rows) {
+                    let shared = is_shared(sequence, kind, i);
+                    if !shared && !is_missing(sequence, kind, i) {
+                        continue;
+                    }
+                    // There are as many free pages as were counted above.
+                    let Some(new) = self.cache.kinds[kind].take() else { continue };
+                    let own = &mut sequence.pages[kind];
+                    if own.len() <= i {
+                        own.resize(i + 1, None);
+                    }
+                    let old = own[i].replace(new.clone());
+                    if let (true, Some(old)) = (shared, old) {
+                        copies.push((kind, old, new));
+                    }
+                }
+            }
+        }
+        for (kind, from, to) in copies {
+            self.copy_page(kind, &from, &to)?;
+        }
+        Ok(())
+    }
+
+    /// Copy what a page holds in every layer of a kind.
+    fn copy_page(&mut self, kind: usize, from: &Page, to: &Page) -> Result<()> {
+        let key = Key::Copy(kind, self.cache.kinds[kind].count());
+        let names = pool_names(self.model.decoder(), self.windows[kind]);
+        let pools = &self.cache.pools;
+        let types = names.iter().filter_map(|name| Some((&name[..], pools.get(name)?.ty().clone())));
+        let types: Vec<(&str, TensorType)> = types.collect();
+        self.runner.prepare(&key, self.model.weights(), || copy_graph(&types))?;
+        let pools = &mut self.cache.pools;
+        let outputs = self.runner.run(&key, |device, name, ty| match name {
+            "from" => Ok(device.upload(ty, &from.number().to_le_bytes())?),
+            "to" => Ok(device.upload(ty, &to.number().to_le_bytes())?),
+            _ => pools.remove(name).ok_or_else(|| Error::NotGiven(name.to_string())),
+        });
+        match outputs {
+            Ok(outputs) => self.cache.pools.extend(outputs),
+            Err(e) => {
+                self.lose_cache();
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// Remember the whole pages of a sequence, and give back those that its windows have left behind.
+    pub(super) fn settle(&mut self, sequence: &mut Sequence) {
+        while (sequence.linked + 1) * PAGE <= sequence.held {
+            let i = sequence.linked;
+            let content = sequence.content(i, PAGE, self.grows);
+            let pages: Vec<Option<Page>> =
+                sequence.pages.iter().map(|kind| kind.get(i).cloned().flatten()).collect();
+            sequence.link = self.cache.prefixes.add(sequence.link, content, &pages);
+            sequence.linked += 1;
+        }
+        for (window, pages) in self.windows.iter().zip(&mut sequence.pages) {
+            if let Some(window) = window {
+                let left = first_seen(sequence.held, *window) / PAGE;
+                pages.iter_mut().take(left).for_each(|page| *page = None);
+            }
+        }
+    }
+
+    /// Let a new sequence hold the pages that others hold of the rows it begins with, all but the last one, which gives
+    /// logits.
+    pub(super) fn share_prefix(&self, sequence: &mut Sequence) {
+        sequence.cache = self.cache.number;
+        let mut chain: Vec<(u64, Vec<Option<Page>>)> = Vec::new();
+        let mut link = Prefixes::START;
+        while (chain.len() + 1) * PAGE < sequence.len() {
+            let content = sequence.content(chain.len(), PAGE, self.grows);
+            let Some((next, pages)) = self.cache.prefixes.find(link, &content) else { break };
+            let kept = self.windows.iter().zip(&pages).all(|(w, page)| w.is_some() || page.is_some());
+            if !kept {
+                break;
+            }
+            link = next;
+            chain.push((next, pages));
+        }
+        // What a window sees behind the shared rows must be there, and an image block is never cut.
+        let fits = |n: usize| {
+            let rows = n * PAGE;
+            let sees = |(kind, window): (usize, &Option<usize>)| {
+                let from = window.map_or(0, |window| first_seen(rows, window) / PAGE);
+                chain[from..n].iter().all(|(_, pages)| pages[kind].is_some())
+            };
+            let block = |at: usize| sequence.layout.blocks.as_ref().map_or(-1, |blocks| blocks[at]);
+            let cut = block(rows) >= 0 && block(rows) == block(rows - 1);
+            !cut && self.windows.iter().enumerate().all(sees)
+        };
+        let n = (1..=chain.len()).rev().find(|&n| fits(n)).unwrap_or(0);
+        for (link, pages) in chain.into_iter().take(n) {
+            sequence.link = link;
+            sequence.pages.iter_mut().zip(pages).for_each(|(own, page)| own.push(page));
+        }
+        (sequence.held, sequence.linked) = (n * PAGE, n);
+    }
+}
+
+/// The first row that the row after `rows` rows sees through a window.
+fn first_seen(rows: usize, window: usize) -> usize {
+    (rows + 1).saturating_sub(window)
+}
+
+/// The pools of the layers with a window.
+fn pool_names(decoder: &Decoder, window: Option<usize>) -> Vec<String> {
+    let layers = decoder.stack.blocks.iter().enumerate().filter(|(_, b)| b.attention.window == window);
+    layers.flat_map(|(i, _)| ["k", "v"].map(|which| format!("cache.{i}.{which}"))).collect()
+}
+
+/// Copies the page `from` of every pool to `to`, both i32[1].
+fn copy_graph(pools: &[(&str, TensorType)]) -> Result<Graph> {
+    let t = Trace::new("copy_page");
+    let [from, to] = ["from", "to"].map(|name| t.data(name, DType::I32, [1]));
+    for (name, ty) in pools {
+        let pool = t.input(*name, Role::State, ty.clone());
+        let copied = pool.scatter(ScatterKind::Set, &to, &pool.gather(&from, 0), 0);
+        t.output_in_place(*name, &copied, &pool);
+    }
+    Ok(t.finish()?)
+}

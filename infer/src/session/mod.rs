@@ -1,0 +1,341 @@
+//! A model on a device, and the sequences that it reads.
+//!
+//! A [`Session`] owns the device, the weights, loaded once, the programs compiled for each shape of step, and a paged cache
+//! of keys and values. [`Session::step`] reads rows of any number of sequences in one run, whole prompts and single tokens
+//! mixed; everything else is made of it. What a sequence gives does not depend on its company.
+
+mod cache;
+mod extents;
+mod pages;
+mod sequence;
+mod step;
+
+use std::sync::Arc;
+
+use percept_graph::{Composite, DType, Op};
+use percept_hal::{CompileOptions, CompileReport, Device, OpTiming};
+use percept_modalities::Inputs;
+use percept_model::{CausalModel, EncoderRun, Layout, PAGE, PassShape};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::ids::check_ids;
+use crate::runner::{Runner, read_floats, upload_named};
+use cache::Cache;
+use sequence::MediaFeatures;
+
+pub use extents::CHUNK;
+pub use sequence::Sequence;
+pub use step::Part;
+
+/// How a model runs.
+#[derive(Clone)]
+pub struct SessionOptions {
+    /// Running anything on the host is an error.
+    pub strict: bool,
+    /// Runs what the device cannot.
+    pub host: Option<Arc<dyn Device>>,
+    /// Dtype of the cache: f32 or f16.
+    pub cache: DType,
+    /// Rows that the cache has room for, over all sequences; `None` lets it become as large as it must. A cache that
+    /// becomes larger is made anew, and its sequences are read again.
+    pub cache_rows: Option<usize>,
+    /// What is multiplied by quantized weights is rounded to int8, as llama.cpp does: faster, and less exact.
+    pub int8: bool,
+    /// A row's result does not depend on how rows are batched or chunked. On the cpu it never does.
+    pub batch_invariant: bool,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        let (strict, int8, batch_invariant) = (false, false, false);
+        Self { strict, host: None, cache: DType::F32, cache_rows: None, int8, batch_invariant }
+    }
+}
+
+/// What a program of a session is for.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Key {
+    /// A step of the decoder.
+    Step(PassShape),
+    /// An encoder, by the key of its run.
+    Encoder(String),
+    /// A page is copied, by the kind of layer and the pages of its pools.
+    Copy(usize, usize),
+}
+
+/// A model on a device with its weights loaded once, and a cache that many sequences share.
+pub struct Session {
+    model: Arc<dyn CausalModel>,
+    options: SessionOptions,
+    runner: Runner<Key>,
+    windows: Vec<Option<usize>>,
+    /// Some rotation depends on the length of the sequence.
+    grows: bool,
+    cache: Cache,
+    /// Sequences that the cache was made for.
+    sequences: usize,
+}
+
+/// A prompt whose tokens and media have their rows, and whose encoders have not run yet.
+pub struct Prompt {
+    layout: Layout,
+    runs: Vec<EncoderRun>,
+    digest: [u8; 32],
+}
+
+impl Prompt {
+    /// Its rows: tokens and features of media.
+    pub fn len(&self) -> usize {
+        self.layout.ids.len()
+    }
+
+    /// Whether it has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.layout.ids.is_empty()
+    }
+
+    /// The tokens of the rows.
+    pub fn ids(&self) -> &[i32] {
+        &self.layout.ids
+    }
+}
+
+impl Session {
+    /// Load a model's weights and compile its decoding step.
+    ///
+    /// # Errors
+    /// When the checkpoint does not fit its configuration, or the device cannot take or run it.
+    pub fn new(
+        device: Arc<dyn Device>,
+        model: Box<dyn CausalModel>,
+        options: SessionOptions,
+    ) -> Result<Self> {
+        if !matches!(options.cache, DType::F32 | DType::F16) {
+            return Err(Error::Setting(format!("the cache is f32 or f16, not {}", options.cache)));
+        }
+        let decoder = model.decoder();
+        let compile = CompileOptions {
+            strict: options.strict,
+            host: options.host.clone(),
+            batch_invariant: options.batch_invariant,
+            ..CompileOptions::default()
+        };
+        let rows = options.cache_rows.unwrap_or(0);
+        let windows = decoder.windows();
+        let mut session = Self {
+            runner: Runner::new(device, compile, options.int8),
+            grows: decoder.ropes.iter().any(percept_model::Rope::grows),
+            cache: Cache::new(1, rows.div_ceil(PAGE).max(4), 1, &windows),
+            sequences: 1,
+            windows,
+            model: model.into(),
+            options,
+        };
+        let shape = session.shape(percept_model::Group { sequences: 1, rows: 1 });
+        let weights = session.model.weights();
+        let graph = session.runner.prepare(&Key::Step(shape.clone()), weights, || {
+            Ok(session.model.decoder().step(weights, &shape)?)
+        })?;
+        let rounded = |op: &Op| matches!(op, Op::Composite(Composite::Int8Dot));
+        let rounds = graph.nodes().iter().any(|node| rounded(&node.op));
+        if session.options.int8 && !rounds {
+            let why = "no weight is quantized, so nothing would be rounded to int8; leave int8 away";
+            return Err(Error::Setting(why.into()));
+        }
+        Ok(session)
+    }
+
+    /// The model that runs.
+    pub fn model(&self) -> &dyn CausalModel {
+        &*self.model
+    }
+
+    /// A handle to the model that outlives a borrow of the session.
+    pub fn shared_model(&self) -> Arc<dyn CausalModel> {
+        self.model.clone()
+    }
+
+    /// The device that the model runs on.
+    pub fn device(&self) -> &dyn Device {
+        &**self.runner.device()
+    }
+
+    /// What every compilation decided.
+    pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
+        self.runner.reports()
+    }
+
+    /// From now on time operations one by one, which is slower; [`Session::take_timeline`] gives what was timed.
+    pub fn record_timeline(&mut self) {
+        self.runner.record_timeline();
+    }
+
+    /// The operations timed so far.
+    pub fn take_timeline(&mut self) -> Vec<OpTiming> {
+        self.runner.take_timeline()
+    }
+
+    /// Where the tokens and media of a prompt stand. Nothing runs yet.
+    ///
+    /// # Errors
+    /// When the inputs do not fit the model or its context.
+    pub fn prompt(&self, inputs: &Inputs) -> Result<Prompt> {
+        let layout = self.model.layout(inputs)?;
+        let (rows, context) = (layout.ids.len(), self.model.decoder().context);
+        if rows == 0 {
+            return Err(Error::Setting("the prompt is empty; give it at least one token".into()));
+        }
+        if rows > context {
+            return Err(Error::TooLong { what: "the prompt", tokens: rows, context });
+        }
+        // Rows of features need no row of the table.
+        let embedded = layout.ids.iter().zip(&layout.features).filter(|(_, feature)| feature.is_none());
+        self.check_ids(embedded.map(|(id, _)| *id))?;
+        let runs = self.model.encoder_runs(inputs)?;
+        Ok(Prompt { layout, digest: digest(&runs), runs })
+    }
+
+    /// A sequence that begins with a prompt: its encoders run, and what the cache holds of it already is shared. The
+    /// rows are read by [`Session::step`] or [`Session::read`].
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn start(&mut self, prompt: Prompt) -> Result<Sequence> {
+        let mut media = self.encode(prompt.runs)?;
+        media.digest = prompt.digest;
+        let decoder = self.model.decoder();
+        let needed = prompt.layout.features.iter().flatten().max().map_or(0, |row| row + 1);
+        let sets = std::iter::once(&media.rows).chain(&media.deepstack);
+        let given = sets.map(|set| set.len() / decoder.hidden.max(1)).min().unwrap_or(0);
+        if needed > given || (needed > 0 && media.deepstack.len() < decoder.deepstack) {
+            return Err(Error::Setting(format!(
+                "the encoders gave {given} rows of features in {} sets, {needed} in {} are needed",
+                1 + media.deepstack.len(),
+                1 + decoder.deepstack
+            )));
+        }
+        let mut sequence = Sequence::new(prompt.layout, Arc::new(media), self.windows.len());
+        self.share_prefix(&mut sequence);
+        Ok(sequence)
+    }
+
+    /// A sequence without a row.
+    pub fn start_empty(&self) -> Sequence {
+        let nothing = Layout {
+            ids: Vec::new(),
+            positions: vec![Vec::new()],
+            next: vec![0],
+            features: Vec::new(),
+            blocks: None,
+        };
+        Sequence::new(nothing, Arc::default(), self.windows.len())
+    }
+
+    /// Read a prompt into a new sequence, with room in the cache for `more` tokens; gives the logits [.., vocab] of its rows
+    /// from `from` on.
+    ///
+    /// # Errors
+    /// When the inputs do not fit the model or its context, or the device fails.
+    pub fn prefill(&mut self, inputs: &Inputs, more: usize, from: usize) -> Result<(Sequence, Vec<f32>)> {
+        let prompt = self.prompt(inputs)?;
+        let rows = prompt.len().saturating_add(more).min(self.model.decoder().context.max(prompt.len()));
+        self.reserve(rows)?;
+        let mut sequence = self.start(prompt)?;
+        let logits = self.read(&mut sequence, from)?;
+        Ok((sequence, logits))
+    }
+
+    /// Read one more token; gives the logits [vocab] of what follows it.
+    ///
+    /// # Errors
+    /// When the sequence is as long as the context, or the device fails.
+    pub fn decode(&mut self, sequence: &mut Sequence, id: i32) -> Result<Vec<f32>> {
+        self.append(sequence, &[id], 0)
+    }
+
+    /// Read more tokens; gives the logits [.., vocab] of their rows from `from` on.
+    ///
+    /// # Errors
+    /// As [`Session::decode`].
+    pub fn append(&mut self, sequence: &mut Sequence, ids: &[i32], from: usize) -> Result<Vec<f32>> {
+        let first = sequence.len();
+        self.push(sequence, ids)?;
+        self.read(sequence, first.saturating_add(from))
+    }
+
+    /// Add tokens to a sequence, to be read by the next steps.
+    ///
+    /// # Errors
+    /// When the sequence would be longer than the context, or a token has no row in the table.
+    pub fn push(&self, sequence: &mut Sequence, ids: &[i32]) -> Result<()> {
+        let (tokens, context) = (sequence.len() + ids.len(), self.model.decoder().context);
+        if tokens > context {
+            return Err(Error::TooLong { what: "the prompt and its continuation", tokens, context });
+        }
+        self.check_ids(ids.iter().copied())?;
+        sequence.push(ids);
+        Ok(())
+    }
+
+    /// The logits [n, vocab] that decide each of `continuation`'s tokens after the prompt, all of them read.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn score(&mut self, inputs: &Inputs, continuation: &[i32]) -> Result<Vec<f32>> {
+        let prompt = self.prompt(inputs)?;
+        let from = prompt.len().saturating_sub(1);
+        self.reserve(prompt.len() + continuation.len())?;
+        let mut sequence = self.start(prompt)?;
+        if let [read @ .., _] = continuation {
+            let mut logits = self.read(&mut sequence, from)?;
+            logits.extend(self.append(&mut sequence, read, 0)?);
+            return Ok(logits);
+        }
+        self.read(&mut sequence, from)
+    }
+
+    fn check_ids(&self, ids: impl Iterator<Item = i32>) -> Result<()> {
+        check_ids(ids, self.model.decoder().vocab, self.model.processor().tokenizer())
+    }
+
+    /// Run the encoders on a prompt's media.
+    fn encode(&mut self, runs: Vec<EncoderRun>) -> Result<MediaFeatures> {
+        let mut all = MediaFeatures::default();
+        for EncoderRun { key, graph, arguments } in runs {
+            let key = Key::Encoder(key);
+            self.runner.prepare(&key, self.model.weights(), || Ok(graph))?;
+            let given: Vec<_> = arguments.into_iter().collect();
+            let outputs = self.runner.run(&key, |device, name, _| upload_named(device, &given, name))?;
+            for (name, buffer) in outputs {
+                let values = read_floats(self.device(), &buffer)?;
+                match name.strip_prefix("deepstack.").and_then(|k| k.parse::<usize>().ok()) {
+                    Some(k) => {
+                        if all.deepstack.len() <= k {
+                            all.deepstack.resize(k + 1, Vec::new());
+                        }
+                        all.deepstack[k].extend(values);
+                    }
+                    None => all.rows.extend(values),
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A hash of what encoders read: equal media have equal hashes.
+fn digest(runs: &[EncoderRun]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for run in runs {
+        hash.update((run.key.len() as u64).to_le_bytes());
+        hash.update(&run.key);
+        for (name, array) in &run.arguments {
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name);
+            hash.update((array.bytes().len() as u64).to_le_bytes());
+            hash.update(array.bytes());
+        }
+    }
+    hash.finalize().into()
+}

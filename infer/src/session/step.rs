@@ -1,0 +1,225 @@
+//! One run over rows of many sequences.
+
+use percept_model::{CacheShape, Group, MediaShape, PAGE, PassRows, PassShape, SequenceRows};
+
+use super::extents::{CHUNK, bucket, groups, table_bucket};
+use super::sequence::Sequence;
+use super::{Key, Session};
+use crate::error::{Error, Result};
+use crate::runner::{read_floats, upload_named};
+
+/// What a step reads of one sequence.
+pub struct Part<'a> {
+    /// The sequence whose rows are read.
+    pub sequence: &'a mut Sequence,
+    /// The next rows that are read: those of [`Sequence::next_run`], for an image block is read at once.
+    pub rows: usize,
+    /// The last of them whose logits are wanted.
+    pub logits: usize,
+}
+
+impl Session {
+    /// Read rows of several sequences in one run; gives the logits [logits, vocab] of each part's rows.
+    ///
+    /// # Errors
+    /// [`Error::CacheFull`] when the cache has no room for the rows: nothing has changed then, and other sequences may be
+    /// released. Also when a part names rows that its sequence does not have, or the device fails.
+    pub fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<f32>>> {
+        if parts.is_empty() {
+            return Ok(Vec::new());
+        }
+        for part in parts.iter_mut() {
+            self.refresh(part.sequence);
+            let (held, rows, all) = (part.sequence.held, part.rows, part.sequence.len());
+            if rows == 0 || rows > all - held || part.logits > rows {
+                let logits = part.logits;
+                return Err(Error::Setting(format!(
+                    "a step is to read {rows} rows of a sequence and to give the logits of {logits}, when {held} of its \
+                     {all} rows are read"
+                )));
+            }
+        }
+        let mut sequences: Vec<(&mut Sequence, usize)> =
+            parts.iter_mut().map(|part| (&mut *part.sequence, part.rows)).collect();
+        self.take_pages(&mut sequences)?;
+        let logits = self.run_step(parts)?;
+        for part in parts.iter_mut() {
+            part.sequence.held += part.rows;
+            self.settle(part.sequence);
+        }
+        Ok(logits)
+    }
+
+    /// Read all rows of a sequence that the cache does not hold; gives the logits [.., vocab] of those from `from` on, which
+    /// are read again where they were read before.
+    ///
+    /// # Errors
+    /// When the cache is full and may not become larger, or the device fails.
+    pub fn read(&mut self, sequence: &mut Sequence, from: usize) -> Result<Vec<f32>> {
+        self.refresh(sequence);
+        if from < sequence.held {
+            sequence.release();
+        }
+        let mut logits = Vec::new();
+        while sequence.held < sequence.len() {
+            let rows = sequence.next_run(CHUNK);
+            let wanted = (sequence.held + rows).saturating_sub(from.max(sequence.held));
+            match self.step(&mut [Part { sequence, rows, logits: wanted }]) {
+                Ok(found) => logits.extend(found.into_iter().flatten()),
+                Err(Error::CacheFull { .. }) if self.options.cache_rows.is_none() => {
+                    self.grow()?;
+                    self.refresh(sequence);
+                    logits.clear();
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(logits)
+    }
+
+    /// The shape of a step of one group of text over this session's cache, with the logits of all rows.
+    pub(super) fn shape(&self, group: Group) -> PassShape {
+        PassShape::step(self.cache_shape(table_bucket(1), vec![group]), None)
+    }
+
+    fn cache_shape(&self, table: usize, groups: Vec<Group>) -> CacheShape {
+        CacheShape { dtype: self.options.cache, page: PAGE, table, pools: self.cache.extents(), groups }
+    }
+
+    fn run_step(&mut self, parts: &[Part<'_>]) -> Result<Vec<Vec<f32>>> {
+        let rows: Vec<usize> = parts.iter().map(|part| part.rows).collect();
+        let (groups, order) = groups(&rows);
+        let (inputs, firsts) = self.pass_rows(parts, &groups, &order);
+        let pages = |part: &Part<'_>| (part.sequence.held + part.rows).div_ceil(PAGE);
+        let table = table_bucket(parts.iter().map(pages).max().unwrap_or(1));
+        let mut shape = PassShape::step(self.cache_shape(table, groups), None);
+        let wanted: usize = parts.iter().map(|part| part.logits).sum();
+        if wanted < shape.count() {
+            shape.out = Some(if wanted == 0 { 0 } else { bucket(wanted) });
+        }
+        shape.blocks = inputs.blocks.iter().any(|&block| block >= 0);
+        if !inputs.given.is_empty() {
+            shape.media = MediaShape::Given;
+        }
+        let (decoder, weights) = (self.model.decoder(), self.model.weights());
+        let given = shape.fill(decoder, &inputs)?;
+        let key = Key::Step(shape);
+        let Key::Step(shape) = &key else { return Ok(Vec::new()) };
+        self.runner.prepare(&key, weights, || Ok(decoder.step(weights, shape)?))?;
+        let pools = &mut self.cache.pools;
+        let has_pools = !pools.is_empty();
+        let outputs = self.runner.run(&key, |device, name, ty| match pools.remove(name) {
+            Some(pool) => Ok(pool),
+            // A new cache holds nothing: its pools start as zeros, and nothing else does.
+            None if !has_pools && name.starts_with("cache.") => Ok(device.zeros(ty)?),
+            None => upload_named(device, &given, name),
+        });
+        let outputs = match outputs {
+            Ok(outputs) => outputs,
+            Err(e) => {
+                // The run took the pools with it.
+                self.lose_cache();
+                return Err(e);
+            }
+        };
+        let mut logits = Vec::new();
+        for (name, buffer) in outputs {
+            if name == "logits" {
+                logits = read_floats(self.device(), &buffer)?;
+            } else {
+                self.cache.pools.insert(name, buffer);
+            }
+        }
+        let vocab = self.model.decoder().vocab;
+        // With all rows wanted they are in the order of the groups, otherwise in that of the parts.
+        let mut next = 0;
+        let of = |(part, first): (&Part<'_>, usize)| {
+            let start = if shape.out.is_none() { first + part.rows - part.logits } else { next };
+            next += part.logits;
+            logits.get(start * vocab..(start + part.logits) * vocab).map(<[f32]>::to_vec).unwrap_or_default()
+        };
+        Ok(parts.iter().zip(firsts).map(of).collect())
+    }
+
+    /// What the rows of a step are, and where each part begins.
+    fn pass_rows(
+        &self,
+        parts: &[Part<'_>],
+        groups: &[Group],
+        order: &[Option<usize>],
+    ) -> (PassRows, Vec<usize>) {
+        let decoder = self.model.decoder();
+        let mut all = PassRows::default();
+        let mut firsts = vec![0; parts.len()];
+        let widths = groups.iter().flat_map(|g| std::iter::repeat_n(g.rows, g.sequences));
+        for (slot, width) in order.iter().zip(widths) {
+            let Some(part) = slot.map(|i| &parts[i]) else {
+                all.pad(decoder, width);
+                all.sequences.push(SequenceRows::default());
+                continue;
+            };
+            firsts[slot.unwrap_or(0)] = all.ids.len();
+            self.add_rows(&mut all, part);
+            all.pad(decoder, width - part.rows);
+        }
+        let mut out = Vec::new();
+        for (part, first) in parts.iter().zip(&firsts) {
+            out.extend((first + part.rows - part.logits..first + part.rows).map(|row| row as i32));
+        }
+        all.out = out;
+        if all.features.iter().any(Option::is_some) {
+            self.give_features(&mut all, parts, &firsts);
+        }
+        (all, firsts)
+    }
+
+    /// The rows of one part.
+    fn add_rows(&self, all: &mut PassRows, part: &Part<'_>) {
+        let decoder = self.model.decoder();
+        let (sequence, layout) = (&*part.sequence, &part.sequence.layout);
+        let (start, end) = (sequence.held, sequence.held + part.rows);
+        all.ids.extend(&layout.ids[start..end]);
+        all.positions.extend(layout.positions[0][start..end].iter());
+        all.features.extend(&layout.features[start..end]);
+        match &layout.blocks {
+            Some(blocks) => all.blocks.extend(&blocks[start..end]),
+            None => all.blocks.extend(std::iter::repeat_n(-1, part.rows)),
+        }
+        all.segments.extend(std::iter::repeat_n(0, part.rows));
+        let mut from = start;
+        while from < end {
+            let total = sequence.totals[from];
+            let to = match self.grows {
+                true => (from..end).find(|&at| sequence.totals[at] != total).unwrap_or(end),
+                false => end,
+            };
+            let positions: Vec<&[i32]> = layout.positions.iter().map(|axis| &axis[from..to]).collect();
+            all.add_angles(decoder, &positions, total);
+            from = to;
+        }
+        let numbers = |pages: &Vec<Option<super::pages::Page>>| {
+            pages.iter().map(|page| page.as_ref().map_or(0, |page| page.number() as i32)).collect()
+        };
+        let pages = sequence.pages.iter().map(numbers).collect();
+        all.sequences.push(SequenceRows { offset: start, rows: part.rows, pages });
+    }
+
+    /// Features of media at their rows.
+    fn give_features(&self, all: &mut PassRows, parts: &[Part<'_>], firsts: &[usize]) {
+        let decoder = self.model.decoder();
+        let (hidden, count) = (decoder.hidden, all.ids.len());
+        all.given = vec![0.0; count * hidden];
+        all.deepstack = vec![vec![0.0; count * hidden]; decoder.deepstack];
+        for (part, first) in parts.iter().zip(firsts) {
+            let media = &part.sequence.media;
+            for row in *first..first + part.rows {
+                let Some(feature) = all.features[row] else { continue };
+                let (to, from) = (row * hidden..(row + 1) * hidden, feature * hidden..(feature + 1) * hidden);
+                all.given[to.clone()].copy_from_slice(&media.rows[from.clone()]);
+                for (all, set) in all.deepstack.iter_mut().zip(&media.deepstack) {
+                    all[to.clone()].copy_from_slice(&set[from.clone()]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Tokenizers that go with a model into another format.
+
+use percept_modalities::text::Tokenizer;
+use percept_model::checkpoint::{Checkpoint, convert};
+use percept_model::text;
+use serde_json::{Value, json};
+
+use super::{changed, fixture};
+
+/// Texts in which tokenizers differ that look alike.
+const AWKWARD: [&str; 9] = [
+    "Cafe\u{301} r\u{e9}sume\u{301} \u{212b}ngstro\u{308}m",
+    " a leading space, and  two",
+    "<|im_start|>user\nhello<|im_end|> <s></s> <s> x",
+    "are area  are   bare are<s>are  <|im_end|>  are",
+    "\u{1100}\u{1161} \u{fb01}ne 12345 \u{1f600}",
+    "tabs\tand\r\nlines\n\n",
+    "it's THEY'RE don't",
+    "",
+    " ",
+];
+
+#[test]
+fn text_becomes_the_same_tokens_from_a_folder_and_from_the_gguf_file_made_of_it() {
+    let as_it_is = |_: &mut Value| {};
+    let composed = |t: &mut Value| t["normalizer"] = json!({ "type": "NFC" });
+    let lowered = |t: &mut Value| {
+        t["normalizer"] =
+            json!({ "type": "Sequence", "normalizers": [{ "type": "NFKC" }, { "type": "Lowercase" }] });
+    };
+    let flagged = |t: &mut Value| {
+        let id = t["model"]["vocab"]["are"].as_u64().unwrap();
+        let added = t["added_tokens"].as_array_mut().unwrap();
+        for token in added.iter_mut() {
+            (token["lstrip"], token["rstrip"]) = (json!(true), json!(true));
+        }
+        added.push(json!({ "id": id, "content": "are", "single_word": true, "lstrip": false, "rstrip": true,
+            "normalized": true, "special": false }));
+    };
+    let metaspace = |t: &mut Value| {
+        *t = serde_json::from_slice(&std::fs::read(fixture("metaspace_first.json")).unwrap()).unwrap();
+    };
+    let prefixed = |t: &mut Value| t["pre_tokenizer"]["add_prefix_space"] = json!(true);
+    let changes: [(&str, &dyn Fn(&mut Value)); 6] = [
+        ("as it is", &as_it_is),
+        ("composed", &composed),
+        ("lowered", &lowered),
+        ("flagged", &flagged),
+        ("metaspace", &metaspace),
+        ("prefixed", &prefixed),
+    ];
+    for case in ["llama", "qwen2", "qwen3", "gemma3-text"] {
+        for (name, change) in changes {
+            let folder = changed(case, &json!({}), change);
+            let from = Checkpoint::open(folder.path()).unwrap();
+            let file = folder.path().join("m.gguf");
+            let done = convert(&from, &file, None).unwrap();
+            let to = Checkpoint::open(&file).unwrap();
+            let again = folder.path().join("again");
+            convert(&to, &again, None).unwrap();
+            let a = text::tokenizer(&from).unwrap();
+            for to in [to, Checkpoint::open(&again).unwrap()] {
+                let b = text::tokenizer(&to).unwrap();
+                for text in AWKWARD {
+                    for special in [false, true] {
+                        let ids = a.encode(text, special).unwrap();
+                        assert_eq!(ids, b.encode(text, special).unwrap(), "{case}, {name}: {text:?}");
+                        assert_eq!(
+                            a.decode(&ids, special).unwrap(),
+                            b.decode(&ids, special).unwrap(),
+                            "{case}"
+                        );
+                    }
+                }
+                assert_eq!(text::ends(&from, &a).unwrap(), text::ends(&to, &b).unwrap(), "{case}, {name}");
+                assert_eq!(a.settings().tokens, b.settings().tokens, "{case}, {name}");
+                let template = |c: &Checkpoint| c.file("chat_template.jinja").unwrap();
+                assert_eq!(template(&from), template(&to), "{case}, {name}");
+            }
+            // What llama.cpp reads of the file does not say all of it, and that is told.
+            let told = done.notes.iter().any(|note| note.contains("llama.cpp"));
+            assert_eq!(told, name != "as it is", "{case}, {name}: {:?}", done.notes);
+        }
+    }
+}
+
+/// Files that others publish hold no tokenizer.json, and their tokenizers composed what llama.cpp does not.
+#[test]
+fn the_vocabulary_of_a_published_qwen_file_composes_text_first() {
+    let qwen = |t: &mut Value| {
+        let split = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+        t["normalizer"] = json!({ "type": "NFC" });
+        t["pre_tokenizer"] = json!({ "type": "Sequence", "pretokenizers": [
+            { "type": "Split", "pattern": { "Regex": split }, "behavior": "Isolated", "invert": false },
+            { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false },
+        ] });
+    };
+    let folder = changed("qwen2", &json!({}), qwen);
+    let from = Checkpoint::open(folder.path()).unwrap();
+    let file = folder.path().join("m.gguf");
+    convert(&from, &file, None).unwrap();
+    let vocabulary = Checkpoint::open(&file).unwrap().vocabulary().unwrap().unwrap();
+    assert_eq!(vocabulary.pre, "qwen2");
+    let (a, b) = (text::tokenizer(&from).unwrap(), Tokenizer::from_gguf(&vocabulary).unwrap());
+    for text in AWKWARD {
+        assert_eq!(a.encode(text, false).unwrap(), b.encode(text, false).unwrap(), "{text:?}");
+    }
+    let ids = |text: &str| b.encode(text, false).unwrap();
+    assert_eq!(ids("e\u{301}"), ids("\u{e9}"));
+}

@@ -1,0 +1,181 @@
+//! `percept bench transcribe` and `percept bench embed`: the speed of transcription and of image embedding.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use percept::hal::CompileOptions;
+use percept::infer::{Embedder, TranscribeOptions, Transcriber};
+use percept::modalities::audio::{Limits, Waveform, decode};
+use percept::modalities::{Array, Values};
+use percept::model::Model;
+use serde_json::{Value, json};
+
+use crate::cli::Failure;
+use crate::cli::model::loading::{Loading, report_fallbacks};
+
+#[derive(Args)]
+pub struct Transcribe {
+    #[command(flatten)]
+    loading: Loading,
+    /// An audio file; it is repeated up to --seconds
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// Seconds of audio in a run
+    #[arg(long, default_value_t = 30.0)]
+    seconds: f64,
+    #[command(flatten)]
+    measure: Repeat,
+}
+
+#[derive(Args)]
+pub struct Embed {
+    #[command(flatten)]
+    loading: Loading,
+    /// Images in a run
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    #[command(flatten)]
+    measure: Repeat,
+}
+
+#[derive(Args)]
+struct Repeat {
+    /// Timed runs
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl Transcribe {
+    pub fn run(self) -> Result<(), Failure> {
+        let Model::Speech(model) = self.loading.open()? else {
+            return Err(Failure::Usage("this bench takes a Whisper checkpoint".into()));
+        };
+        let (device, host) = self.loading.device()?;
+        let id = device.info().id.clone();
+        let compile = CompileOptions { strict: self.loading.strict, host, ..CompileOptions::default() };
+        // One try, so that every run does the same work.
+        let options = TranscribeOptions { temperatures: vec![0.0], ..TranscribeOptions::default() };
+        let mut transcriber = Transcriber::new(model, device.clone(), compile, options)?;
+
+        let rate = transcriber.rate();
+        let audio =
+            decode(&self.file, rate, &Limits::default()).map_err(percept::infer::Error::from)?.samples;
+        let samples = (self.seconds * f64::from(rate)) as usize;
+        if audio.is_empty() || samples == 0 || samples > Limits::default().samples {
+            return Err(Failure::Usage(format!("{} seconds of this audio cannot be made", self.seconds)));
+        }
+        let audio: Vec<f32> = audio.iter().copied().cycle().take(samples).collect();
+        let features = transcriber.speech_model().model().features().clone();
+        let window = Waveform { samples: audio[..samples.min(features.samples())].to_vec(), rate };
+        let extract = |t: &Transcriber| t.speech_model().model().features().features(&window);
+
+        let start = Instant::now();
+        let values = extract(&transcriber).map_err(percept::infer::Error::from)?.values;
+        let features_ms = start.elapsed().as_secs_f64() * 1e3;
+        let Values::F32(values) = values else { return Err(Failure::Usage("features are no floats".into())) };
+        let encoder = self.measure.times(|| {
+            // Reading waits until it is done.
+            device
+                .read(&transcriber.speech_model_mut().encode(&values)?)
+                .map_err(percept::infer::Error::from)?;
+            Ok(())
+        })?;
+        let mut words = 0;
+        let whole = self.measure.times(|| {
+            let transcript = transcriber.transcribe([Ok(audio.clone())], |_| (), |_| ())?;
+            words = transcript.text.split_whitespace().count();
+            Ok(())
+        })?;
+        let more = json!({
+            "features_ms": features_ms, "encoder_min_ms": encoder.min, "encoder_median_ms": encoder.median,
+            "words": words,
+        });
+        let settings = json!({"file": self.file, "seconds": self.seconds});
+        let rate = (self.seconds * 1e3, "seconds of audio/s");
+        self.measure.report("transcribe", &id, &self.loading, settings, &whole, rate, more);
+        report_fallbacks(transcriber.reports());
+        Ok(())
+    }
+}
+
+impl Embed {
+    pub fn run(self) -> Result<(), Failure> {
+        let Model::Contrastive(model) = self.loading.open()? else {
+            return Err(Failure::Usage("this bench takes a checkpoint of CLIP or SigLIP".into()));
+        };
+        let (device, host) = self.loading.device()?;
+        let id = device.info().id.clone();
+        let options = CompileOptions { strict: self.loading.strict, host, ..CompileOptions::default() };
+        let dims = model.vision.pixels(usize::from(self.batch)).dims;
+        let count: usize = dims.iter().product();
+        let values = (0..count).map(|i| (i * 7919 % 2001) as f32 / 1000.0 - 1.0).collect();
+        let pixels = Array { dims, values: Values::F32(values) };
+        let mut embedder = Embedder::new(model, device, options);
+        let times = self.measure.times(|| Ok(embedder.pixels(&pixels).map(drop)?))?;
+        let settings = json!({"batch": self.batch});
+        let rate = (f64::from(self.batch) * 1e3, "images/s");
+        self.measure.report("embed", &id, &self.loading, settings, &times, rate, json!({}));
+        report_fallbacks(embedder.reports());
+        Ok(())
+    }
+}
+
+/// Milliseconds of timed runs.
+struct Times {
+    median: f64,
+    min: f64,
+    first: f64,
+    runs: usize,
+}
+
+impl Repeat {
+    /// Run once to warm up, then timed.
+    fn times(&self, mut run: impl FnMut() -> Result<(), Failure>) -> Result<Times, Failure> {
+        let mut timed = || -> Result<f64, Failure> {
+            let start = Instant::now();
+            run()?;
+            Ok(start.elapsed().as_secs_f64() * 1e3)
+        };
+        let first = timed()?;
+        let mut times = (0..self.runs.max(1)).map(|_| timed()).collect::<Result<Vec<_>, _>>()?;
+        times.sort_by(f64::total_cmp);
+        Ok(Times { median: times[times.len() / 2], min: times[0], first, runs: times.len() })
+    }
+
+    /// Print what was found; `work` over milliseconds is the rate.
+    #[allow(clippy::too_many_arguments)]
+    fn report(
+        &self,
+        bench: &str,
+        device: &str,
+        loading: &Loading,
+        mut settings: Value,
+        times: &Times,
+        (work, unit): (f64, &str),
+        more: Value,
+    ) {
+        settings["model"] = json!(loading.model);
+        settings["dtype"] = json!(loading.dtype.map(|d| d.name()));
+        let rate = work / times.median;
+        if self.json {
+            let mut document = json!({
+                "bench": bench, "device": device, "settings": settings, "median_ms": times.median,
+                "min_ms": times.min, "runs": times.runs, "rate": rate, "rate_unit": unit,
+                "first_call_ms": times.first,
+            });
+            for (key, value) in more.as_object().into_iter().flatten() {
+                document[key] = value.clone();
+            }
+            println!("{document}");
+        } else {
+            println!(
+                "{bench} {settings} on {device}: median {:.1} ms, best {:.1} ms of {} runs, {rate:.1} {unit}; {more}",
+                times.median, times.min, times.runs
+            );
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `percept device diff`: where does a device first disagree with the cpu?
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use percept::graph::{Graph, Literal, LiteralData, Op, Role, TensorType, ValueId};
+use percept::hal::{Arg, CompileOptions, Device, chrome_trace};
+use serde_json::json;
+
+use super::subject::Subject;
+use super::walk::{Visit, walk};
+use crate::cli::Failure;
+use crate::cli::failure::write_file;
+
+#[derive(Args)]
+pub struct Diff {
+    /// The device to check, such as wgpu:0
+    id: String,
+    /// A checkpoint, whose decoder runs for one step, or a text graph
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// Seed of a text graph's input values
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Largest normalized mean square error of an operation; the default depends on its dtype
+    #[arg(long)]
+    nmse: Option<f64>,
+    /// Where to write the graph that reproduces a difference [default: MODEL with .diff.graph]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Also run the whole graph on the device and write a Chrome timeline of it
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl Diff {
+    pub fn run(self) -> Result<(), Failure> {
+        let registry = percept::registry();
+        let (cpu, device) = (registry.open("cpu")?, registry.open(&self.id)?);
+        let subject = Subject::open(&self.model, self.seed, &*device)?;
+        if let Some(file) = &self.trace {
+            write_trace(&subject, &*device, &cpu, file)?;
+        }
+        walk(&subject, &*device, &cpu, self.nmse, |v| match v.agrees() {
+            true => Ok(ControlFlow::Continue(())),
+            false => Err(self.difference(&v)?),
+        })?;
+        if self.json {
+            let operations = subject.graph.nodes().len();
+            println!("{}", json!({ "device": self.id, "agrees": true, "operations": operations }));
+            return Ok(());
+        }
+        println!("{} agrees with cpu in all {} operations", self.id, subject.graph.nodes().len());
+        Ok(())
+    }
+
+    /// Writes the graph that reproduces a difference, and gives the failure that names it.
+    fn difference(&self, v: &Visit<'_>) -> Result<Failure, Failure> {
+        let out = self.out.clone().unwrap_or_else(|| self.model.with_extension("diff.graph"));
+        write_file(&out, with_constants(&v.single, &v.operands)?.to_string().as_bytes())?;
+        if self.json {
+            let document = json!({
+                "device": self.id, "agrees": false, "index": v.index, "op": v.node.op.name(), "module": &*v.node.path,
+                "error": v.error, "allowed": v.allowed, "graph": out,
+            });
+            println!("{document}");
+        }
+        let place = if v.node.path.is_empty() { String::new() } else { format!(" in {}", v.node.path) };
+        Ok(Failure::Negative(format!(
+            "operation {}, {}{place}, differs on {}: error {:.3e}, allowed {:.0e}; {} reproduces it",
+            v.index,
+            v.node.op.name(),
+            self.id,
+            v.error,
+            v.allowed,
+            out.display()
+        )))
+    }
+}
+
+/// Run the whole graph on the device and write its timeline.
+fn write_trace(
+    subject: &Subject,
+    device: &dyn Device,
+    cpu: &Arc<dyn Device>,
+    file: &std::path::Path,
+) -> Result<(), Failure> {
+    let options = CompileOptions { host: Some(cpu.clone()), ..CompileOptions::default() };
+    let graph = &subject.graph;
+    let executable = device.compile(graph, &options)?;
+    let inputs = graph.inputs().iter().zip(&subject.inputs);
+    let args = inputs
+        .map(|(i, bytes)| device.upload(graph.ty(i.value), bytes).map(Arg::Donate))
+        .collect::<Result<Vec<_>, _>>()?;
+    let (_, events) = executable.run_timed(args)?;
+    write_file(file, chrome_trace(&events).to_string().as_bytes())?;
+    eprintln!("timeline of {} steps written to {}", events.len(), file.display());
+    Ok(())
+}
+
+/// The single-node graph with its dense operands as constants, so that the text alone reproduces the difference.
+fn with_constants(single: &Graph, args: &[(&TensorType, &[u8])]) -> Result<Graph, Failure> {
+    let mut graph = Graph::new(single.name());
+    let mut map = vec![ValueId(0); single.values().len()];
+    for (input, (ty, bytes)) in single.inputs().iter().zip(args) {
+        map[input.value.index()] = if ty.dtype.is_quantized() {
+            graph.add_input(input.name.clone(), Role::Data, (*ty).clone())?
+        } else {
+            let literal = Literal { ty: (*ty).clone(), data: LiteralData::Dense((*bytes).into()) };
+            graph.add(Op::Constant(literal), &[], &Arc::from(""))?[0]
+        };
+    }
+    for node in single.nodes() {
+        let operands: Vec<ValueId> = node.inputs.iter().map(|v| map[v.index()]).collect();
+        for (from, to) in node.outputs.iter().zip(graph.add(node.op.clone(), &operands, &node.path)?) {
+            map[from.index()] = to;
+        }
+    }
+    for o in single.outputs() {
+        graph.add_output(o.name.clone(), map[o.value.index()], None)?;
+    }
+    Ok(graph)
+}

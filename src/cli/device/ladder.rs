@@ -1,0 +1,141 @@
+//! `percept device test`: the conformance ladder.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use percept::hal::Device;
+use percept::hal::conformance::{Level, Options, RunError, Runner, Status, Subject, run, serve};
+
+use crate::cli::Failure;
+use crate::cli::failure::write_file;
+
+#[derive(Args)]
+pub struct Ladder {
+    /// The device: cpu, wgpu:0
+    id: String,
+    /// Highest rung to climb: 0 memory, 1 primitives, 2 composites, 3 gradients and invariance, 4 endurance and speed
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=4))]
+    level: u8,
+    /// Only cases whose id contains this
+    #[arg(long, value_name = "S")]
+    filter: Option<String>,
+    /// Instead run every operation of a checkpoint's decoder, or of a text graph, and name the one to write next
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+    /// Also write the results as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Running anything on the host is a failure
+    #[arg(long)]
+    strict: bool,
+    /// Seconds a case may take before it counts as hung
+    #[arg(long, default_value_t = 120)]
+    timeout: u64,
+    /// Run in this process: a crash of the driver ends the run
+    #[arg(long)]
+    in_process: bool,
+    /// Answer case ids on standard input; the parent process uses this
+    #[arg(long, hide = true)]
+    worker: bool,
+}
+
+impl Ladder {
+    pub fn run(self) -> Result<(), Failure> {
+        if self.worker {
+            let served = serve(&self.subject()?, std::io::stdin().lock(), std::io::stdout());
+            return served.map_err(|source| Failure::File { path: "standard input".into(), source });
+        }
+        if let Some(model) = &self.model {
+            return super::model_ops::test(&self.id, model, self.json.as_deref(), self.strict);
+        }
+        let options = Options {
+            level: Level::ALL[self.level as usize],
+            filter: self.filter.clone(),
+            timeout: Duration::from_secs(self.timeout),
+            ..Options::default()
+        };
+        // Opening the device here gives a bad id its own error rather than a worker's death.
+        let subject = self.subject()?;
+        let program = std::env::current_exe()
+            .map_err(|source| Failure::File { path: "this program".into(), source })?;
+        let command = || {
+            let mut c = Command::new(&program);
+            c.args(["device", "test", &self.id, "--worker"]);
+            if self.strict {
+                c.arg("--strict");
+            }
+            c
+        };
+        let runner = if self.in_process { Runner::InProcess(&subject) } else { Runner::Workers(&command) };
+        let mut progress = Progress::start();
+        let report = run(&self.id, &runner, &options, &mut |outcome, done, all| {
+            progress.step(outcome.status != Status::Passed && outcome.status != Status::Skipped, done, all);
+        });
+        progress.end();
+        let report = report.map_err(|e| match e {
+            RunError::NoCase { .. } => Failure::Usage(e.to_string()),
+            e => Failure::Negative(e.to_string()),
+        })?;
+        if let Some(file) = &self.json {
+            let text = format!("{:#}\n", report.to_json());
+            write_file(file, text.as_bytes())?;
+        }
+        println!("{report}");
+        let (failed, fallbacks) = (report.failures().count(), report.fallbacks());
+        match (failed, fallbacks) {
+            (0, n) if n > 0 && self.strict => {
+                Err(Failure::Negative(format!("{n} cases fell back to the host, which --strict forbids")))
+            }
+            (0, _) => Ok(()),
+            (n, _) => Err(Failure::Negative(format!("{n} cases failed on {}", self.id))),
+        }
+    }
+
+    fn subject(&self) -> Result<Subject, Failure> {
+        let registry = percept::registry();
+        let device = registry.open(&self.id)?;
+        let host: Option<Arc<dyn Device>> =
+            if device.info().id == "cpu" { None } else { Some(registry.open("cpu")?) };
+        let mut subject = Subject::new(device);
+        (subject.host, subject.strict) = (host, self.strict);
+        Ok(subject)
+    }
+}
+
+/// A line on standard error that tells how far the run is; silent where nobody watches.
+struct Progress {
+    start: Instant,
+    shown: Instant,
+    failed: usize,
+    visible: bool,
+}
+
+impl Progress {
+    fn start() -> Self {
+        let now = Instant::now();
+        Self { start: now, shown: now, failed: 0, visible: std::io::stderr().is_terminal() }
+    }
+
+    fn step(&mut self, failed: bool, done: usize, all: usize) {
+        self.failed += failed as usize;
+        if !self.visible || self.shown.elapsed() < Duration::from_millis(200) {
+            return;
+        }
+        self.shown = Instant::now();
+        let rate = done as f64 / self.start.elapsed().as_secs_f64().max(1e-3);
+        let left = (all - done) as f64 / rate;
+        eprint!("\r{done} of {all} cases, {rate:.0} a second, {left:.0} s left, {} failed ", self.failed);
+        // A progress line that cannot be shown is no reason to stop.
+        let _ = std::io::stderr().flush();
+    }
+
+    fn end(&self) {
+        if self.visible {
+            eprint!("\r{:70}\r", "");
+        }
+    }
+}

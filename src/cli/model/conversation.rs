@@ -1,0 +1,217 @@
+//! The conversation of a command line: its turns and the media that they show.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use percept::modalities::{Content, Media, Message, Part, Processor, Source, audio, image, video};
+use serde_json::{Map, Value};
+
+use crate::cli::Failure;
+use crate::cli::failure::{read_bytes, read_text};
+
+/// Files of media on the command line.
+#[derive(Args)]
+pub struct MediaFiles {
+    /// An image before the prompt; may be repeated
+    #[arg(long, value_name = "F")]
+    pub image: Vec<PathBuf>,
+    /// A video before the prompt; may be repeated
+    #[arg(long, value_name = "F")]
+    pub video: Vec<PathBuf>,
+    /// An audio file before the prompt; may be repeated
+    #[arg(long, value_name = "F")]
+    pub audio: Vec<PathBuf>,
+}
+
+/// Variables of the chat template.
+#[derive(Args)]
+pub struct TemplateVariables {
+    /// A JSON list of the tools that the model may call, as its chat template reads them (JSON schemas of functions)
+    #[arg(long, value_name = "F.json")]
+    tools: Option<PathBuf>,
+    /// A variable that the chat template reads, such as enable_thinking=false; a value that is no JSON is a text; may be
+    /// repeated
+    #[arg(long = "template-var", value_name = "KEY=JSON")]
+    template_vars: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Conversation {
+    #[command(flatten)]
+    pub files: MediaFiles,
+    /// A JSON list of messages with role and content, as chat templates take them, instead of a prompt
+    #[arg(long, value_name = "F.json", conflicts_with = "prompt")]
+    pub messages: Option<PathBuf>,
+    #[command(flatten)]
+    pub variables: TemplateVariables,
+    /// The prompt of the user; `-` reads it from standard input
+    pub prompt: Option<String>,
+}
+
+impl Conversation {
+    /// The turns: those of the file, or one of the user's with the media before the text.
+    pub fn messages(&self) -> Result<Vec<Message>, Failure> {
+        if let Some(file) = &self.messages {
+            let why = |e: serde_json::Error| Failure::Content { path: file.clone(), why: e.to_string() };
+            return serde_json::from_str(&read_text(file)?).map_err(why);
+        }
+        let text = match self.prompt.as_deref() {
+            Some("-") => std::io::read_to_string(std::io::stdin())
+                .map_err(|source| Failure::File { path: "standard input".into(), source })?,
+            Some(text) => text.to_string(),
+            None => return Err(Failure::Usage("give a prompt, or --messages with a file of them".into())),
+        };
+        let shown = [
+            vec![Part::Image { path: None }; self.files.image.len()],
+            vec![Part::Video { path: None }; self.files.video.len()],
+            vec![Part::Audio { path: None }; self.files.audio.len()],
+        ];
+        let mut parts = shown.concat();
+        let content = if parts.is_empty() {
+            Content::Text(text)
+        } else {
+            parts.push(Part::Text { text });
+            Content::Parts(parts)
+        };
+        Ok(vec![Message::new("user", content)])
+    }
+
+    /// What the chat template reads beside the turns.
+    fn variables(&self) -> Result<Map<String, Value>, Failure> {
+        let mut variables = Map::new();
+        for pair in &self.variables.template_vars {
+            let (key, value) = pair
+                .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
+                .ok_or_else(|| Failure::Usage(format!("--template-var {pair}: give KEY=JSON")))?;
+            if matches!(key, "messages" | "add_generation_prompt") {
+                return Err(Failure::Usage(format!(
+                    "--template-var {key}: the conversation itself gives it"
+                )));
+            }
+            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+            variables.insert(key.into(), value);
+        }
+        if let Some(file) = &self.variables.tools {
+            let why = |why: String| Failure::Content { path: file.clone(), why };
+            let tools: Value = serde_json::from_str(&read_text(file)?).map_err(|e| why(e.to_string()))?;
+            if !tools.is_array() {
+                return Err(why("it must hold a JSON list of tools".into()));
+            }
+            variables.insert("tools".into(), tools);
+        }
+        Ok(variables)
+    }
+
+    /// The media that the turns mention, decoded as the model wants them: by the path in the turn, relative to the file
+    /// of messages, from the turn itself, or from the command line in order; and what the chat template reads beside.
+    pub fn media(&self, messages: &[Message], processor: &dyn Processor) -> Result<Media, Failure> {
+        let beside = self.messages.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let mut given = [self.files.image.iter(), self.files.video.iter(), self.files.audio.iter()];
+        let mut next = |kind: usize, path: &Option<String>| -> Result<Place, Failure> {
+            const FLAGS: [&str; 3] = ["--image", "--video", "--audio"];
+            match path {
+                Some(path) => match Source::of(path).map_err(|e| Failure::Usage(e.to_string()))? {
+                    Source::File(path) => Ok(Place::File(beside.join(path))),
+                    Source::Bytes(bytes) => Ok(Place::Message(bytes)),
+                },
+                None => given[kind].next().cloned().map(Place::File).ok_or_else(|| {
+                    Failure::Usage(format!("the messages mention more than {} gives", FLAGS[kind]))
+                }),
+            }
+        };
+        let mut media = Media { variables: self.variables()?, ..Media::default() };
+        for message in messages {
+            let Content::Parts(parts) = &message.content else { continue };
+            for part in parts {
+                match part {
+                    Part::Text { .. } | Part::Other(_) => {}
+                    Part::Image { path } => media.images.push(match next(0, path)? {
+                        Place::File(path) => decode_image(&path)?,
+                        Place::Message(bytes) => {
+                            image::decode(&bytes, &image::Limits::default()).map_err(within)?
+                        }
+                    }),
+                    Part::Video { path } => media.videos.push(sample_video(&next(1, path)?, processor)?),
+                    Part::Audio { path } => media.audios.push(decode_audio(&next(2, path)?, processor)?),
+                }
+            }
+        }
+        let left: usize = given.iter().map(ExactSizeIterator::len).sum();
+        if left > 0 {
+            return Err(Failure::Usage(format!("{left} of the files given are mentioned by no message")));
+        }
+        Ok(media)
+    }
+}
+
+impl Conversation {
+    /// The images, for a model that takes no other media; `takes` is the error for others.
+    pub fn only_images(&self, takes: &str) -> Result<&[PathBuf], Failure> {
+        self.only(takes, self.files.video.iter().chain(&self.files.audio))?;
+        Ok(&self.files.image)
+    }
+
+    /// The audio files, for a model that takes no other media; `takes` is the error for others.
+    pub fn only_audio(&self, takes: &str) -> Result<&[PathBuf], Failure> {
+        self.only(takes, self.files.image.iter().chain(&self.files.video))?;
+        Ok(&self.files.audio)
+    }
+
+    fn only<'a>(&'a self, takes: &str, others: impl Iterator<Item = &'a PathBuf>) -> Result<(), Failure> {
+        match others.chain(&self.messages).next() {
+            Some(other) => Err(Failure::Usage(format!("{takes}; leave {} out", other.display()))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where a medium is: in a file, or in the message itself.
+enum Place {
+    File(PathBuf),
+    Message(Vec<u8>),
+}
+
+/// What stands for a medium's path in errors where the message holds the medium itself.
+const WITHIN: &str = "a data: URL in the messages";
+
+fn within(e: percept::modalities::Error) -> Failure {
+    of(Path::new(WITHIN), e)
+}
+
+fn of(path: &Path, e: percept::modalities::Error) -> Failure {
+    Failure::Content { path: path.to_path_buf(), why: e.to_string() }
+}
+
+/// Decode an image of any format.
+pub fn decode_image(path: &Path) -> Result<image::Image, Failure> {
+    image::decode(&read_bytes(path)?, &image::Limits::default()).map_err(|e| of(path, e))
+}
+
+fn sample_video(place: &Place, processor: &dyn Processor) -> Result<video::Clip, Failure> {
+    let sampling = processor.video_sampling().ok_or_else(|| takes_no("video", place))?;
+    let limits = video::Limits::default();
+    match place {
+        Place::File(path) => video::sample(path, &sampling, &limits).map_err(|e| of(path, e)),
+        Place::Message(bytes) => {
+            video::sample_bytes(WITHIN, bytes.as_slice().into(), &sampling, &limits).map_err(within)
+        }
+    }
+}
+
+fn decode_audio(place: &Place, processor: &dyn Processor) -> Result<audio::Waveform, Failure> {
+    let rate = processor.audio_rate().ok_or_else(|| takes_no("audio", place))?;
+    let limits = audio::Limits::default();
+    match place {
+        Place::File(path) => audio::decode(path, rate, &limits).map_err(|e| of(path, e)),
+        Place::Message(bytes) => audio::decode_bytes(WITHIN, bytes, rate, &limits).map_err(within),
+    }
+}
+
+fn takes_no(kind: &str, place: &Place) -> Failure {
+    let what = match place {
+        Place::File(path) => path.display().to_string(),
+        Place::Message(_) => WITHIN.into(),
+    };
+    Failure::Usage(format!("{what}: this model takes no {kind}"))
+}

@@ -1,0 +1,13 @@
+//! What is done with a model: it is trained, run, evaluated, converted and looked into.
+
+pub mod conversation;
+pub mod convert;
+pub mod embed;
+pub mod eval;
+pub mod generate;
+pub mod hub;
+pub mod inspect;
+pub mod loading;
+pub mod train;
+pub mod transcribe;
+mod view;

@@ -1,0 +1,19 @@
+//! The facade and the command line from outside, and everything that crosses crates. One program, so that the crate and what it needs are linked once.
+
+#[path = "../alone/mod.rs"]
+mod alone;
+#[path = "../assets/mod.rs"]
+mod assets;
+mod command_line;
+mod devices;
+#[path = "../needs/mod.rs"]
+mod needs;
+mod parity;
+mod parity_case;
+mod porters_tutorial;
+mod sessions;
+mod smollm2;
+mod speech;
+mod thin_slice;
+mod training;
+mod transcription;

@@ -1,0 +1,217 @@
+//! Losses and gradients beside those of PyTorch (make_golden.py).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use percept::graph::HostTensor;
+use percept::modalities::{Array, Inputs, Values};
+use percept::model::CausalModel;
+use percept::train::batch::Batch;
+use percept::train::encode::Encoded;
+use percept::train::{Single, Trainer};
+use serde_json::Value;
+
+use super::{cpu, model, root, trainer};
+
+pub fn golden(key: &str) -> Value {
+    let bytes = std::fs::read(root().join("tests/training/golden.json")).unwrap();
+    serde_json::from_slice::<Value>(&bytes).unwrap()[key].clone()
+}
+
+fn numbers(v: &Value) -> Vec<f64> {
+    v.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+/// Ids that make_golden.py makes too.
+pub fn tokens(seed: usize, length: usize, vocab: usize, low: usize) -> Vec<i64> {
+    let id = |i: usize| low + (seed * 7919 + i * 104729 + i * i * 31) % (vocab - low);
+    (0..length).map(|i| id(i) as i64).collect()
+}
+
+/// Inputs of ids of which those from `from` on are learnt.
+pub fn learnt(mut inputs: Inputs, ids: Vec<i64>, from: usize) -> Inputs {
+    let dims = vec![1, ids.len()];
+    let answers = (0..ids.len()).map(|k| (k >= from) as i64).collect();
+    inputs.arrays.insert("answers".into(), Array { dims: dims.clone(), values: Values::I64(answers) });
+    inputs.arrays.insert("input_ids".into(), Array { dims, values: Values::I64(ids) });
+    inputs
+}
+
+pub fn text_sample(model: &dyn CausalModel, seed: usize, vocab: usize, low: usize) -> Encoded {
+    let length = 9 + seed * 5 % 17;
+    let inputs = learnt(Inputs::default(), tokens(seed, length, vocab, low), length / 3);
+    Encoded::of_inputs(model, "text", inputs).unwrap()
+}
+
+/// Losses of one packed batch a step.
+fn losses(
+    trainer: &mut Trainer,
+    length: usize,
+    samples: impl Fn(&dyn CausalModel, usize) -> Vec<Encoded>,
+) -> Vec<f64> {
+    let model = trainer.shared_model();
+    let step = |step: usize| {
+        let samples = samples(&*model, step);
+        let row: Vec<&Encoded> = samples.iter().collect();
+        let batch = Batch::new(&*model, &[row], length).unwrap();
+        let answers = batch.answers;
+        trainer.step(&[batch], answers, 1.0, &Single).unwrap().loss
+    };
+    (0..50).map(step).collect()
+}
+
+fn assert_near(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (step, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f - e).abs() <= tolerance * e.abs(), "step {}: {f}, PyTorch has {e}", step + 1);
+    }
+    let worst = found.iter().zip(expected).map(|(f, e)| ((f - e) / e).abs()).fold(0.0, f64::max);
+    println!("largest relative difference of {} losses: {worst:.2e}", found.len());
+}
+
+#[test]
+fn a_packed_decoder_trains_as_in_pytorch() {
+    let mut t = trainer(&model("llama"), cpu(), "optimizer = { rate = 2e-3, decay = 0.1 }").unwrap();
+    let found =
+        losses(&mut t, 100, |m, step| (0..4).map(|k| text_sample(m, 4 * step + k, 401, 16)).collect());
+    assert_near(&found, &numbers(&golden("llama")), 1e-3);
+}
+
+/// The inputs of a parity case with media, and their ids.
+pub fn media_inputs(name: &str) -> (Inputs, Vec<i64>) {
+    let file = percept::model::checkpoint::Checkpoint::open(
+        root().join("tests/parity").join(name).join("inputs.safetensors"),
+    )
+    .unwrap();
+    let mut inputs = Inputs::default();
+    let mut ids = Vec::new();
+    for array in file.names() {
+        let weight = file.weight(array).unwrap();
+        let values = HostTensor::new(weight.ty.clone(), weight.bytes()).unwrap().values();
+        let whole: Vec<i64> = values.iter().map(|&v| v as i64).collect();
+        let values = match weight.ty.dtype.is_float() {
+            true => Values::F32(values.iter().map(|&v| v as f32).collect()),
+            false => Values::I64(whole.clone()),
+        };
+        if array == "input_ids" {
+            ids = whole;
+        }
+        inputs.arrays.insert(array.into(), Array { dims: weight.ty.dims.clone(), values });
+    }
+    (inputs, ids)
+}
+
+fn media_model(name: &str) {
+    let mut t = trainer(&model(name), cpu(), "optimizer = { rate = 1e-3 }").unwrap();
+    let (inputs, ids) = media_inputs(name);
+    let from = ids.len() - 8;
+    let found = losses(&mut t, ids.len() + 32, |m, step| {
+        let picture = learnt(inputs.clone(), ids.clone(), from);
+        vec![Encoded::of_inputs(m, "picture", picture).unwrap(), text_sample(m, step, 300, 100)]
+    });
+    assert_near(&found, &numbers(&golden(name)), 1e-3);
+}
+
+/// Weights that make_golden.py makes too: a hash of the place, even in [-scale, scale).
+fn formula(dims: &[usize], seed: u64, scale: f64) -> HostTensor {
+    let hash = |i: u64| (i + (seed << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    let numbers = 0..dims.iter().product::<usize>() as u64;
+    let values: Vec<f32> =
+        numbers.map(|i| ((hash(i) as f64 / f64::from(1 << 23) - 1.0) * scale) as f32).collect();
+    HostTensor::from_f32(dims, &values).unwrap()
+}
+
+/// The checkpoint of a decoder with heads 64 wide and weights by formula: its layers, width, width inside the MLP, and
+/// tokens.
+pub fn decoder(folder: &Path, [layers, width, inner, vocab]: [usize; 4]) {
+    let config = serde_json::json!({
+        "model_type": "llama", "vocab_size": vocab, "hidden_size": width, "intermediate_size": inner,
+        "num_hidden_layers": layers, "num_attention_heads": width / 64, "num_key_value_heads": width / 64,
+        "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true
+    });
+    let mut shapes = BTreeMap::from([
+        ("model.embed_tokens.weight".to_string(), vec![vocab, width]),
+        ("model.norm.weight".to_string(), vec![width]),
+    ]);
+    for layer in 0..layers {
+        let mut put = |name: &str, dims: &[usize]| {
+            shapes.insert(format!("model.layers.{layer}.{name}.weight"), dims.to_vec());
+        };
+        for name in ["q_proj", "k_proj", "v_proj", "o_proj"] {
+            put(&format!("self_attn.{name}"), &[width, width]);
+        }
+        put("mlp.gate_proj", &[inner, width]);
+        put("mlp.up_proj", &[inner, width]);
+        put("mlp.down_proj", &[width, inner]);
+        put("input_layernorm", &[width]);
+        put("post_attention_layernorm", &[width]);
+    }
+    let weights = shapes.into_iter().zip(1..).map(|((name, dims), seed)| {
+        let value = match dims[..] {
+            [n] => HostTensor::from_f32([n], &vec![1.0; n]).unwrap(),
+            _ => formula(&dims, seed, 0.035),
+        };
+        (name, value)
+    });
+    // A model needs a tokenizer; the ids here are by formula too.
+    let tokenizer = std::fs::read(model("llama").join("tokenizer.json")).unwrap();
+    let files = BTreeMap::from([
+        ("config.json".to_string(), config.to_string().into_bytes()),
+        ("tokenizer.json".to_string(), tokenizer),
+    ]);
+    percept::model::checkpoint::write(folder, &weights.collect(), &files).unwrap();
+}
+
+#[test]
+fn a_wide_decoder_trains_as_in_pytorch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decoder");
+    decoder(&path, [6, 384, 1024, 1024]);
+    let mut t = trainer(&path, cpu(), "optimizer = { rate = 3e-4, decay = 0.1 }").unwrap();
+    let sample = |m: &dyn CausalModel, seed| {
+        Encoded::of_inputs(m, "text", learnt(Inputs::default(), tokens(seed, 128, 1024, 16), 1)).unwrap()
+    };
+    let found = losses(&mut t, 256, |m, step| (0..2).map(|r| sample(m, step % 5 * 2 + r)).collect());
+    assert_near(&found, &numbers(&golden("decoder")), 1e-3);
+}
+
+#[test]
+fn smolvlm_trains_as_in_pytorch() {
+    media_model("smolvlm-image");
+}
+
+#[test]
+fn qwen2_vl_trains_as_in_pytorch() {
+    media_model("qwen2-vl-image");
+}
+
+#[test]
+fn gradients_of_an_adapter_are_those_of_peft() {
+    let adapter = root().join("tests/training/adapter");
+    let rest = format!(
+        "lora = {{ rank = 4, alpha = 8.0, path = '{}', layers = ['*.q_proj', '*.down_proj'], also = ['*norm.weight'] }}\n\
+         optimizer = {{ clip = 0.0, betas = [0.0, 0.9] }}",
+        adapter.display()
+    );
+    let mut t = trainer(&model("llama"), cpu(), &rest).unwrap();
+    let m = t.shared_model();
+    let sample = text_sample(&*m, 3, 401, 16);
+    let batch = Batch::new(&*m, &[vec![&sample]], 64).unwrap();
+    let answers = batch.answers;
+    let report = t.step(&[batch], answers, 0.0, &Single).unwrap();
+    let golden = golden("lora");
+    assert_near(&[report.loss], &[golden["loss"].as_f64().unwrap()], 1e-5);
+    // With a first decay of 0 the first moment is the gradient.
+    let saved = t.saved().unwrap();
+    let expected: BTreeMap<String, Value> = serde_json::from_value(golden["gradients"].clone()).unwrap();
+    assert_eq!(expected.len(), t.trained().len());
+    for (name, expected) in expected {
+        let found = saved[&format!("m.{name}")].values();
+        let norm = found.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let expected_norm = expected["norm"].as_f64().unwrap();
+        assert!((norm / expected_norm - 1.0).abs() < 1e-4, "{name}: norm {norm}, PEFT has {expected_norm}");
+        for (f, e) in found.iter().zip(numbers(&expected["first"])) {
+            assert!((f - e).abs() < 1e-4 * expected_norm, "{name}: {f}, PEFT has {e}");
+        }
+    }
+}
