@@ -152,8 +152,8 @@ fn matrix(title: &str, task: &Task) -> Result<String, String> {
 
 fn card(answered: &Answered) -> Card {
     let mark = if answered.answer == answered.expected { "✓" } else { "✗" };
-    let answer = if answered.answer.is_empty() { "(no word)" } else { &answered.answer };
-    let text = format!("{}\n{mark} {answer}\n(it is: {})", answered.question, answered.expected);
+    let said = if answered.answer.is_empty() { "(no word)" } else { &answered.answer };
+    let text = format!("{}\n{mark} {said}\n(it is: {})", answered.question, answered.expected);
     let shown = match answered.kind {
         Kind::Image => decode(&answered.bytes, &Limits::default())
             .map(|image| image_card(answered.task, &text, &image))
