@@ -7,7 +7,7 @@ use percept::data::Manifest;
 use percept::train::{Config, Event};
 
 use super::model;
-use super::runs::train;
+use super::runs::{file, losses, train};
 
 /// Runs the program in a folder.
 fn percept(folder: &Path, words: &[&str]) -> Output {
@@ -187,4 +187,29 @@ fn a_run_is_held_to_its_splits_before_the_first_step() {
 fn train_once(text: &str) -> (Result<u64, String>, Vec<Event>) {
     let (done, events) = train(text, &[], false);
     (done.map(|all| all.last().unwrap().steps).map_err(|e| e.to_string()), events)
+}
+
+/// Training takes the shards that a build does: without the mark of their end, which is said, and not cut off in a file.
+#[test]
+fn a_shard_without_its_end_is_trained_on_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = file(folder.path(), "[evaluate]\nshow = 0\n").replace("steps = 24", "steps = 2");
+    let shard = folder.path().join("sums.tar");
+    let whole = std::fs::read(&shard).unwrap();
+    let go = || {
+        let _ = std::fs::remove_dir_all(folder.path().join("out"));
+        train(&text, &[], false)
+    };
+    let said = |events: &[Event]| {
+        let open = |e: &&Event| matches!(e, Event::Note { text, .. } if text.contains("the mark of its end is missing"));
+        events.iter().filter(open).count()
+    };
+    let (done, events) = go();
+    assert!(done.is_ok() && said(&events) == 0);
+    std::fs::write(&shard, &whole[..whole.len() - 1024]).unwrap();
+    let (open, same) = go();
+    assert!(open.is_ok() && said(&same) == 1 && losses(&same) == losses(&events), "{same:?}");
+    std::fs::write(&shard, &whole[..whole.len() - 1024 - 512]).unwrap();
+    let e = go().0.unwrap_err().to_string();
+    assert!(e.contains("sums.tar") && e.contains("it ends in the middle of a file"), "{e}");
 }

@@ -101,6 +101,15 @@ pub fn media_inputs(name: &str) -> (Inputs, Vec<i64>) {
     (inputs, ids)
 }
 
+#[test]
+fn momentum_alone_trains_as_in_pytorch() {
+    let rest = "optimizer = { kind = 'sgd', rate = 0.1, momentum = 0.9, decay = 0.1 }";
+    let mut t = trainer(&model("llama"), cpu(), rest).unwrap();
+    let found =
+        losses(&mut t, 100, |m, step| (0..4).map(|k| text_sample(m, 4 * step + k, 401, 16)).collect());
+    assert_near(&found, &numbers(&golden("llama-sgd")), 1e-3);
+}
+
 fn media_model(name: &str) {
     let mut t = trainer(&model(name), cpu(), "optimizer = { rate = 1e-3 }").unwrap();
     let (inputs, ids) = media_inputs(name);

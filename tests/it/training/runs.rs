@@ -6,7 +6,7 @@ use percept::data::Sample;
 use percept::data::format::webdataset::Writer;
 use percept::hal::CompileOptions;
 use percept::modalities::{Content, Message};
-use percept::train::{Config, Error, Event, Place, Result, Single, Summary, Watch, run};
+use percept::train::{Config, Error, Event, OptimizerKind, Place, Result, Single, Summary, Watch, run};
 
 use super::{cpu, model};
 
@@ -84,6 +84,25 @@ fn a_run_learns_and_its_model_opens() {
     // A folder that holds a run is not written over.
     let (again, _) = train(&text, &[], false);
     assert!(again.unwrap_err().to_string().contains("--resume"));
+}
+
+/// What an optimizer keeps is saved and read again, whichever of the table it is.
+#[test]
+fn a_run_goes_on_with_any_optimizer() {
+    for kind in OptimizerKind::names() {
+        let folder = tempfile::tempdir().unwrap();
+        let rest = format!("optimizer.kind = '{kind}'\nevaluate.show = 0\ncheckpoint.every = 2\n");
+        let text = file(folder.path(), "").replacen("steps = 24", &format!("steps = 4\n{rest}"), 1);
+        let (done, all) = train(&text, &[], false);
+        let model = done.unwrap().pop().unwrap().model;
+        let expected = weights(&model);
+        std::fs::remove_dir_all(&model).unwrap();
+        std::fs::remove_dir_all(folder.path().join("out/checkpoints/step-00000004")).unwrap();
+        let (again, events) = train(&text, &[], true);
+        let again = again.unwrap().pop().unwrap();
+        assert_eq!(losses(&events), losses(&all)[2..], "{kind}");
+        assert!(weights(&again.model) == expected, "{kind}");
+    }
 }
 
 #[test]

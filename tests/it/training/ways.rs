@@ -120,6 +120,22 @@ fn muon_and_groups_learn() {
 }
 
 #[test]
+fn an_optimizer_that_takes_none_of_a_groups_parameters_is_refused() {
+    let group = |names: &str| {
+        format!("optimizer = {{ rate = 1e-2, group = [{{ match = [{names}], kind = 'muon' }}] }}")
+    };
+    for names in ["'*norm*'", "'model.embed_tokens.weight'"] {
+        let e = trainer(&model("llama"), cpu(), &group(names)).err().unwrap().to_string();
+        assert!(
+            e.contains("muon takes none of the parameters that") && e.contains("AdamW for the rest"),
+            "{e}"
+        );
+    }
+    let t = trainer(&model("llama"), cpu(), &group("'*norm*', '*up_proj*'")).unwrap();
+    assert!(t.plan().trains("model.norm.weight"));
+}
+
+#[test]
 fn means_of_weights_follow_slowly() {
     let mut t = trainer(&model("llama"), cpu(), "optimizer = { rate = 5e-3, ema = 0.5 }").unwrap();
     let name = "model.layers.1.mlp.up_proj.weight";
