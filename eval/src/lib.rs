@@ -49,6 +49,11 @@ impl Corpus {
         Ok(Corpus { name: name(&samples), samples, count })
     }
 
+    /// What is doubtful about its shards, for those who read the scores.
+    pub fn doubts(&self) -> impl Iterator<Item = String> {
+        self.samples.doubts()
+    }
+
     /// How many of its samples are asked.
     pub fn count(&self) -> usize {
         self.count

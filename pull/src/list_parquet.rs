@@ -92,7 +92,7 @@ mod tests {
     /// A kilobyte of a megabyte's caption that three hundred rows share.
     #[test]
     fn a_bomb_makes_no_plan() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/published/pull_dict.parquet");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tests/published/pull_dict.parquet");
         let error = items(&path).unwrap_err().to_string();
         assert!(error.contains("its rows come to more than 1024 times"), "{error}");
     }

@@ -8,10 +8,10 @@ use crate::batch::Batch;
 use crate::checkpoints::write_model;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Result, file};
-use crate::feed::{Rows, held_out};
+use crate::feed::{HeldOutRows, Rows, held_out};
 use crate::run::borrowed;
 use crate::trainer::Trainer;
-use crate::watch::{Evaluation, Said};
+use crate::watch::{Evaluation, Event, Said, Watch};
 
 /// Tokens of a shown answer at most.
 const SHOWN_TOKENS: usize = 48;
@@ -28,13 +28,17 @@ struct HeldOut {
 }
 
 impl Evaluator {
-    /// Read the held-out corpora of a run.
+    /// Read the held-out corpora of a run. `watch` is told of samples that cannot be measured on, at this step.
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn new(model: &dyn CausalModel, config: &Config) -> Result<Self> {
+    pub fn new(model: &dyn CausalModel, config: &Config, step: u64, watch: &mut dyn Watch) -> Result<Self> {
         let read = |source: &SourceConfig| {
-            let (steps, samples) = held_out(model, source, &config.data, config.evaluate.limit)?;
+            let HeldOutRows { steps, samples, left_out } =
+                held_out(model, source, &config.data, config.evaluate.limit)?;
+            if let Some(text) = left_out {
+                watch.event(&Event::Note { step, text })?;
+            }
             let every = samples.len().div_ceil(config.evaluate.show.max(1)).max(1);
             let shown = samples.into_iter().step_by(every).take(config.evaluate.show).collect();
             Ok(HeldOut { name: source.title(), steps, shown })

@@ -153,6 +153,16 @@ impl SourceConfig {
     }
 }
 
+/// Held-out samples of a corpus, ready to be measured on.
+pub struct HeldOutRows {
+    /// The samples, packed into steps.
+    pub steps: Vec<Rows>,
+    /// The same samples.
+    pub samples: Vec<Sample>,
+    /// What is said of those that cannot be measured on: how many there are, and why the last one cannot.
+    pub left_out: Option<String>,
+}
+
 /// Held-out samples of a corpus, packed: `limit` of them at most, spread over the whole corpus.
 ///
 /// # Errors
@@ -162,12 +172,13 @@ pub fn held_out(
     source: &SourceConfig,
     settings: &DataConfig,
     limit: usize,
-) -> Result<(Vec<Rows>, Vec<Sample>)> {
+) -> Result<HeldOutRows> {
     let corpus = Dataset::open(&source.dataset())?;
     let n = corpus.len().min(limit);
     let mut queue = VecDeque::new();
     let mut samples = Vec::new();
     let mut why = String::from("there are none");
+    let mut left_out = 0;
     for i in 0..n {
         let read = |at: usize| -> Result<(Encoded, Sample)> {
             let sample = corpus.read(at)?;
@@ -179,7 +190,10 @@ pub fn held_out(
                 queue.push_back(Arc::new(encoded));
                 samples.push(sample);
             }
-            Err(e) => why = e.to_string(),
+            Err(e) => {
+                left_out += 1;
+                why = e.to_string();
+            }
         }
     }
     if samples.is_empty() {
@@ -206,7 +220,10 @@ pub fn held_out(
         }
         steps.push(rows);
     }
-    Ok((steps, samples))
+    let left_out = (left_out > 0).then(|| {
+        format!("{}: {left_out} of {n} samples are not measured on, the last because {why}", source.title())
+    });
+    Ok(HeldOutRows { steps, samples, left_out })
 }
 
 fn usable(sample: Encoded, length: usize) -> Result<Encoded> {

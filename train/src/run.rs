@@ -151,7 +151,7 @@ fn run_stage(stage: &Stage, place: &Place, watch: &mut dyn Watch) -> Result<Summ
     }
     let model = trainer.shared_model();
     let steps = outlook::steps(&model, config)?;
-    let evaluator = Evaluator::new(&*model, config)?;
+    let evaluator = Evaluator::new(&*model, config, progress.step, watch)?;
     let mut feed = Feed::new(model, &config.data, config.seed, progress.position)?;
     let ahead = if progress.step < steps { Some(feed.next_step()?) } else { None };
     if is_first {

@@ -11,6 +11,9 @@ use super::pages::{Page, Pages, Prefixes};
 use super::{Key, Sequence, Session};
 use crate::error::{Error, Result};
 
+/// Pages of a session's first cache.
+pub(super) const FIRST_PAGES: usize = 4;
+
 /// Pools of keys and values, with pages that sequences hold.
 pub(crate) struct Cache {
     /// Which cache this is: sequences hold pages of one.
@@ -86,7 +89,11 @@ impl Session {
             return Ok(());
         }
         let held = self.cache.kinds.iter().map(|pages| pages.count() - pages.free()).max().unwrap_or(0);
-        self.make_cache(held + wanted, sequences.max(self.sequences))
+        // Programs are compiled for the extents of the pools, so a cache that was made for someone before is doubled at
+        // least: it becomes larger a few times only.
+        let now = self.cache.extents().into_iter().max().unwrap_or(0);
+        let least = if now > FIRST_PAGES { 2 * now } else { 0 };
+        self.make_cache((held + wanted).max(least), sequences.max(self.sequences))
     }
 
     /// Whether the cache may become larger.

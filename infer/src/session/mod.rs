@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::ids::check_ids;
 use crate::runner::{Runner, read_floats, upload_named};
-use cache::Cache;
+use cache::{Cache, FIRST_PAGES};
 use sequence::MediaFeatures;
 
 pub use extents::CHUNK;
@@ -121,13 +121,15 @@ impl Session {
             batch_invariant: options.batch_invariant,
             ..CompileOptions::default()
         };
-        let rows = options.cache_rows.unwrap_or(0);
+        // How many sequences a cache of a fixed size is shared by is not known: layers with a window get as many pages as
+        // the others.
+        let (pages, sequences) = options.cache_rows.map_or((0, 1), |rows| (rows.div_ceil(PAGE), usize::MAX));
         let windows = decoder.windows();
         let mut session = Self {
             runner: Runner::new(device, compile, options.int8),
             grows: decoder.ropes.iter().any(percept_model::Rope::grows),
-            cache: Cache::new(1, rows.div_ceil(PAGE).max(4), 1, &windows),
-            sequences: 1,
+            cache: Cache::new(1, pages.max(FIRST_PAGES), sequences, &windows),
+            sequences,
             windows,
             model: model.into(),
             options,

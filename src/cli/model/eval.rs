@@ -39,6 +39,7 @@ pub struct Eval {
 impl Eval {
     pub fn run(self) -> Result<(), Failure> {
         let corpora = Corpus::open(&self.tasks, self.limit)?;
+        corpora.iter().flat_map(Corpus::doubts).for_each(|doubt| eprintln!("warning: {doubt}"));
         let mut session = self.causal.session_of(self.causal.model()?, true)?;
         let bar = progress(corpora.iter().map(|corpus| corpus.count() as u64).sum());
         let mut right = 0;

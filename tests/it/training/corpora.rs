@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use percept::data::Manifest;
+use percept::data::format::webdataset::Writer;
+use percept::data::{Manifest, Sample};
+use percept::modalities::{Content, Message};
 use percept::train::{Config, Event};
 
 use super::model;
@@ -212,4 +214,29 @@ fn a_shard_without_its_end_is_trained_on_and_named() {
     std::fs::write(&shard, &whole[..whole.len() - 1024 - 512]).unwrap();
     let e = go().0.unwrap_err().to_string();
     assert!(e.contains("sums.tar") && e.contains("it ends in the middle of a file"), "{e}");
+}
+
+#[test]
+fn held_out_samples_that_cannot_be_measured_on_are_counted_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = file(folder.path(), "[evaluate]\nshow = 0\n").replace("steps = 24", "steps = 1");
+    let asked = folder.path().join("asked.tar");
+    let mut writer = Writer::create(&asked).unwrap();
+    for (key, answer) in [("a", Some("4")), ("b", None), ("c", None)] {
+        let said = |role: &str, text: &str| Message::new(role, Content::Text(text.into()));
+        let messages =
+            std::iter::once(said("user", "2 + 2?")).chain(answer.map(|text| said("assistant", text)));
+        writer.push(&Sample { key: key.into(), messages: messages.collect(), ..Sample::default() }).unwrap();
+    }
+    writer.finish().unwrap();
+    let whole = folder.path().join("sums.tar").display().to_string();
+    let text = text.replace(
+        &format!("held_out = [{{ path = '{whole}'"),
+        &format!("held_out = [{{ path = '{}'", asked.display()),
+    );
+    let (done, events) = train(&text, &[], false);
+    assert!(done.is_ok(), "{done:?}");
+    let wanted = "sums: 2 of 3 samples are not measured on, the last because 'c' has no answer tokens";
+    let said = events.iter().any(|e| matches!(e, Event::Note { text, .. } if text.contains(wanted)));
+    assert!(said, "{events:?}");
 }
