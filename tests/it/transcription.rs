@@ -78,7 +78,7 @@ fn clips_are_heard_no_worse_than_transformers_hears_them() {
     assert!(words == 71 && ours <= theirs, "{ours} errors of {words} words, transformers makes {theirs}");
 }
 
-/// What transformers hears is heard by a GGUF file, too, which holds the vocabulary and the settings of the features.
+/// A GGUF file transcribes as transformers does: it holds the vocabulary and the settings of the features.
 #[test]
 fn a_gguf_file_is_heard_as_the_model_that_it_was_made_of() {
     let folder = tempfile::tempdir().unwrap();
