@@ -44,11 +44,15 @@ impl<'a> Cache<'a> {
     /// Attention of the step's rows q [rows,h,1,d] to what their sequences hold in a layer, the step's own keys and values
     /// [rows,hk,1,d] among it, which are appended first. The result is [rows,h,1,d].
     pub fn attend(&self, layer: usize, q: &Tensor, [k, v]: [&Tensor; 2], spec: &AttentionSpec) -> Tensor {
-        let kind = self.windows.iter().position(|w| *w == spec.window).unwrap_or(0);
+        let kind = self.windows.iter().position(|window| *window == spec.window);
+        let Some((kind, &pages)) = kind.and_then(|kind| Some((kind, self.shape.pools.get(kind)?))) else {
+            return self
+                .refuse(q, format!("the cache has no pool for layers with the window {:?}", spec.window));
+        };
         let (slots, at) = (self.inputs.get(Input::PageOf(kind)), self.inputs.get(Input::RowOfPage));
         let [k, v] = [("k", k), ("v", v)].map(|(which, new)| {
             let name = format!("cache.{layer}.{which}");
-            let dims = [self.shape.pools[kind], new.dim(1), self.shape.page, new.dim(3)];
+            let dims = [pages, new.dim(1), self.shape.page, new.dim(3)];
             let pool = new.trace().input(&name, Role::State, TensorType::new(self.shape.dtype, dims));
             let updated = pool.kv_append(&new.cast(self.shape.dtype), at, Some(slots));
             self.updated.borrow_mut().push((name, [pool, updated.clone()]));
@@ -89,8 +93,15 @@ impl<'a> Cache<'a> {
         }
         match &parts[..] {
             [one] => one.clone(),
-            _ => Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0).unwrap_or_else(|| q.clone()),
+            _ => Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)
+                .unwrap_or_else(|| self.refuse(q, "a step over a cache has no groups of rows".into())),
         }
+    }
+
+    /// Keeps the error in the trace; what is made of the handle is ignored.
+    fn refuse(&self, q: &Tensor, why: String) -> Tensor {
+        q.trace().fail("attention over a cache".into(), vec![q.ty()], why);
+        q.clone()
     }
 
     /// Name the updated pools as outputs that replace the given ones.
@@ -107,5 +118,50 @@ pub(crate) fn swapped(x: &Tensor) -> Tensor {
         x.reshape([x.dim(0), x.dim(2), x.dim(1), x.dim(3)])
     } else {
         x.transpose([0, 2, 1, 3])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{Norm, Stack};
+    use crate::decoder::Decoder;
+    use crate::pass::PassShape;
+
+    /// A pass whose groups or pools do not fit its decoder is an error of the trace, never another graph.
+    #[test]
+    fn a_cache_that_does_not_fit_the_layers_is_refused() {
+        let decoder = Decoder {
+            vocab: 4,
+            hidden: 16,
+            context: 8,
+            table: "table.weight".into(),
+            embedding_scale: None,
+            ropes: Vec::new(),
+            stack: Stack { prefix: "layers".into(), blocks: Vec::new() },
+            norm: Norm::rms(1e-5),
+            norm_name: "norm".into(),
+            head: "head.weight".into(),
+            logit_cap: None,
+            deepstack: 0,
+        };
+        let traced = |pools: Vec<usize>, groups: Vec<Group>, windows: &[Option<usize>]| {
+            let shape = CacheShape { dtype: DType::F32, page: 4, table: 2, pools, groups };
+            let pass = PassShape::step(shape.clone(), None);
+            let t = Trace::new("step");
+            let inputs = pass.declare(&decoder, &t);
+            let cache = Cache::new(&shape, windows, &inputs);
+            let of = |name: &str| t.data(name, DType::F32, [pass.count(), 2, 1, 8]);
+            let (q, k, v) = (of("q"), of("k"), of("v"));
+            t.output("out", &cache.attend(0, &q, [&k, &v], &AttentionSpec::causal(0.5)));
+            cache.finish(&t);
+            t.finish().map(|_| ()).map_err(|e| e.to_string())
+        };
+        let groups = || vec![Group { sequences: 2, rows: 1 }, Group { sequences: 1, rows: 3 }];
+        traced(vec![5], groups(), &[None]).unwrap();
+        let e = traced(vec![5], groups(), &[Some(8)]).unwrap_err();
+        assert!(e.contains("no pool for layers with the window None"), "{e}");
+        let e = traced(Vec::new(), groups(), &[None]).unwrap_err();
+        assert!(e.contains("no pool"), "{e}");
     }
 }

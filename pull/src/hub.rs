@@ -119,7 +119,7 @@ impl Repository {
         Ok(url)
     }
 
-    /// The commit that the revision stands for now.
+    /// The commit that the revision names at this moment.
     ///
     /// # Errors
     /// [`Error::Hub`] if the hub does not say.

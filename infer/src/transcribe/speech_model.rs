@@ -109,9 +109,8 @@ impl SpeechModel {
             ..PassRows::default()
         };
         let given = shape.fill(decoder, &rows)?;
-        let key = Key::Step(shape);
-        let Key::Step(shape) = &key else { return Ok(Vec::new()) };
-        self.runner.prepare(&key, self.model.weights(), || Ok(self.model.step(shape)?))?;
+        let key = Key::Step(shape.clone());
+        self.runner.prepare(&key, self.model.weights(), || Ok(self.model.step(&shape)?))?;
         let outputs = run_over(&mut self.runner, &key, &mut self.held, &given)?;
         let mut logits = Vec::new();
         for (name, buffer) in outputs {
