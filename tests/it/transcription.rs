@@ -80,6 +80,44 @@ fn clips_are_heard_no_worse_than_transformers_hears_them() {
 
 /// A GGUF file transcribes as transformers does: it holds the vocabulary and the settings of the features.
 #[test]
+fn languages_and_tasks_of_a_multilingual_model_are_those_of_transformers() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let golden = std::fs::read(root.join("tests/multilingual/expected.json")).unwrap();
+    let golden: Value = serde_json::from_slice(&golden).unwrap();
+    let (mut texts, mut detected) = (Vec::new(), 0);
+    for case in golden["cases"].as_array().unwrap() {
+        let language = case["language"].as_str().map(str::to_string);
+        detected += usize::from(language.is_none());
+        let checkpoint = Checkpoint::open(root.join("tests/multilingual/model")).unwrap();
+        let Model::Speech(model) = percept::model::open(Arc::new(checkpoint)).unwrap() else {
+            panic!("it is a Whisper checkpoint")
+        };
+        // Greedy alone: random weights say nothing that passes the thresholds.
+        let how = TranscribeOptions {
+            language,
+            translate: case["translate"] == true,
+            temperatures: vec![0.0],
+            no_speech: 1.0,
+            ..TranscribeOptions::default()
+        };
+        let options = CompileOptions { strict: true, ..CompileOptions::default() };
+        let mut whisper = Transcriber::new(model, cpu(), options, how).unwrap();
+        let audio = root.join("tests/parity/media/chirp7.wav");
+        let samples = decode(&audio, whisper.rate(), &Limits::default()).unwrap().samples;
+        let found = whisper.transcribe([Ok(samples)], |_| {}, |_| {}).unwrap();
+        assert_eq!(found.language, case["spoken"].as_str().unwrap(), "{case}");
+        // Where segments begin, spaces and halves of characters may differ.
+        let plain = |text: &str| text.chars().filter(char::is_ascii_graphic).collect::<String>();
+        assert_eq!(plain(&found.text), plain(case["text"].as_str().unwrap()), "{case}");
+        texts.push(found.text);
+    }
+    assert_eq!((detected, texts.len()), (2, 8));
+    texts.sort();
+    texts.dedup();
+    assert_eq!(texts.len(), 6, "each language and task has a transcript of its own");
+}
+
+#[test]
 fn a_gguf_file_is_heard_as_the_model_that_it_was_made_of() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("whisper.gguf");
