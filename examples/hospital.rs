@@ -1,11 +1,12 @@
-//! The data of the tutorial docs/adapt-to-a-domain.md, made and not collected: nobody's images, nobody's reports.
+//! The data of the tutorial docs/adapt-to-a-domain.md, made and not collected: nobody's images, nobody's
+//! reports.
 //!
 //! ```text
 //! cargo run --release --example hospital -- DIR [SCALE]
 //! ```
 //!
-//! writes three sets of questions with their answers, and beside them the recipes, the runs and the description of the
-//! model that the tutorial uses:
+//! writes three sets of questions with their answers, and beside them the recipes, the runs and the
+//! description of the model that the tutorial uses:
 //!
 //! | set | what it holds | questions | answers |
 //! |---|---|---|---|
@@ -13,8 +14,8 @@
 //! | `reports` | short reports of examinations, text alone | organ, finding, whether it is urgent | a word |
 //! | `ultrasound` | speckle images with a cyst, a solid mass or neither, 64x64 | finding, whether there is a lesion, side | a word |
 //!
-//! Every set is divided by its `patient`, whose questions stay together. SCALE divides the number of patients, so that a
-//! test can have little of everything. The same call writes the same bytes.
+//! Every set is divided by its `patient`, whose questions stay together. SCALE divides the number of
+//! patients, so that a test can have little of everything. The same call writes the same bytes.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -194,8 +195,8 @@ fn report(number: usize, random: &mut Random) -> (String, Vec<(&'static str, &'s
     (text, questions)
 }
 
-/// An image with speckle: layers of tissue that grow darker with depth, and perhaps a cyst, which is black and bright
-/// below, or a solid mass, which is grey with a ragged margin and a shadow below.
+/// An image with speckle: layers of tissue that grow darker with depth, and perhaps a cyst, which is black
+/// and bright below, or a solid mass, which is grey with a ragged margin and a shadow below.
 fn ultrasound(random: &mut Random) -> Drawn {
     let finding = ["cyst", "mass", "normal"][random.below(3)];
     let side = ["left", "right"][random.below(2)];

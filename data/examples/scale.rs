@@ -1,4 +1,5 @@
-//! How fast and in how much memory a large corpus is built: reading, validating, perceptual hashes, MinHash, writing.
+//! How fast and in how much memory a large corpus is built: reading, validating, perceptual hashes, MinHash,
+//! writing.
 //!
 //! ```text
 //! cargo run --release -p percept-data --example scale -- make DIR SAMPLES

@@ -1,8 +1,8 @@
 //! What training and held-out data have in common, which makes a score on the held-out data one of memory.
 //!
-//! Held-out samples are read whole. Of training samples only the text and those media are read whose size is that of a
-//! held-out medium: all others differ. So shards of any origin are compared without a list of hashes beside them, and at the
-//! speed of reading headers where media have many sizes.
+//! Held-out samples are read whole. Of training samples only the text and those media are read whose size is
+//! that of a held-out medium: all others differ. So shards of any origin are compared without a list of
+//! hashes beside them, and at the speed of reading headers where media have many sizes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,9 +58,9 @@ const EXAMPLES: usize = 3;
 /// The first half of a SHA-256.
 type Print = [u8; 16];
 
-/// What `train` and `held_out` have in common. `told` is called with the bytes that were passed so far, and those in all.
-/// Samples that cannot be read are passed over: nothing is learnt from them either. Memory: about 200 bytes a held-out
-/// sample.
+/// What `train` and `held_out` have in common. `told` is called with the bytes that were passed so far, and
+/// those in all. Samples that cannot be read are passed over: nothing is learnt from them either. Memory:
+/// about 200 bytes a held-out sample.
 pub fn find(train: &[&Dataset], held_out: &[&Dataset], told: &(dyn Fn(u64, u64) + Sync)) -> Vec<Leak> {
     let size = |sets: &[&Dataset]| -> u64 {
         sets.iter().flat_map(|set| set.shards()).map(|shard| shard.bytes()).sum()
@@ -234,7 +234,8 @@ fn prints(sample: Sample, has_all_media: bool, group: Option<&str>) -> Prints {
     Prints { media: media.collect(), text, group, key: sample.key }
 }
 
-/// Whether keys of two data sets name the same things: they are of one corpus, or were built of the same file.
+/// Whether keys of two data sets name the same things: they are of one corpus, or were built of the same
+/// file.
 fn are_related(a: &Dataset, b: &Dataset) -> bool {
     let inputs = |set: &Dataset| -> HashSet<String> {
         let manifest = set.splits().manifest();

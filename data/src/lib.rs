@@ -1,7 +1,7 @@
 //! Data: prepared, looked at, and streamed to training.
 //!
-//! Everything is made of [`Sample`]s. Formats read and write them, stages change and reject them, the loader hands them
-//! to training.
+//! Everything is made of [`Sample`]s. Formats read and write them, stages change and reject them, the loader
+//! hands them to training.
 
 pub mod augment;
 pub mod build;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use percept_modalities::{Content, Media, Message, Part, Processor, audio, image, video};
+use percept_modalities::{Content, Media, Message, Processor, audio, image, video};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -29,14 +29,9 @@ impl Sample {
         let (Some(text), true, false) = (&self.text, self.messages.is_empty(), self.media.is_empty()) else {
             return Cow::Borrowed(&self.messages);
         };
-        let part = |kind: Kind| match kind {
-            Kind::Image => Part::Image { path: None },
-            Kind::Video => Part::Video { path: None },
-            Kind::Audio => Part::Audio { path: None },
-        };
-        let shown = self.media.iter().map(|medium| part(medium.kind)).collect();
+        let shown = self.media.iter().map(|medium| medium.kind.into());
         Cow::Owned(vec![
-            Message::new("user", Content::Parts(shown)),
+            Message::new("user", Content::Nothing.after(shown)),
             Message::new("assistant", Content::Text(text.clone())),
         ])
     }
@@ -45,15 +40,7 @@ impl Sample {
     pub fn question(&self) -> Option<(Vec<Message>, String)> {
         let turns = self.turns();
         let last = turns.iter().rposition(|turn| turn.role == "assistant")?;
-        let answer = match &turns[last].content {
-            Content::Nothing => String::new(),
-            Content::Text(text) => text.clone(),
-            Content::Parts(parts) => {
-                let text =
-                    |part: &Part| if let Part::Text { text } = part { text.clone() } else { String::new() };
-                parts.iter().map(text).collect()
-            }
-        };
+        let answer = turns[last].content.texts().collect();
         Some((turns[..last].to_vec(), answer))
     }
 

@@ -1,9 +1,10 @@
 //! The splits of a corpus: which there are, which shards each has, and how one is named.
 //!
-//! A corpus is a folder with a folder of shards for each split, as `percept data build` writes it: `corpus/train/00000.tar`,
-//! `corpus/held-out/00000.tar`. Its manifest says which shards there are; a folder without one is taken as it lies. A path
-//! and perhaps the name of a split say what is meant, the same for training, evaluation, recipes and inspection:
-//! `corpus` with `held-out`, `corpus/held-out`, `corpus:held-out`, or one shard.
+//! A corpus is a folder with a folder of shards for each split, as `percept data build` writes it:
+//! `corpus/train/00000.tar`, `corpus/held-out/00000.tar`. Its manifest says which shards there are; a folder
+//! without one is taken as it lies. A path and perhaps the name of a split say what is meant, the same for
+//! training, evaluation, recipes and inspection: `corpus` with `held-out`, `corpus/held-out`,
+//! `corpus:held-out`, or one shard.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,7 +48,8 @@ impl Splits {
         if let Some((corpus, split)) = with_colon.filter(|(corpus, _)| Path::new(corpus).is_dir()) {
             return Self::of_folder(Path::new(corpus))?.one(split);
         }
-        // A corpus that was built may have a split of this name whose shards lie elsewhere, or say that it has none.
+        // A corpus that was built may have a split of this name whose shards lie elsewhere, or say that it
+        // has none.
         if let (Some(corpus), Some(split)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
             && let Ok(real) = corpus.canonicalize()
             && let Some(built) = Self::of_built(corpus, &real)?
@@ -190,7 +192,8 @@ fn base(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-/// Add the shards of a folder and of those in it, each under the name of its folder or the split that its name tells.
+/// Add the shards of a folder and of those in it, each under the name of its folder or the split that its
+/// name tells.
 fn add_folder(folder: &Path, name: &str, shards: &mut BTreeMap<String, Vec<PathBuf>>) -> Result<()> {
     let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
     let mut paths: Vec<PathBuf> =
@@ -225,7 +228,8 @@ fn add_folder(folder: &Path, name: &str, shards: &mut BTreeMap<String, Vec<PathB
     Ok(())
 }
 
-/// A shard's name without its extension and number: `train` of `train-00000.tar` and of `train-00000-of-00512.tar`.
+/// A shard's name without its extension and number: `train` of `train-00000.tar` and of
+/// `train-00000-of-00512.tar`.
 fn stem(path: &Path) -> String {
     let name = base(path);
     let stem = name.split('.').next().unwrap_or_default();
@@ -261,8 +265,8 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// Whether a split's name says that it is kept to measure on: held-out, test, val, valid, validation, dev or eval, in any
-/// spelling and with anything beside it, as in `test-clean` or `Held_Out2`.
+/// Whether a split's name says that it is kept to measure on: held-out, test, val, valid, validation, dev or
+/// eval, in any spelling and with anything beside it, as in `test-clean` or `Held_Out2`.
 pub fn is_held_out(name: &str) -> bool {
     const WORDS: [&str; 15] = [
         "heldout",

@@ -1,7 +1,6 @@
 //! A tokenizer for a corpus: byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), whose tokens are the pieces that
 //! its texts are made of most often. Any text can be written with it, since every byte is a token.
 
-use percept_modalities::{Content, Part};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -15,18 +14,8 @@ const BYTES: usize = 256;
 
 /// All text of a sample: its text and all turns.
 pub fn texts(sample: &Sample) -> Vec<String> {
-    let parts = sample.messages.iter().flat_map(|m| match &m.content {
-        Content::Nothing => Vec::new(),
-        Content::Text(text) => vec![text.clone()],
-        Content::Parts(parts) => parts
-            .iter()
-            .filter_map(|p| match p {
-                Part::Text { text } => Some(text.clone()),
-                _ => None,
-            })
-            .collect(),
-    });
-    sample.text.iter().cloned().chain(parts).collect()
+    let turns = sample.messages.iter().flat_map(|m| m.content.texts().map(str::to_string));
+    sample.text.iter().cloned().chain(turns).collect()
 }
 
 /// Learn `vocabulary` tokens from texts: `special` ones first, in order, then all bytes, then pieces of texts by how often

@@ -28,8 +28,8 @@ pub fn encoder_name() -> &'static str {
     if encoder::find_by_name("libx264").is_some() { "libx264" } else { "mpeg4" }
 }
 
-/// Encode frames of one even size as mp4, `rate` of them a second. One thread and FFmpeg's bit-exact flags: for one
-/// build of FFmpeg the same frames give the same bytes.
+/// Encode frames of one even size as mp4, `rate` of them a second. One thread and FFmpeg's bit-exact flags:
+/// for one build of FFmpeg the same frames give the same bytes.
 ///
 /// # Errors
 /// When there are no frames, their sizes differ or are odd, or FFmpeg fails.
@@ -160,9 +160,10 @@ fn write(frames: &[Image], size: (u32, u32), clock: &Clock) -> Result<Vec<u8>, f
     Ok(std::mem::take(sink.lock().get_mut()))
 }
 
-/// Keeps libx264 from AVX-512. Its code for AVX-512 (release 164) takes motion vectors from memory that nothing has written:
-/// where the heap holds small numbers from earlier work, more than half of small clips get other bytes than in a fresh
-/// process. Its code for AVX2 does not; the test below dirties the heap to tell them apart.
+/// Keeps libx264 from AVX-512. Its code for AVX-512 (release 164) takes motion vectors from memory that
+/// nothing has written: where the heap holds small numbers from earlier work, more than half of small clips
+/// get other bytes than in a fresh process. Its code for AVX2 does not; the test below dirties the heap to
+/// tell them apart.
 fn x264_instructions() -> Option<&'static str> {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     if std::arch::is_x86_feature_detected!("avx512f") {
@@ -272,8 +273,8 @@ mod tests {
         }
     }
 
-    /// Fills and frees blocks of the sizes that an encoder takes, so that it gets memory with small numbers in it, as
-    /// motion vectors of an earlier clip are.
+    /// Fills and frees blocks of the sizes that an encoder takes, so that it gets memory with small numbers
+    /// in it, as motion vectors of an earlier clip are.
     fn dirty_the_heap(seed: u32) {
         let mut state = seed | 1;
         let mut next = || {

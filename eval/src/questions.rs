@@ -2,7 +2,7 @@
 
 use percept_data::Sample;
 use percept_infer::{GenerateOptions, Request};
-use percept_modalities::{Content, Message, Part, Processor};
+use percept_modalities::Processor;
 
 use crate::error::{Error, Result};
 use crate::scores::Answer;
@@ -18,26 +18,12 @@ pub(crate) fn request(processor: &dyn Processor, sample: &Sample) -> Result<Opti
     let inputs = processor.chat(&messages, &media).map_err(percept_infer::Error::from)?;
     let tokens = processor.tokenizer().encode(&expected, false).map_err(percept_infer::Error::from)?.len();
     let options = GenerateOptions { max_tokens: Some(tokens + BEYOND), ..GenerateOptions::default() };
+    let words: Vec<&str> = messages.iter().flat_map(|m| m.content.texts().map(str::trim)).collect();
     let answer = Answer {
         key: sample.key.clone(),
-        question: messages.iter().map(words).collect::<Vec<_>>().join(" "),
+        question: words.join(" "),
         expected: expected.trim().to_owned(),
         said: String::new(),
     };
     Ok(Some((answer, Request { inputs, options })))
-}
-
-/// The words of a turn.
-fn words(message: &Message) -> String {
-    match &message.content {
-        Content::Nothing => String::new(),
-        Content::Text(text) => text.clone(),
-        Content::Parts(parts) => {
-            let text = |part: &Part| match part {
-                Part::Text { text } => Some(text.trim().to_owned()),
-                _ => None,
-            };
-            parts.iter().filter_map(text).collect::<Vec<_>>().join(" ")
-        }
-    }
 }

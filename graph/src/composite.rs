@@ -34,9 +34,9 @@ impl Activation {
 
 /// Which scores an attention computes and which it masks.
 ///
-/// With p = i + offset the absolute position of query i, key j is attended iff j < kv_len, both are in the same
-/// segment, the causal rule allows it (j <= p, or the same non-negative block) and the window does
-/// (p - j < window; without `causal` also j - p < window).
+/// With p = i + offset the absolute position of query i, key j is attended iff j < kv_len, both are in the
+/// same segment, the causal rule allows it (j <= p, or the same non-negative block) and the window does (p -
+/// j < window; without `causal` also j - p < window).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttentionSpec {
     /// The factor of the scores.
@@ -115,12 +115,12 @@ pub enum Interpolation {
 
 /// Neighbouring elements of the reduced axis that [`Composite::Int8Dot`] rounds with one scale.
 pub const INT8_GROUP: usize = 32;
-/// A group of [`Composite::Int8Dot`] whose greatest magnitude is not above this counts as zeros: the reciprocal of what
-/// is far smaller is no f32.
+/// A group of [`Composite::Int8Dot`] whose greatest magnitude is not above this counts as zeros: the
+/// reciprocal of what is far smaller is no f32.
 pub const INT8_LEAST: f32 = 1e-30;
 
-/// A composite operation. Operands and results are listed as `(operands) -> results`; float operands share one dtype
-/// unless said otherwise, and results have it too.
+/// A composite operation. Operands and results are listed as `(operands) -> results`; float operands share
+/// one dtype unless said otherwise, and results have it too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Composite {
@@ -137,11 +137,13 @@ pub enum Composite {
         /// Contract over the weight's rows instead of its columns.
         transposed: bool,
     },
-    /// (x[..,k], w quantized [n,k]) -> [..,n]: the product of [`Composite::QuantizedDot`] with x rounded to whole numbers.
+    /// (x[..,k], w quantized [n,k]) -> [..,n]: the product of [`Composite::QuantizedDot`] with x rounded to
+    /// whole numbers.
     ///
-    /// Each [`INT8_GROUP`] of x is replaced by q a / 127, where a is its greatest magnitude and q = round(127 x / a)
-    /// (to even), all zeros below [`INT8_LEAST`]; products are summed in f32. So a result differs from the exact one by
-    /// at most the sum over groups of a / 254 times the magnitudes of the group's weights. The gradient is that of the exact product.
+    /// Each [`INT8_GROUP`] of x is replaced by q a / 127, where a is its greatest magnitude and q = round(127
+    /// x / a) (to even), all zeros below [`INT8_LEAST`]; products are summed in f32. So a result differs from
+    /// the exact one by at most the sum over groups of a / 254 times the magnitudes of the group's weights.
+    /// The gradient is that of the exact product.
     Int8Dot,
     /// (x[..,d]) -> [..,d] over the last dimension.
     Softmax,
@@ -185,7 +187,8 @@ pub enum Composite {
         /// As in the forward.
         eps: f32,
     },
-    /// (x[b,h,t,d], cos f32[b,t,r/2], sin f32[b,t,r/2]) -> [b,h,t,d]: the first r of d features are rotated in pairs.
+    /// (x[b,h,t,d], cos f32[b,t,r/2], sin f32[b,t,r/2]) -> [b,h,t,d]: the first r of d features are rotated
+    /// in pairs.
     Rope {
         /// Pairs are neighbours (2i, 2i+1) rather than halves (i, i + r/2).
         interleaved: bool,
@@ -195,8 +198,8 @@ pub enum Composite {
     Attention(AttentionSpec),
     /// (q, k, v, optional operands, out, lse, dout) -> dq, dk, dv. Not for paged.
     AttentionGrad(AttentionSpec),
-    /// (cache[b,hk,s,d], new[b,hk,t,d], pos i32[b]) -> cache with rows pos .. pos + t replaced; rows outside are dropped.
-    /// Paged: (pool[pool,hk,page,d], new, pos, page_table i32[b,pages]) -> pool.
+    /// (cache[b,hk,s,d], new[b,hk,t,d], pos i32[b]) -> cache with rows pos .. pos + t replaced; rows outside
+    /// are dropped. Paged: (pool[pool,hk,page,d], new, pos, page_table i32[b,pages]) -> pool.
     KvAppend {
         /// The cache is a pool of pages.
         paged: bool,
@@ -210,12 +213,14 @@ pub enum Composite {
         /// Dtype of the result; the table's own when it is a float.
         out: DType,
     },
-    /// (x[b,c,s1..sn]) -> [b, prod(si/pi), c prod(pi)]: patches in row-major order, channel first within a patch.
+    /// (x[b,c,s1..sn]) -> [b, prod(si/pi), c prod(pi)]: patches in row-major order, channel first within a
+    /// patch.
     Patchify {
         /// Patch extents p1..pn.
         patch: Vec<usize>,
     },
-    /// (x[b,c,t], w[o,c,k], bias[o]?) -> [b,o,t'] with t' = (t + 2 padding - dilation (k-1) - 1) / stride + 1.
+    /// (x[b,c,t], w[o,c,k], bias[o]?) -> [b,o,t'] with t' = (t + 2 padding - dilation (k-1) - 1) / stride +
+    /// 1.
     Conv1d {
         /// Step of the window.
         stride: usize,
@@ -240,8 +245,8 @@ pub enum Composite {
         /// Steps of the window.
         stride: Vec<usize>,
     },
-    /// (seed u32[2]) -> u32 of `dims`: element i is the first word of Threefry-2x32-20 (Salmon et al. 2011) with key
-    /// `seed` and counter (i, stream).
+    /// (seed u32[2]) -> u32 of `dims`: element i is the first word of Threefry-2x32-20 (Salmon et al. 2011)
+    /// with key `seed` and counter (i, stream).
     RandomBits {
         /// Second counter word.
         stream: u32,
@@ -255,8 +260,8 @@ pub enum Composite {
         /// How pixels are found.
         kind: Interpolation,
     },
-    /// (p, g, m, v, lr f32[], step f32[]) -> p, m, v: decoupled weight decay (Loshchilov and Hutter 2019), all f32;
-    /// step counts from 1.
+    /// (p, g, m, v, lr f32[], step f32[]) -> p, m, v: decoupled weight decay (Loshchilov and Hutter 2019),
+    /// all f32; step counts from 1.
     AdamW {
         /// Decay of the first moment.
         beta1: f32,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// The element type of a tensor.
 ///
-/// The quantized types use ggml's block layouts, all but the last: a row of the last dimension is a whole number of blocks, and each
-/// block holds its scales beside its packed integers.
+/// The quantized types use ggml's block layouts, all but the last: a row of the last dimension is a whole
+/// number of blocks, and each block holds its scales beside its packed integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DType {
@@ -38,8 +38,8 @@ pub enum DType {
     /// 256 weights in 16 groups: 6-bit weights, signed 8-bit scales, f16 super-scale.
     #[serde(rename = "q6_k")]
     Q6K,
-    /// 32 weights in 2 groups: f32 scales, f32 minima, 32 signed bytes. None of ggml's formats: what weights of formats
-    /// without a type of their own are held in, to the bit.
+    /// 32 weights in 2 groups: f32 scales, f32 minima, 32 signed bytes. None of ggml's formats: what weights
+    /// of formats without a type of their own are held in, to the bit.
     #[serde(rename = "q8_x")]
     Q8X,
 }

@@ -1,4 +1,5 @@
-//! The graph: SSA nodes in topological order, named inputs with roles, named outputs that may alias donated inputs.
+//! The graph: SSA nodes in topological order, named inputs with roles, named outputs that may alias donated
+//! inputs.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What a model computes: the graph, tracing, autodiff, passes and the reference meaning of every op.
 //!
-//! Model code runs over [`Tensor`] handles and records a [`Graph`]; everything after that is a function from graph to
-//! graph. Nothing here does I/O or depends on a device.
+//! Model code runs over [`Tensor`] handles and records a [`Graph`]; everything after that is a function from
+//! graph to graph. Nothing here does I/O or depends on a device.
 
 mod autodiff;
 mod composite;

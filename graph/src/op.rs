@@ -1,4 +1,5 @@
-//! The operations of the graph: primitives named and defined as in StableHLO where it has them, and composites.
+//! The operations of the graph: primitives named and defined as in StableHLO where it has them, and
+//! composites.
 
 use std::sync::Arc;
 
@@ -219,19 +220,22 @@ pub enum Op {
     },
     /// Batched general product; result dimensions are batch, left free, right free.
     Dot(DotSpec),
-    /// (x, indices i32): slices of x along `axis`; result shape is x[..axis] + indices + x[axis+1..]; indices are clamped.
+    /// (x, indices i32): slices of x along `axis`; result shape is x[..axis] + indices + x[axis+1..]; indices
+    /// are clamped.
     Gather {
         /// The indexed dimension.
         axis: usize,
     },
-    /// (x, indices i32, updates shaped as gather's result): x with slices along `axis` combined; indices out of range are dropped.
+    /// (x, indices i32, updates shaped as gather's result): x with slices along `axis` combined; indices out
+    /// of range are dropped.
     Scatter {
         /// The indexed dimension.
         axis: usize,
         /// How updates combine.
         kind: ScatterKind,
     },
-    /// Stable sort along `axis` -> (values, source indices i32), both cut to the first `limit`; NaN is the greatest value.
+    /// Stable sort along `axis` -> (values, source indices i32), both cut to the first `limit`; NaN is the
+    /// greatest value.
     Sort {
         /// The sorted dimension.
         axis: usize,
@@ -249,8 +253,9 @@ pub enum Op {
     Barrier,
     /// A named operation with a decomposition into primitives.
     Composite(Composite),
-    /// A region of elementwise primitives made by the fusion pass. The body's inputs are the operands; every value of
-    /// the body has the results' shape, except operands and constants, which broadcasts inside the body bring to it.
+    /// A region of elementwise primitives made by the fusion pass. The body's inputs are the operands; every
+    /// value of the body has the results' shape, except operands and constants, which broadcasts inside the
+    /// body bring to it.
     Fused(Arc<Graph>),
 }
 

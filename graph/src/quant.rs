@@ -1,12 +1,12 @@
-//! Decoding of ggml's quantized blocks. Every product of a scale and an integer is exact in f32; where a minimum is
-//! added or subtracted, the sum is rounded once, to f32.
+//! Decoding of ggml's quantized blocks. Every product of a scale and an integer is exact in f32; where a
+//! minimum is added or subtracted, the sum is rounded once, to f32.
 
 use half::f16;
 
 use crate::dtype::DType;
 
-/// Decode whole blocks of a quantized dtype into `out`, row-major as stored. Gives `false`, and leaves `out` as it is,
-/// when the dtype is dense or the lengths do not belong together.
+/// Decode whole blocks of a quantized dtype into `out`, row-major as stored. Gives `false`, and leaves `out`
+/// as it is, when the dtype is dense or the lengths do not belong together.
 #[must_use]
 pub fn dequantize(dtype: DType, blocks: &[u8], out: &mut [f32]) -> bool {
     let decode: fn(&[u8], &mut [f32]) = match dtype {
@@ -58,8 +58,9 @@ fn q4_1(block: &[u8], out: &mut [f32]) {
     }
 }
 
-/// The 6-bit scale and minimum of group `j` of a Q4_K block, from its 12 packed bytes: groups 0..4 keep theirs in the
-/// low 6 bits of bytes j and j + 4; groups 4..8 have low nibbles in byte j + 4 and their upper 2 bits in the spare bits.
+/// The 6-bit scale and minimum of group `j` of a Q4_K block, from its 12 packed bytes: groups 0..4 keep
+/// theirs in the low 6 bits of bytes j and j + 4; groups 4..8 have low nibbles in byte j + 4 and their upper
+/// 2 bits in the spare bits.
 fn q4_k_group(packed: &[u8], j: usize) -> (f32, f32) {
     let (s, m) = if j < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
@@ -69,8 +70,8 @@ fn q4_k_group(packed: &[u8], j: usize) -> (f32, f32) {
     (s as f32, m as f32)
 }
 
-/// f16 scale of scales, f16 scale of minima, 12 bytes of 6-bit scales and minima, 128 bytes of nibbles: each run of 32
-/// bytes holds group 2i in its low and group 2i + 1 in its high nibbles.
+/// f16 scale of scales, f16 scale of minima, 12 bytes of 6-bit scales and minima, 128 bytes of nibbles: each
+/// run of 32 bytes holds group 2i in its low and group 2i + 1 in its high nibbles.
 fn q4_k(block: &[u8], out: &mut [f32]) {
     let (d, dmin) = (scale(block, 0), scale(block, 2));
     let packed = &block[4..16];
@@ -83,8 +84,9 @@ fn q4_k(block: &[u8], out: &mut [f32]) {
     }
 }
 
-/// 128 bytes of low nibbles, 64 bytes of upper 2 bits, 16 signed scales, f16 scale of scales. Each half of 128 weights
-/// is four runs of 32; run r takes nibbles from byte l (r even) or l + 32 (r odd), the high ones for r >= 2.
+/// 128 bytes of low nibbles, 64 bytes of upper 2 bits, 16 signed scales, f16 scale of scales. Each half of
+/// 128 weights is four runs of 32; run r takes nibbles from byte l (r even) or l + 32 (r odd), the high ones
+/// for r >= 2.
 fn q6_k(block: &[u8], out: &mut [f32]) {
     let d = scale(block, 208);
     for (half, out) in out.chunks_exact_mut(128).enumerate() {
@@ -99,7 +101,8 @@ fn q6_k(block: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Two f32 scales, two f32 minima, 32 signed bytes, of which the first sixteen go with the first scale and minimum.
+/// Two f32 scales, two f32 minima, 32 signed bytes, of which the first sixteen go with the first scale and
+/// minimum.
 fn q8_x(block: &[u8], out: &mut [f32]) {
     let float = |i: usize| f32::from_le_bytes([block[i], block[i + 1], block[i + 2], block[i + 3]]);
     for (i, (y, &q)) in out.iter_mut().zip(&block[16..]).enumerate() {

@@ -1,12 +1,12 @@
-//! Encoding of ggml's quantized blocks: bit for bit ggml's reference encoder for Q8_0, Q4_0 and Q4_1, and plain
-//! nearest rounding to each group's own range for Q4_K and Q6_K.
+//! Encoding of ggml's quantized blocks: bit for bit ggml's reference encoder for Q8_0, Q4_0 and Q4_1, and
+//! plain nearest rounding to each group's own range for Q4_K and Q6_K.
 
 use half::f16;
 
 use crate::dtype::DType;
 
-/// Encode `values`, whole blocks row-major, in a quantized dtype. Gives `None` when the dtype is dense or the length
-/// is not a multiple of its block.
+/// Encode `values`, whole blocks row-major, in a quantized dtype. Gives `None` when the dtype is dense or the
+/// length is not a multiple of its block.
 #[must_use]
 pub fn quantize(dtype: DType, values: &[f32]) -> Option<Vec<u8>> {
     let encode: fn(&[f32], &mut Vec<u8>) = match dtype {
@@ -81,8 +81,8 @@ fn q4_1(values: &[f32], out: &mut Vec<u8>) {
     push_nibbles(out, |x| (((x - min) * inverse + 0.5) as u8).min(15), values);
 }
 
-/// Each group of 32 spans from its minimum (at most 0) to its maximum; scales and minima are rounded to 6 bits of the
-/// block's greatest, weights to the nearest step of the rounded scale.
+/// Each group of 32 spans from its minimum (at most 0) to its maximum; scales and minima are rounded to 6
+/// bits of the block's greatest, weights to the nearest step of the rounded scale.
 fn q4_k(values: &[f32], out: &mut Vec<u8>) {
     let mut scales = [0.0f32; 8];
     let mut minima = [0.0f32; 8];
@@ -110,8 +110,8 @@ fn q4_k(values: &[f32], out: &mut Vec<u8>) {
     }
 }
 
-/// Each group of 16 spans 32 steps down from its value of greatest magnitude; scales are rounded to 8 bits of the
-/// block's greatest, weights to the nearest step of the rounded scale.
+/// Each group of 16 spans 32 steps down from its value of greatest magnitude; scales are rounded to 8 bits of
+/// the block's greatest, weights to the nearest step of the rounded scale.
 fn q6_k(values: &[f32], out: &mut Vec<u8>) {
     let mut scales = [0.0f32; 16];
     for (scale, group) in scales.iter_mut().zip(values.chunks_exact(16)) {

@@ -262,7 +262,8 @@ impl Tensor {
         self.trace().op(Op::Dot(spec), &[self, other])
     }
 
-    /// [..,m,k] x [..,k,n] -> [..,m,n]; leading dimensions broadcast, and a two-dimensional right side is shared.
+    /// [..,m,k] x [..,k,n] -> [..,m,n]; leading dimensions broadcast, and a two-dimensional right side is
+    /// shared.
     pub fn matmul(&self, other: &Tensor) -> Tensor {
         let (a, b) = (self.dims(), other.dims());
         if a.len() < 2 || b.len() < 2 {
@@ -378,6 +379,11 @@ impl Tensor {
         self.composite(Composite::RmsNorm { eps, unit_offset: false }, &[self, w])
     }
 
+    /// The same with a weight that is stored less one, as Gemma's are.
+    pub fn rms_norm_unit_offset(&self, w: &Tensor, eps: f32) -> Tensor {
+        self.composite(Composite::RmsNorm { eps, unit_offset: true }, &[self, w])
+    }
+
     /// Layer norm over the last dimension.
     pub fn layer_norm(&self, w: &Tensor, b: &Tensor, eps: f32) -> Tensor {
         self.composite(Composite::LayerNorm { eps }, &[self, w, b])
@@ -388,7 +394,8 @@ impl Tensor {
         self.composite(Composite::Rope { interleaved }, &[self, cos, sin])
     }
 
-    /// Attention of these queries; `optional` in the order of [`AttentionSpec`]'s flags. Gives the output alone.
+    /// Attention of these queries; `optional` in the order of [`AttentionSpec`]'s flags. Gives the output
+    /// alone.
     pub fn attention(&self, k: &Tensor, v: &Tensor, optional: &[&Tensor], spec: AttentionSpec) -> Tensor {
         let inputs: Vec<&Tensor> = [self, k, v].into_iter().chain(optional.iter().copied()).collect();
         let [out, _lse] = self.results(Op::Composite(Composite::Attention(spec)), &inputs);

@@ -29,7 +29,8 @@ impl TensorType {
         self.dims.len()
     }
 
-    /// Number of elements; saturates instead of overflowing, so that a hostile shape fails the size check after it.
+    /// Number of elements; saturates instead of overflowing, so that a hostile shape fails the size check
+    /// after it.
     pub fn numel(&self) -> usize {
         if self.dims.contains(&0) { 0 } else { self.dims.iter().fold(1, |a, &d| a.saturating_mul(d)) }
     }
@@ -164,8 +165,8 @@ impl Literal {
     }
 }
 
-/// The value of a dense dtype nearest to `v`: floats round to nearest even, integers truncate and saturate with NaN
-/// becoming 0, bool is `v != 0`. Quantized types leave it as it is.
+/// The value of a dense dtype nearest to `v`: floats round to nearest even, integers truncate and saturate
+/// with NaN becoming 0, bool is `v != 0`. Quantized types leave it as it is.
 pub fn round_to(dtype: DType, v: f64) -> f64 {
     match dtype {
         DType::F32 => v as f32 as f64,
@@ -190,10 +191,11 @@ fn round_float(v: f64, fraction: i32, least: i32, greatest: f64) -> f64 {
     if rounded.abs() > greatest { f64::INFINITY.copysign(v) } else { rounded }
 }
 
-/// Encode one value as little-endian bytes of a dense dtype, rounded as [`round_to`] does. Quantized types encode to
-/// nothing.
+/// Encode one value as little-endian bytes of a dense dtype, rounded as [`round_to`] does. Quantized types
+/// encode to nothing.
 pub fn encode(dtype: DType, v: f64) -> Vec<u8> {
-    // `half` looks at the upper 32 bits of an f64 only, so ties are found here and its conversion is then exact.
+    // `half` looks at the upper 32 bits of an f64 only, so ties are found here and its conversion is then
+    // exact.
     let v = round_to(dtype, v);
     match dtype {
         DType::F32 => (v as f32).to_le_bytes().to_vec(),

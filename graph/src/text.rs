@@ -7,8 +7,8 @@
 //! output "y" %1
 //! output "cache" %5 replaces "cache"
 //! ```
-//! A line is one input, node or output; `;` starts a comment, which for nodes is the module path. Operations are
-//! written in RON (<https://docs.rs/ron>), floats with enough digits to come back exactly.
+//! A line is one input, node or output; `;` starts a comment, which for nodes is the module path. Operations
+//! are written in RON (<https://docs.rs/ron>), floats with enough digits to come back exactly.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};

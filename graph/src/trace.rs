@@ -12,8 +12,8 @@ use crate::tensor_type::{Literal, TensorType};
 
 /// A graph being recorded. Cloning gives another handle to the same recording.
 ///
-/// Methods do not return errors one by one: the first one is kept with its module path, everything computed from the
-/// failed value is ignored, and [`Trace::finish`] returns it.
+/// Methods do not return errors one by one: the first one is kept with its module path, everything computed
+/// from the failed value is ignored, and [`Trace::finish`] returns it.
 #[derive(Clone)]
 pub struct Trace(Rc<RefCell<Recording>>);
 
@@ -146,7 +146,8 @@ impl Trace {
         }
     }
 
-    /// Record another graph's nodes on `inputs`, in place of its inputs, under their own module paths; gives its outputs.
+    /// Record another graph's nodes on `inputs`, in place of its inputs, under their own module paths; gives
+    /// its outputs.
     pub fn inline(&self, graph: &Graph, inputs: &[&Tensor]) -> Vec<Tensor> {
         if inputs.len() != graph.inputs().len() {
             let why =

@@ -1,5 +1,5 @@
-//! The elementwise functions of one operand, a row each: what the graph, its reference, its gradients and the cases that
-//! hold devices to it need of a function is in its row and nowhere else.
+//! The elementwise functions of one operand, a row each: what the graph, its reference, its gradients and the
+//! cases that hold devices to it need of a function is in its row and nowhere else.
 
 use std::f64::consts;
 
@@ -17,15 +17,15 @@ pub struct Definition {
     pub to_bool: bool,
     /// The value in f64 of an element of a dtype.
     pub meaning: fn(DType, f64) -> f64,
-    /// The gradient of the operand, from that of the result, the operand and the result. `None` where no gradient can
-    /// come: not on floats, or not to floats.
+    /// The gradient of the operand, from that of the result, the operand and the result. `None` where no
+    /// gradient can come: not on floats, or not to floats.
     pub derivative: Option<fn(&Tensor, &Tensor, &Tensor) -> Tensor>,
     /// Operands that it is meant for.
     pub domain: Domain,
     /// How near a device's result must be.
     pub accuracy: Accuracy,
-    /// Operands and results on floats that the reference is held to: worked out by hand, or published in Abramowitz and
-    /// Stegun, Handbook of Mathematical Functions, tables 4.1, 4.4, 4.6 and 7.1.
+    /// Operands and results on floats that the reference is held to: worked out by hand, or published in
+    /// Abramowitz and Stegun, Handbook of Mathematical Functions, tables 4.1, 4.4, 4.6 and 7.1.
     pub values: &'static [(f64, f64)],
 }
 
@@ -45,7 +45,8 @@ pub enum Domain {
 pub enum Accuracy {
     /// Equal.
     Exact,
-    /// Within so many units in the last place of f32, the unit being taken at no less than the magnitude `floor`.
+    /// Within so many units in the last place of f32, the unit being taken at no less than the magnitude
+    /// `floor`.
     Units {
         /// Units in the last place.
         ulp: f64,

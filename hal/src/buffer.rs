@@ -57,7 +57,8 @@ impl Buffer {
         self.0.storage.downcast_ref()
     }
 
-    /// Take the storage out of the only handle; the buffer comes back unchanged when it is shared or of another kind.
+    /// Take the storage out of the only handle; the buffer comes back unchanged when it is shared or of
+    /// another kind.
     pub fn into_storage<T: 'static>(self) -> Result<T, Buffer> {
         if self.storage::<T>().is_none() {
             return Err(self);

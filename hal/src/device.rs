@@ -27,9 +27,8 @@ pub trait Device: Send + Sync {
     fn zeros(&self, ty: &TensorType) -> Result<Buffer>;
 
     /// Copy a weight to the device in the layout its kernels read best. The layout depends on the device and on the
-    /// weight's dtype, shape and uses, never on an executable: every executable shares the buffer.
-    fn load_weight(&self, weight: &Weight, uses: Uses) -> Result<Buffer> {
-        let _ = uses;
+    /// weight's dtype and shape, never on an executable: every executable shares the buffer.
+    fn load_weight(&self, weight: &Weight) -> Result<Buffer> {
         self.upload(&weight.ty, weight.bytes())
     }
 
@@ -119,17 +118,6 @@ impl Default for CompileOptions {
     fn default() -> Self {
         Self { strict: false, batch_invariant: false, fuse: true, host: None }
     }
-}
-
-/// What a weight is used for; decides its layout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Uses {
-    /// Right-hand side of a linear layer or quantized dot.
-    pub linear: bool,
-    /// Table of an embedding.
-    pub embedding: bool,
-    /// Anything that needs the dense form.
-    pub other: bool,
 }
 
 /// A weight on the host. The bytes may be a part of a memory-mapped file.

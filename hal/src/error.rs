@@ -24,7 +24,8 @@ pub enum Error {
         /// The driver's or library's words, and what to do.
         why: String,
     },
-    /// An operation has no native kernel, no decomposition that has, and no host to run on (or none is allowed).
+    /// An operation has no native kernel, no decomposition that has, and no host to run on (or none is
+    /// allowed).
     #[error("{}{op} does not run on {device}: {why}", at(path))]
     Unsupported {
         /// The id of the device.

@@ -96,8 +96,8 @@ impl HostCall {
     }
 }
 
-/// Nodes to move to the host beside those that must go there: a node whose operands all come from the host, whose
-/// results all go there, and that costs less to compute than its values cost to copy.
+/// Nodes to move to the host beside those that must go there: a node whose operands all come from the host,
+/// whose results all go there, and that costs less to compute than its values cost to copy.
 pub fn absorb(graph: &Graph, host: &mut HashSet<usize>) {
     let users = users(graph);
     loop {

@@ -16,7 +16,7 @@ mod registry;
 mod report;
 
 pub use buffer::{Arg, Buffer, DeviceKey};
-pub use device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support, Uses, Weight};
+pub use device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support, Weight};
 pub use error::{Error, Result};
 pub use fallback::HostCall;
 pub use kernel_device::{Dispatch, KernelBackedDevice, KernelDevice, KernelLimits, Window};

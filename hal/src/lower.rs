@@ -1,5 +1,5 @@
-//! From the graph a user gave to one a device can run: what is not native is decomposed, and what has no native
-//! decomposition goes to the host, counted and named.
+//! From the graph a user gave to one a device can run: what is not native is decomposed, and what has no
+//! native decomposition goes to the host, counted and named.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -158,8 +158,8 @@ pub fn describe(desc: &OpDesc<'_>) -> String {
     format!("{}({})", desc.op.name(), types.join(", "))
 }
 
-/// Give every output a value of its own: an output that is an input, a constant, or named twice is copied, unless it
-/// is the very input it replaces.
+/// Give every output a value of its own: an output that is an input, a constant, or named twice is copied,
+/// unless it is the very input it replaces.
 fn own_outputs(source: &Graph) -> Result<Graph> {
     let mut taken = HashSet::new();
     let needs_copy: Vec<bool> = source

@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use percept_graph::{Graph, OpDesc, TensorType};
 
 use crate::buffer::{Arg, Buffer, DeviceKey};
-use crate::device::{
-    CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support, Uses, Weight,
-};
+use crate::device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support};
 use crate::error::{Error, Result};
 use crate::pool::{Block, Pool};
 
@@ -206,10 +204,6 @@ impl<L: OpLibrary> Device for LibraryDevice<L> {
                 self.0.library.write(Region { offset: at, bytes: n, ..region }, &chunk[..n])
             })
         })
-    }
-
-    fn load_weight(&self, weight: &Weight, _uses: Uses) -> Result<Buffer> {
-        self.upload(&weight.ty, weight.bytes())
     }
 
     fn read_async(&self, src: &Buffer) -> Result<Pending> {

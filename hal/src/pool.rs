@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::MemoryUse;
 
-/// Free blocks by size, and how much is in use. Fresh memory costs page faults and driver calls; a loop that runs one
-/// program takes the same blocks again and again.
+/// Free blocks by size, and how much is in use. Fresh memory costs page faults and driver calls; a loop that
+/// runs one program takes the same blocks again and again.
 pub struct Pool<M> {
     free: Mutex<BTreeMap<usize, Vec<M>>>,
     kept: AtomicU64,
@@ -33,8 +33,8 @@ impl<M> Pool<M> {
         })
     }
 
-    /// A block of at least `bytes`, recycled when one of at most a quarter more is free, else from `alloc`. Its
-    /// contents are unspecified.
+    /// A block of at least `bytes`, recycled when one of at most a quarter more is free, else from `alloc`.
+    /// Its contents are unspecified.
     pub fn take<E>(
         self: &Arc<Self>,
         bytes: usize,

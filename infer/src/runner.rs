@@ -7,7 +7,7 @@ use std::sync::Arc;
 use percept_graph::passes::int8_dots;
 use percept_graph::{Composite, Graph, Op, Role, TensorType};
 use percept_hal::{Arg, Buffer, CompileOptions, CompileReport, Device, Executable, OpTiming};
-use percept_model::{Weights, uses};
+use percept_model::Weights;
 
 use crate::error::{Error, Result};
 
@@ -164,7 +164,7 @@ impl<K: Hash + Eq + Clone> Runner<K> {
         let program = Program::compile(&*self.device, graph, &self.options)?;
         let graph = program.graph();
         let mut parameters = Vec::with_capacity(graph.inputs().len());
-        for (input, uses) in graph.inputs().iter().zip(uses(graph)) {
+        for input in graph.inputs() {
             if input.role != Role::Parameter {
                 parameters.push(None);
                 continue;
@@ -173,7 +173,7 @@ impl<K: Hash + Eq + Clone> Runner<K> {
             let key = (input.name.clone(), ty.clone());
             let buffer = match self.weights.get(&key) {
                 Some(loaded) => loaded.clone(),
-                None => weights.load(&*self.device, &input.name, ty, uses)?,
+                None => weights.load(&*self.device, &input.name, ty)?,
             };
             self.weights.insert(key, buffer.clone());
             parameters.push(Some(buffer));

@@ -16,8 +16,8 @@ pub struct Cooperative {
 pub struct Caps {
     /// `enable f16;` compiles and computes correctly.
     pub f16: bool,
-    /// Lanes of a subgroup when subgroup operations work, the size is fixed, and a workgroup's invocations fill
-    /// subgroups in order.
+    /// Lanes of a subgroup when subgroup operations work, the size is fixed, and a workgroup's invocations
+    /// fill subgroups in order.
     pub subgroup_size: Option<u32>,
     /// Cooperative matrices that work (verified by a small product).
     pub cooperative_matrix: Option<Cooperative>,

@@ -237,7 +237,8 @@ const QUANTIZED: [DType; 6] = [DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K
 
 fn matmul() -> Entry {
     let mut e = Entry::new("matmul");
-    // Each side's dimensions by role: batch, free, contracted; which of them are multiples of four picks the loader.
+    // Each side's dimensions by role: batch, free, contracted; which of them are multiples of four picks the
+    // loader.
     for d in [DType::F32, DType::F16, DType::BF16, DType::I32] {
         let outs: &[DType] = if d == DType::I32 { &[DType::I32] } else { &FLOATS };
         for &out in outs {

@@ -15,7 +15,8 @@ use crate::validate::{WgslError, validated};
 pub enum Target {
     /// SPIR-V 1.3, as little-endian words.
     Spirv,
-    /// Metal Shading Language 2.4: storage buffer i of group 0 is `[[buffer(i)]]`, the parameters come after them.
+    /// Metal Shading Language 2.4: storage buffer i of group 0 is `[[buffer(i)]]`, the parameters come after
+    /// them.
     Msl,
     /// HLSL, shader model 6.0.
     Hlsl,

@@ -1,4 +1,5 @@
-//! Launch geometry and strided views: how linear ids become groups, and how an index becomes an element of a tensor.
+//! Launch geometry and strided views: how linear ids become groups, and how an index becomes an element of a
+//! tensor.
 
 use crate::caps::Caps;
 use crate::program::Unsupported;
@@ -6,8 +7,8 @@ use crate::program::Unsupported;
 /// Indices are 32-bit in the kernels; tensors of this many elements or more have no kernel.
 pub(crate) const MAX_ELEMENTS: usize = 1 << 31;
 
-/// Spread `count` linear groups over three dimensions of at most `max` each. Kernels compute the linear id back and
-/// return when it is past the end, because the product may exceed `count`.
+/// Spread `count` linear groups over three dimensions of at most `max` each. Kernels compute the linear id
+/// back and return when it is past the end, because the product may exceed `count`.
 pub(crate) fn fold_groups(count: usize, max: u32) -> Result<[u32; 3], Unsupported> {
     let max = max.max(1) as usize;
     let x = count.clamp(1, max);
@@ -28,8 +29,8 @@ pub(crate) fn count(dims: &[usize]) -> Result<usize, Unsupported> {
     Ok(n)
 }
 
-/// A matrix of `rows` rows of `row_bytes` as the fewest ranges of rows that bindings can show, each the first row and
-/// how many; one range when it fits. Every range starts where a window and a vector of rows may.
+/// A matrix of `rows` rows of `row_bytes` as the fewest ranges of rows that bindings can show, each the first
+/// row and how many; one range when it fits. Every range starts where a window and a vector of rows may.
 pub(crate) fn row_ranges(
     rows: usize,
     row_bytes: u64,
@@ -62,8 +63,8 @@ pub(crate) fn strides(dims: &[usize]) -> Vec<i64> {
     s
 }
 
-/// Reads of one index space out of several tensors: element `i` of the space, row-major over `dims`, is element
-/// `offset + sum(coordinate * stride)` of each tensor.
+/// Reads of one index space out of several tensors: element `i` of the space, row-major over `dims`, is
+/// element `offset + sum(coordinate * stride)` of each tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Views {
     /// Extents of the index space, collapsed.
@@ -75,8 +76,8 @@ pub(crate) struct Views {
 }
 
 impl Views {
-    /// Views over `dims`, with dimensions of extent 1 dropped and neighbours merged wherever every tensor steps
-    /// through the pair as through one dimension.
+    /// Views over `dims`, with dimensions of extent 1 dropped and neighbours merged wherever every tensor
+    /// steps through the pair as through one dimension.
     pub fn new(dims: &[usize], strides: &[Vec<i64>]) -> Self {
         let mut out = Self {
             dims: Vec::new(),

@@ -1,4 +1,5 @@
-//! Assembles one launch: a kernel's WGSL with its bindings, parameters, strided views and the functions it calls.
+//! Assembles one launch: a kernel's WGSL with its bindings, parameters, strided views and the functions it
+//! calls.
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use crate::storage;
 /// Invocations of a workgroup in kernels that give each invocation its own words.
 pub(crate) const MAP_WORKGROUP: usize = 64;
 
-/// A kernel under assembly. Every call adds its part to the text and, for parameters, to the values beside it, so
-/// that the uniform struct and the words sent for it cannot disagree.
+/// A kernel under assembly. Every call adds its part to the text and, for parameters, to the values beside
+/// it, so that the uniform struct and the words sent for it cannot disagree.
 pub(crate) struct Kernel {
     name: String,
     body: String,
@@ -59,8 +60,8 @@ impl Kernel {
         Ok(self.tag(dtype.name()))
     }
 
-    /// Bind a tensor that the kernel writes a word at a time, with `store_NAME`, or with `write_NAME` where the
-    /// kernel defines `value_NAME(i)`.
+    /// Bind a tensor that the kernel writes a word at a time, with `store_NAME`, or with `write_NAME` where
+    /// the kernel defines `value_NAME(i)`.
     pub fn output(&mut self, name: &str, slot: Slot, dtype: DType) -> Result<&mut Self, Unsupported> {
         self.bind(name, slot, dtype);
         self.declarations += &storage::store(name, dtype)?;
@@ -98,7 +99,8 @@ impl Kernel {
         self
     }
 
-    /// Bind a tensor whose element count is a multiple of four: `load4_NAME(quad)` and `store4_NAME(quad, vec4)`.
+    /// Bind a tensor whose element count is a multiple of four: `load4_NAME(quad)` and `store4_NAME(quad,
+    /// vec4)`.
     pub fn vectors(&mut self, name: &str, slot: Slot, dtype: DType) -> Result<&mut Self, Unsupported> {
         self.declarations += &storage::vectors(self.bindings.len(), name, dtype)?;
         self.bindings.push(slot);
@@ -163,7 +165,8 @@ impl Kernel {
         self
     }
 
-    /// Functions `NAME(i: u32) -> u32`, one for each named tensor of `views`: where element i of the index space is.
+    /// Functions `NAME(i: u32) -> u32`, one for each named tensor of `views`: where element i of the index
+    /// space is.
     pub fn views(&mut self, names: &[&str], views: &Views) -> &mut Self {
         let prefix = names.first().copied().unwrap_or("view").to_string();
         let rank = views.dims.len();
@@ -236,7 +239,8 @@ impl Kernel {
         })
     }
 
-    /// The launch of a kernel that defines `value_y(i)`: each invocation writes one word of the `n` elements of y.
+    /// The launch of a kernel that defines `value_y(i)`: each invocation writes one word of the `n` elements
+    /// of y.
     pub fn map(&mut self, dtype: DType, n: usize, caps: &Caps) -> Result<Launch, Unsupported> {
         self.param("n", n);
         self.body +=

@@ -15,8 +15,8 @@ use crate::{
 /// The description is assumed to have passed the graph's type inference.
 ///
 /// # Errors
-/// [`Unsupported`] where no kernel covers the op with these types on this adapter; the device decomposes the op or
-/// runs it elsewhere.
+/// [`Unsupported`] where no kernel covers the op with these types on this adapter; the device decomposes the
+/// op or runs it elsewhere.
 pub fn lower(desc: &OpDesc<'_>, caps: &Caps) -> Result<KernelProgram, Unsupported> {
     match desc.op {
         Op::Constant(literal) => movement::constant(literal, caps),
@@ -97,10 +97,11 @@ fn lower_composite(
     }
 }
 
-/// How many variants of an op there are to time, chosen by [`Caps::variant`] from 0 on; 1 when there is no choice.
+/// How many variants of an op there are to time, chosen by [`Caps::variant`] from 0 on; 1 when there is no
+/// choice.
 ///
-/// All of them add in the same order and give the same bits, so that tuning never changes a result. Variants may
-/// coincide for some shapes.
+/// All of them add in the same order and give the same bits, so that tuning never changes a result. Variants
+/// may coincide for some shapes.
 pub fn variants(op: &Op) -> u32 {
     match op {
         Op::Dot(_) | Op::Composite(Composite::Linear { .. } | Composite::QuantizedDot { .. }) => {

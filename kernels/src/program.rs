@@ -17,8 +17,9 @@ pub struct Needs {
 
 /// One WGSL module with the entry point `main`.
 ///
-/// Bindings are storage buffers at `@group(0) @binding(i)` in the order of [`Launch::bindings`], all `read_write`,
-/// because many tensors share one arena buffer. Parameters are a uniform struct at `@group(1) @binding(0)`.
+/// Bindings are storage buffers at `@group(0) @binding(i)` in the order of [`Launch::bindings`], all
+/// `read_write`, because many tensors share one arena buffer. Parameters are a uniform struct at `@group(1)
+/// @binding(0)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module {
     /// Kernel, dtypes and tile, and a hash of the source: two modules with one key are the same program.
@@ -34,7 +35,8 @@ pub struct Module {
 pub enum Slot {
     /// The operand at this position.
     Input(usize),
-    /// A part of the operand at this position, which is longer than a binding can show: `bytes` from `offset` on.
+    /// A part of the operand at this position, which is longer than a binding can show: `bytes` from `offset`
+    /// on.
     InputPart {
         /// The position of the operand.
         input: usize,
@@ -69,8 +71,9 @@ pub struct KernelProgram {
     pub launches: Vec<Launch>,
     /// Bytes of each scratch buffer, whose contents are undefined at the start.
     pub scratch: Vec<u64>,
-    /// (input, output) pairs: the output must hold the input's contents when the program starts, either because both
-    /// are the same memory (the input dies here) or because the device copied it. The launches bind only the output.
+    /// (input, output) pairs: the output must hold the input's contents when the program starts, either
+    /// because both are the same memory (the input dies here) or because the device copied it. The launches
+    /// bind only the output.
     pub in_place: Vec<(usize, usize)>,
 }
 

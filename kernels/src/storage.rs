@@ -1,7 +1,7 @@
 //! How each dtype lies in a storage buffer, and the WGSL that reads and writes it.
 //!
-//! f32, i32 and u32 take a word each; bool and u8 one u32 word each; f16 and bf16 share a word in pairs, the even
-//! element in the low half; quantized rows are ggml's blocks as words. Arithmetic is in f32, i32 or u32.
+//! f32, i32 and u32 take a word each; bool and u8 one u32 word each; f16 and bf16 share a word in pairs, the
+//! even element in the low half; quantized rows are ggml's blocks as words. Arithmetic is in f32, i32 or u32.
 
 use percept_graph::{DType, TensorType};
 
@@ -82,7 +82,8 @@ pub(crate) fn load(name: &str, dtype: DType) -> Result<String, Unsupported> {
     Ok(format!("fn load_{name}(i: u32) -> {ty} {{ {body} }}\n"))
 }
 
-/// `fn store_NAME(word: u32, value)`, or with two values for the 16-bit floats: a whole word, rounded to nearest even.
+/// `fn store_NAME(word: u32, value)`, or with two values for the 16-bit floats: a whole word, rounded to
+/// nearest even.
 pub(crate) fn store(name: &str, dtype: DType) -> Result<String, Unsupported> {
     let ty = scalar(dtype)?;
     Ok(match dtype {
@@ -97,8 +98,8 @@ pub(crate) fn store(name: &str, dtype: DType) -> Result<String, Unsupported> {
     })
 }
 
-/// `fn write_NAME(word: u32, n: u32)`: the word's elements as the kernel's `value_NAME(i)` gives them; n is the
-/// tensor's element count, and the half of a last word past it is a copy.
+/// `fn write_NAME(word: u32, n: u32)`: the word's elements as the kernel's `value_NAME(i)` gives them; n is
+/// the tensor's element count, and the half of a last word past it is a copy.
 pub(crate) fn write(name: &str, dtype: DType) -> String {
     if per_word(dtype) == 2 {
         format!(
@@ -109,8 +110,8 @@ pub(crate) fn write(name: &str, dtype: DType) -> String {
     }
 }
 
-/// Bindings of vectors: `load4_NAME(quad)`, `load_NAME(i)` and, unless quantized, `store4_NAME(quad, vec4)` of elements 4 quad .. 4 quad + 4, for tensors
-/// whose element count is a multiple of four.
+/// Bindings of vectors: `load4_NAME(quad)`, `load_NAME(i)` and, unless quantized, `store4_NAME(quad, vec4)`
+/// of elements 4 quad .. 4 quad + 4, for tensors whose element count is a multiple of four.
 pub(crate) fn vectors(binding: usize, name: &str, dtype: DType) -> Result<String, Unsupported> {
     if dtype.is_quantized() {
         return crate::quant::declare(binding, name, dtype);

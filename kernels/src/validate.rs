@@ -17,8 +17,8 @@ pub struct WgslError {
 
 /// Parse and validate a module.
 ///
-/// Every capability that a kernel may need is allowed: f16, subgroups and cooperative matrices. Whether an adapter
-/// has them is a question for the device that loads the module.
+/// Every capability that a kernel may need is allowed: f16, subgroups and cooperative matrices. Whether an
+/// adapter has them is a question for the device that loads the module.
 pub fn validate(source: &str) -> Result<naga::Module, WgslError> {
     validated(source).map(|(module, _)| module)
 }

@@ -42,8 +42,9 @@ pub struct Media {
     pub variables: Map<String, Value>,
 }
 
-/// What a model reads: arrays under the names that Hugging Face transformers gives them (`input_ids` i64[1,t],
-/// `pixel_values`, `image_grid_thw`, `input_features` ...), placeholders already repeated once per feature row.
+/// What a model reads: arrays under the names that Hugging Face transformers gives them (`input_ids`
+/// i64[1,t], `pixel_values`, `image_grid_thw`, `input_features` ...), placeholders already repeated once per
+/// feature row.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     /// Arrays by name.
@@ -59,8 +60,8 @@ pub struct Inputs {
 pub enum Aim {
     /// The model is to generate the next turn: the generation prompt is added.
     Answer,
-    /// The model is to learn the assistant's turns: the conversation is whole, and `answers` i64[1,t] has a 1 for every
-    /// token of them.
+    /// The model is to learn the assistant's turns: the conversation is whole, and `answers` i64[1,t] has a 1
+    /// for every token of them.
     Learn,
 }
 
@@ -83,7 +84,8 @@ pub trait Processor: Send + Sync {
     /// What prompts are written with and answers are read with.
     fn tokenizer(&self) -> &Tokenizer;
 
-    /// How frames are picked from a video file before [`Processor::chat`] sees them; `None` when the model takes no video.
+    /// How frames are picked from a video file before [`Processor::chat`] sees them; `None` when the model
+    /// takes no video.
     fn video_sampling(&self) -> Option<Sampling> {
         None
     }

@@ -69,8 +69,8 @@ impl Kind {
     }
 }
 
-/// Formats that FFmpeg demuxes by the names of its demuxers: what they are called, and their extensions as a video and as
-/// audio. The first word of the demuxer's list of names counts.
+/// Formats that FFmpeg demuxes by the names of its demuxers: what they are called, and their extensions as a
+/// video and as audio. The first word of the demuxer's list of names counts.
 const CONTAINERS: &[(&str, &str, &str, &str)] = &[
     ("aac", "AAC", "", "aac"),
     ("ac3", "AC-3", "", "ac3"),
@@ -106,8 +106,8 @@ const CONTAINERS: &[(&str, &str, &str, &str)] = &[
     ("yuv4mpegpipe", "YUV4MPEG2", "y4m", ""),
 ];
 
-/// Extensions and the medium that they are taken for where a file's content is not at hand. Every extension that
-/// [`Kind::extension_as`] gives is among them.
+/// Extensions and the medium that they are taken for where a file's content is not at hand. Every extension
+/// that [`Kind::extension_as`] gives is among them.
 const EXTENSIONS: [(&[&str], Medium); 3] = [
     (
         &[
@@ -140,8 +140,9 @@ pub fn of_extension(extension: &str) -> Option<Medium> {
     EXTENSIONS.iter().find(|(all, _)| all.contains(&extension.as_str())).map(|(_, medium)| *medium)
 }
 
-/// What a file in memory is; `None` when no decoder here reads it. The streams of a container are looked at, not decoded:
-/// one that is damaged beyond that is taken for what its format usually is, so that its decoder can say what is wrong.
+/// What a file in memory is; `None` when no decoder here reads it. The streams of a container are looked at,
+/// not decoded: one that is damaged beyond that is taken for what its format usually is, so that its decoder
+/// can say what is wrong.
 pub fn of(bytes: &[u8]) -> Option<Kind> {
     let head = &bytes[..bytes.len().min(1 << 16)];
     image_of(head).or_else(|| {

@@ -1,4 +1,5 @@
-//! From bytes to tensors: text, image, video and audio, and the processors that put them into one token sequence.
+//! From bytes to tensors: text, image, video and audio, and the processors that put them into one token
+//! sequence.
 //!
 //! Nothing here depends on a device or a model. A model family builds its processor from these parts.
 

@@ -155,8 +155,8 @@ impl Faults {
 }
 
 impl Decoding {
-    /// Opens the best stream of a kind. Frames of more than `max_pixels` pixels are refused by the decoder before it
-    /// makes room for them.
+    /// Opens the best stream of a kind. Frames of more than `max_pixels` pixels are refused by the decoder
+    /// before it makes room for them.
     pub(crate) fn open(source: &Source, kind: media::Type, max_pixels: usize) -> Result<Self> {
         let damaged = |fault: Fault| source.damaged(fault);
         let input = demux(source)?;
@@ -210,8 +210,8 @@ impl Decoding {
         &self.faults
     }
 
-    /// How many seconds the file says that the stream has. What FFmpeg estimates from the size of the file is no such
-    /// statement, and a container of several streams speaks of its longest.
+    /// How many seconds the file says that the stream has. What FFmpeg estimates from the size of the file is
+    /// no such statement, and a container of several streams speaks of its longest.
     pub(crate) fn declared(&self) -> Option<f64> {
         let stream = self.stream()?;
         let said = stream.metadata().get("DURATION").and_then(clock_time);
@@ -236,12 +236,13 @@ impl Decoding {
         Some(seconds).filter(|seconds| seconds.is_finite() && *seconds > 0.0)
     }
 
-    /// The presentation time and the duration in ticks of every packet that will be shown, without decoding them. Nothing
-    /// can be decoded afterwards.
+    /// The presentation time and the duration in ticks of every packet that will be shown, without decoding
+    /// them. Nothing can be decoded afterwards.
     pub(crate) fn scan(&mut self) -> Vec<(Option<i64>, i64)> {
         let mut packets = Vec::new();
         while self.packet.read(&mut self.input).is_ok() {
-            // Edit lists may ask for frames to be decoded and not shown. ffmpeg-next has no name for the flag.
+            // Edit lists may ask for frames to be decoded and not shown. ffmpeg-next has no name for the
+            // flag.
             let shown = self.packet.flags().bits() & ffi::AV_PKT_FLAG_DISCARD == 0;
             if self.packet.stream() == self.stream && shown {
                 packets.push((self.packet.pts(), self.packet.duration()));

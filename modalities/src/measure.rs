@@ -5,8 +5,8 @@ use crate::libav::Faults;
 /// The length of audio or of a video, as declared and as decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Length {
-    /// Seconds that the file states, where it does: neither an estimate from its size nor the mark of a stream of unknown
-    /// length.
+    /// Seconds that the file states, where it does: neither an estimate from its size nor the mark of a
+    /// stream of unknown length.
     pub declared: Option<f64>,
     /// Seconds that decoded: of a video until the end of its last frame.
     pub seconds: f64,
@@ -25,8 +25,8 @@ impl Length {
         Self { declared, seconds, faults: faults.count, fault: faults.first }
     }
 
-    /// Why the file is cut off or damaged in its middle, if it is: it declares more than it holds, beyond a tenth of a
-    /// second and half a percent. A file that declares less than it holds is whole.
+    /// Why the file is cut off or damaged in its middle, if it is: it declares more than it holds, beyond a
+    /// tenth of a second and half a percent. A file that declares less than it holds is whole.
     pub fn shortfall(&self) -> Option<String> {
         let declared = self.declared?;
         let missing = declared - self.seconds;

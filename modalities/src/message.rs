@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+use crate::kind::Medium;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,34 @@ pub enum Content {
 }
 
 impl Content {
+    /// These media, and then this content, as people show something and ask about it. Without media it stays as it is.
+    pub fn after(self, media: impl IntoIterator<Item = Medium>) -> Content {
+        let mut parts: Vec<Part> = media.into_iter().map(Part::of).collect();
+        if parts.is_empty() {
+            return self;
+        }
+        match self {
+            Content::Nothing => {}
+            Content::Text(text) => parts.push(Part::Text { text }),
+            Content::Parts(old) => parts.extend(old),
+        }
+        Content::Parts(parts)
+    }
+
+    /// Its parts; none of plain text.
+    pub fn parts(&self) -> &[Part] {
+        match self {
+            Content::Nothing | Content::Text(_) => &[],
+            Content::Parts(parts) => parts,
+        }
+    }
+
+    /// Its texts, in order.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let plain = if let Content::Text(text) = self { Some(text.as_str()) } else { None };
+        plain.into_iter().chain(self.parts().iter().filter_map(Part::text))
+    }
+
     fn is_nothing(&self) -> bool {
         *self == Content::Nothing
     }
@@ -97,6 +126,30 @@ const SETTINGS: [&str; 9] = [
 ];
 
 impl Part {
+    /// A medium that is taken from [`Media`](crate::Media).
+    pub fn of(medium: Medium) -> Part {
+        match medium {
+            Medium::Image => Part::Image { path: None },
+            Medium::Video => Part::Video { path: None },
+            Medium::Audio => Part::Audio { path: None },
+        }
+    }
+
+    /// The text, of a part of type text.
+    pub fn text(&self) -> Option<&str> {
+        if let Part::Text { text } = self { Some(text) } else { None }
+    }
+
+    /// The medium that it shows.
+    pub fn medium(&self) -> Option<Medium> {
+        match self {
+            Part::Image { .. } => Some(Medium::Image),
+            Part::Video { .. } => Some(Medium::Video),
+            Part::Audio { .. } => Some(Medium::Audio),
+            Part::Text { .. } | Part::Other(_) => None,
+        }
+    }
+
     /// A part from its JSON.
     fn from_fields(mut fields: Map<String, Value>) -> std::result::Result<Part, String> {
         let Some(kind) = fields.get("type").and_then(Value::as_str).map(str::to_owned) else {
@@ -270,6 +323,21 @@ mod tests {
 
     fn message(json: Value) -> std::result::Result<Message, String> {
         serde_json::from_value(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn media_stand_before_what_is_said_of_them() {
+        let (image, audio) = (Part::Image { path: None }, Part::Audio { path: None });
+        let said = Content::Text("which?".into());
+        assert_eq!(said.clone().after([]), said);
+        let shown = said.after([Medium::Image, Medium::Audio]);
+        let text = Part::Text { text: "which?".into() };
+        assert_eq!(shown, Content::Parts(vec![image.clone(), audio.clone(), text.clone()]));
+        assert_eq!(shown.texts().collect::<Vec<_>>(), ["which?"]);
+        assert_eq!(shown.parts()[1].medium(), Some(Medium::Audio));
+        assert_eq!(Content::Nothing.after([Medium::Audio]), Content::Parts(vec![audio.clone()]));
+        let more = shown.after([Medium::Audio]);
+        assert_eq!(more, Content::Parts(vec![audio.clone(), image, audio, text]));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Whisper's encoder, which begins with two convolutions: the encoder of Whisper, and the audio tower of Qwen2-Audio.
+//! Whisper's encoder, which begins with two convolutions: the encoder of Whisper, and the audio tower of
+//! Qwen2-Audio.
 
 use percept_graph::{Activation, Tensor};
 use percept_modalities::audio::LogMel;
@@ -15,13 +16,13 @@ use crate::parameters::Parameters;
 pub struct AudioTower {
     /// Prefix of its parameters, with its dot.
     pub prefix: String,
-    /// Mel bands.
+    /// Mel bands of a frame.
     pub bands: usize,
     /// Rows that it gives: half as many as it reads frames.
     pub rows: usize,
     /// Width of the rows.
     pub hidden: usize,
-    /// The blocks.
+    /// The blocks behind the two convolutions.
     pub stack: Stack,
     /// The last norm, `{prefix}layer_norm`.
     pub norm: Norm,

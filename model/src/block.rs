@@ -1,11 +1,12 @@
 //! The transformer block that every tower and decoder is a stack of.
 //!
-//! Activations are f32 [b,t,hidden]. Norms, rotation, attention and the residual stream are computed in f32 whatever
-//! the weights' dtype, so whether a family casts before or after it multiplies by a norm's weight makes no difference.
+//! Activations are f32 [b,t,hidden]. Norms, rotation, attention and the residual stream are computed in f32
+//! whatever the weights' dtype, so whether a family casts before or after it multiplies by a norm's weight
+//! makes no difference.
 
 use std::cell::RefCell;
 
-use percept_graph::{Activation, AttentionSpec, Composite, Op, Tensor};
+use percept_graph::{Activation, AttentionSpec, Tensor};
 
 use crate::cache::{Cache, swapped};
 use crate::names::{AttentionNames, BlockNames};
@@ -28,14 +29,14 @@ pub struct BlockSpec {
     pub mlp: Mlp,
     /// What attention and the MLP add is multiplied by a vector first.
     pub layer_scale: bool,
-    /// Parameter names.
+    /// What its parameters are called below its prefix.
     pub names: BlockNames,
 }
 
 /// A norm over the last dimension.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Norm {
-    /// Which.
+    /// What it divides by, and which parameters it has.
     pub kind: NormKind,
     /// Added to the mean square or the variance.
     pub eps: f32,
@@ -46,7 +47,7 @@ pub struct Norm {
 pub enum NormKind {
     /// Layer norm with weight and bias.
     Layer,
-    /// Root mean square.
+    /// Division by the root of the mean square, with a weight (Zhang and Sennrich 2019).
     Rms {
         /// The weight is stored less one.
         unit_offset: bool,
@@ -68,7 +69,7 @@ pub struct Attention {
     pub bias: Biases,
     /// Norms of queries and keys, before they are rotated.
     pub qk_norm: QkNorm,
-    /// Multiplies the scores.
+    /// Multiplies the scores before the softmax.
     pub scale: f32,
     /// Scores become cap * tanh(score / cap).
     pub soft_cap: Option<f32>,
@@ -102,7 +103,7 @@ impl Biases {
 /// Norms of queries and keys.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum QkNorm {
-    /// None.
+    /// They are not normalized.
     None,
     /// Over each head's features, one weight [head_dim] for all heads.
     PerHead(Norm),
@@ -113,9 +114,9 @@ pub enum QkNorm {
 /// The MLP of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mlp {
-    /// Hidden width.
+    /// Features between its two layers.
     pub width: usize,
-    /// The activation.
+    /// The function between its two layers.
     pub activation: Activation,
     /// act(gate) * up instead of act(up).
     pub gated: bool,
@@ -130,7 +131,8 @@ pub struct Context<'a> {
     pub angles: Vec<[Tensor; 2]>,
     /// Segment numbers i32[b,t] of each division that blocks name.
     pub segments: Vec<Tensor>,
-    /// Block numbers of queries i32[b,t] and keys i32[b,s]: within a non-negative block causal attention sees both ways.
+    /// Block numbers of queries i32[b,t] and keys i32[b,s]: within a non-negative block causal attention sees
+    /// both ways.
     pub blocks: Option<[Tensor; 2]>,
     /// Keys and values of earlier steps.
     pub cache: Option<&'a Cache<'a>>,
@@ -157,10 +159,8 @@ impl Norm {
         let weight = p.get(&format!("{name}.weight"), width);
         match self.kind {
             NormKind::Layer => x.layer_norm(&weight, &p.get(&format!("{name}.bias"), width), self.eps),
-            NormKind::Rms { unit_offset } => {
-                let norm = Composite::RmsNorm { eps: self.eps, unit_offset };
-                x.trace().op(Op::Composite(norm), &[x, &weight])
-            }
+            NormKind::Rms { unit_offset: false } => x.rms_norm(&weight, self.eps),
+            NormKind::Rms { unit_offset: true } => x.rms_norm_unit_offset(&weight, self.eps),
         }
     }
 }
@@ -358,7 +358,7 @@ pub(crate) fn join(path: &str, name: &str) -> String {
 pub struct Stack {
     /// The blocks' common prefix: block i has its parameters below `{prefix}.{i}`.
     pub prefix: String,
-    /// The blocks.
+    /// Each block, in the order in which they act.
     pub blocks: Vec<BlockSpec>,
 }
 

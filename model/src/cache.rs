@@ -1,7 +1,7 @@
 //! The paged cache of keys and values that a decoder's steps carry from run to run.
 //!
-//! Keys and values lie in pools of fixed-size pages, one pool of each a layer. A sequence has a table of pages, so its rows
-//! may lie anywhere, share pages with other sequences, and grow without moving.
+//! Keys and values lie in pools of fixed-size pages, one pool of each a layer. A sequence has a table of
+//! pages, so its rows may lie anywhere, share pages with other sequences, and grow without moving.
 
 use std::cell::RefCell;
 
@@ -9,7 +9,8 @@ use percept_graph::{AttentionSpec, DType, Role, Tensor, TensorType, Trace};
 
 use crate::pass::{Group, Input, PassInputs};
 
-/// Rows of a page. A multiple of the keys that the cpu's attention reads together, so that it reads them where they lie.
+/// Rows of a page. A multiple of the keys that the cpu's attention reads together, so that it reads them
+/// where they lie.
 pub const PAGE: usize = 64;
 
 /// The extents of a paged cache in a graph.
@@ -41,8 +42,8 @@ impl<'a> Cache<'a> {
         Self { shape, windows, inputs, updated: RefCell::default() }
     }
 
-    /// Attention of the step's rows q [rows,h,1,d] to what their sequences hold in a layer, the step's own keys and values
-    /// [rows,hk,1,d] among it, which are appended first. The result is [rows,h,1,d].
+    /// Attention of the step's rows q [rows,h,1,d] to what their sequences hold in a layer, the step's own
+    /// keys and values [rows,hk,1,d] among it, which are appended first. The result is [rows,h,1,d].
     pub fn attend(&self, layer: usize, q: &Tensor, [k, v]: [&Tensor; 2], spec: &AttentionSpec) -> Tensor {
         let kind = self.windows.iter().position(|window| *window == spec.window);
         let Some((kind, &pages)) = kind.and_then(|kind| Some((kind, self.shape.pools.get(kind)?))) else {
@@ -78,7 +79,8 @@ impl<'a> Cache<'a> {
         self.each_group(q, of_group)
     }
 
-    /// Applies attention to the rows [rows,h,1,d] of each group as [sequences,h,rows,d], and puts the results together.
+    /// Applies attention to the rows [rows,h,1,d] of each group as [sequences,h,rows,d], and puts the results
+    /// together.
     pub fn each_group(&self, q: &Tensor, of_group: impl Fn((usize, Tensor)) -> Tensor) -> Tensor {
         let (h, d) = (q.dim(1), q.dim(3));
         let mut start = 0;

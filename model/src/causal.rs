@@ -12,13 +12,13 @@ use crate::weights::Weights;
 
 /// A model that continues a sequence of tokens and media.
 pub trait CausalModel: Send + Sync {
-    /// The decoder.
+    /// The part that reads tokens and features and gives logits.
     fn decoder(&self) -> &Decoder;
 
-    /// The parameters.
+    /// The parameters of the decoder and of encoders of media.
     fn weights(&self) -> &Weights;
 
-    /// What prepares prompts.
+    /// What turns conversations and media into the model's inputs.
     fn processor(&self) -> &dyn Processor;
 
     /// The tokens that end an answer.
@@ -65,11 +65,13 @@ pub struct Layout {
     pub ids: Vec<i32>,
     /// Positions of the rows, one list for each axis that a rotation reads, at least one.
     pub positions: Vec<Vec<i32>>,
-    /// The positions of the next row, one for each list of positions; all of them go up by one a row from there.
+    /// The positions of the next row, one for each list of positions; all of them go up by one a row from
+    /// there.
     pub next: Vec<i32>,
     /// Rows whose embedding is a row of the encoders' features, counted through all runs.
     pub features: Vec<Option<usize>>,
-    /// Numbers of image blocks that see both ways, -1 elsewhere. A block must not be longer than a prefill chunk.
+    /// Numbers of image blocks that see both ways, -1 elsewhere. A block must not be longer than a prefill
+    /// chunk.
     pub blocks: Option<Vec<i32>>,
 }
 
@@ -109,7 +111,7 @@ impl Layout {
         }
         if row != count {
             return Err(Error::Inputs(format!(
-                "the prompt has {row} places for media features, the media give {count}"
+                "the prompt has {row} placeholders, the media give {count} rows of features"
             )));
         }
         Ok(layout)

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// A JSON object of a checkpoint, laid over a family's defaults. Checkpoints may omit what equals the default of their
-/// `model_type`; null is a value of its own and says that there is none.
+/// A JSON object of a checkpoint, laid over a family's defaults. Checkpoints may omit what equals the default
+/// of their `model_type`; null is a value of its own and says that there is none.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where it stands, for messages: `config.json`, then the keys that lead to it.

@@ -12,7 +12,7 @@ pub struct Projector {
     pub prefix: String,
     /// Width of the features.
     pub out: usize,
-    /// The activation.
+    /// The function between its two layers.
     pub activation: Activation,
     /// The layers have biases.
     pub bias: bool,

@@ -14,7 +14,7 @@ use crate::weights::Weights;
 
 /// A model that embeds images and texts in one space.
 pub struct Contrastive {
-    /// The parameters.
+    /// The parameters of both towers.
     pub weights: Weights,
     /// The tower for images.
     pub vision: VisionTower,
@@ -40,9 +40,9 @@ pub enum VisionPool {
     },
     /// SigLIP: a learned query attends to all normalized rows, and an MLP follows.
     Attention {
-        /// Query heads.
+        /// The attention of the query over the rows.
         attention: Attention,
-        /// The MLP.
+        /// The MLP that follows it.
         mlp: Mlp,
     },
 }
@@ -54,9 +54,9 @@ pub struct TextTower {
     pub vocab: usize,
     /// Tokens of a text; shorter ones are padded.
     pub length: usize,
-    /// The blocks.
+    /// The blocks that a text's rows go through.
     pub stack: Stack,
-    /// The last norm.
+    /// The norm behind the last block.
     pub norm: Norm,
     /// Which row stands for the text.
     pub pool: TextPool,
@@ -69,7 +69,8 @@ pub struct TextTower {
 pub enum TextPool {
     /// CLIP: the first end token, times `text_projection`.
     End(i32),
-    /// CLIP with the configuration of its first releases: the first of the greatest ids, as their end token was.
+    /// CLIP with the configuration of its first releases: the first of the greatest ids, as their end token
+    /// was.
     Greatest,
     /// SigLIP: the last row, through `text_model.head`.
     Last,
@@ -124,8 +125,8 @@ impl Contrastive {
         ids.chunks_exact(length).enumerate().map(|(i, ids)| (i * length + row(ids)) as i32).collect()
     }
 
-    /// The graph that embeds `batch` images: from `pixel_values` f32[batch,channels,image,image] to `embedding`
-    /// f32[batch,width] of length one.
+    /// The graph that embeds `batch` images: from `pixel_values` f32[batch,channels,image,image] to
+    /// `embedding` f32[batch,width] of length one.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
@@ -155,8 +156,8 @@ impl Contrastive {
         Ok(t.finish()?)
     }
 
-    /// The learned query's attention to rows f32[b,n,hidden]: f32[b,hidden]. Projections of query, key and value stand
-    /// in one matrix.
+    /// The learned query's attention to rows f32[b,n,hidden]: f32[b,hidden]. Projections of query, key and
+    /// value stand in one matrix.
     fn attend(&self, p: &Parameters, attention: &Attention, rows: &Tensor) -> Tensor {
         let (batch, hidden) = (rows.dim(0), self.vision.hidden);
         let path = format!("{}head", self.vision.prefix);
@@ -180,8 +181,8 @@ impl Contrastive {
         p.linear(&out, &format!("{path}.attention.out_proj"), hidden, true, None)
     }
 
-    /// The graph that embeds `batch` texts: from `input_ids` i32[batch,length] and `ends` i32[batch] to `embedding`
-    /// f32[batch,width] of length one.
+    /// The graph that embeds `batch` texts: from `input_ids` i32[batch,length] and `ends` i32[batch] to
+    /// `embedding` f32[batch,width] of length one.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.

@@ -1,11 +1,12 @@
-//! The causal decoder: a table, a stack of blocks, a norm and a head, traced for training or as a step over a cache.
+//! The causal decoder: a table, a stack of blocks, a norm and a head, traced for training or as a step over a
+//! cache.
 
 use percept_graph::{Graph, Tensor, Trace};
 
 use crate::block::{Context, Norm, Stack};
 use crate::cache::Cache;
 use crate::error::Result;
-use crate::parameters::{Parameters, Stored, product};
+use crate::parameters::{ParameterSpecs, Parameters, product};
 use crate::pass::{Input, MediaShape, PassInputs, PassShape};
 use crate::rope::Rope;
 
@@ -24,11 +25,11 @@ pub struct Decoder {
     pub embedding_scale: Option<f32>,
     /// The rotations that blocks name.
     pub ropes: Vec<Rope>,
-    /// The blocks.
+    /// The blocks that rows go through.
     pub stack: Stack,
-    /// The last norm.
+    /// The norm behind the last block.
     pub norm: Norm,
-    /// Its name.
+    /// The name of that norm's parameters, without `.weight`.
     pub norm_name: String,
     /// Name of the head's matrix [vocab,hidden]: the table's own when it is tied.
     pub head: String,
@@ -48,7 +49,8 @@ impl Decoder {
         }
     }
 
-    /// Blocks and last norm on x f32[b,t,hidden]. `deepstack` f32[b,t,hidden] are added after the first blocks.
+    /// Blocks and last norm on x f32[b,t,hidden]. `deepstack` f32[b,t,hidden] are added after the first
+    /// blocks.
     pub fn hidden(&self, p: &Parameters, x: &Tensor, cx: &Context, deepstack: &[Tensor]) -> Tensor {
         let x = self.stack.trace_each(p, x, cx, |i, x| match deepstack.get(i) {
             Some(extra) => x + extra,
@@ -71,8 +73,8 @@ impl Decoder {
         }
     }
 
-    /// The kinds of layers that keep different rows: each window once, `None` for layers that keep all of them. There is
-    /// at least one.
+    /// The kinds of layers that keep different rows: each window once, `None` for layers that keep all of
+    /// them. There is at least one.
     pub fn windows(&self) -> Vec<Option<usize>> {
         let mut windows: Vec<Option<usize>> = Vec::new();
         for block in &self.stack.blocks {
@@ -86,15 +88,15 @@ impl Decoder {
         windows
     }
 
-    /// A pass as a graph: its inputs are those of [`PassShape::inputs`], the pools of [`Cache`] where there is a cache, and
-    /// parameters. The output `logits` is f32[out,vocab], of all rows unless the shape chooses some; there is none
-    /// when it chooses no row.
+    /// A pass as a graph: its inputs are those of [`PassShape::inputs`], the pools of [`Cache`] where there
+    /// is a cache, and parameters. The output `logits` is f32[out,vocab], of all rows unless the shape
+    /// chooses some; there is none when it chooses no row.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
-    pub fn step(&self, stored: &dyn Stored, shape: &PassShape) -> Result<Graph> {
+    pub fn step(&self, specs: &dyn ParameterSpecs, shape: &PassShape) -> Result<Graph> {
         let t = Trace::new(format!("step.{}", shape.count()));
-        let p = Parameters::new(&t, stored);
+        let p = Parameters::new(&t, specs);
         let inputs = shape.declare(self, &t);
         let windows = self.windows();
         let cache = shape.cache.as_ref().map(|cache| Cache::new(cache, &windows, &inputs));

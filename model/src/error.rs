@@ -2,7 +2,8 @@
 
 use percept_graph::TensorType;
 
-/// What is wrong with a checkpoint, a model or what it was given. Every message says what, where, and what to do.
+/// What is wrong with a checkpoint, a model or what it was given. Every message says what, where, and what to
+/// do.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// A model cannot be traced as its configuration says.

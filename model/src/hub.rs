@@ -1,6 +1,7 @@
 //! Models in the local cache of the Hugging Face hub, as the `huggingface_hub` library lays it out.
 //!
-//! A repository is `models--ORG--NAME`; `refs/main` in it names a commit, whose files are under `snapshots/COMMIT`.
+//! A repository is `models--ORG--NAME`; `refs/main` in it names a commit, whose files are under
+//! `snapshots/COMMIT`.
 
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -16,8 +17,8 @@ const REF_CAP: u64 = 256;
 /// Bytes of an index of weights, at most.
 const INDEX_CAP: u64 = 64 << 20;
 
-/// Whether a text has the form of a repository's id: `NAME` or `ORG/NAME` of letters, digits, `-`, `_` and `.`, as the
-/// hub allows them.
+/// Whether a text has the form of a repository's id: `NAME` or `ORG/NAME` of letters, digits, `-`, `_` and
+/// `.`, as the hub allows them.
 pub fn is_id(text: &str) -> bool {
     let part = |p: &str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -35,8 +36,9 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache of this user: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `hub` in `HF_HOME`, `huggingface/hub` in
-    /// `XDG_CACHE_HOME`, or `~/.cache/huggingface/hub`; the first that is set. `None` where there is no home folder.
+    /// The cache of this user: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `hub` in `HF_HOME`, `huggingface/hub`
+    /// in `XDG_CACHE_HOME`, or `~/.cache/huggingface/hub`; the first that is set. `None` where there is no
+    /// home folder.
     pub fn of_user() -> Option<Self> {
         Self::of(&|name| std::env::var_os(name), std::env::home_dir())
     }
@@ -72,8 +74,8 @@ impl Cache {
         is_id(id).then(|| self.root.join(format!("models--{}", id.replace('/', "--"))))
     }
 
-    /// The folder with the files of a model at a branch, a tag or a commit; without one, at `main`. `None` where the cache
-    /// does not have it.
+    /// The folder with the files of a model at a branch, a tag or a commit; without one, at `main`. `None`
+    /// where the cache does not have it.
     pub fn snapshot(&self, id: &str, revision: Option<&str>) -> Option<PathBuf> {
         let repository = self.repository(id)?;
         let revision = revision.unwrap_or("main");

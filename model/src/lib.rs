@@ -1,8 +1,8 @@
 //! The unified transformer, checkpoints, and one file per model family.
 //!
-//! A family reads `config.json` into a [`Decoder`] of [`BlockSpec`]s and, where it has them, encoders; tracing those
-//! over [`Parameters`] gives graphs whose parameters are named as in the checkpoint. [`Weights`] brings these to a
-//! device. A session sees a model as a [`CausalModel`].
+//! A family reads `config.json` into a [`Decoder`] of [`BlockSpec`]s and, where it has them, encoders;
+//! tracing those over [`Parameters`] gives graphs whose parameters are named as in the checkpoint.
+//! [`Weights`] brings these to a device. A session sees a model as a [`CausalModel`].
 
 mod audio_tower;
 mod block;
@@ -37,9 +37,11 @@ pub use contrastive::{Contrastive, TextPool, TextTower, VisionPool};
 pub use decoder::{Decoder, Features};
 pub use error::{Error, Result};
 pub use family::{Model, open, open_weights};
-pub use parameters::{Adapter, DROPOUT_KEY, DROPOUT_SHARE, Extras, Masters, Parameters, Stored, product};
+pub use parameters::{
+    Adapter, AllF32, DROPOUT_KEY, DROPOUT_SHARE, Extras, ParameterSpecs, Parameters, product,
+};
 pub use pass::{Group, Input, MediaShape, PassInputs, PassRows, PassShape, SequenceRows};
-pub use peft::{AdapterFacts, Located, locate, locate_adapter, tied_table};
+pub use peft::{AdapterFacts, Located, PeftNames, locate, locate_adapter, tied_table};
 pub use rope::Rope;
 pub use vision_tower::VisionTower;
-pub use weights::{Trained, Weights, uses};
+pub use weights::{TrainedParameters, Weights};

@@ -8,8 +8,8 @@ use percept_graph::{Activation, DType, Role, Tensor, TensorType, Trace};
 
 use crate::error::Error;
 
-/// The dtype that parameters have on the device.
-pub trait Stored {
+/// What parameters are on the device: their dtypes, and what adapters put beside them.
+pub trait ParameterSpecs {
     /// The dtype of a matrix or table of this shape.
     ///
     /// # Errors
@@ -22,7 +22,8 @@ pub trait Stored {
         None
     }
 
-    /// Whether elements before that are dropped; the graph then has the inputs [`DROPOUT_KEY`] and [`DROPOUT_SHARE`].
+    /// Whether elements before that are dropped; the graph then has the inputs [`DROPOUT_KEY`] and
+    /// [`DROPOUT_SHARE`].
     fn drops(&self, name: &str) -> bool {
         let _ = name;
         false
@@ -34,8 +35,9 @@ pub trait Stored {
         Extras::default()
     }
 
-    /// Whether an adapter in a file adds something to the tensor `name`, so that it is `{name}.adapted` for whoever reads
-    /// it whole. [`Parameters::linear`] and [`Parameters::embedding`] add it to what they compute.
+    /// Whether an adapter in a file adds something to the tensor `name`, so that it is `{name}.adapted` for
+    /// whoever reads it whole. [`Parameters::linear`] and [`Parameters::embedding`] add it to what they
+    /// compute.
     fn is_adapted(&self, name: &str) -> bool {
         let _ = name;
         false
@@ -45,8 +47,8 @@ pub trait Stored {
 /// What an adapter does to a linear layer's products beside its addition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extras {
-    /// They are first multiplied by `{name}.lora_magnitude_vector` [n] (DoRA, Liu et al. 2024); rows of a table by as many
-    /// values as it has columns.
+    /// They are first multiplied by `{name}.lora_magnitude_vector` [n] (DoRA, Liu et al. 2024); rows of a
+    /// table by as many values as it has columns.
     pub magnitude: bool,
     /// `{name}.lora_bias` [n] is added to them.
     pub bias: bool,
@@ -68,9 +70,9 @@ pub struct Adapter {
 }
 
 /// Every parameter in f32, as training has them.
-pub struct Masters;
+pub struct AllF32;
 
-impl Stored for Masters {
+impl ParameterSpecs for AllF32 {
     fn dtype(&self, _name: &str, _dims: &[usize]) -> Result<DType, Error> {
         Ok(DType::F32)
     }
@@ -79,14 +81,14 @@ impl Stored for Masters {
 /// The parameters of one trace. A parameter that is used twice, like a tied table, is one input.
 pub struct Parameters<'a> {
     trace: Trace,
-    stored: &'a dyn Stored,
+    specs: &'a dyn ParameterSpecs,
     declared: RefCell<HashMap<String, Tensor>>,
 }
 
 impl<'a> Parameters<'a> {
     /// Parameters as inputs of `trace`.
-    pub fn new(trace: &Trace, stored: &'a dyn Stored) -> Self {
-        Self { trace: trace.clone(), stored, declared: RefCell::default() }
+    pub fn new(trace: &Trace, specs: &'a dyn ParameterSpecs) -> Self {
+        Self { trace: trace.clone(), specs, declared: RefCell::default() }
     }
 
     /// The trace they are inputs of.
@@ -97,43 +99,45 @@ impl<'a> Parameters<'a> {
     /// A vector or other small parameter, as f32 whatever the checkpoint holds.
     pub fn get(&self, name: &str, dims: impl Into<Vec<usize>>) -> Tensor {
         let (name, dims) = (self.whole(name), dims.into());
-        match self.stored.dtype(&name, &dims) {
+        match self.specs.dtype(&name, &dims) {
             Ok(_) => self.declare(&name, DType::F32, dims),
             Err(e) => self.refuse(&name, e),
         }
     }
 
-    /// A matrix or table in the dtype it is stored in. The checkpoint may hold the same elements under another shape.
+    /// A matrix or table in the dtype it is stored in. The checkpoint may hold the same elements under
+    /// another shape.
     pub fn matrix(&self, name: &str, dims: [usize; 2]) -> Tensor {
         self.as_stored(&self.whole(name), dims)
     }
 
     /// The name of a tensor with what an adapter adds to it.
     fn whole<'n>(&self, name: &'n str) -> Cow<'n, str> {
-        if self.stored.is_adapted(name) { format!("{name}.adapted").into() } else { name.into() }
+        if self.specs.is_adapted(name) { format!("{name}.adapted").into() } else { name.into() }
     }
 
     fn as_stored(&self, name: &str, dims: [usize; 2]) -> Tensor {
-        match self.stored.dtype(name, &dims) {
+        match self.specs.dtype(name, &dims) {
             Ok(dtype) => self.declare(name, dtype, dims.to_vec()),
             Err(e) => self.refuse(name, e),
         }
     }
 
-    /// act(x w^T + b) with `{name}.weight` [n,k] and, when there is one, `{name}.bias` [n], plus what an adapter adds.
+    /// act(x w^T + b) with `{name}.weight` [n,k] and, when there is one, `{name}.bias` [n], plus what an
+    /// adapter adds.
     pub fn linear(&self, x: &Tensor, name: &str, n: usize, bias: bool, act: Option<Activation>) -> Tensor {
         let k = x.dim(x.rank().saturating_sub(1));
         let w = self.as_stored(&format!("{name}.weight"), [n, k]);
         let b = bias.then(|| self.get(&format!("{name}.bias"), [n]));
-        let Some(Adapter { rank, scale }) = self.stored.adapter(name) else {
+        let Some(Adapter { rank, scale }) = self.specs.adapter(name) else {
             return product(x, &w, b.as_ref(), act);
         };
         let down = self.as_stored(&format!("{name}.lora_A.weight"), [rank, k]);
         let up = self.as_stored(&format!("{name}.lora_B.weight"), [n, rank]);
-        let dropped = self.stored.drops(name).then(|| self.dropped(x, name));
+        let dropped = self.specs.drops(name).then(|| self.dropped(x, name));
         let x_down = product(dropped.as_ref().unwrap_or(x), &down, None, None);
         let added = product(&x_down, &up, None, None) * scale as f64;
-        let extras = self.stored.extras(name);
+        let extras = self.specs.extras(name);
         let mut y = match extras.magnitude {
             false => product(x, &w, b.as_ref(), None) + added,
             true => {
@@ -149,9 +153,9 @@ impl<'a> Parameters<'a> {
         act.map_or(y.clone(), |a| y.activate(a))
     }
 
-    /// x with a random share of its elements replaced by 0 and the others divided by what is left of one (Srivastava et
-    /// al. 2014). The bits are counter-based: under the batch's key, each layer has the stream of its name, and an
-    /// element the counter of its place.
+    /// x with a random share of its elements replaced by 0 and the others divided by what is left of one
+    /// (Srivastava et al. 2014). The bits are counter-based: under the batch's key, each layer has the stream
+    /// of its name, and an element the counter of its place.
     fn dropped(&self, x: &Tensor, name: &str) -> Tensor {
         let key = self.batch_input(DROPOUT_KEY, TensorType::new(DType::U32, [2]));
         let share = self.batch_input(DROPOUT_SHARE, TensorType::new(DType::F32, []));
@@ -173,8 +177,8 @@ impl<'a> Parameters<'a> {
             table.embedding(ids, out).cast(DType::F32)
         };
         let rows = look(&self.as_stored(name, dims));
-        let layer = name.strip_suffix(".weight").filter(|_| self.stored.is_adapted(name));
-        let Some((layer, Adapter { rank, scale })) = layer.and_then(|l| Some((l, self.stored.adapter(l)?)))
+        let layer = name.strip_suffix(".weight").filter(|_| self.specs.is_adapted(name));
+        let Some((layer, Adapter { rank, scale })) = layer.and_then(|l| Some((l, self.specs.adapter(l)?)))
         else {
             return rows;
         };
@@ -182,13 +186,14 @@ impl<'a> Parameters<'a> {
         let first = look(&self.as_stored(&format!("{layer}.lora_embedding_A.weight"), [v, rank]));
         let up = self.as_stored(&format!("{layer}.lora_embedding_B.weight"), [d, rank]);
         let added = product(&first, &up, None, None) * scale as f64;
-        match self.stored.extras(layer).magnitude {
+        match self.specs.extras(layer).magnitude {
             true => rows * self.get(&format!("{layer}.lora_magnitude_vector"), [d]) + added,
             false => rows + added,
         }
     }
 
-    /// The parameter `name` of another graph that is recorded on this trace too, in the type that it has there.
+    /// The parameter `name` of another graph that is recorded on this trace too, in the type that it has
+    /// there.
     pub fn shared(&self, name: &str, ty: &TensorType) -> Tensor {
         self.declare(name, ty.dtype, ty.dims.clone())
     }
@@ -213,8 +218,8 @@ fn dropout_stream(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
 }
 
-/// act(x w^T + b) of f32 x and w [n,k] in any dtype. With a half-precision w the products are of halves, summed in f32;
-/// a quantized one is dequantized exactly.
+/// act(x w^T + b) of f32 x and w [n,k] in any dtype. With a half-precision w the products are of halves,
+/// summed in f32; a quantized one is dequantized exactly.
 pub fn product(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, act: Option<Activation>) -> Tensor {
     if !matches!(w.dtype(), DType::F16 | DType::BF16) {
         return x.linear(w, bias, act);
@@ -234,7 +239,7 @@ mod tests {
     /// One layer with an adapter whose input is dropped.
     struct Dropping;
 
-    impl Stored for Dropping {
+    impl ParameterSpecs for Dropping {
         fn dtype(&self, _name: &str, _dims: &[usize]) -> Result<DType, Error> {
             Ok(DType::F32)
         }
@@ -264,7 +269,8 @@ mod tests {
         a
     }
 
-    // y = x w^T + scale (m x / (1 - p)) A^T B^T with m from the published generator, worked out in plain loops.
+    // y = x w^T + scale (m x / (1 - p)) A^T B^T with m from the published generator, worked out in plain
+    // loops.
     #[test]
     fn dropout_before_an_adapter_follows_its_formula() {
         let (rows, k, n, rank) = (40, 8, 3, 2);

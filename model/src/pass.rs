@@ -1,5 +1,6 @@
-//! The inputs of a pass over a decoder: one list says what a pass reads, and both declares it in a graph and fills it for
-//! a run. Steps over a cache, training, embeddings of texts and the speech decoder have the same list, in other shapes.
+//! The inputs of a pass over a decoder: one list says what a pass reads, and both declares it in a graph and
+//! fills it for a run. Steps over a cache, training, embeddings of texts and the speech decoder have the same
+//! list, in other shapes.
 
 use std::collections::HashMap;
 
@@ -12,16 +13,16 @@ use crate::error::{Error, Result};
 /// Sequences that have equally many rows in one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Group {
-    /// Sequences.
+    /// How many sequences it has.
     pub sequences: usize,
-    /// Rows of each.
+    /// How many rows each of them has.
     pub rows: usize,
 }
 
 /// Where the features of media come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum MediaShape {
-    /// There are none.
+    /// The pass reads none.
     #[default]
     None,
     /// They are given with the rows that they stand at.
@@ -41,7 +42,7 @@ pub struct PassShape {
     pub segments: bool,
     /// Image blocks see both ways.
     pub blocks: bool,
-    /// Features of media.
+    /// Where features of media come from.
     pub media: MediaShape,
     /// Keys and values of earlier steps.
     pub cache: Option<CacheShape>,
@@ -123,7 +124,8 @@ impl PassShape {
         Self { rows: [rows, 1], out, cache: Some(cache), ..Self::default() }
     }
 
-    /// A step of `rows` rows of one sequence over a cache of f32 that is its own and has room for `capacity` rows.
+    /// A step of `rows` rows of one sequence over a cache of f32 that is its own and has room for `capacity`
+    /// rows.
     pub fn single(decoder: &Decoder, rows: usize, capacity: usize) -> Self {
         let table = capacity.div_ceil(PAGE);
         let pools = vec![table; decoder.windows().len()];
@@ -131,7 +133,7 @@ impl PassShape {
         Self::step(CacheShape { dtype: DType::F32, page: PAGE, table, pools, groups }, None)
     }
 
-    /// All rows.
+    /// How many rows of tokens there are in all.
     pub fn count(&self) -> usize {
         self.rows[0] * self.rows[1]
     }
@@ -249,15 +251,15 @@ pub struct SequenceRows {
 /// What the rows of one pass are. Rows that only fill up a shape may be left out at the end of any list.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PassRows {
-    /// Tokens.
+    /// The token of each row.
     pub ids: Vec<i32>,
-    /// Learnt positions.
+    /// The learnt position of each row.
     pub positions: Vec<i32>,
     /// Cosines and sines of each rotation, [rows * pairs].
     pub angles: Vec<[Vec<f32>; 2]>,
-    /// Samples.
+    /// The number of each row's sample.
     pub segments: Vec<i32>,
-    /// Image blocks, -1 for none.
+    /// The image block of each row, -1 for none.
     pub blocks: Vec<i32>,
     /// The number of each row's feature, if it is one.
     pub features: Vec<Option<usize>>,

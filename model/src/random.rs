@@ -11,7 +11,8 @@ pub fn parameter_stream(name: &str, seed: u64) -> ChaCha12Rng {
     random
 }
 
-/// `n` normal values for the parameter `name`: the sum of twelve uniform numbers is as good as normal here, and exact.
+/// `n` normal values for the parameter `name`: the sum of twelve uniform numbers is as good as normal here,
+/// and exact.
 pub fn normal(name: &str, n: usize, deviation: f64, seed: u64) -> Vec<f32> {
     let mut random = parameter_stream(name, seed);
     let mut normal = || (0..12).map(|_| random.next_u32() as f64 / 2f64.powi(32)).sum::<f64>() - 6.0;

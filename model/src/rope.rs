@@ -1,8 +1,9 @@
-//! Rotary positions: which angle turns each pair of features, for one or several position axes, and the ways of
-//! stretching a context (Su et al. 2021; Peng et al. 2023 for YaRN; Ding et al. 2024 for LongRoPE; the llama 3.1 rule).
+//! Rotary positions: which angle turns each pair of features, for one or several position axes, and the ways
+//! of stretching a context (Su et al. 2021; Peng et al. 2023 for YaRN; Ding et al. 2024 for LongRoPE; the
+//! llama 3.1 rule).
 //!
-//! Angles are computed on the host and given to graphs as cosines and sines: positions grow to where a GPU's own sine
-//! is no longer exact, and a graph then serves every scheme.
+//! Angles are computed on the host and given to graphs as cosines and sines: positions grow to where a GPU's
+//! own sine is no longer exact, and a graph then serves every scheme.
 
 use std::f64::consts::PI;
 
@@ -25,8 +26,8 @@ pub struct Rope {
     reach: usize,
 }
 
-/// The rotary parameters of a configuration, of whose values `get` gives those that are not null: `rope_scaling` where
-/// it says something, whatever `rope_parameters` says beside it, as in transformers.
+/// The rotary parameters of a configuration, of whose values `get` gives those that are not null:
+/// `rope_scaling` where it says something, whatever `rope_parameters` says beside it, as in transformers.
 pub fn rope_parameters<'a>(get: impl Fn(&str) -> Option<&'a Value>) -> Option<&'a Value> {
     let says = |v: &&Value| v.as_object().is_none_or(|o| !o.is_empty());
     ["rope_scaling", "rope_parameters"].into_iter().filter_map(get).find(says)
@@ -54,8 +55,8 @@ impl Rope {
         Self { axes: vec![0; frequencies.len()], frequencies, factor: 1.0, growth: None, reach: 0 }
     }
 
-    /// The scheme that a decoder's configuration asks for: `rope_scaling` or `rope_parameters`, with `rope_theta` where
-    /// these have none.
+    /// The scheme that a decoder's configuration asks for: `rope_scaling` or `rope_parameters`, with
+    /// `rope_theta` where these have none.
     ///
     /// # Errors
     /// When the scaling is unknown or one of its values is missing.
@@ -133,8 +134,8 @@ impl Rope {
         Ok(if s.flag("mrope_interleaved")? { rope.interleaved(&sections) } else { rope.chunked(&sections) })
     }
 
-    /// Two axes share `dim` features: the first half of the pairs turns with axis 0, the second with axis 1, each by
-    /// theta^(-4i/dim) a position (the vision towers of Qwen2-VL and its successors).
+    /// Two axes share `dim` features: the first half of the pairs turns with axis 0, the second with axis 1,
+    /// each by theta^(-4i/dim) a position (the vision towers of Qwen2-VL and its successors).
     pub fn axial(dim: usize, theta: f64) -> Self {
         let half = inverse_frequencies(dim / 2, theta);
         let axes = [vec![0; half.len()], vec![1; half.len()]].concat();
@@ -147,14 +148,15 @@ impl Rope {
         (0..axes).map(|axis| self.axes.iter().filter(|a| **a == axis).count()).collect()
     }
 
-    /// Multimodal: the first `sections[0]` pairs turn with axis 0, the next with axis 1, and so on (Qwen2-VL).
+    /// Multimodal: the first `sections[0]` pairs turn with axis 0, the next with axis 1, and so on
+    /// (Qwen2-VL).
     pub fn chunked(mut self, sections: &[usize]) -> Self {
         self.axes = sections.iter().enumerate().flat_map(|(axis, &n)| vec![axis; n]).collect();
         self
     }
 
-    /// Multimodal: pairs take turns between the axes as long as an axis has pairs left, the rest turn with axis 0
-    /// (Qwen3-VL).
+    /// Multimodal: pairs take turns between the axes as long as an axis has pairs left, the rest turn with
+    /// axis 0 (Qwen3-VL).
     pub fn interleaved(mut self, sections: &[usize]) -> Self {
         let n = sections.len();
         let axis = |i: usize| if !i.is_multiple_of(n) && i < sections[i % n] * n { i % n } else { 0 };
@@ -223,8 +225,8 @@ impl Rope {
         [table(f64::cos), table(f64::sin)]
     }
 
-    /// NTK by parts: fast pairs keep their pace, slow ones slow down by the factor, with a ramp between. Gives the
-    /// factor.
+    /// NTK by parts: fast pairs keep their pace, slow ones slow down by the factor, with a ramp between.
+    /// Gives the factor.
     fn yarn(&mut self, s: &Config, dim: usize, theta: f64, trained: usize, c: &Config) -> Result<f64> {
         let factor = match s.maybe_f64("factor")? {
             Some(f) => f,

@@ -24,7 +24,7 @@ pub struct VisionTower {
     pub hidden: usize,
     /// CLIP: a learned row before the patches, patches without bias, and a norm before the blocks.
     pub class_row: bool,
-    /// The blocks.
+    /// The blocks that rows of patches go through.
     pub stack: Stack,
     /// The norm, of one kind everywhere in the tower.
     pub norm: Norm,
@@ -123,7 +123,8 @@ impl VisionTower {
         }
     }
 
-    /// What the last block gives f32[b,rows,hidden] for images f32[b,channels,image,image], before the last norm.
+    /// What the last block gives f32[b,rows,hidden] for images f32[b,channels,image,image], before the last
+    /// norm.
     pub fn trace(&self, p: &Parameters, pixels: &Tensor) -> Tensor {
         self.stack.trace(p, &self.embed(p, pixels), &Context::default())
     }

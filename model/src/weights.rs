@@ -3,25 +3,25 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use percept_graph::{DType, Graph, Op, Role, TensorType, decode, dequantize};
-use percept_hal::{Buffer, Device, Uses, Weight};
+use percept_graph::{DType, TensorType, decode, dequantize};
+use percept_hal::{Buffer, Device, Weight};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::parameters::{Adapter, Extras, Stored};
+use crate::parameters::{Adapter, Extras, ParameterSpecs};
 use crate::peft::{AdapterFacts, Overlay, floats, suffix};
 
 /// The parameters of a checkpoint, in the dtypes in which it was opened, and those of adapters to it.
 pub struct Weights {
     checkpoint: Arc<Checkpoint>,
     overlay: Option<Overlay>,
-    trained: Option<Arc<dyn Trained>>,
+    trained: Option<Arc<dyn TrainedParameters>>,
     /// Of a model that is yet to be made: whether its head has a matrix of its own.
     described: Option<bool>,
 }
 
 /// What training asks of parameters, over what their file says.
-pub trait Trained: Send + Sync {
+pub trait TrainedParameters: Send + Sync {
     /// Whether this parameter of the file is trained, and so is f32.
     fn is_master(&self, name: &str) -> bool;
 
@@ -40,27 +40,29 @@ impl Weights {
         Self { checkpoint, overlay: None, trained: None, described: None }
     }
 
-    /// Parameters of a model that is yet to be made: graphs may declare any, in f32 and in the shape that they ask for, and
-    /// none can be fetched. `own_head` says whether the head has a matrix of its own or is the table.
+    /// Parameters of a model that is yet to be made: graphs may declare any, in f32 and in the shape that
+    /// they ask for, and none can be fetched. `own_head` says whether the head has a matrix of its own or is
+    /// the table.
     pub fn described(checkpoint: Arc<Checkpoint>, own_head: bool) -> Self {
         Self { described: Some(own_head), ..Self::new(checkpoint) }
     }
 
-    /// With an adapter in the layout of the PEFT library beside its layers: a folder with adapter_config.json and
-    /// adapter_model.safetensors.
+    /// With an adapter in the layout of the PEFT library beside its layers: a folder with adapter_config.json
+    /// and adapter_model.safetensors.
     ///
     /// # Errors
-    /// When the folder is no adapter, asks for what is not done here, or has a tensor that fits nothing in the checkpoint.
+    /// When the folder is no adapter, asks for what is not done here, or has a tensor that fits nothing in
+    /// the checkpoint.
     pub fn with_adapter(self, folder: &Path) -> Result<Self> {
         self.with_weighted_adapter(folder, 1.0)
     }
 
-    /// As [`Weights::with_adapter`], with what it adds multiplied by `weight`. Called several times, adapters act in that
-    /// order, as several active ones do in PEFT: what they add is summed.
+    /// As [`Weights::with_adapter`], with what it adds multiplied by `weight`. Called several times, adapters
+    /// act in that order, as several active ones do in PEFT: what they add is summed.
     ///
     /// # Errors
-    /// As [`Weights::with_adapter`]; when the weight is not 1 and the adapter replaces tensors; or when two adapters replace
-    /// the same one.
+    /// As [`Weights::with_adapter`]; when the weight is not 1 and the adapter replaces tensors; or when two
+    /// adapters replace the same one.
     pub fn with_weighted_adapter(mut self, folder: &Path, weight: f64) -> Result<Self> {
         let overlay = self.overlay.get_or_insert_with(|| Overlay::new(&self.checkpoint));
         overlay.add(&self.checkpoint, folder, weight)?;
@@ -77,15 +79,15 @@ impl Weights {
         self.overlay.as_ref().map_or(&[], |o| o.doubts())
     }
 
-    /// As graphs that train them declare them. Weights of a new adapter are not in any file, and [`Weights::fetch`] does not
-    /// give them.
-    pub fn for_training(mut self, trained: Arc<dyn Trained>) -> Self {
+    /// As graphs that train them declare them. Weights of a new adapter are not in any file, and
+    /// [`Weights::fetch`] does not give them.
+    pub fn for_training(mut self, trained: Arc<dyn TrainedParameters>) -> Self {
         self.trained = Some(trained);
         self
     }
 
-    /// The checkpoint with its adapters merged into it, in f32 where they change something. Quantized weights are decoded
-    /// for it. A head that was the table and is no more becomes a tensor of its own.
+    /// The checkpoint with its adapters merged into it, in f32 where they change something. Quantized weights
+    /// are decoded for it. A head that was the table and is no more becomes a tensor of its own.
     ///
     /// # Errors
     /// When a tensor cannot be read, or products get a bias that the layer has no place for.
@@ -108,7 +110,8 @@ impl Weights {
                 );
                 return Err(Error::Content { file: crate::peft::FILE.into(), why });
             }
-            // A bias that the adapter replaces is among the changed ones by its own name; both changes are in this one.
+            // A bias that the adapter replaces is among the changed ones by its own name; both changes are in
+            // this one.
             let sum: Vec<f32> =
                 floats(&self.find(&bias)?).iter().zip(floats(&added)).map(|(b, a)| b + a).collect();
             let bytes = sum.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -172,12 +175,12 @@ impl Weights {
     ///
     /// # Errors
     /// As [`Weights::fetch`], or when the device cannot take it.
-    pub fn load(&self, device: &dyn Device, name: &str, ty: &TensorType, uses: Uses) -> Result<Buffer> {
-        Ok(device.load_weight(&self.fetch(name, ty)?, uses)?)
+    pub fn load(&self, device: &dyn Device, name: &str, ty: &TensorType) -> Result<Buffer> {
+        Ok(device.load_weight(&self.fetch(name, ty)?)?)
     }
 }
 
-impl Stored for Weights {
+impl ParameterSpecs for Weights {
     fn dtype(&self, name: &str, dims: &[usize]) -> Result<DType> {
         if self.described.is_some() {
             return Ok(DType::F32);
@@ -254,50 +257,4 @@ pub(crate) fn widened(weight: &Weight) -> Vec<u8> {
         wide.iter_mut().zip(elements).for_each(|(w, b)| *w = decode(weight.ty.dtype, b) as f32);
     }
     wide.iter().flat_map(|w| w.to_le_bytes()).collect()
-}
-
-/// What a graph does with each of its parameters, for [`Device::load_weight`].
-pub fn uses(graph: &Graph) -> Vec<Uses> {
-    use percept_graph::Composite;
-    let mut uses = vec![Uses::default(); graph.inputs().len()];
-    let mut of_value = vec![None; graph.values().len()];
-    for (i, input) in graph.inputs().iter().enumerate().filter(|(_, i)| i.role == Role::Parameter) {
-        of_value[input.value.index()] = Some(i);
-    }
-    for node in graph.nodes() {
-        for (operand, v) in node.inputs.iter().enumerate() {
-            let Some(i) = of_value[v.index()] else { continue };
-            match (&node.op, operand) {
-                (
-                    Op::Composite(
-                        Composite::Linear { .. } | Composite::QuantizedDot { .. } | Composite::Int8Dot,
-                    ),
-                    1,
-                ) => uses[i].linear = true,
-                (Op::Composite(Composite::Embedding { .. }), 0) => uses[i].embedding = true,
-                _ => uses[i].other = true,
-            }
-        }
-    }
-    uses
-}
-
-#[cfg(test)]
-mod tests {
-    use percept_graph::{Trace, passes::int8_dots};
-
-    use super::*;
-
-    #[test]
-    fn a_tied_weight_is_looked_up_in_and_multiplied_exactly_or_in_int8() {
-        let t = Trace::new("tied");
-        let (w, ids) = (t.parameter("w", DType::Q4_1, [8, 32]), t.data("ids", DType::I32, [3]));
-        let x = w.embedding(&ids, DType::F32);
-        t.output("y", &x.linear(&w, None, None));
-        let graph = t.finish().unwrap();
-        let expected = Uses { linear: true, embedding: true, ..Uses::default() };
-        for graph in [int8_dots(&graph).unwrap(), graph] {
-            assert_eq!(uses(&graph)[0], expected, "{graph}");
-        }
-    }
 }

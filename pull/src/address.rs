@@ -82,8 +82,8 @@ impl Resolver for PublicResolver {
     }
 }
 
-/// Whether an address is one of the public internet: none of the special-purpose blocks of the IANA registries
-/// (RFC 6890 and its updates), nor multicast.
+/// Whether an address is one of the public internet: none of the special-purpose blocks of the IANA
+/// registries (RFC 6890 and its updates), nor multicast.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),

@@ -14,8 +14,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// The pause before the next try, or none where another try is useless or all tries are used up.
 ///
-/// Pauses double from one try to the next; each is drawn from the upper half of its span, so that what failed together
-/// does not come back together.
+/// Pauses double from one try to the next; each is drawn from the upper half of its span, so that what failed
+/// together does not come back together.
 pub(super) fn pause(settings: &Settings, key: Key, spent: &mut u32, fault: &Fault) -> Option<Duration> {
     if fault.again == Again::Never {
         return None;

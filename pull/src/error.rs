@@ -29,8 +29,13 @@ pub enum Error {
     #[error("another pull is at work in {}; wait for it, or name another folder", .0.display())]
     Busy(PathBuf),
     /// A file could not be written whole.
-    #[error(transparent)]
-    Write(#[from] percept_data::Error),
+    #[error("{} cannot be written: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system reported.
+        source: io::Error,
+    },
     /// The folder cannot be read or written.
     #[error("{}: {source}", path.display())]
     Disk {
@@ -44,6 +49,10 @@ pub enum Error {
 impl Error {
     pub(super) fn disk(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
         |source| Error::Disk { path: path.to_path_buf(), source }
+    }
+
+    pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
+        |source| Error::Write { path: path.to_path_buf(), source }
     }
 
     pub(super) fn list(list: &str) -> impl Fn(String) -> Error + '_ {

@@ -1,7 +1,7 @@
 //! Detects servers that send more bytes than they announced.
 //!
-//! A client of HTTP stops at the announced length, so a body that is longer looks whole although it is cut off. Bytes
-//! that follow a body on its connection show it: nothing was requested yet that they could answer.
+//! A client of HTTP stops at the announced length, so a body that is longer looks whole although it is cut
+//! off. Bytes that follow a body on its connection show it: nothing was requested yet that they could answer.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -133,8 +133,8 @@ fn run(
     Err(Fault::passing(Outcome::Corrupt, fault).with_http(200).into())
 }
 
-/// Judge the head of an answer before any of its body is taken, and make the part ready for it. Returns the size of
-/// the whole file if it is announced.
+/// Judge the head of an answer before any of its body is taken, and make the part ready for it. Returns the
+/// size of the whole file if it is announced.
 fn begin(client: &Client, want: &Want<'_>, part: &mut Part, answer: &Answer) -> Result<Option<u64>, Trouble> {
     if !matches!(answer.status, 200 | 206) {
         let wait = answer.retry_after();

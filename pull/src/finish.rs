@@ -6,11 +6,10 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use percept_data::Kind;
-use percept_data::format::Draft;
+use percept_files::{AtomicFile, sync_folder};
 use percept_modalities::kind;
 use serde_json::{Map, Value};
 
-use super::disk::sync_folder;
 use super::error::Error;
 use super::item::{Item, Task};
 use super::place::Key;
@@ -26,8 +25,9 @@ const HEAD: u64 = 1 << 12;
 
 /// Write `status.jsonl` and `index.jsonl` again, with one line for each line of the plan.
 pub(super) fn finish(folder: &Folder, plan: &PullPlan, log: &Log) -> Result<Summary, Error> {
-    let mut status_draft = Draft::create(&folder.status())?;
-    let mut index_draft = Draft::create(&folder.index())?;
+    let create = |path: &Path| AtomicFile::create(path).map_err(Error::write(path));
+    let (status_path, index_path) = (folder.status(), folder.index());
+    let (mut statuses, mut index) = (create(&status_path)?, create(&index_path)?);
     let mut summary = Summary { samples: 0, bytes: 0, outcomes: BTreeMap::new(), reasons: BTreeMap::new() };
     let mut seen: HashMap<Key, u32> = HashMap::new();
     let mut items = plan.items()?;
@@ -35,22 +35,22 @@ pub(super) fn finish(folder: &Folder, plan: &PullPlan, log: &Log) -> Result<Summ
         let status = log.find(Key::of(&item.url))?.unwrap_or_else(|| {
             Status::failed(&item.url, Outcome::Network, "its status was lost; pull again".to_owned())
         });
-        line(&mut status_draft, &status).map_err(Error::disk(&folder.status()))?;
+        line(&mut statuses, &status).map_err(Error::write(&status_path))?;
         summary.count(&status);
         let repeats = seen.entry(Key::of(&item.url)).and_modify(|n| *n += 1).or_insert(0);
         if let Some(entry) = entry(&folder.root, &item, &status, *repeats) {
-            line(&mut index_draft, &entry).map_err(Error::disk(&folder.index()))?;
+            line(&mut index, &entry).map_err(Error::write(&index_path))?;
         }
     }
-    index_draft.finish()?;
-    status_draft.finish()?;
+    index.finish().map_err(Error::write(&index_path))?;
+    statuses.finish().map_err(Error::write(&status_path))?;
     sync_folder(&folder.root).map_err(Error::disk(&folder.root))?;
     Ok(summary)
 }
 
-fn line(draft: &mut Draft, value: &impl serde::Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *draft, value)?;
-    draft.write_all(b"\n")
+fn line(file: &mut AtomicFile, value: &impl serde::Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *file, value)?;
+    file.write_all(b"\n")
 }
 
 /// The line of the index for a sample that arrived: of lists all, of folders and repositories the media.
@@ -115,10 +115,9 @@ pub(super) fn keep_arrived(path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let log = Log::open(path, |status| status.outcome == Outcome::Ok)?;
-    let mut draft = Draft::create(path)?;
-    log.each(&mut |status| line(&mut draft, &status))?;
-    draft.finish()?;
-    Ok(())
+    let mut file = AtomicFile::create(path).map_err(Error::write(path))?;
+    log.each(&mut |status| line(&mut file, &status))?;
+    file.finish().map_err(Error::write(path))
 }
 
 #[cfg(test)]

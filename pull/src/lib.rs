@@ -66,11 +66,11 @@ pub struct Settings {
     pub timeout: Duration,
     /// The pause before the second try; it doubles from try to try.
     pub backoff: Duration,
-    /// The most bytes of a file; without it, 1 GiB for the samples of lists, and no limit for shards, folders and
-    /// repositories.
+    /// The most bytes of a file; without it, 1 GiB for the samples of lists, and no limit for shards, folders
+    /// and repositories.
     pub max_bytes: Option<u64>,
-    /// Whose private addresses are followed. If everybody's are, the proxy of the environment is used too: it looks
-    /// names up itself, so that they cannot be checked here.
+    /// Whose private addresses are followed. If everybody's are, the proxy of the environment is used too: it
+    /// looks names up itself, so that they cannot be checked here.
     pub allow_private: AllowPrivate,
     /// Hard-link local files where the file system can, instead of copying them.
     pub link: bool,
@@ -145,7 +145,7 @@ pub trait Watch: Sync {
     }
 }
 
-/// Reports no progress.
+/// Follows no progress.
 impl Watch for () {}
 
 /// What a pull came to, over all runs that it took.
@@ -232,13 +232,13 @@ impl Folder {
 
 /// Pull sources into a folder, or go on with a pull that was cut off.
 ///
-/// The folder gets the files, `status.jsonl` with a [`Status`] per sample, and `index.jsonl`, which is a dataset of the
-/// media with their captions. Files that an earlier pull brought are not fetched again; samples that did not arrive are
-/// tried again.
+/// The folder gets the files, `status.jsonl` with a [`Status`] per sample, and `index.jsonl`, which is a
+/// dataset of the media with their captions. Files that an earlier pull brought are not fetched again;
+/// samples that did not arrive are tried again.
 ///
 /// # Errors
-/// What ends the run as a whole: wrong use, a source that cannot be listed, a disk that cannot be written. What is
-/// wrong with one sample is in its status.
+/// What ends the run as a whole: wrong use, a source that cannot be listed, a disk that cannot be written.
+/// What is wrong with one sample is in its status.
 pub fn pull(
     sources: &[String],
     out: &Path,

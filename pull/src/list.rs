@@ -23,8 +23,8 @@ const LONGEST_URL: usize = 1 << 13;
 /// Give each line of a list to `emit`, in order. `name` is what the list is called in errors.
 ///
 /// # Errors
-/// [`Error::List`] for a list that cannot be read or has no column of addresses; what is wrong with a line is in its
-/// item.
+/// [`Error::List`] for a list that cannot be read or has no column of addresses; what is wrong with a line is
+/// in its item.
 pub(super) fn read(
     path: &Path,
     format: Format,

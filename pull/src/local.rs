@@ -7,8 +7,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use percept_data::hash::{hash_file, hexadecimal};
+use percept_files::sync_folder;
 
-use super::disk::sync_folder;
 use super::fault::Fault;
 use super::fetch::Trouble;
 use super::part::Part;

@@ -1,7 +1,8 @@
 //! A model from a hub into the cache that all programs of the hub share.
 //!
-//! The layout is that of huggingface_hub: `blobs/HASH` are the files, `snapshots/COMMIT/NAME` links to them, and
-//! `refs/REVISION` names the commit. What is still coming lies in `.parts`, and is continued by the next run.
+//! The layout is that of huggingface_hub: `blobs/HASH` are the files, `snapshots/COMMIT/NAME` links to them,
+//! and `refs/REVISION` names the commit. What is still coming lies in `.parts`, and is continued by the next
+//! run.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -13,7 +14,6 @@ use percept_data::hash::hexadecimal;
 use sha1::{Digest, Sha1};
 
 use super::client::{Client, Token};
-use super::disk::write_whole;
 use super::error::Error;
 use super::fault::Fault;
 use super::fetch::{Trouble, Want, patiently};
@@ -33,13 +33,14 @@ pub struct ModelFile {
     large: bool,
 }
 
-/// Fetch the weights of `OWNER/NAME` at a revision and what lies beside them (configuration, tokenizer, chat template,
-/// processor) into `folder`, the model's own folder in the cache. Files that are there are not fetched again. `watch` is
-/// told the number of bytes that are planned, and those that come. Gives the snapshot's folder.
+/// Fetch the weights of `OWNER/NAME` at a revision and what lies beside them (configuration, tokenizer, chat
+/// template, processor) into `folder`, the model's own folder in the cache. Files that are there are not
+/// fetched again. `watch` is told the number of bytes that are planned, and those that come. Gives the
+/// snapshot's folder.
 ///
 /// # Errors
-/// When the hub cannot be reached or has no such model, when the model has no weights that are read, or a file does not
-/// arrive whole.
+/// When the hub cannot be reached or has no such model, when the model has no weights that are read, or a
+/// file does not arrive whole.
 pub fn pull_model(
     name: &str,
     revision: &str,
@@ -112,7 +113,7 @@ pub fn pull_model(
     if revision != commit {
         let name = folder.join("refs").join(revision);
         let written = name.parent().map_or(Ok(()), fs::create_dir_all);
-        written.and_then(|()| write_whole(&name, commit.as_bytes())).map_err(Error::disk(&name))?;
+        written.and_then(|()| percept_files::write(&name, commit.as_bytes())).map_err(Error::disk(&name))?;
     }
     Ok(snapshot)
 }

@@ -1,17 +1,18 @@
 //! Files that are still coming, and how they are gone on with.
 //!
-//! A part is `KEY.part`; once some of it is safely on the disk, `KEY.json` says how much, and of which version of the
-//! file. What came after that is fetched again: bytes that were not synced may be lost with the machine's power.
+//! A part is `KEY.part`; once some of it is safely on the disk, `KEY.json` says how much, and of which
+//! version of the file. What came after that is fetched again: bytes that were not synced may be lost with
+//! the machine's power.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use percept_data::hash::hexadecimal;
+use percept_files::sync_folder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::disk::{sync_folder, write_whole};
 use super::place::Key;
 
 /// Bytes between two syncs.
@@ -135,17 +136,17 @@ impl Part {
         self.synced = self.len;
         let notes =
             serde_json::to_vec(&Progress { version, synced: self.synced }).map_err(io::Error::other)?;
-        write_whole(&self.notes(), &notes)
+        percept_files::write(&self.notes(), &notes)
     }
 
     /// Put the whole file in its place.
     pub fn finish(self, place: &Path) -> io::Result<()> {
-        self.file.sync_all()?;
         if let Some(folder) = place.parent() {
             fs::create_dir_all(folder)?;
         }
-        fs::rename(&self.path, place)?;
-        remove(&self.notes())?;
+        let notes = self.notes();
+        percept_files::put(self.file, &self.path, place)?;
+        remove(&notes)?;
         place.parent().map_or(Ok(()), sync_folder)
     }
 

@@ -8,8 +8,8 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use percept_data::format::Draft;
 use percept_data::hash::hash_file;
+use percept_files::AtomicFile;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -27,7 +27,8 @@ use super::{Folder, Settings, list, tree};
 struct Wish {
     version: String,
     sources: Vec<String>,
-    /// The SHA-256 of the local lists among the sources: a plan says what they said. Of other files it says the names alone.
+    /// The SHA-256 of the local lists among the sources: a plan says what they said. Of other files it says
+    /// the names alone.
     lists: Vec<Option<String>>,
     endpoint: String,
     allow_private: AllowPrivate,
@@ -67,27 +68,18 @@ impl PullPlan {
         if head.exists() {
             fs::remove_file(&head).map_err(Error::disk(&head))?;
         }
-        let draft = Draft::create(&folder.plan())?;
-        let mut planner = Planner {
-            folder,
-            client,
-            settings,
-            draft,
-            names: HashSet::new(),
-            tops: HashSet::new(),
-            items: 0,
-        };
+        let path = folder.plan();
+        let file = AtomicFile::create(&path).map_err(Error::write(&path))?;
+        let mut planner =
+            Planner { folder, client, settings, file, names: HashSet::new(), tops: HashSet::new(), items: 0 };
         for source in parsed {
             planner.source(source)?;
         }
         let items = planner.items;
-        planner.draft.finish()?;
-        let mut draft = Draft::create(&head)?;
-        serde_json::to_writer(&mut draft, &Head { wish, items })
-            .map_err(std::io::Error::from)
-            .map_err(Error::disk(&head))?;
-        draft.finish()?;
-        Ok(Self { path: folder.plan(), items })
+        planner.file.finish().map_err(Error::write(&path))?;
+        let json = serde_json::to_vec(&Head { wish, items }).map_err(std::io::Error::from);
+        json.and_then(|json| percept_files::write(&head, &json)).map_err(Error::write(&head))?;
+        Ok(Self { path, items })
     }
 
     /// Its items, in order.
@@ -150,7 +142,7 @@ struct Planner<'a> {
     folder: &'a Folder,
     client: &'a Client,
     settings: &'a Settings,
-    draft: Draft,
+    file: AtomicFile,
     /// Places that are taken.
     names: HashSet<String>,
     /// Folders that are taken by a source as a whole.
@@ -197,11 +189,9 @@ impl Planner<'_> {
     }
 
     fn emit(&mut self, item: Item) -> Result<(), Error> {
-        let place = self.folder.plan();
-        serde_json::to_writer(&mut self.draft, &item)
-            .map_err(std::io::Error::from)
-            .map_err(Error::disk(&place))?;
-        self.draft.write_all(b"\n").map_err(Error::disk(&place))?;
+        let line = serde_json::to_writer(&mut self.file, &item).map_err(std::io::Error::from);
+        let line = line.and_then(|()| self.file.write_all(b"\n"));
+        line.map_err(Error::write(self.file.place()))?;
         self.items += 1;
         Ok(())
     }

@@ -11,8 +11,9 @@ const WITH_VALUE: [&str; 4] = ["unavailable_after", "max-snippet", "max-image-pr
 
 /// The first directive of the headers' values that forbids this program to keep the page.
 ///
-/// A value is a list of directives, which hold for everyone until a part like `agent: directive` begins; the parts of
-/// other agents do not bind this one. <https://developers.google.com/search/docs/crawling-indexing/robots-meta-tag>
+/// A value is a list of directives, which hold for everyone until a part like `agent: directive` begins; the
+/// parts of other agents do not bind this one.
+/// <https://developers.google.com/search/docs/crawling-indexing/robots-meta-tag>
 pub(super) fn forbidden<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<&'static str> {
     for value in values {
         let value = String::from_utf8_lossy(value).to_ascii_lowercase();

@@ -10,7 +10,8 @@ use super::item::{Item, Task};
 use super::place::unsafe_path;
 use super::status::Outcome;
 
-/// Give each file below `root` to `emit`, to be put under `into`. The folder `out` is left out if it lies below.
+/// Give each file below `root` to `emit`, to be put under `into`. The folder `out` is left out if it lies
+/// below.
 ///
 /// # Errors
 /// [`Error::Disk`] if `root` itself cannot be listed; what is wrong further down is in the items.

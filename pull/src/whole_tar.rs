@@ -8,8 +8,8 @@ const BLOCK: u64 = 512;
 
 /// Walk over the members of a tar; `Some` says why it is not whole.
 ///
-/// Each member must lie inside the file, and a block of zeros must follow the last: every writer ends with one, so
-/// without it the end is missing.
+/// Each member must lie inside the file, and a block of zeros must follow the last: every writer ends with
+/// one, so without it the end is missing.
 pub(super) fn fault(file: &File) -> io::Result<Option<String>> {
     let len = file.metadata()?.len();
     let mut archive = tar::Archive::new(BufReader::new(file));

@@ -129,22 +129,8 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
 
 /// Write a file so that it appears whole or not at all.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let file = |source| Failure::File { path: path.to_path_buf(), source };
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = (|| {
-        use std::io::Write as _;
-        let mut f = std::fs::File::create(&temporary)?;
-        f.write_all(bytes)?;
-        f.sync_all()?;
-        std::fs::rename(&temporary, path)
-    })();
-    written.map_err(|e| {
-        // Nothing is left behind where the file could not be completed.
-        let _ = std::fs::remove_file(&temporary);
-        file(e)
-    })
+    percept_files::write_shared(path, bytes)
+        .map_err(|source| Failure::File { path: path.to_path_buf(), source })
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! What commands print. The macros below stand in place of the standard ones, which panic when nobody reads any more,
-//! as in `percept … --json | head`.
+//! What commands print. The macros below stand in place of the standard ones, which panic when nobody reads
+//! any more, as in `percept … --json | head`.
 
 use std::borrow::Cow;
 use std::fmt::{Arguments, Write as _};
 use std::io::{ErrorKind, Write as _};
 
-/// Print to standard output. When its reader has left, the command ends without a word; when it cannot be written for
-/// another reason, it ends with an error.
+/// Print to standard output. When its reader has left, the command ends without a word; when it cannot be
+/// written for another reason, it ends with an error.
 pub fn print(text: Arguments<'_>) {
     let mut out = std::io::stdout().lock();
     if let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) {
@@ -28,8 +28,8 @@ pub fn complain(text: Arguments<'_>) {
     let _ = std::io::stderr().lock().write_fmt(text);
 }
 
-/// A text from outside, such as a tensor's name, on one line and without characters that a terminal would act on: those
-/// are written as Rust writes them in a string.
+/// A text from outside, such as a tensor's name, on one line and without characters that a terminal would act
+/// on: those are written as Rust writes them in a string.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, acts)
 }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use percept::graph::{
     Composite, DType, Graph, HostTensor, Op, Role, TensorType, Trace, grad_graph, passes, quantize, reference,
 };
-use percept::hal::{Arg, Buffer, CompileOptions, Device, Executable, Uses, Weight};
+use percept::hal::{Arg, Buffer, CompileOptions, Device, Executable, Weight};
 use percept::model::checkpoint::Checkpoint;
-use percept::model::family::{Place, decoder};
+use percept::model::family::{DecoderNames, decoder};
 use percept::model::{
-    Adapter, Config, Context, Decoder, Error, Masters, Parameters, PassRows, PassShape, SequenceRows, Stored,
-    Weights,
+    Adapter, AllF32, Config, Context, Decoder, Error, ParameterSpecs, Parameters, PassRows, PassShape,
+    SequenceRows, Weights,
 };
 
 use crate::devices;
@@ -22,12 +22,12 @@ use crate::devices;
 const CAPACITY: usize = 64;
 
 /// A graph compiled with everything native or decomposed, nothing on a host.
-struct Program {
+struct CompiledGraph {
     graph: Graph,
     executable: Box<dyn Executable>,
 }
 
-impl Program {
+impl CompiledGraph {
     fn compile(device: &dyn Device, graph: Graph) -> Self {
         let options = CompileOptions { strict: true, ..CompileOptions::default() };
         let executable = device.compile(&graph, &options).unwrap();
@@ -48,13 +48,11 @@ impl Program {
 
 /// Weights on a device, loaded once.
 fn load(device: &dyn Device, weights: &BTreeMap<String, HostTensor>) -> BTreeMap<String, Buffer> {
-    let load = |name: &str, w: &HostTensor| {
-        let table = name.contains("embed");
-        let uses = Uses { linear: w.ty().rank() == 2, embedding: table, other: w.ty().rank() == 1 };
+    let load = |w: &HostTensor| {
         let bytes: Vec<u8> = w.bytes().to_vec();
-        device.load_weight(&Weight::new(w.ty().clone(), Arc::new(bytes)).unwrap(), uses).unwrap()
+        device.load_weight(&Weight::new(w.ty().clone(), Arc::new(bytes)).unwrap()).unwrap()
     };
-    weights.iter().map(|(name, w)| (name.clone(), load(name, w))).collect()
+    weights.iter().map(|(name, w)| (name.clone(), load(w))).collect()
 }
 
 fn upload(device: &dyn Device, t: &HostTensor) -> Buffer {
@@ -87,7 +85,7 @@ impl Case {
         let weights = Weights::new(Arc::new(Checkpoint::open(folder.join("model")).unwrap()));
         let config = weights.checkpoint().config();
         let config = Config::new("config.json", config, serde_json::Value::Null).unwrap();
-        let model = decoder(&config, &Place::find(&weights, &["model."], &[])).unwrap();
+        let model = decoder(&config, &DecoderNames::find(&weights, &["model."], &[])).unwrap();
         let tensor = |name: &str| {
             let w = weights.checkpoint().weight(name).unwrap();
             (name.to_string(), HostTensor::new(w.ty.clone(), w.bytes()).unwrap())
@@ -104,7 +102,7 @@ impl Case {
 
     /// A step of `rows` tokens over a cache of [`CAPACITY`].
     fn step(&self, rows: usize) -> Graph {
-        self.model.step(&Masters, &self.shape(rows)).unwrap()
+        self.model.step(&AllF32, &self.shape(rows)).unwrap()
     }
 
     fn shape(&self, rows: usize) -> PassShape {
@@ -177,7 +175,7 @@ impl Case {
 /// Adapters of rank 4 on the query projections.
 struct Adapted;
 
-impl Stored for Adapted {
+impl ParameterSpecs for Adapted {
     fn dtype(&self, _name: &str, _dims: &[usize]) -> Result<DType, Error> {
         Ok(DType::F32)
     }
@@ -199,7 +197,7 @@ struct Steps<'a> {
 
 impl Steps<'_> {
     /// Run `ids` from position `pos`, padded to the program's width; gives the logits of the real rows.
-    fn step(&self, program: &Program, ids: &[i32], pos: usize, caches: &mut Caches) -> Vec<f64> {
+    fn step(&self, program: &CompiledGraph, ids: &[i32], pos: usize, caches: &mut Caches) -> Vec<f64> {
         let ty = program.graph.ty(program.graph.inputs()[program.graph.input_index("ids").unwrap()].value);
         let given = self.case.given(ty.dims[0], ids, pos);
         let mut out = program.run(|name| match given.get(name) {
@@ -253,7 +251,7 @@ fn shared_quantized_weights(device: &dyn Device, tolerance: f64) {
     let [decode, small, large] = [1, 32, 48].map(|rows| {
         let graph = passes::quantize_weights(&case.step(rows), &q4_1).unwrap();
         assert_round_trip(&graph);
-        Program::compile(device, graph)
+        CompiledGraph::compile(device, graph)
     });
     // Executables may hold constants; one that held weights would double what is held.
     let with_programs = device.memory().buffers;
@@ -317,7 +315,7 @@ fn adapter_step(device: &dyn Device, tolerance: f64) {
         })
         .collect();
 
-    let program = Program::compile(device, graph);
+    let program = CompiledGraph::compile(device, graph);
     let loaded = load(device, &weights);
     let mut state: BTreeMap<String, Buffer> = BTreeMap::new();
     let mut losses = Vec::new();

@@ -152,6 +152,10 @@ WHOLE = {
     "table": ("llama", dict(target_modules=["v_proj"], modules_to_save=["model.embed_tokens", "model.norm"], ensure_weight_tying=True)),
     "biases": ("qwen2", dict(target_modules=["k_proj"], bias="all")),
     "own-biases": ("qwen2", dict(target_modules=["k_proj"], bias="lora_only")),
+    # Over checkpoints with the names that transformers 4 gave them.
+    "language-model": ("gemma3", dict(target_modules=r".*language_model.*v_proj", modules_to_save=["model.language_model.embed_tokens", "model.language_model.norm"], ensure_weight_tying=True)),
+    "beside-visual": ("qwen2-vl-image", dict(target_modules=r".*language_model.*k_proj", modules_to_save=["model.language_model.norm"])),
+    "own-head": ("qwen2-audio", dict(target_modules=r".*language_model.*k_proj", modules_to_save=["lm_head"])),
 }
 
 

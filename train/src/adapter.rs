@@ -1,4 +1,5 @@
-//! Low-rank adapters in PEFT's layout: written, compared with what a run trains, and put on top of one another.
+//! Low-rank adapters in PEFT's layout: written, compared with what a run trains, and put on top of one
+//! another.
 
 mod layout;
 
@@ -8,19 +9,17 @@ use std::sync::Arc;
 
 use percept_graph::{DType, HostTensor};
 use percept_model::checkpoint::{self, BASE_FILE, Base, Checkpoint, LoadOptions};
-use percept_model::{Stored as _, Trained as _, Weights, tied_table};
+use percept_model::{ParameterSpecs as _, PeftNames, TrainedParameters as _, Weights, tied_table};
 use serde_json::{Value, json};
 
 use crate::config::LoraConfig;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::TrainingPlan;
 use crate::trainer::floats;
-use layout::{HEAD, Layout, own_name};
+use layout::{HEAD, Layout};
 
 pub use layout::modules;
 
-/// What PEFT puts before the names of the model that it adapts.
-const ADAPTED: &str = "base_model.model.";
 /// PEFT's settings of an adapter.
 const CONFIG_FILE: &str = "adapter_config.json";
 /// Names that a message lists before it counts the rest.
@@ -31,7 +30,7 @@ pub struct Parts<'a> {
     /// The run's settings.
     pub lora: &'a LoraConfig,
     /// What the run may train.
-    pub plan: &'a Plan,
+    pub plan: &'a TrainingPlan,
     /// The parameters that the adapter belongs to.
     pub weights: &'a Weights,
     /// What is recorded of that checkpoint.
@@ -40,8 +39,8 @@ pub struct Parts<'a> {
     pub below: Option<&'a Below>,
 }
 
-/// Write the folder of an adapter: adapter_model.safetensors, with the modules that were trained whole among its
-/// tensors, adapter_config.json, and what PEFT has no place for in percept.json.
+/// Write the folder of an adapter: adapter_model.safetensors, with the modules that were trained whole among
+/// its tensors, adapter_config.json, and what PEFT has no place for in percept.json.
 ///
 /// # Errors
 /// When it cannot be written, or something is there.
@@ -62,13 +61,12 @@ pub fn write(folder: &Path, parts: &Parts, trained: &BTreeMap<String, HostTensor
         }
         None => (trained.clone(), lora.rank, lora.alpha()),
     };
-    let layers: Vec<&str> = tensors.keys().filter_map(|n| n.strip_suffix(".lora_A.weight")).collect();
     let layout = Layout::new(&tensors, weights)?;
     let base = weights.checkpoint().path();
     let base = std::fs::canonicalize(base).unwrap_or_else(|_| base.to_path_buf());
     let mut config = json!({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "bias": layout.bias,
-        "fan_in_fan_out": false, "inference_mode": true, "r": rank, "lora_alpha": alpha, "lora_dropout": lora.dropout, "target_modules": layers,
+        "fan_in_fan_out": false, "inference_mode": true, "r": rank, "lora_alpha": alpha, "lora_dropout": lora.dropout, "target_modules": layout.adapted,
         "modules_to_save": if layout.modules.is_empty() { json!(null) } else { json!(layout.modules) }, "use_rslora": false,
         "use_dora": false,
     });
@@ -81,18 +79,18 @@ pub fn write(folder: &Path, parts: &Parts, trained: &BTreeMap<String, HostTensor
     }
     let text = |json: Value| format!("{json:#}\n").into_bytes();
     let files = BTreeMap::from([(CONFIG_FILE.to_string(), text(config)), (BASE_FILE.to_string(), text(own))]);
-    let tensors = layout.tensors.into_iter().map(|(n, t)| (format!("{ADAPTED}{n}"), t)).collect();
-    Ok(checkpoint::write_as(folder, "adapter_model.safetensors", &tensors, &files)?)
+    Ok(checkpoint::write_as(folder, "adapter_model.safetensors", &layout.tensors, &files)?)
 }
 
-/// The tensors of an adapter as f32 under the model's own names.
+/// The tensors of an adapter as f32 under the names of its base.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn read(folder: &Path) -> Result<Checkpoint> {
+pub fn read(folder: &Path, base: &Checkpoint) -> Result<Checkpoint> {
     let options = LoadOptions { dtype: Some(DType::F32), dequantize: true };
     let file = Checkpoint::open_with(folder.join("adapter_model.safetensors"), options)?;
-    Ok(file.renamed(|name| own_name(name.strip_prefix(ADAPTED).unwrap_or(name))))
+    let names = PeftNames::new(base);
+    Ok(file.renamed(|name| names.of_file(name)))
 }
 
 /// The layer that a tensor of an adapter stands beside.
@@ -101,7 +99,7 @@ fn layer_of(name: &str) -> Option<&str> {
 }
 
 /// The parameters that a plan trains whole.
-fn wholes<'a>(plan: &'a Plan, checkpoint: &'a Checkpoint) -> impl Iterator<Item = String> + 'a {
+fn wholes<'a>(plan: &'a TrainingPlan, checkpoint: &'a Checkpoint) -> impl Iterator<Item = String> + 'a {
     let floats = |n: &&str| checkpoint.ty(n).is_some_and(|t| t.dtype.is_float());
     checkpoint.names().filter(floats).filter(|n| plan.is_master(n)).map(str::to_string)
 }
@@ -121,7 +119,7 @@ pub struct Form {
 
 impl Form {
     /// Of the adapters that a run trains.
-    pub fn planned(plan: &Plan, checkpoint: &Checkpoint) -> Self {
+    pub fn planned(plan: &TrainingPlan, checkpoint: &Checkpoint) -> Self {
         let layers = plan.adapters().iter().map(|(l, a)| (l.clone(), (a.rank, a.scale)));
         Self { layers: layers.collect(), whole: wholes(plan, checkpoint).collect(), ..Self::default() }
     }
@@ -131,7 +129,7 @@ impl Form {
     /// # Errors
     /// When it is no adapter of this base.
     pub fn read(folder: &Path, base: Arc<Checkpoint>) -> Result<Self> {
-        let tensors = read(folder)?;
+        let tensors = read(folder, &base)?;
         let table = tied_table(&base);
         let weights = Weights::new(base).with_adapter(folder)?;
         let own = json_of(&folder.join(BASE_FILE));
@@ -178,7 +176,8 @@ impl Form {
         }
     }
 
-    /// An error that names every difference between the adapter in `folder`, which this is of, and what a run trains.
+    /// An error that names every difference between the adapter in `folder`, which this is of, and what a run
+    /// trains.
     ///
     /// # Errors
     /// When there is one.
@@ -291,8 +290,9 @@ impl Below {
     /// # Errors
     /// When it is no adapter of this base.
     pub fn open(folder: &Path, base: Arc<Checkpoint>) -> Result<Self> {
+        let tensors = read(folder, &base)?;
         let form = Form::read(folder, base)?;
-        Ok(Self { folder: folder.to_path_buf(), tensors: read(folder)?, layers: form.layers })
+        Ok(Self { folder: folder.to_path_buf(), tensors, layers: form.layers })
     }
 
     /// The base with this adapter merged into it, in memory.
@@ -308,9 +308,9 @@ impl Below {
         self.layers.values().map(|l| l.0).max().unwrap_or(0)
     }
 
-    /// One adapter that adds what this one and the trained one add: the rows of A and the columns of B follow those that
-    /// were trained, and B makes up for the other scale. Where a layer has only one of the two, or a lower rank, the
-    /// rest is 0, so that every layer has the same rank.
+    /// One adapter that adds what this one and the trained one add: the rows of A and the columns of B follow
+    /// those that were trained, and B makes up for the other scale. Where a layer has only one of the two, or
+    /// a lower rank, the rest is 0, so that every layer has the same rank.
     fn under(
         &self,
         trained: &BTreeMap<String, HostTensor>,
@@ -367,7 +367,7 @@ impl Below {
 ///
 /// # Errors
 /// When one cannot be read.
-pub fn own_part(checkpoint: Checkpoint, plan: &Plan) -> Result<Checkpoint> {
+pub fn own_part(checkpoint: Checkpoint, plan: &TrainingPlan) -> Result<Checkpoint> {
     let mut parts = Vec::new();
     for (layer, adapter) in plan.adapters() {
         for matrix in ["A", "B"] {

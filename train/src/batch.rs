@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// What the graph of a step depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// Rows.
+    /// Rows of the batch.
     pub rows: usize,
     /// Tokens of a row.
     pub length: usize,
@@ -50,9 +50,9 @@ pub struct Batch {
     pub runs: Vec<EncoderRun>,
     /// Tokens that are learnt.
     pub answers: usize,
-    /// Tokens of samples.
+    /// Tokens of samples, without those that only fill rows up.
     pub tokens: usize,
-    /// Samples.
+    /// How many samples it holds.
     pub samples: usize,
     /// For each sample, where its labels stand among the rows whose logits are computed.
     pub places: Vec<Vec<usize>>,
@@ -149,7 +149,8 @@ impl Batch {
     }
 }
 
-/// Runs of the encoders over the media of all samples together; `features` gets the number of the feature at each row.
+/// Runs of the encoders over the media of all samples together; `features` gets the number of the feature at
+/// each row.
 fn take_media(
     model: &dyn CausalModel,
     samples: &[&Encoded],
@@ -170,7 +171,8 @@ fn take_media(
     Ok(model.encoder_runs(&merged)?)
 }
 
-/// Rows whose logits are computed when `learnt` of `n` are needed: few different numbers, so that few graphs are made.
+/// Rows whose logits are computed when `learnt` of `n` are needed: few different numbers, so that few graphs
+/// are made.
 fn out_rows(learnt: usize, n: usize) -> usize {
     let step = (n / 8).max(32);
     let rows = learnt.max(1).next_multiple_of(step);
@@ -193,8 +195,8 @@ fn merge(samples: &[&Encoded]) -> Result<Inputs> {
     Ok(merged)
 }
 
-/// Arrays one after the other along their first dimension. Where the second differs, shorter ones end in zeros, as
-/// processors fill up the pictures of a batch.
+/// Arrays one after the other along their first dimension. Where the second differs, shorter ones end in
+/// zeros, as processors fill up the images of a batch.
 fn stack(name: &str, parts: &[(&str, &Array)]) -> Result<Array> {
     let first = parts[0].1;
     let widest = parts.iter().filter_map(|(_, a)| a.dims.get(1)).max().copied().unwrap_or(1);

@@ -13,7 +13,7 @@ use crate::feed::{Feed, held_out};
 use crate::forward::{Purpose, forward};
 use crate::initial;
 use crate::outlook;
-use crate::plan::Plan;
+use crate::plan::TrainingPlan;
 use crate::run::borrowed;
 use crate::stages::Stage;
 use crate::steps::{Differentiated, scaled};
@@ -30,9 +30,9 @@ struct Known {
     form: Form,
 }
 
-/// Hold all stages to the models that they will see and to their data: patterns, adapters, paths, splits, processors,
-/// lengths, gradients. Those before `next` are finished, and `next` itself meets its data before its first step anyhow.
-/// What is given back is to be said: adapters whose base may be another.
+/// Hold all stages to the models that they will see and to their data: patterns, adapters, paths, splits,
+/// processors, lengths, gradients. Those before `next` are finished, and `next` itself meets its data before
+/// its first step anyhow. What is given back is to be said: adapters whose base may be another.
 ///
 /// # Errors
 /// With the stage that is wrong, and why; an adapter of another base too where that is `strict`.
@@ -72,7 +72,7 @@ fn known(stage: &Stage, before: Option<&Known>, tries: bool) -> Result<Known> {
         Some(before) => before.checkpoint.clone(),
         None => Arc::new(initial::open(config)?),
     };
-    let plan = Arc::new(Plan::new(config, &checkpoint)?);
+    let plan = Arc::new(TrainingPlan::new(config, &checkpoint)?);
     let mut form = Form::planned(&plan, &checkpoint);
     if let Some((from, path)) = config.lora.as_ref().and_then(|l| Some((l.from, l.path.as_deref()?))) {
         let own = match before {
@@ -92,10 +92,11 @@ fn known(stage: &Stage, before: Option<&Known>, tries: bool) -> Result<Known> {
 }
 
 /// Draw the first step, and trace its gradients; read some held-out samples.
-fn try_data(config: &Config, model: Arc<dyn percept_model::CausalModel>, plan: &Plan) -> Result<()> {
+fn try_data(config: &Config, model: Arc<dyn percept_model::CausalModel>, plan: &TrainingPlan) -> Result<()> {
     outlook::steps(&model, config)?;
     let (decoder, checkpoint) = (model.decoder(), model.weights().checkpoint());
-    Plan::new(config, checkpoint)?.with_outer([decoder.table.clone(), decoder.head.clone()], checkpoint)?;
+    TrainingPlan::new(config, checkpoint)?
+        .with_outer([decoder.table.clone(), decoder.head.clone()], checkpoint)?;
     let first = Feed::new(model.clone(), &config.data, config.seed, None)?.next_step()?;
     let batch = Batch::new(&*model, &borrowed(&first.rows), config.data.length)?;
     let purpose = Purpose::Train { smoothing: config.optimizer.smoothing, scaled: scaled(config) };

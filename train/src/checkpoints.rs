@@ -1,11 +1,11 @@
 //! Checkpoints of a run: the model in Hugging Face's layout, and beside it what going on needs.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use percept_data::loader::Position;
+use percept_files::AtomicFolder;
 use percept_graph::{HostTensor, TensorType};
 use percept_model::checkpoint::{self, Base, Checkpoint};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::trainer::{LossScale, Trainer};
 /// What a run needs to go on, beside tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Steps done.
+    /// How many steps were done.
     pub step: u64,
     /// Updates that changed something.
     pub updates: u64,
@@ -43,7 +43,7 @@ pub struct Progress {
 /// A checkpoint that cannot be used, and why.
 pub struct Damaged {
     step: u64,
-    /// In words.
+    /// Why it cannot be used, in words.
     pub why: String,
 }
 
@@ -99,19 +99,9 @@ impl Checkpoints {
     pub fn save(&self, trainer: &Trainer, config: &Config, progress: &Progress) -> Result<PathBuf> {
         fs::create_dir_all(&self.folder).map_err(file(&self.folder))?;
         let place = self.place(progress.step);
-        let temporary = place.with_extension("tmp");
-        let written = self.write(&temporary, trainer, config, progress).and_then(|()| {
-            if place.exists() {
-                fs::remove_dir_all(&place).map_err(file(&place))?;
-            }
-            fs::rename(&temporary, &place).map_err(file(&place))?;
-            sync(&self.folder)
-        });
-        if let Err(e) = written {
-            // What cannot be removed is removed when the run goes on.
-            let _ = fs::remove_dir_all(&temporary);
-            return Err(e);
-        }
+        let folder = AtomicFolder::create(&place).map_err(file(&place))?;
+        self.write(folder.path(), trainer, config, progress)?;
+        folder.replace().map_err(file(&place))?;
         self.rotate()?;
         Ok(place)
     }
@@ -129,14 +119,8 @@ impl Checkpoints {
             Progress { written: Some([first.fingerprint()?, second.fingerprint()?]), ..progress.clone() };
         let json = serde_json::to_vec_pretty(&progress).unwrap_or_default();
         let path = training.join("progress.json");
-        File::create(&path)
-            .and_then(|mut f| {
-                f.write_all(&json)?;
-                f.sync_all()
-            })
-            .map_err(file(&path))?;
-        sync(&training)?;
-        sync(folder)
+        percept_files::write(&path, &json).map_err(file(&path))?;
+        percept_files::sync_folder(&training).map_err(file(&training))
     }
 
     /// Drop all but the last few and the one with the least held-out loss.
@@ -152,8 +136,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Bring a trainer to where the last checkpoint left off, or the one before where that is damaged, with those that
-    /// are. `None` where there is no checkpoint.
+    /// Bring a trainer to where the last checkpoint left off, or the one before where that is damaged, with
+    /// those that are. `None` where there is no checkpoint.
     ///
     /// # Errors
     /// When none of them can be read, or they are of another model or run.
@@ -276,8 +260,8 @@ pub fn write_model(
     Ok(())
 }
 
-/// A trained parameter in the shape that its checkpoint has: graphs see the kernel of a convolution over patches as a matrix,
-/// and transformers reads it as the kernel.
+/// A trained parameter in the shape that its checkpoint has: graphs see the kernel of a convolution over
+/// patches as a matrix, and transformers reads it as the kernel.
 fn as_in_file(trainer: &Trainer, name: &str, tensor: &HostTensor) -> Result<HostTensor> {
     match trainer.checkpoint().ty(name) {
         Some(ty) if ty.numel() == tensor.ty().numel() => {
@@ -285,9 +269,4 @@ fn as_in_file(trainer: &Trainer, name: &str, tensor: &HostTensor) -> Result<Host
         }
         _ => Ok(tensor.clone()),
     }
-}
-
-/// Put what was renamed in a folder on the disk.
-fn sync(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(file(folder))
 }

@@ -23,7 +23,7 @@ pub trait Communicator {
     fn meet(&self) -> Result<()>;
 }
 
-/// One process alone.
+/// A run of one process, which waits for nobody.
 pub struct Single;
 
 impl Communicator for Single {

@@ -20,8 +20,8 @@ use crate::settings::{apply, explained, one_length};
 pub struct Config {
     /// Folder that checkpoints, logs and the finished model go to.
     pub out: PathBuf,
-    /// What the run or stage is called in messages; the folder of a stage in `out` is called so too, when it has a name of
-    /// its own.
+    /// What the run or stage is called in messages; the folder of a stage in `out` is called so too, when it
+    /// has a name of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Seeds everything that is drawn.
@@ -30,8 +30,8 @@ pub struct Config {
     /// Optimizer steps. Either these or `epochs` must be given.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub steps: u64,
-    /// How often every sample is seen at least, in place of `steps`: a mixture runs until the corpus that takes longest at
-    /// its weight has been gone through this often. May be a fraction.
+    /// How often every sample is seen at least, in place of `steps`: a mixture runs until the corpus that
+    /// takes longest at its weight has been gone through this often. May be a fraction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<f64>,
     /// What is trained.
@@ -56,8 +56,8 @@ pub struct Config {
     /// What is kept of a run.
     #[serde(default)]
     pub checkpoint: CheckpointConfig,
-    /// Runs one after the other, each given as what it changes of the rest of this file. A stage goes on with the model
-    /// that the one before it made.
+    /// Runs one after the other, each given as what it changes of the rest of this file. A stage goes on with
+    /// the model that the one before it made.
     #[serde(default, rename = "stage", skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<Table>,
 }
@@ -88,16 +88,16 @@ pub struct DataConfig {
     pub train: Vec<SourceConfig>,
     /// Corpora that are measured on and never trained on.
     pub held_out: Vec<SourceConfig>,
-    /// What training and held-out data may have in common all the same: key, media, text, group. Anything else that they have
-    /// in common is an error before the first step.
+    /// What training and held-out data may have in common all the same: key, media, text, group. Anything
+    /// else that they have in common is an error before the first step.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_leakage: Vec<Shared>,
     /// Tokens of a packed row.
     pub length: usize,
     /// Rows of a step over all processes.
     pub rows: usize,
-    /// Samples of a step; as many as fit when left out. A multiple of the sum of the weights gives every step the same
-    /// make-up.
+    /// Samples of a step; as many as fit when left out. A multiple of the sum of the weights gives every step
+    /// the same make-up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
     /// Pieces that a process cuts its rows of a step into, one after the other; 0 and 1 leave them whole.
@@ -111,7 +111,8 @@ pub struct SourceConfig {
     /// What it is called in reports; the last part of its path when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// A corpus: a folder of WebDataset shards (`*.tar`, `*.tar.gz`), one of its splits as `corpus/train`, or one shard.
+    /// A corpus: a folder of WebDataset shards (`*.tar`, `*.tar.gz`), one of its splits as `corpus/train`, or
+    /// one shard.
     pub path: PathBuf,
     /// The split to take, as `train`; the only one there is when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,11 +120,11 @@ pub struct SourceConfig {
     /// Train on it although its split is named held-out, test, validation or the like.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub train_on_held_out: bool,
-    /// Its samples in a round of the mixture: with weights that add to `w`, any `w` samples in a row hold this many of it.
-    /// For training alone.
+    /// Its samples in a round of the mixture: with weights that add to `w`, any `w` samples in a row hold
+    /// this many of it. For training alone.
     #[serde(default = "one")]
     pub weight: u32,
-    /// How its pictures are changed each time they are read. For training alone.
+    /// How its images are changed each time they are read. For training alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<Augmentation>,
 }
@@ -140,8 +141,8 @@ pub struct OptimizerConfig {
     pub betas: [f32; 2],
     /// Added to the root of AdamW's second moment.
     pub eps: f32,
-    /// Weight decay of matrices and tables, decoupled where the optimizer does not say otherwise; vectors have none unless a
-    /// group says so.
+    /// Weight decay of matrices and tables, decoupled where the optimizer does not say otherwise; vectors
+    /// have none unless a group says so.
     pub decay: f64,
     /// Decay of the momentum of Muon and SGD.
     pub momentum: f64,
@@ -191,8 +192,8 @@ pub struct GroupConfig {
     pub kind: Option<OptimizerKind>,
 }
 
-/// How the learning rate goes over the steps. The first step after the warm-up has the whole rate, and the last one is
-/// still above `end`, as in transformers.
+/// How the learning rate goes over the steps. The first step after the warm-up has the whole rate, and the
+/// last one is still above `end`, as in transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Schedule {
@@ -235,10 +236,12 @@ pub struct LoraConfig {
     /// Over the rank it multiplies what adapters add; twice the rank when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
-    /// Share of the elements before A that are dropped while training; the rest is scaled up to make up for it.
+    /// Share of the elements before A that are dropped while training; the rest is scaled up to make up for
+    /// it.
     #[serde(default)]
     pub dropout: f64,
-    /// A folder with an adapter to go on from. A stage after one with adapters goes on from those when it is left out.
+    /// A folder with an adapter to go on from. A stage after one with adapters goes on from those when it is
+    /// left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// How to go on from an adapter: continue, stack or merge.
@@ -246,7 +249,8 @@ pub struct LoraConfig {
     pub from: Onward,
     /// Names of linear layers, without `.weight`; `*` stands for any characters.
     pub layers: Vec<String>,
-    /// Names of parameters that are trained whole beside them. A layer whose weight is among them has no adapter.
+    /// Names of parameters that are trained whole beside them. A layer whose weight is among them has no
+    /// adapter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
 }
@@ -260,7 +264,8 @@ pub enum Onward {
     Continue,
     /// It stays as it is, and a new one is trained on top. The result is one adapter that holds both.
     Stack,
-    /// It is merged into the model, which is written to the folder `merged` of the run, and a new one is trained on that.
+    /// It is merged into the model, which is written to the folder `merged` of the run, and a new one is
+    /// trained on that.
     Merge,
 }
 
@@ -268,7 +273,7 @@ pub enum Onward {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrecisionConfig {
-    /// Dtype of products: f32, bf16 or f16. Masters, norms, losses and optimizers are f32.
+    /// Dtype of products: f32, bf16 or f16. Master weights, norms, losses and optimizers are f32.
     #[serde(with = "dtype_name_required")]
     pub compute: DType,
     /// What the loss is multiplied by at first in f16.
@@ -331,8 +336,8 @@ impl Config {
     /// Read a file; `set` are `key=value` with dots in the keys, over what the file says.
     ///
     /// # Errors
-    /// When it cannot be read, is no TOML, has a key that is not known (the error gives the nearest), or a value that
-    /// cannot be.
+    /// When it cannot be read, is no TOML, has a key that is not known (the error gives the nearest), or a
+    /// value that cannot be.
     pub fn read(path: &Path, set: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(file(path))?;
         Self::parse(path, &text, set)

@@ -7,8 +7,8 @@ use crate::error::Result;
 /// One output a node: the module and the operation.
 pub type Places = Vec<(String, String)>;
 
-/// A graph that says of every float that a step computes whether all of it is finite, in the order of computation: as
-/// outputs f32[] that are 1 where it is. Gives the module and the operation of each.
+/// A graph that says of every float that a step computes whether all of it is finite, in the order of
+/// computation: as outputs f32[] that are 1 where it is. Gives the module and the operation of each.
 ///
 /// # Errors
 /// When the graph cannot be put together.

@@ -10,7 +10,7 @@ pub enum Error {
     /// A run's file is wrong.
     #[error("{}: {why}", file.display())]
     Config {
-        /// The file.
+        /// The run's file, or another that it names.
         file: PathBuf,
         /// What is wrong, and what to do.
         why: String,
@@ -27,7 +27,7 @@ pub enum Error {
     /// Another run has the folder.
     #[error("{}: {why}", folder.display())]
     Busy {
-        /// The folder.
+        /// The folder of the run.
         folder: PathBuf,
         /// Who has it, and what to do.
         why: String,
@@ -38,13 +38,13 @@ pub enum Error {
         |s| format!("{} holds everything, go on with --resume", s.display())
     ))]
     Stopped {
-        /// What asked.
+        /// Who asked for it.
         stop: Stop,
-        /// Steps done.
+        /// How many steps were done.
         step: u64,
-        /// Steps in all.
+        /// How many steps the run has.
         steps: u64,
-        /// The last checkpoint.
+        /// The folder of the last checkpoint, if there is one.
         saved: Option<PathBuf>,
     },
     /// A stage of a run.
@@ -76,7 +76,7 @@ pub enum Error {
     /// A sample's text or media.
     #[error(transparent)]
     Media(#[from] percept_modalities::Error),
-    /// Data.
+    /// A corpus could not be read.
     #[error(transparent)]
     Data(#[from] percept_data::Error),
     /// What the model says could not be asked.

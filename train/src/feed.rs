@@ -7,7 +7,7 @@ use std::sync::Arc;
 use percept_data::Sample;
 use percept_data::augment::augment;
 use percept_data::loader::{
-    Dataset, DatasetConfig, Draw, Drawn, Loader, LoaderConfig, Order, PackedBatches, Packing,
+    Dataset, DatasetConfig, Draw, Drawn, Loader, LoaderConfig, PackedBatches, Packing,
 };
 use percept_data::loader::{Position, Prefetch, Stream};
 use percept_data::splits::is_held_out;
@@ -18,7 +18,7 @@ use crate::config::{DataConfig, SourceConfig};
 use crate::encode::Encoded;
 use crate::error::{Error, Result};
 
-/// Rows of samples.
+/// Packed samples, row after row.
 pub type Rows = Vec<Vec<Arc<Encoded>>>;
 
 /// The tokens of a sample, for packing.
@@ -40,7 +40,7 @@ enum Source {
     Counted(Stream<Arc<Encoded>>, usize),
 }
 
-/// One step.
+/// The samples of one step.
 pub struct StepRows {
     /// The rows of all processes.
     pub rows: Rows,
@@ -65,7 +65,7 @@ impl Feed {
             return Err(Error::Setting("data.train names no corpus".into()));
         }
         let datasets = settings.train.iter().map(SourceConfig::dataset).collect();
-        let config = LoaderConfig { datasets, seed, order: Order::Shuffled, rank: 0, world: 1 };
+        let config = LoaderConfig { datasets, seed };
         let loader = Arc::new(Loader::open(&config)?);
         let sizes = loader.datasets().iter().map(|d| d.len() as u64).collect();
         let start = position.unwrap_or_else(|| loader.start());
@@ -73,8 +73,8 @@ impl Feed {
         let prepare = move |draw: &Draw, sample: Sample| -> Result<Arc<Encoded>> {
             let mut media = sample.decode(model.processor())?;
             if let Some(how) = &sources[draw.dataset].augment {
-                for (i, picture) in media.images.iter_mut().enumerate() {
-                    *picture = augment(picture, how, &mut draw.chance(i as u32));
+                for (i, image) in media.images.iter_mut().enumerate() {
+                    *image = augment(image, how, &mut draw.chance(i as u32));
                 }
             }
             Ok(Arc::new(usable(encode(&*model, &sample, &media)?, length)?))
@@ -94,14 +94,14 @@ impl Feed {
         &self.sizes
     }
 
-    /// The next step.
+    /// The samples of the next step.
     ///
     /// # Errors
     /// When too many samples in a row cannot be used, or those of a step do not fit its rows.
     pub fn next_step(&mut self) -> Result<StepRows> {
         let (mut rows, position): (Vec<Vec<Drawn<Arc<Encoded>>>>, Position) = match &mut self.source {
             Source::Filled(batches) => {
-                let packed = batches.next().ok_or_else(|| Error::Setting("the data ended".into()))??;
+                let packed = batches.next_batch()?;
                 (packed.rows, packed.position)
             }
             Source::Counted(stream, n) => {
@@ -157,7 +157,7 @@ impl SourceConfig {
 pub struct HeldOutRows {
     /// The samples, packed into steps.
     pub steps: Vec<Rows>,
-    /// The same samples.
+    /// The same samples in the order of the corpus, before they were packed.
     pub samples: Vec<Sample>,
     /// What is said of those that cannot be measured on: how many there are, and why the last one cannot.
     pub left_out: Option<String>,
@@ -240,7 +240,8 @@ fn usable(sample: Encoded, length: usize) -> Result<Encoded> {
     Ok(sample)
 }
 
-/// A sample as the model learns it. A text without media or turns is a document; one with media is their caption.
+/// A sample as the model learns it. A text without media or turns is a document; one with media is their
+/// caption.
 ///
 /// # Errors
 /// When a medium cannot be decoded, or the model's processor refuses the sample.

@@ -190,7 +190,8 @@ fn changed(config: &Config) -> Result<Vec<String>> {
         return Ok(vec![format!("{} is missing, so the settings are not compared", path.display())]);
     };
     let wrong = |why: String| Error::Config { file: path.clone(), why };
-    // Through text, in which 0.9 in single precision is 0.9; keys that a run did not know have their defaults.
+    // Through text, in which 0.9 in single precision is 0.9; keys that a run did not know have their
+    // defaults.
     let table = |config: &Config| -> Result<Table> {
         let text = toml::to_string(config).map_err(|e| wrong(e.to_string()))?;
         toml::from_str(&text).map_err(|e| wrong(e.to_string()))
@@ -260,13 +261,7 @@ fn summary(config: &Config) -> Result<Option<Summary>> {
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    let written = File::create(&temporary).and_then(|mut f| {
-        f.write_all(bytes)?;
-        f.sync_all()?;
-        fs::rename(&temporary, path)
-    });
-    written.map_err(file(path))
+    percept_files::write(path, bytes).map_err(file(path))
 }
 
 #[cfg(test)]
@@ -299,10 +294,16 @@ mod tests {
     fn temporary_files_of_dead_runs_are_removed_and_counted() {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &str| folder.path().join(name);
-        fs::create_dir_all(place("checkpoints/step-00000004.tmp.12-0.tmp")).unwrap();
-        fs::create_dir_all(place("model.77-1.tmp")).unwrap();
+        fs::create_dir_all(place("checkpoints/step-00000004.percept.tmp")).unwrap();
+        fs::create_dir_all(place("model.percept.tmp.77-1.percept.tmp")).unwrap();
         fs::create_dir_all(place("checkpoints/step-00000002")).unwrap();
-        for name in ["model.77-1.tmp/a", "run.tmp", "notes.tmp", "log.jsonl", "checkpoints/mine.tmp"] {
+        for name in [
+            "model.percept.tmp.77-1.percept.tmp/a",
+            "run.toml.percept.tmp",
+            "notes.tmp",
+            "log.jsonl",
+            "checkpoints/mine.tmp",
+        ] {
             fs::write(place(name), [0; 1500]).unwrap();
         }
         let config = config(folder.path(), "");

@@ -23,10 +23,11 @@ pub enum Purpose {
 
 /// The graph of a batch's loss.
 ///
-/// Inputs are the arrays of [`crate::batch::Batch`] and `count` f32[], the answer tokens of the whole step over all
-/// processes; with dropout also [`DROPOUT_KEY`] and [`DROPOUT_SHARE`]. The output `loss` f32[] is the sum of the cross-entropies over `count`. To train there is also
-/// `objective`, which is `loss` times `scale` where that is asked for; to evaluate there are `losses` f32[out] and
-/// `right` i32[out], 1 where the label is the most likely token.
+/// Inputs are the arrays of [`crate::batch::Batch`] and `count` f32[], the answer tokens of the whole step
+/// over all processes; with dropout also [`DROPOUT_KEY`] and [`DROPOUT_SHARE`]. The output `loss` f32[] is
+/// the sum of the cross-entropies over `count`. To train there is also `objective`, which is `loss` times
+/// `scale` where that is asked for; to evaluate there are `losses` f32[out] and `right` i32[out], 1 where the
+/// label is the most likely token.
 ///
 /// # Errors
 /// When the model's tensors do not fit its configuration.
@@ -78,7 +79,8 @@ fn segmented(decoder: &Decoder, packed: bool) -> Decoder {
     decoder
 }
 
-/// The features f32[n,hidden] of all runs, then each set of extra ones. Parameters are shared with the decoder by name.
+/// The features f32[n,hidden] of all runs, then each set of extra ones. Parameters are shared with the
+/// decoder by name.
 fn encode(t: &Trace, p: &Parameters, runs: &[EncoderRun], deepstack: usize) -> Vec<Tensor> {
     let mut sets: Vec<Vec<Tensor>> = vec![Vec::new(); 1 + deepstack];
     for (r, run) in runs.iter().enumerate() {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use percept_graph::{Graph, HostTensor, Role, TensorType};
 use percept_modalities::image::Image;
-use percept_modalities::{Content, Media, Message, Part};
+use percept_modalities::kind::Medium;
+use percept_modalities::{Content, Media, Message};
 use percept_model::checkpoint::{self, Checkpoint};
 use percept_model::family::{Model, open_weights, percept};
 use percept_model::random::{normal, parameter_stream};
-use percept_model::{CausalModel, Config, Masters, NormKind, PassShape, Weights, locate};
+use percept_model::{AllF32, CausalModel, Config, NormKind, PassShape, Weights, locate};
 use rand_chacha::rand_core::RngCore;
 use serde_json::Value;
 
@@ -101,10 +102,10 @@ fn convolution(json: &Value, ty: &TensorType) -> Option<Vec<usize>> {
 /// Every parameter of a model by name, in the shape in which its graphs declare it.
 fn parameters(model: &dyn CausalModel, images: bool) -> Result<BTreeMap<String, TensorType>> {
     let shape = PassShape { rows: [1, 1], ..PassShape::default() };
-    let mut graphs: Vec<Graph> = vec![model.decoder().step(&Masters, &shape)?];
+    let mut graphs: Vec<Graph> = vec![model.decoder().step(&AllF32, &shape)?];
     if images {
         let media = Media { images: vec![Image::filled(64, 64, [128; 3])?], ..Media::default() };
-        let content = Content::Parts(vec![Part::Image { path: None }]);
+        let content = Content::Nothing.after([Medium::Image]);
         let inputs = model.processor().chat(&[Message::new("user", content)], &media)?;
         graphs.extend(model.encoder_runs(&inputs)?.into_iter().map(|run| run.graph));
     }

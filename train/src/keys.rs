@@ -109,7 +109,8 @@ fn words(ty: &str, types: &BTreeMap<String, Type>) -> String {
     }
 }
 
-/// One table of the page: the keys of `ty`, with the defaults that `whole` shows where `given` does not say them.
+/// One table of the page: the keys of `ty`, with the defaults that `whole` shows where `given` does not say
+/// them.
 fn table(
     page: &mut String,
     title: &str,

@@ -21,12 +21,13 @@ fn name(source: &SourceConfig) -> Name {
     (source.path.clone(), source.split.clone())
 }
 
-/// Hold the runs of a file, which follow each other, to what they say of their data: a held-out split is trained on only
-/// where that is said, and no stage is measured on what it or a stage before it was trained on.
+/// Hold the runs of a file, which follow each other, to what they say of their data: a held-out split is
+/// trained on only where that is said, and no stage is measured on what it or a stage before it was trained
+/// on.
 ///
 /// # Errors
-/// When a corpus cannot be opened, or training and held-out data have something in common that is not allowed: it is counted
-/// and named.
+/// When a corpus cannot be opened, or training and held-out data have something in common that is not
+/// allowed: it is counted and named.
 pub fn check(runs: &[Config], watch: &mut dyn Watch) -> Result<()> {
     let mut open: BTreeMap<Name, Dataset> = BTreeMap::new();
     for source in runs.iter().flat_map(|run| run.data.train.iter().chain(&run.data.held_out)) {

@@ -1,8 +1,9 @@
 //! Training: one TOML file is a run.
 //!
-//! [`run`] follows a [`Config`]: packed batches from the data's shards, a forward pass traced over the model's own
-//! decoder and encoders, gradients, an optimizer recorded into the same graph, checkpoints and logs. A step is one
-//! program where nothing stands between gradients and their use, else one that adds gradients up and one that uses them.
+//! [`run`] follows a [`Config`]: packed batches from the data's shards, a forward pass traced over the
+//! model's own decoder and encoders, gradients, an optimizer recorded into the same graph, checkpoints and
+//! logs. A step is one program where nothing stands between gradients and their use, else one that adds
+//! gradients up and one that uses them.
 
 mod adapter;
 pub mod batch;
@@ -45,6 +46,6 @@ pub use error::{Error, Result};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
 pub use optimizer::OptimizerKind;
-pub use run::{Place, Summary, run};
+pub use run::{RunContext, Summary, run};
 pub use trainer::{LossScale, Measured, StepReport, Trainer};
 pub use watch::{Corpus, Evaluation, Event, Outlook, Said, StepEvent, Stop, Watch};

@@ -25,14 +25,10 @@ impl Log {
             Ok(text) => text.split_inclusive('\n').filter(|l| is_before(l, step)).collect(),
             Err(_) => String::new(),
         };
-        let temporary = folder.join("log.jsonl.tmp");
-        let written = File::create(&temporary).and_then(|mut f| {
-            f.write_all(kept.as_bytes())?;
-            f.sync_all()?;
-            std::fs::rename(&temporary, &path)?;
-            Ok(f)
-        });
-        let lines = (path.clone(), BufWriter::new(written.map_err(file(&path))?));
+        let lines = percept_files::write(&path, kept.as_bytes())
+            .and_then(|()| File::options().append(true).open(&path))
+            .map_err(file(&path))?;
+        let lines = (path, BufWriter::new(lines));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let path =
             folder.join(format!("events.out.tfevents.{:010}.percept.{}", now.as_secs(), std::process::id()));
@@ -145,8 +141,8 @@ fn framed(bytes: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    // By hand from the field numbers of TensorBoard's event.proto and summary.proto: step 2, summary 5, value 1, tag 1 and
-    // simple_value 2.
+    // By hand from the field numbers of TensorBoard's event.proto and summary.proto: step 2, summary 5, value
+    // 1, tag 1 and simple_value 2.
     #[test]
     fn records_are_tensorboards() {
         let value = message(&[(1, Field::Bytes(b"a")), (2, Field::F32(1.5))]);

@@ -14,8 +14,8 @@ const LOOKED_AT: u64 = 512;
 
 /// The steps of a run: as its file says, or as its epochs come to.
 ///
-/// Where a step takes as many samples as fit, its number is found from the first draws of the run itself, so that it is the
-/// same for every process and whenever the run goes on.
+/// Where a step takes as many samples as fit, its number is found from the first draws of the run itself, so
+/// that it is the same for every process and whenever the run goes on.
 ///
 /// # Errors
 /// When the data cannot be read.

@@ -9,12 +9,12 @@ use crate::error::{Error, Result};
 pub struct Patterns(Vec<(String, WildMatch)>);
 
 impl Patterns {
-    /// From their texts.
+    /// Patterns with the wildcards `*` and `?`.
     pub fn new(patterns: &[String]) -> Self {
         Self(patterns.iter().map(|p| (p.clone(), WildMatch::new(p))).collect())
     }
 
-    /// Their texts.
+    /// The patterns as they were given.
     pub fn texts(&self) -> Vec<&str> {
         self.0.iter().map(|(text, _)| text.as_str()).collect()
     }
@@ -24,7 +24,8 @@ impl Patterns {
         self.0.iter().any(|(_, p)| p.matches(name))
     }
 
-    /// An error naming a pattern that fits none of `names`, and the names most like it. `setting` is where it stands.
+    /// An error naming a pattern that fits none of `names`, and the names most like it. `setting` is where it
+    /// stands.
     ///
     /// # Errors
     /// When there is such a pattern.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use percept_graph::TensorType;
 use percept_model::checkpoint::Checkpoint;
-use percept_model::{Adapter, Trained};
+use percept_model::{Adapter, TrainedParameters};
 
 use crate::adapter::modules;
 use crate::config::Config;
@@ -13,18 +13,20 @@ use crate::error::{Error, Result};
 use crate::optimizer::{OptimizerKind, ParameterKind};
 use crate::patterns::Patterns;
 
-/// Which parameters of a checkpoint are trained: all but the frozen ones, or low-rank adapters and what goes with them.
-pub struct Plan {
-    masters: Masters,
+/// Which parameters of a checkpoint are trained: all but the frozen ones, or low-rank adapters and what goes
+/// with them.
+pub struct TrainingPlan {
+    whole: TrainedWhole,
     adapters: BTreeMap<String, Adapter>,
     drops: bool,
     groups: Vec<(Patterns, Group)>,
     usual: Group,
-    /// Tables and heads.
+    /// Names of tables and heads, which optimizers for matrices inside the network leave out.
     outer: Vec<String>,
 }
 
-enum Masters {
+/// Which parameters of the checkpoint are trained themselves.
+enum TrainedWhole {
     AllBut(Patterns),
     /// What the first matches and the second does not.
     Only(Patterns, Patterns),
@@ -33,19 +35,19 @@ enum Masters {
 /// How a parameter's steps are taken.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Group {
-    /// The optimizer.
+    /// The optimizer that takes its steps.
     pub kind: OptimizerKind,
     /// The learning rate at the schedule's height.
     pub rate: f64,
-    /// Weight decay.
+    /// The weight decay, as a share of the parameter at a rate of 1.
     pub decay: f64,
-    /// Vectors decay too.
+    /// Whether vectors, such as biases and norms, decay too.
     decay_vectors: bool,
     /// The optimizer is asked for by a group.
     own_kind: bool,
 }
 
-impl Plan {
+impl TrainingPlan {
     /// The plan of a run over a checkpoint.
     ///
     /// # Errors
@@ -59,8 +61,8 @@ impl Plan {
         let freeze = Patterns::new(&config.model.freeze);
         freeze.check("model.freeze", checkpoint.names())?;
         let mut adapters = BTreeMap::new();
-        let masters = match &config.lora {
-            None => Masters::AllBut(freeze),
+        let whole = match &config.lora {
+            None => TrainedWhole::AllBut(freeze),
             Some(lora) => {
                 let (on, also) = (Patterns::new(&lora.layers), Patterns::new(&lora.also));
                 on.check("lora.layers", layers())?;
@@ -74,7 +76,7 @@ impl Plan {
                 adapters.extend(layers().filter(adapted).map(|l| (l.to_string(), adapter)));
                 let whole = floats().filter(|n| also.matches(n) && !freeze.matches(n));
                 modules(&adapters.keys().map(String::as_str).collect(), whole)?;
-                Masters::Only(also, freeze)
+                TrainedWhole::Only(also, freeze)
             }
         };
         let usual = Group {
@@ -97,7 +99,7 @@ impl Plan {
         };
         let groups: Vec<_> = config.optimizer.groups.iter().map(group).collect();
         let drops = config.lora.as_ref().is_some_and(|l| l.dropout > 0.0);
-        let plan = Self { masters, adapters, drops, groups, usual, outer: Vec::new() };
+        let plan = Self { whole, adapters, drops, groups, usual, outer: Vec::new() };
         let trained: Vec<String> = plan.candidates(checkpoint).collect();
         if trained.is_empty() {
             let why =
@@ -196,11 +198,11 @@ impl Plan {
     }
 }
 
-impl Trained for Plan {
+impl TrainedParameters for TrainingPlan {
     fn is_master(&self, name: &str) -> bool {
-        match &self.masters {
-            Masters::AllBut(frozen) => !frozen.matches(name),
-            Masters::Only(also, frozen) => also.matches(name) && !frozen.matches(name),
+        match &self.whole {
+            TrainedWhole::AllBut(frozen) => !frozen.matches(name),
+            TrainedWhole::Only(also, frozen) => also.matches(name) && !frozen.matches(name),
         }
     }
 
@@ -214,4 +216,4 @@ impl Trained for Plan {
 }
 
 /// A plan that graphs can ask.
-pub type SharedPlan = Arc<Plan>;
+pub type SharedPlan = Arc<TrainingPlan>;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use percept_files::AtomicFolder;
 use percept_hal::{CompileOptions, Device, OpTiming};
 use percept_infer::peak_memory;
 use percept_model::checkpoint::{Base, Checkpoint};
@@ -28,8 +29,8 @@ use crate::trainer::{StepReport, Trainer};
 use crate::watch::{Evaluation, Event, Outlook, StepEvent, Stop, Watch};
 
 /// Where a run computes, and with whom.
-pub struct Place<'a> {
-    /// The device.
+pub struct RunContext<'a> {
+    /// The device that the steps run on.
     pub device: Arc<dyn Device>,
     /// How graphs are compiled, with the host that runs what the device cannot.
     pub compile: CompileOptions,
@@ -43,7 +44,7 @@ pub struct Summary {
     /// The stage; empty for a run without stages.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stage: String,
-    /// Steps done.
+    /// How many steps were done.
     pub steps: u64,
     /// Mean loss of the last ten steps.
     pub loss: f64,
@@ -60,16 +61,22 @@ pub struct Summary {
     pub seconds: f64,
 }
 
-/// Train as a run's file says; with `resume` from its last checkpoint on, if there is one. Stages follow each other.
+/// Train as a run's file says; with `resume` from its last checkpoint on, if there is one. Stages follow each
+/// other.
 ///
-/// Nothing is changed before the folders are held against other runs, the settings are those of the run that is resumed,
-/// and every stage is held to its model and data.
+/// Nothing is changed before the folders are held against other runs, the settings are those of the run that
+/// is resumed, and every stage is held to its model and data.
 ///
 /// # Errors
 /// When something is wrong with the file, the model or the data, or training cannot go on. Checkpoints stay.
-pub fn run(config: &Config, place: &Place, resume: bool, watch: &mut dyn Watch) -> Result<Vec<Summary>> {
+pub fn run(
+    config: &Config,
+    context: &RunContext,
+    resume: bool,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Summary>> {
     let stages = config.stages()?;
-    let is_first = place.peers.rank() == 0;
+    let is_first = context.peers.rank() == 0;
     let mut held = Vec::new();
     if is_first {
         let mut folders = vec![&config.out];
@@ -80,12 +87,12 @@ pub fn run(config: &Config, place: &Place, resume: bool, watch: &mut dyn Watch) 
             held.push(folder);
         }
     }
-    place.peers.meet()?;
+    context.peers.meet()?;
     let standings: Vec<Standing> = stages
         .iter()
         .map(|s| folder::look(&s.config, resume).map_err(|e| s.wrong(e)))
         .collect::<Result<_>>()?;
-    place.peers.meet()?;
+    context.peers.meet()?;
     if is_first && resume && standings.iter().all(|s| matches!(s, Standing::New)) {
         let out = config.out.display();
         say(format!("there is nothing to resume in {out}: the run begins at its first step"), watch)?;
@@ -96,11 +103,11 @@ pub fn run(config: &Config, place: &Place, resume: bool, watch: &mut dyn Watch) 
             folder::sweep(&stage.config)?.map_or(Ok(()), |removed| say(removed, watch))?;
         }
         // What the other processes read is made before they look.
-        check(&stages, next, place.compile.strict)?.into_iter().try_for_each(|text| say(text, watch))?;
+        check(&stages, next, context.compile.strict)?.into_iter().try_for_each(|text| say(text, watch))?;
         let runs: Vec<Config> = stages.iter().map(|s| s.config.clone()).collect();
         leakage::check(&runs, watch)?;
     }
-    place.peers.meet()?;
+    context.peers.meet()?;
     let mut done = Vec::new();
     for (i, (stage, standing)) in stages.iter().zip(standings).enumerate() {
         match standing {
@@ -118,7 +125,7 @@ pub fn run(config: &Config, place: &Place, resume: bool, watch: &mut dyn Watch) 
             }
             _ => {}
         }
-        done.push(run_stage(stage, place, watch).map_err(|e| stage.wrong(e))?);
+        done.push(run_stage(stage, context, watch).map_err(|e| stage.wrong(e))?);
     }
     drop(held);
     Ok(done)
@@ -129,22 +136,22 @@ fn say(text: String, watch: &mut dyn Watch) -> Result<()> {
     watch.event(&Event::Note { step: 0, text })
 }
 
-fn run_stage(stage: &Stage, place: &Place, watch: &mut dyn Watch) -> Result<Summary> {
+fn run_stage(stage: &Stage, context: &RunContext, watch: &mut dyn Watch) -> Result<Summary> {
     let config = &stage.config;
-    let is_first = place.peers.rank() == 0;
+    let is_first = context.peers.rank() == 0;
     if is_first {
         initial::open(config)?;
     }
-    place.peers.meet()?;
+    context.peers.meet()?;
     let checkpoints = Checkpoints::open(config);
-    let mut trainer = Trainer::new(config, place.device.clone(), place.compile.clone())?;
+    let mut trainer = Trainer::new(config, context.device.clone(), context.compile.clone())?;
     let base = match is_first {
         true => Some(Base::of(&Checkpoint::open(config.base_path())?)?),
         false => None,
     };
     let (progress, damaged) = checkpoints.restore_last(&mut trainer, config, base.as_ref())?;
     let mut progress = progress.unwrap_or_else(|| Progress::first(config.seed));
-    place.peers.meet()?;
+    context.peers.meet()?;
     if let Some(base) = base {
         progress.base = Some(base.clone());
         trainer.record_base(base);
@@ -163,8 +170,17 @@ fn run_stage(stage: &Stage, place: &Place, watch: &mut dyn Watch) -> Result<Summ
     }
     let log = if is_first { Some(Log::open(&config.out, progress.step)?) } else { None };
     let mut watches = Watches { log, other: watch };
-    let mut going =
-        Going { stage, config, steps, place, checkpoints, trainer, evaluator, watch: &mut watches, progress };
+    let mut going = Going {
+        stage,
+        config,
+        steps,
+        context,
+        checkpoints,
+        trainer,
+        evaluator,
+        watch: &mut watches,
+        progress,
+    };
     going.train(feed, ahead)
 }
 
@@ -173,7 +189,7 @@ struct Going<'a> {
     stage: &'a Stage,
     config: &'a Config,
     steps: u64,
-    place: &'a Place<'a>,
+    context: &'a RunContext<'a>,
     checkpoints: Checkpoints,
     trainer: Trainer,
     evaluator: Evaluator,
@@ -188,8 +204,8 @@ impl Going<'_> {
         self.watch.event(&Event::Begin {
             step: self.progress.step,
             steps,
-            device: self.place.device.info().id.clone(),
-            processes: self.place.peers.size(),
+            device: self.context.device.info().id.clone(),
+            processes: self.context.peers.size(),
             stage: self.stage.title.clone(),
             outlook: outlook.clone(),
         })?;
@@ -248,7 +264,7 @@ impl Going<'_> {
                 samples_per_s: samples as f64 / seconds,
                 seconds,
                 seconds_left: pace * (steps - step) as f64,
-                memory: peak_memory(&*self.place.device),
+                memory: peak_memory(&*self.context.device),
             }))?;
             let due = |every: u64| every > 0 && step.is_multiple_of(every);
             if due(self.config.evaluate.every) || step == steps {
@@ -271,10 +287,10 @@ impl Going<'_> {
             evaluations,
             model,
             outlook: Outlook { trained_parameters: parameters, ..outlook },
-            memory: peak_memory(&*self.place.device),
+            memory: peak_memory(&*self.context.device),
             seconds: began.elapsed().as_secs_f64(),
         };
-        if self.place.peers.rank() == 0 {
+        if self.context.peers.rank() == 0 {
             folder::keep_summary(self.config, &summary)?;
         }
         Ok(summary)
@@ -290,7 +306,7 @@ impl Going<'_> {
             draws = before as f64
                 + (next.position.drawn - before) as f64 * (self.steps - self.progress.step) as f64;
             let batches = self.batches(&next.rows)?;
-            expected_memory = self.trainer.prepare(&batches, self.place.peers)?;
+            expected_memory = self.trainer.prepare(&batches, self.context.peers)?;
         } else if let Some(position) = self.progress.position {
             draws = position.drawn as f64;
         }
@@ -307,11 +323,11 @@ impl Going<'_> {
     /// Whether any process of the run was asked to stop.
     fn asked_to_stop(&mut self) -> Result<Option<Stop>> {
         let own = self.watch.stop();
-        if self.place.peers.size() == 1 {
+        if self.context.peers.size() == 1 {
             return Ok(own);
         }
         let mut flags = [Stop::Interrupt, Stop::Terminate].map(|s| f32::from(u8::from(own == Some(s))));
-        self.place.peers.sum(&mut flags)?;
+        self.context.peers.sum(&mut flags)?;
         Ok(match flags {
             [_, terminate] if terminate > 0.0 => Some(Stop::Terminate),
             [interrupt, _] if interrupt > 0.0 => Some(Stop::Interrupt),
@@ -337,13 +353,13 @@ impl Going<'_> {
             return Err(Error::Setting("a step has no answer tokens; there is nothing to learn from".into()));
         }
         let batches = self.batches(rows)?;
-        let report = self.trainer.step(&batches, answers, factor, self.place.peers)?;
+        let report = self.trainer.step(&batches, answers, factor, self.context.peers)?;
         Ok((report, batches))
     }
 
     /// This process's share of the rows, cut into the pieces that the run asks for.
     fn batches(&self, rows: &Rows) -> Result<Vec<Batch>> {
-        let (rank, size) = (self.place.peers.rank(), self.place.peers.size());
+        let (rank, size) = (self.context.peers.rank(), self.context.peers.size());
         let own = &rows[rank * rows.len() / size..(rank + 1) * rows.len() / size];
         let pieces = self.config.data.accumulate.max(1);
         if pieces > 1 && pieces > own.len() {
@@ -365,7 +381,7 @@ impl Going<'_> {
     fn check(&mut self, step: u64, report: &StepReport, batches: &[Batch]) -> Result<()> {
         let finite = report.loss.is_finite() && report.norm.is_finite();
         if !finite && !report.skipped {
-            let place = self.trainer.first_not_finite(batches, self.place.peers)?;
+            let place = self.trainer.first_not_finite(batches, self.context.peers)?;
             let what = if report.loss.is_finite() { "gradients are" } else { "loss is" };
             return Err(Error::NotFinite(format!(
                 "at step {step} the {what} no finite number any more; the first such value is in {place}. Lower \
@@ -387,7 +403,7 @@ impl Going<'_> {
 
     fn evaluate(&mut self, step: u64) -> Result<Vec<Evaluation>> {
         let evaluations =
-            self.evaluator.measure(&mut self.trainer, step, self.config, self.place.peers.rank() == 0)?;
+            self.evaluator.measure(&mut self.trainer, step, self.config, self.context.peers.rank() == 0)?;
         if !evaluations.is_empty() {
             let loss = evaluations.iter().map(|e| e.loss).sum::<f64>() / evaluations.len() as f64;
             self.progress.held_out_loss = Some(loss);
@@ -402,27 +418,24 @@ impl Going<'_> {
         let (updates, scale) = self.trainer.progress();
         self.progress.updates = updates;
         self.progress.loss_scale = (scale.value, scale.steady);
-        if self.place.peers.rank() == 0 {
+        if self.context.peers.rank() == 0 {
             let path = self.checkpoints.save(&self.trainer, self.config, &self.progress)?;
             self.watch.event(&Event::Save { step: self.progress.step, path })?;
         }
-        self.place.peers.meet()
+        self.context.peers.meet()
     }
 
     /// Write the finished model.
     fn finish(&mut self) -> Result<PathBuf> {
         let place = self.config.out.join("model");
-        if self.place.peers.rank() == 0 {
+        if self.context.peers.rank() == 0 {
             // An older model stays until the new one is written.
-            let new = self.config.out.join("model.new.tmp");
-            write_model(&self.trainer, self.config, &self.trainer.parameters()?, &new)?;
-            if place.exists() {
-                std::fs::remove_dir_all(&place).map_err(file(&place))?;
-            }
-            std::fs::rename(&new, &place).map_err(file(&place))?;
+            let new = AtomicFolder::create(&place).map_err(file(&place))?;
+            write_model(&self.trainer, self.config, &self.trainer.parameters()?, new.path())?;
+            new.replace().map_err(file(&place))?;
             self.watch.event(&Event::Save { step: self.progress.step, path: place.clone() })?;
         }
-        self.place.peers.meet()?;
+        self.context.peers.meet()?;
         Ok(place)
     }
 }

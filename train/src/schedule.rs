@@ -11,7 +11,8 @@ impl Schedule {
         if step < self.warmup {
             return step as f64 / self.warmup as f64;
         }
-        // As in transformers, what falls is counted by the steps that are done: a run neither begins nor ends at rate 0.
+        // As in transformers, what falls is counted by the steps that are done: a run neither begins nor ends
+        // at rate 0.
         let share = |from: u64, to: u64| {
             let done = (step - 1).saturating_sub(from) as f64 / to.saturating_sub(from).max(1) as f64;
             done.min(1.0)
@@ -47,8 +48,9 @@ mod tests {
         assert!(near(at(Curve::Linear, 24), 0.1 + 0.9 / 20.0) && near(at(Curve::Linear, 99), 0.1));
     }
 
-    /// By transformers 5: `get_scheduler`, ten steps, three of them warm-up; wsd with a linear fall over the last four.
-    /// Its warm-up counts the steps that are done, so that its first has the rate 0; ours counts the one that is taken.
+    /// By transformers 5: `get_scheduler`, ten steps, three of them warm-up; wsd with a linear fall over the
+    /// last four. Its warm-up counts the steps that are done, so that its first has the rate 0; ours counts
+    /// the one that is taken.
     #[test]
     fn the_fall_is_that_of_transformers() {
         let fallen: [(Curve, [f64; 7]); 3] = [

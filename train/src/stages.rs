@@ -31,8 +31,8 @@ impl Stage {
 }
 
 impl Config {
-    /// The runs that this one consists of: itself, or its stages in order. Each stage writes to a folder of its own
-    /// inside `out` and goes on with the model of the one before.
+    /// The runs that this one consists of: itself, or its stages in order. Each stage writes to a folder of
+    /// its own inside `out` and goes on with the model of the one before.
     ///
     /// # Errors
     /// When a stage says something that cannot be.
@@ -142,8 +142,8 @@ impl Config {
         Ok(())
     }
 
-    /// The checkpoint that training begins with, and that an adapter belongs to: the model's own, or one that the run
-    /// makes in its folder.
+    /// The checkpoint that training begins with, and that an adapter belongs to: the model's own, or one that
+    /// the run makes in its folder.
     pub(crate) fn base_path(&self) -> PathBuf {
         match (self.model.init, &self.model.adapter) {
             (true, _) => self.out.join("initial"),

@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 pub struct State(pub HashMap<String, Buffer>);
 
 impl State {
-    /// Run a program over the state and this run's own arguments. What is updated in place goes back into the state; the
-    /// other outputs are given by name. With a timeline, operations are timed one by one, which is slower.
+    /// Run a program over the state and this run's own arguments. What is updated in place goes back into the
+    /// state; the other outputs are given by name. With a timeline, operations are timed one by one, which is
+    /// slower.
     ///
     /// # Errors
     /// When an argument is missing or the device fails; the state is then lost.

@@ -7,10 +7,10 @@ use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace, ValueId, grad
 use crate::config::{Config, PrecisionConfig};
 use crate::error::{Error, Result};
 use crate::optimizer::{Trainee, update};
-use crate::plan::Plan;
+use crate::plan::TrainingPlan;
 
 /// The trained parameters by name.
-pub type Trained = BTreeMap<String, TensorType>;
+pub type TrainedTypes = BTreeMap<String, TensorType>;
 
 /// The name of a parameter's accumulated gradient.
 pub fn sum_name(name: &str) -> String {
@@ -20,7 +20,7 @@ pub fn sum_name(name: &str) -> String {
 /// A forward graph with gradients of its trained parameters, in the precision of the run.
 pub struct Differentiated {
     graph: Graph,
-    /// Gradients by parameter.
+    /// The gradient of each trained parameter, by its name.
     gradients: BTreeMap<String, ValueId>,
 }
 
@@ -83,7 +83,7 @@ impl Differentiated {
     ///
     /// # Errors
     /// When a graph cannot be put together.
-    pub fn fused(self, trained: &Trained, plan: &Plan, config: &Config) -> Result<Graph> {
+    pub fn fused(self, trained: &TrainedTypes, plan: &TrainingPlan, config: &Config) -> Result<Graph> {
         let own: BTreeMap<String, ValueId> =
             self.graph.inputs().iter().map(|i| (i.name.clone(), i.value)).collect();
         let t = Trace::resume(self.graph);
@@ -110,7 +110,7 @@ impl Differentiated {
 ///
 /// # Errors
 /// When a graph cannot be put together.
-pub fn update_graph(trained: &Trained, plan: &Plan, config: &Config) -> Result<Graph> {
+pub fn update_graph(trained: &TrainedTypes, plan: &TrainingPlan, config: &Config) -> Result<Graph> {
     let t = Trace::new("update");
     let mut trainees = Vec::new();
     let mut sums: Vec<(String, Tensor)> = Vec::new();

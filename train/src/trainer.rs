@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use percept_graph::{DType, Graph, HostTensor, Role, TensorType};
-use percept_hal::{Buffer, CompileOptions, CompileReport, Device, OpTiming, Uses};
+use percept_hal::{Buffer, CompileOptions, CompileReport, Device, OpTiming};
 use percept_infer::Program;
 use percept_model::checkpoint::{Base, Checkpoint, LoadOptions};
 use percept_model::random::parameter_stream;
 use percept_model::{
-    CausalModel, DROPOUT_KEY, DROPOUT_SHARE, Model, Trained as _, Weights, open_weights, uses,
+    CausalModel, DROPOUT_KEY, DROPOUT_SHARE, Model, TrainedParameters as _, Weights, open_weights,
 };
 use rand_chacha::rand_core::RngCore as _;
 
@@ -26,9 +26,9 @@ use crate::error::{Error, Result};
 use crate::forward::{Purpose, forward};
 use crate::initial;
 use crate::optimizer::{mean_name, state_name};
-use crate::plan::{Plan, SharedPlan};
+use crate::plan::{SharedPlan, TrainingPlan};
 use crate::state::State;
-use crate::steps::{Differentiated, Trained, scaled, sum_name, update_graph};
+use crate::steps::{Differentiated, TrainedTypes, scaled, sum_name, update_graph};
 
 /// A model, its optimizer and the programs of its steps on one device.
 pub struct Trainer {
@@ -38,7 +38,7 @@ pub struct Trainer {
     model: Arc<dyn CausalModel>,
     plan: SharedPlan,
     state: State,
-    trained: Trained,
+    trained: TrainedTypes,
     programs: HashMap<Key, Program>,
     /// The adapter that training goes on with.
     begun: Option<Checkpoint>,
@@ -52,7 +52,7 @@ pub struct Trainer {
     timeline: Option<Vec<OpTiming>>,
 }
 
-/// Which program.
+/// What a compiled program is for; programs are kept by it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Accumulate(Shape),
@@ -73,10 +73,11 @@ pub struct StepReport {
     pub skipped: bool,
 }
 
-/// What the loss is multiplied by in f16: halved when gradients overflow, doubled when they have not for long.
+/// What the loss is multiplied by in f16: halved when gradients overflow, doubled when they have not for
+/// long.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossScale {
-    /// The factor.
+    /// What the loss is multiplied by.
     pub value: f64,
     /// Steps since it changed.
     pub steady: u64,
@@ -95,10 +96,11 @@ impl Trainer {
     /// Open the model of a run on a device.
     ///
     /// # Errors
-    /// When the checkpoint cannot be opened or continues no text, or a pattern of the run matches no parameter.
+    /// When the checkpoint cannot be opened or continues no text, or a pattern of the run matches no
+    /// parameter.
     pub fn new(config: &Config, device: Arc<dyn Device>, options: CompileOptions) -> Result<Self> {
         let checkpoint = Arc::new(initial::open(config)?);
-        let plan = Plan::new(config, &checkpoint)?;
+        let plan = TrainingPlan::new(config, &checkpoint)?;
         let from = config.lora.as_ref().and_then(|l| Some((l.from, l.path.as_deref()?)));
         let (mut begun, mut below) = (None, None);
         match from {
@@ -106,7 +108,7 @@ impl Trainer {
             Some((_, path)) => {
                 let own = Form::read(path, checkpoint.clone())?;
                 own.check(path, &Form::planned(&plan, &checkpoint))?;
-                begun = Some(adapter::read(path)?);
+                begun = Some(adapter::read(path, &checkpoint)?);
             }
             None => {}
         }
@@ -128,7 +130,7 @@ impl Trainer {
             model,
             plan,
             state: State::default(),
-            trained: Trained::new(),
+            trained: TrainedTypes::new(),
             programs: HashMap::new(),
             begun,
             below,
@@ -178,7 +180,7 @@ impl Trainer {
     }
 
     /// Which parameters are trained.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &TrainingPlan {
         &self.plan
     }
 
@@ -187,13 +189,13 @@ impl Trainer {
         self.model.weights().checkpoint()
     }
 
-    /// The device.
+    /// The device that it trains on.
     pub fn device(&self) -> &dyn Device {
         &*self.device
     }
 
     /// The parameters trained so far; those of encoders appear with their first media.
-    pub fn trained(&self) -> &Trained {
+    pub fn trained(&self) -> &TrainedTypes {
         &self.trained
     }
 
@@ -202,7 +204,8 @@ impl Trainer {
         (self.updates, self.scale)
     }
 
-    /// From now on time operations one by one, which is slower; [`Trainer::take_timeline`] gives what was timed.
+    /// From now on time operations one by one, which is slower; [`Trainer::take_timeline`] gives what was
+    /// timed.
     pub fn record_timeline(&mut self) {
         self.timeline.get_or_insert_default();
     }
@@ -217,8 +220,9 @@ impl Trainer {
         self.programs.values().map(Program::report)
     }
 
-    /// One step over this process's batches: their gradients, summed with those of the other processes, and an update at
-    /// `factor` times the learning rates. `count` is the number of answer tokens of the whole step.
+    /// One step over this process's batches: their gradients, summed with those of the other processes, and
+    /// an update at `factor` times the learning rates. `count` is the number of answer tokens of the whole
+    /// step.
     ///
     /// # Errors
     /// When a trained parameter has no gradient, the device fails, or another process does.
@@ -261,7 +265,8 @@ impl Trainer {
         self.upload(&scalars)
     }
 
-    /// The inputs of dropout for a piece of a step's batches: the same whenever and wherever a run takes this step.
+    /// The inputs of dropout for a piece of a step's batches: the same whenever and wherever a run takes this
+    /// step.
     fn dropout(&self, rank: usize, piece: usize) -> Result<HashMap<String, Buffer>> {
         let share = self.config.lora.as_ref().map_or(0.0, |l| l.dropout);
         let stream = format!("dropout {} {rank} {piece}", self.updates);
@@ -278,8 +283,8 @@ impl Trainer {
         self.upload(&BTreeMap::from([(DROPOUT_KEY.to_string(), key), (DROPOUT_SHARE.to_string(), share)]))
     }
 
-    /// Where the first value that is no finite number appears when these batches are differentiated, as the path of a
-    /// module.
+    /// Where the first value that is no finite number appears when these batches are differentiated, as the
+    /// path of a module.
     ///
     /// # Errors
     /// When the device fails.
@@ -445,19 +450,15 @@ impl Trainer {
         Differentiated::new(&graph, |name| self.plan.trains(name), &self.config.precision)
     }
 
-    /// Bring parameters to the device that are not there yet, with what optimizers keep for those that are trained.
+    /// Bring parameters to the device that are not there yet, with what optimizers keep for those that are
+    /// trained.
     fn take_parameters(&mut self, graph: &Graph) -> Result<()> {
-        let uses = uses(graph);
-        let parameters = graph.inputs().iter().zip(uses).filter(|(i, _)| i.role == Role::Parameter);
-        for (input, uses) in parameters {
+        for input in graph.inputs().iter().filter(|i| i.role == Role::Parameter) {
             let (name, ty) = (&input.name, graph.ty(input.value));
             if self.plan.trains(name) {
                 self.take_trained(name, ty)?;
             } else if !self.state.0.contains_key(name) {
-                // Gradients read floats as they are.
-                let uses = Uses { other: uses.other || ty.dtype.is_float(), ..uses };
-                let weights = self.model.weights();
-                let buffer = weights.load(&*self.device, name, ty, uses)?;
+                let buffer = self.model.weights().load(&*self.device, name, ty)?;
                 self.state.0.insert(name.clone(), buffer);
             }
         }

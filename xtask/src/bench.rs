@@ -11,8 +11,8 @@ use crate::peers::{MEDIA, Peer, PeerKind};
 /// What to measure, and how often.
 #[derive(Args)]
 pub struct Options {
-    /// Measure PyTorch, llama.cpp, faster-whisper, Pillow and PyAV on the CPU and Burn on the GPU too, in turns with
-    /// Percept, and print ratios.
+    /// Measure PyTorch, llama.cpp, faster-whisper, Pillow and PyAV on the CPU and Burn on the GPU too, in
+    /// turns with Percept, and print ratios.
     #[arg(long)]
     peers: bool,
     /// How many turns each side takes on a row; the medians' median counts.

@@ -1,4 +1,5 @@
-//! `cargo xtask deny`: licences, sources, duplicates and known vulnerabilities of the dependencies, as deny.toml says.
+//! `cargo xtask deny`: licences, sources, duplicates and known vulnerabilities of the dependencies, as
+//! deny.toml says.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ const SHA256: &str = "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98
 /// What needs no network: everything but the advisories, whose list changes from day to day.
 const OFFLINE: [&str; 3] = ["licenses", "bans", "sources"];
 
-/// Checks the dependencies. With `advisories` the list of known vulnerabilities is fetched from RustSec and compared too.
+/// Checks the dependencies. With `advisories` the list of known vulnerabilities is fetched from RustSec and
+/// compared too.
 pub fn run(root: &Path, tools: &Path, advisories: bool) -> Result<(), Error> {
     let program = program(tools)?.display().to_string();
     let words =

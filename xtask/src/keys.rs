@@ -1,5 +1,5 @@
-//! The check that the page about data names every key of a recipe. The keys of training have a page that is made from
-//! their doc comments; its test is beside them, in `train/src/keys.rs`.
+//! The check that the page about data names every key of a recipe. The keys of training have a page that is
+//! made from their doc comments; its test is beside them, in `train/src/keys.rs`.
 
 #![cfg(test)]
 

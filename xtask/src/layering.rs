@@ -17,14 +17,15 @@ const BACKENDS: &str = "hal/*";
 
 /// Each crate's folder and the folders it may import directly.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("files", &[]),
     ("graph", &[]),
     ("kernels", &["graph"]),
     ("hal", &["graph", "kernels"]),
-    (BACKENDS, &["hal"]),
+    (BACKENDS, &["hal", "files"]),
     ("modalities", &[]),
-    ("model", &["hal", "modalities"]),
+    ("model", &["hal", "modalities", "files"]),
     ("infer", &["model"]),
-    ("data", &["modalities"]),
+    ("data", &["modalities", "files"]),
     ("pull", &["data"]),
     ("train", &["infer", "data"]),
     ("eval", &["infer", "data"]),
@@ -173,6 +174,63 @@ fn what_the_table_allows_is_accepted_transitively() {
     }
     for backend in ["hal/wgpu", "hal/new"] {
         assert!(planted(backend, &[], &["wgpu"]).is_empty());
+    }
+}
+
+/// Calls that make or move files, which only `files` makes, and the sources that may: what they make is no document that
+/// is read as a whole.
+const MAKES_FILES: [&str; 5] = ["File::create(", "fs::write(", "fs::rename(", ".sync_all(", ".persist("];
+const MAY_MAKE_FILES: [(&str, &str); 5] = [
+    (
+        "data/src/build/output_folder.rs",
+        "locks, and moves the files of a finished build with its manifest last",
+    ),
+    ("pull/src/lib.rs", "a lock"),
+    ("pull/src/model.rs", "a lock"),
+    ("train/src/checkpoints.rs", "renames a damaged checkpoint"),
+    ("train/src/log.rs", "a log, which grows line by line"),
+];
+
+/// The production code of the crates that run on a user's machine: path from the root, and text.
+fn sources(root: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for Member { folder, .. } in members(root) {
+        let mut next = if folder == XTASK { Vec::new() } else { vec![root.join(&folder).join("src")] };
+        while let Some(path) = next.pop() {
+            if path.is_dir() {
+                next.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let own = path.strip_prefix(root).unwrap();
+            let is_test =
+                name == "tests.rs" || name.ends_with("_test.rs") || own.iter().any(|part| part == "tests");
+            if name.ends_with(".rs") && !is_test {
+                let relative = own.to_string_lossy().replace('\\', "/");
+                let text = std::fs::read_to_string(&path).unwrap();
+                let own = text.split("\nmod tests {").next().unwrap_or_default();
+                let own = if text.contains("#![cfg(test)]") { String::new() } else { own.to_owned() };
+                found.push((relative, own));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn one_crate_writes_files() {
+    let sources = sources(&crate::root());
+    let calls = |text: &str| -> Vec<&str> {
+        let text = text.replace("AtomicFile::create(", "");
+        MAKES_FILES.into_iter().filter(|call| text.contains(call)).collect()
+    };
+    let (own, others): (Vec<_>, Vec<_>) = sources.iter().partition(|(path, _)| path.starts_with("files/"));
+    assert!(own.iter().any(|(_, text)| calls(text).len() == 3), "the writer is not seen");
+    for (path, text) in others {
+        let may = MAY_MAKE_FILES.iter().any(|(listed, _)| listed == path);
+        let calls = calls(text);
+        assert!(may || calls.is_empty(), "{path} calls {calls:?}; a whole file is written through files/");
+        assert!(!may || !calls.is_empty(), "{path} makes no files any more; take it off the list");
     }
 }
 

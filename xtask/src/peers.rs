@@ -62,7 +62,8 @@ impl PeerKind {
         }
     }
 
-    /// Installs the peer, and returns the line that starts it. A peer of media makes what it reads in `media`.
+    /// Installs the peer, and returns the line that starts it. A peer of media makes what it reads in
+    /// `media`.
     fn prepare(self, folder: &Path, media: &Path, python: Option<&Path>) -> Result<Line, Error> {
         // llama.cpp is built from source, for this machine's instructions as it does by default.
         let (script, packages): (&[&str], &[&str]) = match self {

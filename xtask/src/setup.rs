@@ -294,7 +294,8 @@ fn llvm_folders(libraries: &[PathBuf]) -> Vec<PathBuf> {
     folders
 }
 
-/// Whether libclang is there for programs to be built with: the name without a version comes with the headers.
+/// Whether libclang is there for programs to be built with: the name without a version comes with the
+/// headers.
 fn has_libclang(folders: &[PathBuf]) -> bool {
     folders.iter().any(|folder| folder.join("libclang.so").exists())
 }

@@ -48,8 +48,8 @@ fn step(name: &'static str, failed: &mut Vec<&'static str>, body: impl FnOnce() 
     println!("== {name}: {verdict} in {}", seconds(start.elapsed()));
 }
 
-/// What every step's commands run under: lavapipe where it exists, the weights' folder, nothing skipped, no incremental
-/// builds in CI.
+/// What every step's commands run under: lavapipe where it exists, the weights' folder, nothing skipped, no
+/// incremental builds in CI.
 fn environment(command: &mut Command) {
     command.env(needs::REQUIRE_ALL, "1");
     setup::pin_lavapipe(command);
@@ -61,8 +61,8 @@ fn environment(command: &mut Command) {
     }
 }
 
-/// Runs the workspace's tests, and those of its documentation. Examples are not linked: what they do is tested through
-/// the tests that include them, and clippy has seen that they compile.
+/// Runs the workspace's tests, and those of its documentation. Examples are not linked: what they do is
+/// tested through the tests that include them, and clippy has seen that they compile.
 fn count_tests(root: &Path, tally: &mut Tally) -> Result<(), Error> {
     let outcomes = ["--tests", "--doc"].map(|kind| {
         let line = Line::of("cargo test --workspace --locked --no-fail-fast");

@@ -6,13 +6,14 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use percept_files::AtomicFile;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{INPUTS, Input, Manifest, MediaInputs};
 use super::{BuildOptions, Corpus};
 use crate::error::{Error, Result};
-use crate::format::{self, Draft, Found, Named};
+use crate::format::{self, Found, Named};
 use crate::hash::hash_file;
 
 /// The files that a corpus is made of.
@@ -97,14 +98,14 @@ impl Inputs {
         let path = folder.join(INPUTS);
         let files = lines.len() as u64;
         let bytes = lines.values().map(Found::bytes).sum();
-        let mut draft = Draft::create(&path)?;
+        let mut file = AtomicFile::create(&path).map_err(Error::write(&path))?;
         for (path_of, found) in lines {
             let line = serde_json::to_vec(&Line { path: path_of, found });
             let mut line = line.map_err(|e| Error::Write { path: path.clone(), why: e.to_string() })?;
             line.push(b'\n');
-            draft.write_all(&line).map_err(Error::write(&path))?;
+            file.write_all(&line).map_err(Error::write(&path))?;
         }
-        draft.finish()?;
+        file.finish().map_err(Error::write(&path))?;
         let (_, sha256) = hash_file(&path, u64::MAX, &|_| {}).map_err(Error::read(&path))?;
         Ok(Some(MediaInputs { files, bytes, sha256 }))
     }
@@ -254,7 +255,8 @@ fn some(names: &[String]) -> String {
     names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ") + &more
 }
 
-/// A file's name from the recipe's folder, the same however the way to it is spelt; a whole path where it lies elsewhere.
+/// A file's name from the recipe's folder, the same however the way to it is spelt; a whole path where it
+/// lies elsewhere.
 fn name(folder: &Path, path: &Path) -> String {
     let place = || {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -1,13 +1,11 @@
 //! What a build leaves beside its shards.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::format::Draft;
 
 /// The file of the manifest, which is written last: a folder that has it holds a whole corpus.
 pub const MANIFEST: &str = "manifest.json";
@@ -18,7 +16,8 @@ pub const INPUTS: &str = "inputs.jsonl";
 /// The file of how long each stage took.
 pub const TIMINGS: &str = "timings.json";
 
-/// What was built of what. It depends on recipe, seed and input alone: two builds of the same have the same bytes.
+/// What was built of what. It depends on recipe, seed and input alone: two builds of the same have the same
+/// bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// What the corpus is called.
@@ -171,7 +170,8 @@ impl Manifest {
         Self::find(folder)?.ok_or_else(none)
     }
 
-    /// The manifest of a folder, if it has one. A file of the same name that lists no shards is somebody else's.
+    /// The manifest of a folder, if it has one. A file of the same name that lists no shards is somebody
+    /// else's.
     ///
     /// # Errors
     /// When it cannot be read, is damaged, or names a shard outside of its folder.
@@ -255,7 +255,5 @@ pub(super) fn write_json(path: &Path, document: &impl Serialize) -> Result<()> {
     let fault = |why: String| Error::Write { path: path.to_path_buf(), why };
     let mut bytes = serde_json::to_vec_pretty(document).map_err(|e| fault(e.to_string()))?;
     bytes.push(b'\n');
-    let mut draft = Draft::create(path)?;
-    draft.write_all(&bytes).map_err(Error::write(path))?;
-    draft.finish()
+    percept_files::write(path, &bytes).map_err(Error::write(path))
 }

@@ -144,13 +144,13 @@ impl Recipe {
     }
 }
 
-/// Build a corpus in the folder `out`. A folder that holds the same corpus already, by the content of all that it was made
-/// of, is left as it is. One that holds an older build of it gets the new one when all of that is there; until then, and if
-/// the build fails or is killed, the old one stays.
+/// Build a corpus in the folder `out`. A folder that holds the same corpus already, by the content of all
+/// that it was made of, is left as it is. One that holds an older build of it gets the new one when all of
+/// that is there; until then, and if the build fails or is killed, the old one stays.
 ///
 /// # Errors
-/// When the folder holds something else, something cannot be written, a model fails, or no sample was written. A bad sample
-/// is no error.
+/// When the folder holds something else, something cannot be written, a model fails, or no sample was
+/// written. A bad sample is no error.
 pub fn build(corpus: Corpus, out: &Path, options: &BuildOptions<'_>) -> Result<Built> {
     output_folder::recover(out)?;
     let mut changes = None;

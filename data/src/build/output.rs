@@ -8,11 +8,13 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use percept_files::AtomicFile;
+
 use super::manifest::{REJECTS, Rejected, ShardCount};
 use super::output_folder::OutputFolder;
 use crate::error::{Error, Result};
 use crate::format::webdataset::Written;
-use crate::format::{Draft, ShardWriter, WriteSettings};
+use crate::format::{ShardWriter, WriteSettings};
 use crate::reject::Reject;
 use crate::sample::Sample;
 
@@ -26,7 +28,7 @@ pub(super) struct Output {
     open: BTreeMap<Arc<str>, (u64, ShardWriter)>,
     next: BTreeMap<Arc<str>, u64>,
     shards: Vec<ShardCount>,
-    rejects: Draft,
+    rejects: AtomicFile,
     /// Hashes of the keys so far, eight bytes each, and the secret that they are made with.
     keys: (HashSet<u64>, RandomState),
     /// What keeps samples together, and the split of each group so far by its hash.
@@ -36,7 +38,8 @@ pub(super) struct Output {
 impl Output {
     /// Begin in a folder that is ours. Samples of one `group` are to be in one split.
     pub fn create(folder: OutputFolder, settings: &WriteSettings, group: Option<String>) -> Result<Self> {
-        let rejects = Draft::create(&folder.work().join(REJECTS))?;
+        let rejects = folder.work().join(REJECTS);
+        let rejects = AtomicFile::create(&rejects).map_err(Error::write(&rejects))?;
         Ok(Self {
             folder,
             settings: settings.clone(),
@@ -122,26 +125,29 @@ impl Output {
 
     /// Add a line to the rejects' file.
     pub fn reject(&mut self, rejected: &Rejected) -> Result<()> {
-        let path = self.folder.work().join(REJECTS);
-        let mut line = serde_json::to_vec(rejected)
-            .map_err(|e| Error::Write { path: path.clone(), why: e.to_string() })?;
-        line.push(b'\n');
-        self.rejects.write_all(&line).map_err(Error::write(&path))
+        let line = serde_json::to_vec(rejected).map_err(std::io::Error::from);
+        let written = line.and_then(|mut line| {
+            line.push(b'\n');
+            self.rejects.write_all(&line)
+        });
+        written.map_err(Error::write(self.rejects.place()))
     }
 
     /// End without a corpus; the rejects' file stays to be looked at, and is where the answer says.
     pub fn abandon(mut self) -> Result<std::path::PathBuf> {
         self.open.clear();
-        self.rejects.finish()?;
+        let path = self.rejects.place().to_path_buf();
+        self.rejects.finish().map_err(Error::write(&path))?;
         self.folder.keep = true;
-        Ok(self.folder.work().join(REJECTS))
+        Ok(path)
     }
 
     /// Rename all files to their final names. `close` writes what stands beside the shards.
     pub fn finish(mut self, close: impl FnOnce(&Path, Vec<ShardCount>) -> Result<()>) -> Result<()> {
         let splits: Vec<Arc<str>> = self.open.keys().cloned().collect();
         splits.iter().try_for_each(|split| self.close(split))?;
-        self.rejects.finish()?;
+        let path = self.rejects.place().to_path_buf();
+        self.rejects.finish().map_err(Error::write(&path))?;
         self.shards.sort_by(|a, b| a.file.cmp(&b.file));
         close(&self.folder.work(), self.shards)?;
         self.folder.publish()

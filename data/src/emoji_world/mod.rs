@@ -2,8 +2,9 @@
 //! for learning a model from nothing in minutes and for trying every part of Percept without fetching
 //! anything.
 //!
-//! [`build`] writes `FOLDER/TASK/SPLIT/00000.tar` and on, and `FOLDER/manifest.json` and `FOLDER/NOTICE`. The splits
-//! are `train` and `held-out`. A sample is a conversation of two turns, a question with its medium and the answer, as:
+//! [`build`] writes `FOLDER/TASK/SPLIT/00000.tar` and on, and `FOLDER/manifest.json` and `FOLDER/NOTICE`. The
+//! splits are `train` and `held-out`. A sample is a conversation of two turns, a question with its medium and
+//! the answer, as:
 //!
 //! | task | medium | question | answers | train | held-out |
 //! |---|---|---|---|---|---|
@@ -22,8 +23,8 @@
 //! darkened, blurred and with noise. Views of `train` differ in background, size and place only, since
 //! training changes images as it goes ([`augment`](crate::augment)).
 //!
-//! `meta` has `task` (that of the folder, but `pitch` for high and low), `answer`, `emoji` (its name; not for sounds),
-//! `also` (a flag's other names) and `split_key` (digits of the image's hash).
+//! `meta` has `task` (that of the folder, but `pitch` for high and low), `answer`, `emoji` (its name; not for
+//! sounds), `also` (a flag's other names) and `split_key` (digits of the image's hash).
 
 mod colour;
 mod paint;
@@ -34,15 +35,14 @@ mod tasks;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
+use percept_files::AtomicFolder;
 use rayon::prelude::*;
 
 use crate::build::{Built, MANIFEST, Manifest, ShardCount, StageCount, Timings};
 use crate::error::{Error, Result};
-use crate::format::Draft;
 use crate::format::webdataset::Writer;
 
 /// The recipe's name.
@@ -67,8 +67,8 @@ pub struct Options<'a> {
     pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
 }
 
-/// Build it in `out`, which must be empty or missing, and appears when all of it is there. A folder that holds the same
-/// already is left as it is.
+/// Build it in `out`, which must be empty or missing, and appears when all of it is there. A folder that
+/// holds the same already is left as it is.
 ///
 /// # Errors
 /// When `out` holds something else or cannot be written, or FFmpeg cannot encode clips.
@@ -87,9 +87,12 @@ pub fn build(out: &Path, options: &Options<'_>) -> Result<Built> {
     let threads = rayon::ThreadPoolBuilder::new().num_threads(options.threads.unwrap_or(0)).build();
     let threads = threads.map_err(|e| Error::Config(format!("the threads cannot be started: {e}")))?;
     let started = Instant::now();
-    let draft = Folder::create(out)?;
-    let manifest = threads.install(|| write(&draft.temporary, options, recipe))?;
-    draft.finish()?;
+    if let Some(parent) = out.parent() {
+        fs::create_dir_all(parent).map_err(Error::write(parent))?;
+    }
+    let folder = AtomicFolder::create(out).map_err(Error::write(out))?;
+    let manifest = threads.install(|| write(folder.path(), options, recipe))?;
+    folder.finish().map_err(Error::write(out))?;
     let seconds = started.elapsed().as_secs_f64();
     let samples_per_second = manifest.written as f64 / seconds.max(1e-9);
     let timings =
@@ -164,49 +167,7 @@ fn write(folder: &Path, options: &Options<'_>, recipe: String) -> Result<Manifes
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
-    let mut draft = Draft::create(path)?;
-    draft.write_all(text.as_bytes()).map_err(Error::write(path))?;
-    draft.finish()
-}
-
-/// A folder being made beside its final path.
-struct Folder {
-    place: PathBuf,
-    temporary: PathBuf,
-    is_finished: bool,
-}
-
-impl Folder {
-    fn create(place: &Path) -> Result<Self> {
-        let absolute = std::path::absolute(place).map_err(Error::write(place))?;
-        let mut temporary = absolute.clone().into_os_string();
-        temporary.push(format!(".{NAME}.tmp"));
-        let temporary = PathBuf::from(temporary);
-        // What a killed run has left.
-        if temporary.exists() {
-            fs::remove_dir_all(&temporary).map_err(Error::write(&temporary))?;
-        }
-        fs::create_dir_all(&temporary).map_err(Error::write(place))?;
-        Ok(Self { place: absolute, temporary, is_finished: false })
-    }
-
-    fn finish(mut self) -> Result<()> {
-        if self.place.exists() {
-            fs::remove_dir(&self.place).map_err(Error::write(&self.place))?;
-        }
-        fs::rename(&self.temporary, &self.place).map_err(Error::write(&self.place))?;
-        self.is_finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            // What cannot be removed is removed by the next run.
-            let _ = fs::remove_dir_all(&self.temporary);
-        }
-    }
+    percept_files::write(path, text.as_bytes()).map_err(Error::write(path))
 }
 
 #[cfg(test)]

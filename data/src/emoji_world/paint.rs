@@ -26,7 +26,8 @@ impl Placement {
     }
 }
 
-/// Paint an emoji over what is there: each pixel is the mean of points within it, so that small emoji stay whole.
+/// Paint an emoji over what is there: each pixel is the mean of points within it, so that small emoji stay
+/// whole.
 pub(super) fn paint(canvas: &mut Image, emoji: &Emoji, placement: &Placement) {
     let brush = Brush::of(emoji);
     let scale = SIDE as f64 / placement.side.max(1.0);
@@ -113,7 +114,8 @@ pub(super) fn background(chance: &mut Chance) -> [u8; 3] {
     })
 }
 
-/// A one-pixel blur of a strength between 0 and 1: the mean of a pixel and its blurred self by rows and columns.
+/// A one-pixel blur of a strength between 0 and 1: the mean of a pixel and its blurred self by rows and
+/// columns.
 pub(super) fn blur(image: &mut Image, strength: f64) {
     let (width, height) = (image.width, image.height);
     for (length, lines, step, line_step) in [(width, height, 3, 3 * width), (height, width, 3 * width, 3)] {

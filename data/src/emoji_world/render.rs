@@ -5,7 +5,7 @@ use std::io::Cursor;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use percept_modalities::image::Image;
-use percept_modalities::{Content, Message, Part};
+use percept_modalities::{Content, Message};
 use serde_json::{Map, Value, json};
 
 use super::paint::{Placement, background, blur, noise, paint};
@@ -30,12 +30,7 @@ pub(super) fn sample(task: &Task, number: usize, job: &Job, emoji: &[Emoji], see
     let mut chance = Chance::new(seed, stream(task.folder, task.split), number as u64);
     let subject = job.emoji.map(|at| &emoji[at]);
     let (medium, question, answer) = make(job.make, subject, task.split == HELD_OUT, &mut chance)?;
-    let part = match medium.kind {
-        Kind::Image => Part::Image { path: None },
-        Kind::Video => Part::Video { path: None },
-        Kind::Audio => Part::Audio { path: None },
-    };
-    let text = Part::Text { text: question.to_string() };
+    let content = Content::Text(question.to_string()).after([medium.kind.into()]);
     let mut meta = Map::new();
     meta.insert("task".into(), json!(if matches!(job.make, Make::Pitch(_)) { "pitch" } else { task.folder }));
     meta.insert("answer".into(), json!(answer));
@@ -53,10 +48,7 @@ pub(super) fn sample(task: &Task, number: usize, job: &Job, emoji: &[Emoji], see
         },
         media: vec![medium],
         text: None,
-        messages: vec![
-            Message::new("user", Content::Parts(vec![part, text])),
-            Message::new("assistant", Content::Text(answer)),
-        ],
+        messages: vec![Message::new("user", content), Message::new("assistant", Content::Text(answer))],
         meta,
     })
 }

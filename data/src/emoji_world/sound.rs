@@ -17,9 +17,8 @@ pub(super) enum Tone {
     Low,
 }
 
-/// A tone of 0.5 to 0.65 seconds as a WAV file: one channel of 16 bits. Its timbre,
-/// loudness, envelope and noise are drawn. It starts at 220 Hz or above, and moves by half an octave or more if it
-/// moves.
+/// A tone of 0.5 to 0.65 seconds as a WAV file: one channel of 16 bits. Its timbre, loudness, envelope and
+/// noise are drawn. It starts at 220 Hz or above, and moves by half an octave or more if it moves.
 pub(super) fn wav(tone: Tone, chance: &mut Chance) -> Vec<u8> {
     let count = (f64::from(RATE) * chance.between(0.5, 0.65)) as usize;
     let pitch = Sweep::draw(tone, chance);

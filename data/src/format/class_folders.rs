@@ -28,7 +28,8 @@ struct Folder {
     left_out: LeftOut,
 }
 
-/// The media of a folder in the order of their names. Links are not followed, and nothing but regular files is opened.
+/// The media of a folder in the order of their names. Links are not followed, and nothing but regular files
+/// is opened.
 pub(super) fn read(root: Root, settings: &ReadSettings, left_out: &LeftOut) -> Result<Draws> {
     let (folder, cap) = (root.folder.clone(), root.cap);
     let refuse = |key: &str, what: &str| {
@@ -129,7 +130,8 @@ fn sorted(folder: &Path) -> Result<std::vec::IntoIter<DirEntry>> {
 }
 
 impl Folder {
-    /// Whether a file is a medium, by its name or its first bytes. What is neither that nor a caption is counted.
+    /// Whether a file is a medium, by its name or its first bytes. What is neither that nor a caption is
+    /// counted.
     fn is_medium(&self, path: &Path) -> bool {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         if Kind::of_extension(extension).is_some() {
@@ -175,7 +177,8 @@ impl Folder {
         Ok(sample)
     }
 
-    /// The text beside a medium; one that is not there is none, and one that may not be read refuses the sample.
+    /// The text beside a medium; one that is not there is none, and one that may not be read refuses the
+    /// sample.
     fn caption(&self, medium: &str) -> Result<Option<String>, Reject> {
         let name = Path::new(medium).with_extension(&self.captions);
         let Some(name) = name.to_str() else { return Ok(None) };

@@ -90,13 +90,13 @@ pub(super) fn read(path: &Path, columns: Columns) -> Result<Draws> {
 struct Quotes<R> {
     inner: R,
     delimiter: u8,
-    at: Place,
+    at: QuoteState,
     unclosed: Arc<AtomicBool>,
 }
 
 /// Where in a field a text is.
 #[derive(Clone, Copy, PartialEq)]
-enum Place {
+enum QuoteState {
     Start,
     Plain,
     Quoted,
@@ -108,7 +108,7 @@ impl<R: Read> Quotes<R> {
     /// The text, and whether it has ended within quotation marks.
     fn new(inner: R, delimiter: u8) -> (Self, Arc<AtomicBool>) {
         let unclosed = Arc::new(AtomicBool::new(false));
-        (Self { inner, delimiter, at: Place::Start, unclosed: Arc::clone(&unclosed) }, unclosed)
+        (Self { inner, delimiter, at: QuoteState::Start, unclosed: Arc::clone(&unclosed) }, unclosed)
     }
 }
 
@@ -117,14 +117,14 @@ impl<R: Read> Read for Quotes<R> {
         let read = self.inner.read(buffer)?;
         for &byte in &buffer[..read] {
             self.at = match (self.at, byte) {
-                (Place::Start | Place::Mark, b'"') => Place::Quoted,
-                (Place::Quoted, b'"') => Place::Mark,
-                (Place::Quoted, _) => Place::Quoted,
-                (_, byte) if byte == self.delimiter || matches!(byte, b'\n' | b'\r') => Place::Start,
-                _ => Place::Plain,
+                (QuoteState::Start | QuoteState::Mark, b'"') => QuoteState::Quoted,
+                (QuoteState::Quoted, b'"') => QuoteState::Mark,
+                (QuoteState::Quoted, _) => QuoteState::Quoted,
+                (_, byte) if byte == self.delimiter || matches!(byte, b'\n' | b'\r') => QuoteState::Start,
+                _ => QuoteState::Plain,
             };
         }
-        if read == 0 && !buffer.is_empty() && self.at == Place::Quoted {
+        if read == 0 && !buffer.is_empty() && self.at == QuoteState::Quoted {
             self.unclosed.store(true, Ordering::Relaxed);
         }
         Ok(read)

@@ -3,16 +3,16 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use percept_files::AtomicFile;
 use sha2::{Digest, Sha256};
 
-use super::Draft;
 use super::webdataset::Written;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hash::hexadecimal;
 
-/// A draft that knows the size and hash of what it holds.
+/// A file that appears whole or not at all, and knows the size and hash of what it holds.
 pub(crate) struct Hashed {
-    draft: Draft,
+    file: AtomicFile,
     hash: Sha256,
     bytes: u64,
 }
@@ -20,12 +20,13 @@ pub(crate) struct Hashed {
 impl Hashed {
     /// Begin a file at `path`.
     pub fn create(path: &Path) -> Result<Self> {
-        Ok(Self { draft: Draft::create(path)?, hash: Sha256::new(), bytes: 0 })
+        let file = AtomicFile::create(path).map_err(Error::write(path))?;
+        Ok(Self { file, hash: Sha256::new(), bytes: 0 })
     }
 
     /// Where the file will be.
     pub fn place(&self) -> &Path {
-        self.draft.place()
+        self.file.place()
     }
 
     /// Bytes written so far.
@@ -35,8 +36,8 @@ impl Hashed {
 
     /// Rename it to its final name.
     pub fn finish(self, samples: u64) -> Result<Written> {
-        let path = self.draft.place().to_path_buf();
-        self.draft.finish()?;
+        let path = self.file.place().to_path_buf();
+        self.file.finish().map_err(Error::write(&path))?;
         let sha256 = hexadecimal(self.hash.finalize());
         Ok(Written { path, samples, bytes: self.bytes, sha256 })
     }
@@ -44,13 +45,13 @@ impl Hashed {
 
 impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.draft.write(bytes)?;
+        let written = self.file.write(bytes)?;
         self.hash.update(&bytes[..written]);
         self.bytes += written as u64;
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.draft.flush()
+        self.file.flush()
     }
 }

@@ -31,8 +31,8 @@ impl Root {
         Self { folder: folder.to_path_buf(), cap, named }
     }
 
-    /// Open a regular file of the folder. What leads out of it, by its name or by a link, is refused, and so is what is no
-    /// file, such as a device or a pipe, before it is opened.
+    /// Open a regular file of the folder. What leads out of it, by its name or by a link, is refused, and so
+    /// is what is no file, such as a device or a pipe, before it is opened.
     pub fn open(&self, name: &str) -> Result<File, Reject> {
         if name.starts_with("data:") || name.contains("://") {
             let why = format!("'{}' is not a local file; fetch it with `percept data pull`", shown(name));

@@ -2,7 +2,6 @@
 
 mod class_folders;
 mod csv_rows;
-mod draft;
 mod fault;
 mod hashed;
 mod json_lines;
@@ -19,7 +18,6 @@ mod turns;
 pub mod webdataset;
 mod write;
 
-pub use draft::Draft;
 pub use fault::Fault;
 pub use left_out::LeftOut;
 pub(crate) use named::{Found, Named};

@@ -1,4 +1,5 @@
-//! The files that rows name, and what was found there: a corpus depends on them as it does on the files of its recipe.
+//! The files that rows name, and what was found there: a corpus depends on them as it does on the files of
+//! its recipe.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! What a medium is by its bytes, and what is known and not read. Everything in this crate that asks what a file is asks
-//! here; what decoders read is known where they are, in [`percept_modalities::kind`].
+//! What a medium is by its bytes, and what is known and not read. Everything in this crate that asks what a
+//! file is asks here; what decoders read is known where they are, in [`percept_modalities::kind`].
 
 use percept_modalities::kind::{self, Medium};
 
@@ -51,8 +51,8 @@ impl From<Kind> for Medium {
     }
 }
 
-/// What a file is that these bytes are, or begin. Of a container of which only the beginning is there the format is known,
-/// and not what is in it.
+/// What a file is that these bytes are, or begin. Of a container of which only the beginning is there the
+/// format is known, and not what is in it.
 pub(crate) fn sniff(bytes: &[u8]) -> Option<Found> {
     kind::of(bytes).map(Found)
 }

@@ -86,7 +86,7 @@ pub(crate) fn with_media(text: String) -> Content {
         if !before.is_empty() {
             parts.push(Part::Text { text: before.to_owned() });
         }
-        parts.push(placeholder(kind));
+        parts.push(Part::of(kind.into()));
         let after = &rest[at + mark.len()..];
         rest = after.strip_prefix('\n').unwrap_or(after);
     }
@@ -99,35 +99,14 @@ pub(crate) fn with_media(text: String) -> Content {
     Content::Parts(parts)
 }
 
-/// The part that stands for a medium of a kind.
-fn placeholder(kind: Kind) -> Part {
-    match kind {
-        Kind::Image => Part::Image { path: None },
-        Kind::Video => Part::Video { path: None },
-        Kind::Audio => Part::Audio { path: None },
-    }
-}
-
 /// Puts placeholders of all media before the first turn of the user, for turns that mention none.
 pub(crate) fn mention(messages: &mut [Message], kinds: impl Iterator<Item = Kind>) {
-    let mentions = |message: &Message| match &message.content {
-        Content::Nothing | Content::Text(_) => false,
-        Content::Parts(parts) => parts.iter().any(|part| !matches!(part, Part::Text { .. } | Part::Other(_))),
-    };
+    let mentions = |message: &Message| message.content.parts().iter().any(|part| part.medium().is_some());
     if messages.iter().any(mentions) {
         return;
     }
     let Some(first) = messages.iter_mut().find(|message| message.role == "user") else { return };
-    let mut parts: Vec<Part> = kinds.map(placeholder).collect();
-    if parts.is_empty() {
-        return;
-    }
-    match std::mem::replace(&mut first.content, Content::Parts(Vec::new())) {
-        Content::Nothing => {}
-        Content::Text(text) => parts.push(Part::Text { text }),
-        Content::Parts(old) => parts.extend(old),
-    }
-    first.content = Content::Parts(parts);
+    first.content = std::mem::take(&mut first.content).after(kinds.map(Kind::into));
 }
 
 /// The files that turns name themselves, in order; the turns then mention them without their names.

@@ -1,6 +1,7 @@
 //! A compact table from hashes to numbers.
 
-/// Numbers under hashes, several under one if need be: eight bytes an entry in a table that is at least a third full.
+/// Numbers under hashes, several under one if need be: eight bytes an entry in a table that is at least a
+/// third full.
 pub(super) struct Bands {
     /// The upper half of a slot is the hash, the lower one the number. All ones is empty.
     slots: Vec<u64>,

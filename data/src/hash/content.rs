@@ -6,7 +6,8 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-/// The size and SHA-256 of a file, of which `most` bytes are read at most. `told` is called with the bytes of each piece.
+/// The size and SHA-256 of a file, of which `most` bytes are read at most. `told` is called with the bytes of
+/// each piece.
 ///
 /// # Errors
 /// When the file cannot be read.

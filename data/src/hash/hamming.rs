@@ -7,9 +7,10 @@ const BITS: u32 = 16;
 /// The end of a chain.
 const END: u32 = u32::MAX;
 
-/// Finds the 64-bit hashes within a Hamming distance of another: multi-index hashing (Norouzi et al., Fast Search in
-/// Hamming Space with Multi-Index Hashing, 2012). A hash within distance `d` differs in at most `d / 4` bits in one of its
-/// four parts at least, so only those are compared that share such a part. 28 bytes a hash, and a mebibyte.
+/// Finds the 64-bit hashes within a Hamming distance of another: multi-index hashing (Norouzi et al., Fast
+/// Search in Hamming Space with Multi-Index Hashing, 2012). A hash within distance `d` differs in at most `d
+/// / 4` bits in one of its four parts at least, so only those are compared that share such a part. 28 bytes a
+/// hash, and a mebibyte.
 pub struct HammingIndex {
     distance: u32,
     /// Differences of a part that are looked at.

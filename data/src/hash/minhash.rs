@@ -56,8 +56,9 @@ impl Shingles {
     }
 }
 
-/// The signature of a text: equal numbers in two of them are as frequent as the share of pieces that the texts have in
-/// common of all their pieces, their Jaccard similarity (Broder, On the Resemblance and Containment of Documents, 1997).
+/// The signature of a text: equal numbers in two of them are as frequent as the share of pieces that the
+/// texts have in common of all their pieces, their Jaccard similarity (Broder, On the Resemblance and
+/// Containment of Documents, 1997).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MinHash([u32; LENGTH]);
 
@@ -105,9 +106,9 @@ const fn scramble(index: u64) -> u64 {
     n ^ (n >> 31)
 }
 
-/// Finds a text that is similar to another without comparing all pairs: signatures are cut into bands, and only texts that
-/// agree in a whole band are compared (Leskovec et al., Mining of Massive Datasets, chapter 3). Of each text it keeps 120
-/// bytes and, for each of some 24 bands, eight bytes in a table.
+/// Finds a text that is similar to another without comparing all pairs: signatures are cut into bands, and
+/// only texts that agree in a whole band are compared (Leskovec et al., Mining of Massive Datasets, chapter
+/// 3). Of each text it keeps 120 bytes and, for each of some 24 bands, eight bytes in a table.
 pub struct SimilarityIndex {
     threshold: f64,
     rows: usize,

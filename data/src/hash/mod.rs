@@ -13,8 +13,8 @@ pub(crate) use minhash::normalized;
 pub use minhash::{MinHash, Shingles, SimilarityIndex};
 pub use perceptual::perceptual_hash;
 
-/// A 64-bit hash of bytes: FNV-1a (Fowler, Noll, Vo) and the finalizer of SplitMix64 (Steele et al., 2014), which spreads
-/// it over all bits. It is the same on every machine.
+/// A 64-bit hash of bytes: FNV-1a (Fowler, Noll, Vo) and the finalizer of SplitMix64 (Steele et al., 2014),
+/// which spreads it over all bits. It is the same on every machine.
 pub(crate) fn hash_bytes(bytes: impl IntoIterator<Item = u8>) -> u64 {
     let fnv = bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -103,7 +103,8 @@ fn samples_of_one_group_and_corpora_of_one_file_are_related() {
     let open = |name: &str| Dataset::at(&folder.join(name)).unwrap();
     assert_eq!(found(&open("whole/train"), &open("whole/held-out")), []);
 
-    // Divided by the key, a corpus of the same file holds the same keys, and groups that the other one holds out.
+    // Divided by the key, a corpus of the same file holds the same keys, and groups that the other one holds
+    // out.
     let other = corpus("other", &format!("[[read]]\npath = \"a.jsonl\"\n{by}by = \"key\"\n"));
     assert_eq!(other.group, None);
     let leaks = found(&open("other/train"), &open("whole/held-out"));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A mixture of datasets, and the part of it that one rank draws.
+/// A mixture of datasets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderConfig {
@@ -13,15 +13,6 @@ pub struct LoaderConfig {
     /// Of the order of every epoch.
     #[serde(default)]
     pub seed: u64,
-    /// In which order samples come.
-    #[serde(default)]
-    pub order: Order,
-    /// Which rank this is, from 0.
-    #[serde(default)]
-    pub rank: u64,
-    /// How many ranks there are.
-    #[serde(default = "one")]
-    pub world: u64,
 }
 
 /// One dataset of a mixture.
@@ -36,23 +27,6 @@ pub struct DatasetConfig {
     /// Its draws in a period of the mixture.
     #[serde(default = "one_draw")]
     pub weight: u32,
-}
-
-/// In which order samples come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Order {
-    /// Without end, every epoch of a dataset in a random order.
-    #[default]
-    Shuffled,
-    /// Without end, as stored.
-    AsStored,
-    /// Every sample once: one dataset after the other, as stored, whatever the weights.
-    Once,
-}
-
-fn one() -> u64 {
-    1
 }
 
 fn one_draw() -> u32 {

@@ -25,8 +25,8 @@ impl Dataset {
     /// Find the samples of a dataset.
     ///
     /// # Errors
-    /// A folder without shards, or with several splits of which none is requested; a shard that is damaged, or
-    /// not the one that was built.
+    /// A folder without shards, or with several splits of which none is requested; a shard that is damaged,
+    /// or not the one that was built.
     pub fn open(config: &DatasetConfig) -> Result<Self> {
         let splits = Splits::find(&config.path)?;
         let (split, mut files) = splits.only(config.split.as_deref())?;
@@ -49,7 +49,8 @@ impl Dataset {
         Ok(Self { ends: ends.collect(), path: config.path.clone(), split, splits, shards })
     }
 
-    /// The samples of a path that needs nothing beside it: a corpus of one split, one of its splits, or a shard.
+    /// The samples of a path that needs nothing beside it: a corpus of one split, one of its splits, or a
+    /// shard.
     ///
     /// # Errors
     /// As [`Dataset::open`].

@@ -1,21 +1,17 @@
-//! Which dataset each draw of a rank is from.
+//! Which dataset each draw is from.
 
 use crate::error::{Error, Result};
 
 /// The longest period that is kept.
 const LONGEST: u64 = 1 << 20;
 
-/// From a draw's number to its dataset and its number among the draws from that dataset.
+/// From a draw's number to its dataset and its number among the draws from that dataset: draws without end,
+/// in the proportions of the weights.
 #[derive(Debug)]
-pub(super) enum Mixture {
-    /// Draws without end, in the proportions of the weights.
-    Quota {
-        weights: Vec<u64>,
-        /// For each draw of a period: the dataset, and the draws from it before this one in the period.
-        period: Vec<(u32, u32)>,
-    },
-    /// One dataset after the other: where each ends.
-    Once { ends: Vec<u64> },
+pub(super) struct Mixture {
+    weights: Vec<u64>,
+    /// For each draw of a period: the dataset, and the draws from it before this one in the period.
+    period: Vec<(u32, u32)>,
 }
 
 impl Mixture {
@@ -40,48 +36,19 @@ impl Mixture {
             (next as u32, (taken[next] - 1) as u32)
         });
         let period = period.collect();
-        Ok(Self::Quota { weights, period })
-    }
-
-    /// Every sample once: of `sizes[d]` samples rank `rank` has those that are `rank` modulo `world`.
-    pub fn once(sizes: &[u64], rank: u64, world: u64) -> Self {
-        let ends = sizes.iter().scan(0, |end, size| {
-            *end += (size + world - 1 - rank) / world;
-            Some(*end)
-        });
-        Self::Once { ends: ends.collect() }
-    }
-
-    /// The draws of a rank, where they end.
-    pub fn len(&self) -> Option<u64> {
-        match self {
-            Self::Quota { .. } => None,
-            Self::Once { ends } => ends.last().copied(),
-        }
+        Ok(Self { weights, period })
     }
 
     /// The draws after which the mixture repeats.
     pub fn period(&self) -> u64 {
-        match self {
-            Self::Quota { period, .. } => period.len() as u64,
-            Self::Once { ends } => ends.last().copied().unwrap_or(0),
-        }
+        self.period.len() as u64
     }
 
     /// The dataset of a draw, and the draws from it before.
-    pub fn draw(&self, number: u64) -> Option<(usize, u64)> {
-        match self {
-            Self::Quota { weights, period } => {
-                let length = period.len() as u64;
-                let (dataset, before) = period[(number % length) as usize];
-                Some((dataset as usize, number / length * weights[dataset as usize] + u64::from(before)))
-            }
-            Self::Once { ends } => {
-                let dataset = ends.partition_point(|&end| end <= number);
-                let begin = if dataset == 0 { 0 } else { ends[dataset - 1] };
-                (dataset < ends.len()).then(|| (dataset, number - begin))
-            }
-        }
+    pub fn draw(&self, number: u64) -> (usize, u64) {
+        let (round, at) = (number / self.period(), number % self.period());
+        let (dataset, before) = self.period[at as usize];
+        (dataset as usize, round * self.weights[dataset as usize] + u64::from(before))
     }
 }
 
@@ -100,7 +67,7 @@ mod tests {
             let common = weights.iter().fold(0, |a, &b| greatest_common_divisor(a, b));
             let mixture = Mixture::by_quota(&weights).unwrap();
             assert_eq!(mixture.period(), total / common);
-            let draws: Vec<_> = (0..3 * total).map(|number| mixture.draw(number).unwrap()).collect();
+            let draws: Vec<_> = (0..3 * total).map(|number| mixture.draw(number)).collect();
             for window in draws.windows(total as usize) {
                 let count = |d| window.iter().filter(|draw| draw.0 == d).count() as u64;
                 assert_eq!((0..weights.len()).map(count).collect::<Vec<_>>(), weights);

@@ -1,7 +1,7 @@
 //! Several samples in a row of tokens.
 
-use super::{Drawn, Position, Refused, Stream};
-use crate::error::Result;
+use super::{Drawn, Position, Stream};
+use crate::error::{Error, Result};
 
 /// Rows of `tokens` tokens, filled with whole items: each goes to the first row that has room.
 ///
@@ -43,12 +43,10 @@ pub struct Packed<T> {
     pub rows: Vec<Vec<Drawn<T>>>,
     /// Where a run that has used this batch continues.
     pub position: Position,
-    /// Items that are longer than a row, and left out.
-    pub too_long: Vec<Refused>,
 }
 
-/// Batches of packed rows. A batch ends at the first item that no row has room for, which begins the next one, so the
-/// saved position needs nothing but a draw's number.
+/// Batches of packed rows. A batch ends at the first item that no row has room for, which begins the next
+/// one, so the saved position needs nothing but a draw's number.
 pub struct PackedBatches<T, L> {
     stream: Stream<T>,
     length: L,
@@ -63,37 +61,33 @@ impl<T, L: Fn(&T) -> usize> PackedBatches<T, L> {
         Self { stream, length, rows: rows.max(1), tokens, pending: None }
     }
 
-    fn batch(&mut self) -> Result<Option<Packed<T>>> {
+    /// The next batch.
+    ///
+    /// # Errors
+    /// When the stream fails, or an item is longer than a row; what prepares items refuses those.
+    pub fn next_batch(&mut self) -> Result<Packed<T>> {
         let mut packing = Packing::new(self.rows, self.tokens);
         let mut rows: Vec<Vec<_>> = (0..self.rows).map(|_| Vec::new()).collect();
-        let mut too_long = Vec::new();
-        let mut position = self.stream.position();
-        while let Some(item) = self.pending.take().map(Ok).or_else(|| self.stream.next()) {
-            let item = item?;
+        loop {
+            let item = match self.pending.take() {
+                Some(item) => item,
+                None => self.stream.next_draw()?,
+            };
             let length = (self.length)(&item.value);
             if length > self.tokens {
-                let why = format!("it takes {length} tokens and a row has {}", self.tokens);
-                too_long.push(Refused { draw: item.draw, why });
-            } else if let Some(row) = packing.place(length) {
-                rows[row].push(item);
-            } else {
-                position = self.stream.loader().position(item.draw.number);
-                self.pending = Some(item);
-                break;
+                return Err(Error::Config(format!(
+                    "draw {} takes {length} tokens and a row has {}; make rows longer, or leave it out",
+                    item.draw.number, self.tokens
+                )));
             }
-            position = self.stream.position();
+            match packing.place(length) {
+                Some(row) => rows[row].push(item),
+                None => {
+                    let position = self.stream.loader().position(item.draw.number);
+                    self.pending = Some(item);
+                    return Ok(Packed { rows, position });
+                }
+            }
         }
-        if rows.iter().all(Vec::is_empty) && too_long.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(Packed { rows, position, too_long }))
-    }
-}
-
-impl<T, L: Fn(&T) -> usize> Iterator for PackedBatches<T, L> {
-    type Item = Result<Packed<T>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.batch().transpose()
     }
 }

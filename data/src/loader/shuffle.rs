@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::chance::Chance;
 
-/// Makes orders and keeps those of two epochs of each dataset, for threads that are on either side of an epoch's end.
-/// Memory: eight bytes a sample.
+/// Makes orders and keeps those of two epochs of each dataset, for threads that are on either side of an
+/// epoch's end. Memory: eight bytes a sample.
 pub(super) struct Orders {
     seed: u64,
     kept: Vec<Mutex<Vec<(u64, Arc<[u32]>)>>>,
@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn every_order_is_as_likely() {
-        // 24 orders of four, 24,000 draws: chi-squared with 23 degrees of freedom is above 60 once in 40,000 times.
+        // 24 orders of four, 24,000 draws: chi-squared with 23 degrees of freedom is above 60 once in 40,000
+        // times.
         let mut counts = std::collections::HashMap::new();
         for epoch in 0..24_000 {
             *counts.entry(permutation(1, 0, epoch, 4)).or_insert(0u32) += 1;

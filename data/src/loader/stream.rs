@@ -70,8 +70,7 @@ impl<T: Send + 'static> Stream<T> {
             let (loader, prepare) = (Arc::clone(&loader), Arc::clone(&prepare));
             thread::spawn(move || {
                 for number in (begin + thread as u64..).step_by(count) {
-                    let Some(draw) = loader.draw(number) else { return };
-                    if out.send(drawn(&loader, draw, &*prepare)).is_err() {
+                    if out.send(drawn(&loader, loader.draw(number), &*prepare)).is_err() {
                         return;
                     }
                 }
@@ -94,29 +93,26 @@ impl<T> Stream<T> {
         &self.loader
     }
 
-    /// The next `n` draws; fewer, or none, only at the end.
+    /// The next draw. There always is one.
     ///
     /// # Errors
     /// When too many samples in a row are bad, or `prepare` panicked.
-    pub fn next_batch(&mut self, n: usize) -> Result<Vec<Drawn<T>>> {
-        self.take(n).collect()
-    }
-}
-
-impl<T> Iterator for Stream<T> {
-    type Item = Result<Drawn<T>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.loader.draws().is_some_and(|len| self.next >= len) {
-            return None;
-        }
+    pub fn next_draw(&mut self) -> Result<Drawn<T>> {
         let thread = (self.next - self.begin) % self.threads.len() as u64;
         let drawn = self.threads[thread as usize].recv().unwrap_or_else(|_| {
             let what = format!("the thread that prepares draw {} ended early: preparing panicked", self.next);
             Err(Error::Config(what))
         });
         self.next += u64::from(drawn.is_ok());
-        Some(drawn)
+        drawn
+    }
+
+    /// The next `n` draws.
+    ///
+    /// # Errors
+    /// As [`Stream::next_draw`].
+    pub fn next_batch(&mut self, n: usize) -> Result<Vec<Drawn<T>>> {
+        (0..n).map(|_| self.next_draw()).collect()
     }
 }
 

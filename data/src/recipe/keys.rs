@@ -1,4 +1,5 @@
-//! Tables of a recipe, read so that a key that nothing knows is named with its line and the nearest known one.
+//! Tables of a recipe, read so that a key that nothing knows is named with its line and the nearest known
+//! one.
 
 use std::path::Path;
 

@@ -47,7 +47,8 @@ pub struct Recipe {
     pub max_pixels: usize,
     /// Bytes that the media of one sample may have.
     pub max_bytes: u64,
-    /// The metadata, as `meta.NAME`, whose value says which samples belong together, such as those of one patient.
+    /// The metadata, as `meta.NAME`, whose value says which samples belong together, such as those of one
+    /// patient.
     pub group: Option<String>,
     /// The share of the samples that may be rejected before a build warns, between 0 and 1.
     pub max_rejected: f64,
@@ -79,8 +80,8 @@ impl Recipe {
     /// Read a recipe's file.
     ///
     /// # Errors
-    /// When it cannot be read, is no TOML, or says something that no stage knows: the line and the nearest known word
-    /// are named.
+    /// When it cannot be read, is no TOML, or says something that no stage knows: the line and the nearest
+    /// known word are named.
     pub fn open(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::read(path))?;
         let recipe = Self::parse(path, &text)?;

@@ -50,8 +50,8 @@ pub fn image_card(title: &str, text: &str, image: &Image) -> Card {
     Card { figure: image_tag(image), ..Card::new(title, text) }
 }
 
-/// A video's card: it plays, unless it is large or in a form that browsers do not know; then its first frame, its middle and
-/// its last are shown.
+/// A video's card: it plays, unless it is large or in a form that browsers do not know; then its first frame,
+/// its middle and its last are shown.
 ///
 /// # Errors
 /// In words, when it does not decode.
@@ -73,8 +73,8 @@ pub fn video_card(title: &str, text: &str, bytes: &Arc<[u8]>) -> Result<Card, St
     Ok(Card { figure: clip.frames.iter().map(image_tag).collect(), ..Card::new(title, text) })
 }
 
-/// An audio file's card: it plays, unless it is large; its waveform, the loudest and softest sample in each of 240 columns;
-/// and its spectrogram, time from left to right and pitch from bottom to top.
+/// An audio file's card: it plays, unless it is large; its waveform, the loudest and softest sample in each
+/// of 240 columns; and its spectrogram, time from left to right and pitch from bottom to top.
 ///
 /// # Errors
 /// In words, when it does not decode.

@@ -26,7 +26,8 @@ fn svg(width: u32, height: u32, draw: impl FnOnce(&Area<'_>) -> Drawn) -> Result
         let area = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
         draw(&area).and_then(|()| Ok(area.present()?)).map_err(|e| e.to_string())?;
     }
-    // What is black or white follows the page, which may be dark; a chart is as wide as it was drawn, or as its page.
+    // What is black or white follows the page, which may be dark; a chart is as wide as it was drawn, or as
+    // its page.
     let text = text.replace("#000000", "currentColor").replace("#FFFFFF", "var(--paper, #fff)");
     let size = format!("<svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\"");
     Ok(text.replacen(
@@ -36,8 +37,8 @@ fn svg(width: u32, height: u32, draw: impl FnOnce(&Area<'_>) -> Drawn) -> Result
     ))
 }
 
-/// A chart of several lines with a legend over steps, which are whole numbers from 0 on; points that are not finite are
-/// left out.
+/// A chart of several lines with a legend over steps, which are whole numbers from 0 on; points that are not
+/// finite are left out.
 ///
 /// # Errors
 /// In the library's words, when it cannot draw.
@@ -47,7 +48,8 @@ pub fn lines(title: &str, [x, y]: [&str; 2], series: &[Series]) -> Result<String
     let right = points().map(|p| p.0).fold(1.0, f64::max).ceil() as i64;
     let bottom = points().map(|p| p.1).fold(0.0, f64::min);
     let top = points().map(|p| p.1).fold(0.1, f64::max);
-    // The legend stands below, so that it hides no line; the chart is narrow, so that its text can be read on a phone.
+    // The legend stands below, so that it hides no line; the chart is narrow, so that its text can be read on
+    // a phone.
     const SIZE: (u32, u32) = (520, 320);
     const LEGEND: (i32, i32) = (170, 22);
     let columns = (SIZE.0 as i32 - 16) / LEGEND.0;
@@ -124,8 +126,8 @@ fn number(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
 }
 
-/// A table of what was said (columns) against what was right (rows), darker where there is more. Every row's shades are
-/// shares of that row; its last count is of answers that are none of the names.
+/// A table of what was said (columns) against what was right (rows), darker where there is more. Every row's
+/// shades are shares of that row; its last count is of answers that are none of the names.
 ///
 /// # Errors
 /// In the library's words, when it cannot draw.

@@ -1,4 +1,5 @@
-//! Pages that show what there is: charts as SVG, cards of samples, and everything in one self-contained HTML file.
+//! Pages that show what there is: charts as SVG, cards of samples, and everything in one self-contained HTML
+//! file.
 
 mod card;
 mod chart;

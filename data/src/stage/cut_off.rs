@@ -63,7 +63,8 @@ fn elements(bytes: &[u8]) -> Option<u64> {
         let (id, after) = vint(rest, false)?;
         let (size, body) = vint(after, true)?;
         let Some(size) = size else {
-            // A segment of unknown size is as long as what is in it; a cluster of unknown size is not looked into.
+            // A segment of unknown size is as long as what is in it; a cluster of unknown size is not looked
+            // into.
             rest = if id == Some(SEGMENT) { body } else { return None };
             continue;
         };
@@ -75,7 +76,8 @@ fn elements(bytes: &[u8]) -> Option<u64> {
     None
 }
 
-/// A number of Matroska's and what follows it. Without its mark it is a size, of which ones alone mean nothing.
+/// A number of Matroska's and what follows it. Without its mark it is a size, of which ones alone mean
+/// nothing.
 fn vint(bytes: &[u8], is_size: bool) -> Option<(Option<u64>, &[u8])> {
     let first = *bytes.first()?;
     let length = first.leading_zeros() as usize + 1;

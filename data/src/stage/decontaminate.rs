@@ -17,8 +17,8 @@ use crate::reject::Reject;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Decontaminate {
-    /// The benchmarks: anything that can be read, `.txt` files of a text a line, and `.hashes` files of a perceptual hash
-    /// a line, in 16 hexadecimal digits.
+    /// The benchmarks: anything that can be read, `.txt` files of a text a line, and `.hashes` files of a
+    /// perceptual hash a line, in 16 hexadecimal digits.
     against: Vec<PathBuf>,
     /// Words of a run. A benchmark's text that is shorter counts as a whole if it has five words.
     #[serde(default = "words")]
@@ -106,7 +106,8 @@ struct Known {
 }
 
 impl Known {
-    /// Everything in a file that can be read. A benchmark that is damaged protects nothing, so that is an error.
+    /// Everything in a file that can be read. A benchmark that is damaged protects nothing, so that is an
+    /// error.
     fn add_samples(&mut self, path: PathBuf, site: &Site<'_>) -> Result<()> {
         let settings = benchmark(&path);
         for draw in format::open(&settings, site.folder, u64::MAX >> 1, &LeftOut::default(), &site.named)? {
@@ -147,7 +148,7 @@ impl Known {
             let near = perceptual_hash(&item.image(at)?.pixels).and_then(|hash| self.images.nearest(hash));
             if let Some((distance, _)) = near {
                 let why = format!("image {at} looks like one in a benchmark: {distance} of 64 bits differ");
-                return Err(Reject::new("benchmark-picture", why));
+                return Err(Reject::new("benchmark-image", why));
             }
         }
         Ok(())

@@ -20,7 +20,8 @@ const FRAMES: usize = 1 << 30;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EncodeVideo {
-    /// The most frames a second. Frames that come faster are left out; a slower video keeps its frames and their times.
+    /// The most frames a second. Frames that come faster are left out; a slower video keeps its frames and
+    /// their times.
     #[serde(default = "rate")]
     rate: u32,
     /// Pixels that the longer side has at most.

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::item::Item;
 use crate::reject::Reject;
 
-/// Rejects samples in other languages. Short texts are often taken for a neighbour's language: ask for confidence.
+/// Rejects samples in other languages. Short texts are often taken for a neighbour's language: ask for
+/// confidence.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Language {

@@ -1,7 +1,7 @@
 //! What can be done to samples, one file each.
 //!
-//! A stage is a struct of settings, read from a `[[stage]]` table, that builds a [`Stage`]. To add one: write its file,
-//! and add its line to [`KINDS`].
+//! A stage is a struct of settings, read from a `[[stage]]` table, that builds a [`Stage`]. To add one: write
+//! its file, and add its line to [`KINDS`].
 
 mod captions;
 mod cut_off;

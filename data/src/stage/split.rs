@@ -21,8 +21,8 @@ pub(crate) struct Split {
     /// The split that gets what is left.
     #[serde(default = "train")]
     rest: String,
-    /// What decides: `key`, `media`, `text`, or `meta.NAME`; the recipe's `group` where it is left out, and the key where
-    /// there is none. Samples that have it in common stay together.
+    /// What decides: `key`, `media`, `text`, or `meta.NAME`; the recipe's `group` where it is left out, and
+    /// the key where there is none. Samples that have it in common stay together.
     #[serde(default)]
     by: Option<String>,
     /// Another word gives another division.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use percept_modalities::audio::Reader;
 use percept_modalities::video;
-use percept_modalities::{Content, Length, Part};
+use percept_modalities::{Length, Part};
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
@@ -87,20 +87,10 @@ fn check_mentions(sample: &Sample) -> Verdict {
     if sample.messages.is_empty() {
         return Ok(());
     }
-    let parts = |message: &percept_modalities::Message| match &message.content {
-        Content::Nothing | Content::Text(_) => Vec::new(),
-        Content::Parts(parts) => parts.clone(),
-    };
-    let parts: Vec<Part> = sample.messages.iter().flat_map(parts).collect();
     for kind in [Kind::Image, Kind::Video, Kind::Audio] {
-        let is_kind = |part: &&Part| match part {
-            Part::Text { .. } | Part::Other(_) => false,
-            Part::Image { .. } => kind == Kind::Image,
-            Part::Video { .. } => kind == Kind::Video,
-            Part::Audio { .. } => kind == Kind::Audio,
-        };
-        let (said, there) =
-            (parts.iter().filter(is_kind).count(), sample.media.iter().filter(|m| m.kind == kind).count());
+        let shown = sample.messages.iter().flat_map(|message| message.content.parts()).map(Part::medium);
+        let said = shown.filter(|medium| *medium == Some(kind.into())).count();
+        let there = sample.media.iter().filter(|m| m.kind == kind).count();
         if said != there {
             let why = format!("its turns mention {said} of kind {kind:?}, and it has {there}").to_lowercase();
             return Err(Reject::new("placeholders", why));

@@ -259,7 +259,7 @@ fn what_a_benchmark_asks_is_left_out() {
     let stages = stages.replace("bench.hashes", hashes.to_str().unwrap());
     let (samples, rejects) = run(&lines, &stages);
     assert_eq!(keys(&samples), ["other", "short", "unseen"]);
-    assert_eq!(pairs(&rejects), [("asked", "benchmark-text"), ("seen", "benchmark-picture")]);
+    assert_eq!(pairs(&rejects), [("asked", "benchmark-text"), ("seen", "benchmark-image")]);
 }
 
 #[test]

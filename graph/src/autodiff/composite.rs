@@ -60,7 +60,8 @@ fn over_rows(stat: &Tensor, x: &Tensor) -> Tensor {
     stat.broadcast(x.dims(), (0..stat.rank()).collect::<Vec<_>>())
 }
 
-/// The first `operands` operands and the gradient of the first result, to the gradients of all operands in order.
+/// The first `operands` operands and the gradient of the first result, to the gradients of all operands in
+/// order.
 fn backward_composite(s: &BackwardStep, back: Composite, operands: usize) -> Gradients {
     let g = s.g();
     let inputs: Vec<&Tensor> = s.x[..operands].iter().chain([&g]).collect();
@@ -124,7 +125,8 @@ fn cross_entropy(s: &BackwardStep, ignore: i32, label_smoothing: f32) -> Gradien
     vec![both.filter(|_| s.needs[0]), None]
 }
 
-/// The backward composite knows neither pages nor a gradient of the log-sum-exp: those go through the decomposition.
+/// The backward composite knows neither pages nor a gradient of the log-sum-exp: those go through the
+/// decomposition.
 fn attention(s: &BackwardStep, spec: &AttentionSpec) -> Gradients {
     if spec.paged || s.dy[1].is_some() {
         return s.through_decomposition();

@@ -5,7 +5,8 @@ use crate::dtype::DType;
 use crate::op::{DotSpec, Op};
 use crate::trace::Tensor;
 
-/// Each operand's gradient is the product of the result's with the other operand over the other's free dimensions.
+/// Each operand's gradient is the product of the result's with the other operand over the other's free
+/// dimensions.
 pub fn dot(s: &BackwardStep, spec: &DotSpec) -> Gradients {
     let (l, r) = (&s.x[0], &s.x[1]);
     let g = s.g();

@@ -39,7 +39,8 @@ pub fn scatter(s: &BackwardStep, axis: usize, kind: ScatterKind) -> Gradients {
     vec![dx, None, du]
 }
 
-/// Which updates of a `Set` stay: of those with one index the last, and none out of range. Bool, shaped as indices.
+/// Which updates of a `Set` stay: of those with one index the last, and none out of range. Bool, shaped as
+/// indices.
 fn winners(indices: &Tensor, n: usize) -> Tensor {
     let dims = indices.dims();
     let count = indices.ty().numel();

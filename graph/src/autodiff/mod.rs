@@ -1,12 +1,13 @@
 //! Reverse-mode differentiation: gradients are recorded as more of the same graph.
 //!
-//! Every operation has one rule, in the file of its kind; that of a function of one operand is in its row of `unary.rs`.
-//! A rule is given the operation with its operands, results and the gradients of its results, and gives the gradients of
-//! its operands. A composite either has a rule that uses its backward composite, or is differentiated through its
-//! decomposition.
+//! Every operation has one rule, in the file of its kind; that of a function of one operand is in its row of
+//! `unary.rs`. A rule is given the operation with its operands, results and the gradients of its results, and
+//! gives the gradients of its operands. A composite either has a rule that uses its backward composite, or is
+//! differentiated through its decomposition.
 //!
-//! Where a function has a kink the choice is: `max`, `min` and their reductions share the gradient evenly among equal
-//! operands; `clamp` gives it to x on its bounds; `abs`, `relu` and the rounding functions give 0 there.
+//! Where a function has a kink the choice is: `max`, `min` and their reductions share the gradient evenly
+//! among equal operands; `clamp` gives it to x on its bounds; `abs`, `relu` and the rounding functions give 0
+//! there.
 
 pub mod cases;
 mod composite;
@@ -27,12 +28,13 @@ use crate::op::{Op, OpDesc};
 use crate::tensor_type::TensorType;
 use crate::trace::{Tensor, Trace};
 
-/// The gradients of `loss`, a float scalar, with respect to float values of the same trace, in the order of `wrt`.
+/// The gradients of `loss`, a float scalar, with respect to float values of the same trace, in the order of
+/// `wrt`.
 ///
-/// They are recorded onto the trace under the path `grad`, each with the type of its value. As with every method of
-/// tracing, an error is kept in the trace and returned by [`Trace::finish`]: a loss that is not a float scalar, a
-/// value that is not a float (a quantized weight has no gradient), and a value that the loss does not depend on, or
-/// only through operations without a derivative.
+/// They are recorded onto the trace under the path `grad`, each with the type of its value. As with every
+/// method of tracing, an error is kept in the trace and returned by [`Trace::finish`]: a loss that is not a
+/// float scalar, a value that is not a float (a quantized weight has no gradient), and a value that the loss
+/// does not depend on, or only through operations without a derivative.
 pub fn grad(loss: &Tensor, wrt: &[&Tensor]) -> Vec<Tensor> {
     let trace = loss.trace();
     let failed = || wrt.iter().map(|_| trace.poison()).collect();
@@ -62,8 +64,9 @@ pub fn grad(loss: &Tensor, wrt: &[&Tensor]) -> Vec<Tensor> {
     gradients.into_iter().map(|g| g.unwrap_or_else(|| trace.poison())).collect()
 }
 
-/// A graph with the same inputs and outputs and, for each name in `wrt`, an output `grad.NAME`: the gradient of the
-/// output `loss` with respect to that input. Errors are those of [`grad`], and names that the graph does not have.
+/// A graph with the same inputs and outputs and, for each name in `wrt`, an output `grad.NAME`: the gradient
+/// of the output `loss` with respect to that input. Errors are those of [`grad`], and names that the graph
+/// does not have.
 pub fn grad_graph(graph: &Graph, loss: &str, wrt: &[&str]) -> Result<Graph> {
     let error =
         |why: String| GraphError { path: String::new(), op: "grad".into(), operands: Vec::new(), why };
@@ -149,7 +152,8 @@ impl BackwardStep {
         self.needs[i].then(f)
     }
 
-    /// Differentiate through the operation's decomposition (for a fused region, its body), recorded again here.
+    /// Differentiate through the operation's decomposition (for a fused region, its body), recorded again
+    /// here.
     fn through_decomposition(&self) -> Gradients {
         let (inputs, outputs) = (types(&self.x), types(&self.y));
         let body = match decompose(&OpDesc { op: &self.op, inputs: &inputs, outputs: &outputs }) {

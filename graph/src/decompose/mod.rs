@@ -1,7 +1,7 @@
 //! The definition of every composite: a function from operands to results in primitives.
 //!
-//! Half-precision operands are widened to f32 first and results rounded last, so that a decomposed composite and a
-//! native one differ by rounding only.
+//! Half-precision operands are widened to f32 first and results rounded last, so that a decomposed composite
+//! and a native one differ by rounding only.
 
 mod attention;
 mod nn;
@@ -15,9 +15,9 @@ use crate::graph::Graph;
 use crate::op::{Op, OpDesc};
 use crate::trace::{Tensor, Trace};
 
-/// The graph that defines an operation: for a composite its decomposition, for a fused region its body; `None` for a
-/// primitive. Inputs and outputs are named by their positions. Some decompositions use composites themselves; each
-/// application of this function gets closer to primitives.
+/// The graph that defines an operation: for a composite its decomposition, for a fused region its body;
+/// `None` for a primitive. Inputs and outputs are named by their positions. Some decompositions use
+/// composites themselves; each application of this function gets closer to primitives.
 pub fn decompose(desc: &OpDesc<'_>) -> Result<Option<Graph>> {
     let c = match desc.op {
         Op::Composite(c) => c,

@@ -3,8 +3,8 @@
 use crate::dtype::DType;
 use crate::trace::Tensor;
 
-/// Rotation distances of Threefry-2x32, by round modulo 8 (Salmon et al., "Parallel random numbers: as easy as 1, 2,
-/// 3", SC 2011, table 2).
+/// Rotation distances of Threefry-2x32, by round modulo 8 (Salmon et al., "Parallel random numbers: as easy
+/// as 1, 2, 3", SC 2011, table 2).
 const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
 /// The key schedule's parity constant for 32-bit words (same paper, section 4.2).
 const PARITY: u32 = 0x1BD1_1BDA;

@@ -1,5 +1,5 @@
-//! Common subexpression elimination: nodes with equal operations on equal operands become one. Barriers are never
-//! merged, so what was set apart on purpose (a recomputation) stays apart.
+//! Common subexpression elimination: nodes with equal operations on equal operands become one. Barriers are
+//! never merged, so what was set apart on purpose (a recomputation) stays apart.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -45,7 +45,8 @@ pub fn eliminate_common_subexpressions(graph: &Graph) -> Result<Graph> {
     r.finish()
 }
 
-/// Operations whose result does not depend on the operands' order, to the bit; max and min of zeros of both signs may.
+/// Operations whose result does not depend on the operands' order, to the bit; max and min of zeros of both
+/// signs may.
 fn commutes(op: &Op) -> bool {
     matches!(op, Op::Binary(Binary::Add | Binary::Mul | Binary::And | Binary::Or | Binary::Xor))
 }

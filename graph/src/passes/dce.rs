@@ -1,4 +1,5 @@
-//! Dead code elimination: nodes none of whose results reach an output go. Inputs stay, as they are the graph's interface.
+//! Dead code elimination: nodes none of whose results reach an output go. Inputs stay, as they are the
+//! graph's interface.
 
 use crate::error::Result;
 use crate::graph::Graph;

@@ -1,7 +1,8 @@
 //! Folding: operations on constants are computed, and operations that change nothing go.
 //!
-//! Only identities that hold for every value are used: x + 0 is not x when x is -0, but x + -0 is. Constants are
-//! computed in f64 by the reference and rounded to f32 and then to their dtype, as a device computes them.
+//! Only identities that hold for every value are used: x + 0 is not x when x is -0, but x + -0 is. Constants
+//! are computed in f64 by the reference and rounded to f32 and then to their dtype, as a device computes
+//! them.
 
 use crate::dtype::DType;
 use crate::error::Result;

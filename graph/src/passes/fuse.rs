@@ -1,11 +1,12 @@
-//! Fusion: connected elementwise primitives over one index space become one [`Op::Fused`] region, so that a device
-//! reads their operands and writes their results once.
+//! Fusion: connected elementwise primitives over one index space become one [`Op::Fused`] region, so that a
+//! device reads their operands and writes their results once.
 //!
-//! Every node gets a *stage* that never falls along an edge and rises on every edge that leaves an elementwise node
-//! for anything but an elementwise node of the same shape. Two elementwise nodes of one shape and stage therefore have
-//! no path through an outside node between them, and connected ones may share a region without making a cycle. This
-//! takes linear time. Stages are as early as operands allow and then moved as late as users allow, so that what the
-//! backward pass derives from a forward value is computed beside its use and not kept.
+//! Every node gets a *stage* that never falls along an edge and rises on every edge that leaves an
+//! elementwise node for anything but an elementwise node of the same shape. Two elementwise nodes of one
+//! shape and stage therefore have no path through an outside node between them, and connected ones may share
+//! a region without making a cycle. This takes linear time. Stages are as early as operands allow and then
+//! moved as late as users allow, so that what the backward pass derives from a forward value is computed
+//! beside its use and not kept.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -37,8 +38,8 @@ impl Default for FuseOptions {
     }
 }
 
-/// Group elementwise primitives into regions. Splat constants, iota and broadcasts that feed a region are repeated in
-/// it; a region of one node and nothing else stays a node.
+/// Group elementwise primitives into regions. Splat constants, iota and broadcasts that feed a region are
+/// repeated in it; a region of one node and nothing else stays a node.
 pub fn fuse(graph: &Graph, options: &FuseOptions) -> Result<Graph> {
     // Without dead nodes every region has a result that someone reads.
     let graph = eliminate_dead_code(graph)?;
@@ -248,7 +249,8 @@ impl<'g> Fusion<'g> {
         let nodes = self.graph.nodes();
         let path: Arc<str> = "".into();
         let mut body = Graph::new("fused");
-        // Values of the body: those read at the index, and broadcast or constant ones, by the old values they stand for.
+        // Values of the body: those read at the index, and broadcast or constant ones, by the old values they
+        // stand for.
         let mut inside: HashMap<ValueId, ValueId> = HashMap::new();
         let mut operands: HashMap<ValueId, ValueId> = HashMap::new();
         let mut operand_order = Vec::new();

@@ -73,9 +73,9 @@ enum Home {
 
 /// Plan the memory of a graph.
 ///
-/// Reshape, bitcast and barrier rename their operand unless that would make an output share memory with an input, a
-/// constant or another output. An output takes over a donated input only in place; otherwise it gets memory of its own
-/// and the donated buffer is given back.
+/// Reshape, bitcast and barrier rename their operand unless that would make an output share memory with an
+/// input, a constant or another output. An output takes over a donated input only in place; otherwise it gets
+/// memory of its own and the donated buffer is given back.
 pub fn plan_memory(graph: &Graph, options: &MemoryOptions<'_>) -> Memory {
     let mut planner = Planner {
         graph,
@@ -215,7 +215,8 @@ impl Planner<'_> {
     }
 }
 
-/// Offsets of the storages in the arena: the largest first, each at the lowest place free over its whole life.
+/// Offsets of the storages in the arena: the largest first, each at the lowest place free over its whole
+/// life.
 fn assign(storages: &[Storage], alignment: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..storages.len()).filter(|&s| storages[s].home == Home::Arena).collect();
     order.sort_by_key(|&s| (std::cmp::Reverse(storages[s].bytes), storages[s].first, s));
@@ -259,8 +260,8 @@ mod tests {
         plan_memory(graph, &options)
     }
 
-    /// Runs a plan on memory that remembers which value each byte belongs to, and panics when an operand or an output
-    /// is not what was written for it.
+    /// Runs a plan on memory that remembers which value each byte belongs to, and panics when an operand or
+    /// an output is not what was written for it.
     fn simulate(graph: &Graph, memory: &Memory) {
         let mut arena: Vec<(usize, usize, u32)> = Vec::new();
         let mut homes: Vec<(Slot, u32)> =

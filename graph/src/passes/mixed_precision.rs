@@ -1,8 +1,9 @@
-//! Mixed precision: products, attention and the activations between them in f16 or bf16, everything else in f32.
+//! Mixed precision: products, attention and the activations between them in f16 or bf16, everything else in
+//! f32.
 //!
-//! Parameters stay f32 (they are the optimizer's masters) and are cast where a product reads them. Norms, softmax,
-//! losses, reductions, sums of residuals and optimizers stay f32; products accumulate in f32 as they always do, and
-//! keep f32 results where an f32 operation reads them. Data movement follows its operand.
+//! Parameters stay f32 (they are the optimizer's masters) and are cast where a product reads them. Norms,
+//! softmax, losses, reductions, sums of residuals and optimizers stay f32; products accumulate in f32 as they
+//! always do, and keep f32 results where an f32 operation reads them. Data movement follows its operand.
 
 use std::collections::HashMap;
 
@@ -47,7 +48,8 @@ pub fn mixed_precision(graph: &Graph, half: DType) -> Result<Graph> {
     pass.rewrite.finish()
 }
 
-/// Operands of an operation that is computed in half precision, as a test of their index; `None` for the others.
+/// Operands of an operation that is computed in half precision, as a test of their index; `None` for the
+/// others.
 fn halved(op: &Op, operands: usize) -> Option<Box<dyn Fn(usize) -> bool>> {
     match op {
         Op::Dot(_) => Some(Box::new(|_| true)),

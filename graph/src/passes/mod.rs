@@ -1,10 +1,10 @@
 //! Functions from graph to graph, and the plan of a graph's memory.
 //!
-//! Whoever builds a graph applies, in this order and as needed, quantized weights, integer products, gradients, mixed
-//! precision and rematerialisation. Every device then applies [`pipeline`] when it compiles: folding, which leaves equal
-//! things looking equal; common subexpressions; dead code, which both leave behind; fusion, last, because nothing looks
-//! into a region. Memory is planned on the result. Each pass leaves the graph's inputs, outputs and aliases as they are,
-//! and no pass looks through a barrier.
+//! Whoever builds a graph applies, in this order and as needed, quantized weights, integer products,
+//! gradients, mixed precision and rematerialisation. Every device then applies [`pipeline`] when it compiles:
+//! folding, which leaves equal things looking equal; common subexpressions; dead code, which both leave
+//! behind; fusion, last, because nothing looks into a region. Memory is planned on the result. Each pass
+//! leaves the graph's inputs, outputs and aliases as they are, and no pass looks through a barrier.
 
 mod cse;
 mod dce;

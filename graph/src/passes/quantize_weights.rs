@@ -1,5 +1,5 @@
-//! Quantized weights: parameters become block-quantized inputs, and what multiplies or looks up in them takes them as
-//! they are. Values change by the quantization alone: the weight is dequantized exactly.
+//! Quantized weights: parameters become block-quantized inputs, and what multiplies or looks up in them takes
+//! them as they are. Values change by the quantization alone: the weight is dequantized exactly.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::tensor_type::TensorType;
 
 /// Give float parameters the dtype that `to` answers for their name and type; `None` leaves one as it is.
 ///
-/// A linear layer on a quantized weight becomes a quantized dot with its bias and activation after it, an embedding
-/// looks up in the quantized table, and any other use reads the dequantized weight.
+/// A linear layer on a quantized weight becomes a quantized dot with its bias and activation after it, an
+/// embedding looks up in the quantized table, and any other use reads the dequantized weight.
 ///
 /// # Errors
 /// When the weight's rows are not a whole number of blocks, or an output replaces the parameter.

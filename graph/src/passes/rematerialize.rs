@@ -1,5 +1,5 @@
-//! Rematerialisation: what a module computed on the way forward is computed again on the way back instead of being
-//! kept.
+//! Rematerialisation: what a module computed on the way forward is computed again on the way back instead of
+//! being kept.
 //!
 //! A *scope* is a module path. Of what its forward nodes compute, the backward nodes (those under a path
 //! segment `grad`, where [`crate::grad`] records them) read copies, made right before the first of them from
@@ -14,8 +14,9 @@ use crate::graph::{Graph, Node, Source, ValueId};
 use crate::op::Op;
 use crate::passes::rewrite::Rewrite;
 
-/// Recompute in the backward pass what the modules at `scopes` computed in the forward pass; a scope includes the
-/// modules inside it. A value that other modules or outputs read is kept. Usual scopes are the layers of a decoder.
+/// Recompute in the backward pass what the modules at `scopes` computed in the forward pass; a scope includes
+/// the modules inside it. A value that other modules or outputs read is kept. Usual scopes are the layers of
+/// a decoder.
 ///
 /// # Errors
 /// When a scope names no forward node, or lies inside another.

@@ -7,8 +7,8 @@ use crate::graph::{Graph, Input, Node, ValueId};
 use crate::op::Op;
 use crate::tensor_type::TensorType;
 
-/// A new graph made from an old one: it starts with the old inputs, and every old value that was copied or replaced
-/// has a counterpart in it.
+/// A new graph made from an old one: it starts with the old inputs, and every old value that was copied or
+/// replaced has a counterpart in it.
 pub struct Rewrite<'g> {
     old: &'g Graph,
     new: Graph,

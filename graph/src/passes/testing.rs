@@ -45,9 +45,10 @@ impl Rng {
     }
 }
 
-/// A graph of primitives over a few small shapes, with constants, barriers, reshapes, several results a node, values
-/// used many times or never, outputs that are inputs, and outputs that replace donated inputs. Its operations are exact
-/// on small whole numbers, so that constants folded in f32 equal those of the f64 reference.
+/// A graph of primitives over a few small shapes, with constants, barriers, reshapes, several results a node,
+/// values used many times or never, outputs that are inputs, and outputs that replace donated inputs. Its
+/// operations are exact on small whole numbers, so that constants folded in f32 equal those of the f64
+/// reference.
 pub fn random_graph(seed: u64) -> Graph {
     let mut b = Builder { g: Graph::new("random"), rng: Rng::new(seed), values: Vec::new() };
     for i in 0..2 + b.rng.below(4) {
@@ -199,8 +200,8 @@ pub fn with_bodies(graph: &Graph) -> String {
     text
 }
 
-/// Both graphs give the same values, to the bit, on random inputs of small whole numbers, zeros of both signs,
-/// infinities and NaN.
+/// Both graphs give the same values, to the bit, on random inputs of small whole numbers, zeros of both
+/// signs, infinities and NaN.
 pub fn assert_same_values(before: &Graph, after: &Graph, seed: u64) {
     let inputs = |g: &Graph| {
         g.inputs().iter().map(|i| (i.name.clone(), i.role, g.ty(i.value).clone())).collect::<Vec<_>>()

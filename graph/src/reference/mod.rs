@@ -1,9 +1,9 @@
 //! What every graph means: a slow and obvious evaluator in f64.
 //!
-//! Float values are rounded to their dtype at inputs, literals and explicit casts only; everything between is f64.
-//! Integers are exact: every value of every dtype is exact in f64, and arithmetic on integers is done in integers.
-//! Composites and fused regions are their decompositions; the casts between floats in which a composite's definition
-//! widens its operands and stores its results are no explicit casts and do not round.
+//! Float values are rounded to their dtype at inputs, literals and explicit casts only; everything between is
+//! f64. Integers are exact: every value of every dtype is exact in f64, and arithmetic on integers is done in
+//! integers. Composites and fused regions are their decompositions; the casts between floats in which a
+//! composite's definition widens its operands and stores its results are no explicit casts and do not round.
 
 mod data;
 mod elementwise;
@@ -101,8 +101,8 @@ pub fn evaluate(graph: &Graph, inputs: &[HostTensor]) -> Result<Vec<HostTensor>,
     outputs.iter().map(|o| o.to_host().map_err(ReferenceError::from)).collect()
 }
 
-/// The outputs of a graph in f64, from inputs taken as they are: float inputs need not be values of their dtype, so
-/// that central differences can be finer than it. At most `max_elements` are held at a time.
+/// The outputs of a graph in f64, from inputs taken as they are: float inputs need not be values of their
+/// dtype, so that central differences can be finer than it. At most `max_elements` are held at a time.
 pub fn evaluate_exact(
     graph: &Graph,
     inputs: &[ExactTensor],
@@ -179,7 +179,8 @@ enum Casts {
     Keep,
 }
 
-/// Evaluate on inputs that were checked and counted. On return the inputs are given back and the outputs counted.
+/// Evaluate on inputs that were checked and counted. On return the inputs are given back and the outputs
+/// counted.
 fn run(
     graph: &Graph,
     inputs: Vec<Values>,

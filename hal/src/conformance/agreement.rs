@@ -51,7 +51,8 @@ pub fn compare(dtype: DType, got: &[f64], want: &[f64], flushed: Option<&[f64]>,
         }
     }
     let nmse = if error == 0.0 || !power.is_finite() { 0.0 } else { error / power.max(f64::MIN_POSITIVE) };
-    // Where units are absolute, below the floor or the least normal value, the error is no share of the output.
+    // Where units are absolute, below the floor or the least normal value, the error is no share of the
+    // output.
     let tiny = rms < t.floor.max(2f64.powi(format_of(dtype).1 + 1));
     if fault.is_none() && nmse > t.nmse && !tiny {
         fault = Some(format!("the normalized mean square error is {nmse:e}, {:e} allowed", t.nmse));

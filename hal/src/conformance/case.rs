@@ -13,7 +13,7 @@ use super::problem::{Problem, Recipe, build};
 use super::values::flushed;
 use super::workload::OpTime;
 use crate::buffer::{Arg, Buffer};
-use crate::device::{CompileOptions, Device, Executable, Uses, Weight};
+use crate::device::{CompileOptions, Device, Executable, Weight};
 use crate::error::Error;
 use crate::report::Placement;
 
@@ -147,7 +147,8 @@ pub struct Outcome {
     pub op: String,
     /// Where its worst-placed operation ran.
     pub placement: Option<Placement>,
-    /// Largest error in ULP of the output's dtype; absent where nothing was compared or an element is infinitely off.
+    /// Largest error in ULP of the output's dtype; absent where nothing was compared or an element is
+    /// infinitely off.
     pub error_ulp: Option<f64>,
     /// Normalized mean square error.
     pub nmse: Option<f64>,
@@ -269,7 +270,7 @@ pub(crate) fn arguments(subject: &Subject, problem: &Problem) -> Result<Vec<Arg>
 
 fn load(subject: &Subject, values: &HostTensor) -> Result<Buffer, Fault> {
     let weight = Weight::new(values.ty().clone(), Arc::new(values.bytes().to_vec()))?;
-    Ok(subject.device.load_weight(&weight, Uses { linear: true, embedding: true, other: true })?)
+    Ok(subject.device.load_weight(&weight)?)
 }
 
 /// The values of a buffer.

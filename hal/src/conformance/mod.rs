@@ -1,9 +1,9 @@
 //! The conformance ladder: one table of cases that tests a device and reports what it does wrong.
 //!
-//! L0 is memory, donation, order, lifetimes and errors; L1 the primitives over dtypes, odd shapes and special values;
-//! L2 the composites against their own decompositions; L3 gradients, training, decoding and the invariance of rows;
-//! L4 endurance, concurrency and speed. The judge is [`percept_graph::reference`]; how far a device may be from it is
-//! said in `tolerance.rs`.
+//! L0 is memory, donation, order, lifetimes and errors; L1 the primitives over dtypes, odd shapes and special
+//! values; L2 the composites against their own decompositions; L3 gradients, training, decoding and the
+//! invariance of rows; L4 endurance, concurrency and speed. The judge is [`percept_graph::reference`]; how
+//! far a device may be from it is said in `tolerance.rs`.
 
 mod agreement;
 mod case;

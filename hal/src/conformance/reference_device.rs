@@ -14,8 +14,8 @@ use crate::lower::is_structural;
 use crate::op_library::check_args;
 use crate::report::{CompileReport, OpTiming, Placed, Placement};
 
-/// A device that evaluates one operation after the other with [`percept_graph::reference`] and rounds each result to
-/// its dtype.
+/// A device that evaluates one operation after the other with [`percept_graph::reference`] and rounds each
+/// result to its dtype.
 pub struct ReferenceDevice(Arc<Shared>);
 
 struct Shared {

@@ -1,10 +1,11 @@
 //! How far a device may be from the f64 reference: the one place that says so, with the reasons.
 //!
-//! The error of an element is counted in units in the last place (ULP) of the output's dtype, against the reference
-//! before it is rounded: rounding to nearest costs at most 0.5, truncation up to 1, so that a half type's tolerance of
-//! 0.5 and a little tells them apart. Where a result is a sum, cancellation makes single elements arbitrarily small
-//! while their error stays that of the terms: there the unit is taken no finer than at the root mean square of the
-//! output. The normalized mean square error (NMSE) of a whole output bounds what is systematic.
+//! The error of an element is counted in units in the last place (ULP) of the output's dtype, against the
+//! reference before it is rounded: rounding to nearest costs at most 0.5, truncation up to 1, so that a half
+//! type's tolerance of 0.5 and a little tells them apart. Where a result is a sum, cancellation makes single
+//! elements arbitrarily small while their error stays that of the terms: there the unit is taken no finer
+//! than at the root mean square of the output. The normalized mean square error (NMSE) of a whole output
+//! bounds what is systematic.
 
 use percept_graph::DType;
 
@@ -27,8 +28,8 @@ pub enum Class {
         /// Accumulated products.
         terms: usize,
     },
-    /// A result that the graph itself casts to the output's dtype: where the device lies on the other side of a tie the
-    /// neighbour comes out.
+    /// A result that the graph itself casts to the output's dtype: where the device lies on the other side of
+    /// a tie the neighbour comes out.
     Stored,
     /// Several functions and sums, the longest of this many terms.
     Composite {
@@ -73,11 +74,11 @@ impl Class {
             Class::Exact => (0.0, 0.0, false),
             Class::Rounded | Class::Stored => (1.0, 0.0, false),
             Class::Function { ulp, floor } => (ulp, floor, false),
-            // Rounding errors of n additions grow as sqrt(n), as does the root mean square of the sum itself; the
-            // constant covers the largest of some thousand elements.
+            // Rounding errors of n additions grow as sqrt(n), as does the root mean square of the sum itself;
+            // the constant covers the largest of some thousand elements.
             Class::Sum { terms } => (4.0 + 4.0 * (terms as f64).sqrt(), 0.0, true),
-            // Exponentials and roots of such sums, each within a few ULP of its own. Operands are of magnitude 1: what
-            // cancels to less than 2^-6 carries the error of what cancelled.
+            // Exponentials and roots of such sums, each within a few ULP of its own. Operands are of
+            // magnitude 1: what cancels to less than 2^-6 carries the error of what cancelled.
             Class::Composite { terms } => (64.0 + 8.0 * (terms as f64).sqrt(), 2f64.powi(-6), true),
             // The backward pass uses rounded results of the forward.
             Class::Gradient { terms } => (512.0 + 32.0 * (terms as f64).sqrt(), 2f64.powi(-6), true),

@@ -1,10 +1,10 @@
 //! Holds a WGSL kernel that somebody else wrote to an operation's cases.
 //!
 //! The kernel sees the operation's operands, then its results, as storage buffers at `@group(0)`; at
-//! `@group(1) @binding(0)` a uniform struct with one `vec4<u32>` per buffer, its extents with ones in front. A comment
-//! `// groups: rows` (the default) says that workgroup g makes row g of the first result, `// groups: elements` that
-//! it makes the g-th run of as many elements as it has invocations. A kernel that says `const WG: u32 = 64;` is tried
-//! with several sizes.
+//! `@group(1) @binding(0)` a uniform struct with one `vec4<u32>` per buffer, its extents with ones in front.
+//! A comment `// groups: rows` (the default) says that workgroup g makes row g of the first result, `//
+//! groups: elements` that it makes the g-th run of as many elements as it has invocations. A kernel that says
+//! `const WG: u32 = 64;` is tried with several sizes.
 
 use percept_graph::{DType, Graph, HostTensor, Op, TensorType, reference};
 use percept_kernels::{Module, Needs, WgslError, validate};
@@ -29,8 +29,8 @@ pub struct TrialCase {
     pub classes: Vec<Class>,
 }
 
-/// The ladder's cases of an operation that a foreign kernel can be held to: 32-bit elements, up to four dimensions,
-/// nothing empty, no subnormals. None when there is no such operation.
+/// The ladder's cases of an operation that a foreign kernel can be held to: 32-bit elements, up to four
+/// dimensions, nothing empty, no subnormals. None when there is no such operation.
 pub fn trial_cases(op: &str) -> Vec<TrialCase> {
     all().iter().filter(|c| c.op == op).filter_map(trial_case).collect()
 }
@@ -112,8 +112,9 @@ enum Partition {
 
 /// Try a kernel on every case; gives the number of dispatches that were checked.
 ///
-/// Results are poisoned before each run; part of the workgroups is dispatched as well as all of them, so that a write
-/// outside a workgroup's own rows shows; operands must not change; repeated runs must give the same bits.
+/// Results are poisoned before each run; part of the workgroups is dispatched as well as all of them, so that
+/// a write outside a workgroup's own rows shows; operands must not change; repeated runs must give the same
+/// bits.
 pub fn try_kernel<K: KernelDevice>(device: &K, wgsl: &str, cases: &[TrialCase]) -> Result<usize, Rejection> {
     let module = validate(wgsl)?;
     if module.entry_points.len() != 1 || module.entry_points[0].name != "main" {

@@ -1,8 +1,9 @@
-//! Running cases in a child process, so that a vendor library that crashes or hangs costs one case and not the run.
+//! Running cases in a child process, so that a vendor library that crashes or hangs costs one case and not
+//! the run.
 //!
-//! The child is this program in worker mode. It prints `percept-ready` when its device is open, reads case ids from
-//! its standard input, one a line, and answers each with a line `percept-case` and the [`Outcome`] as JSON. Whatever
-//! else a library prints is passed over.
+//! The child is this program in worker mode. It prints `percept-ready` when its device is open, reads case
+//! ids from its standard input, one a line, and answers each with a line `percept-case` and the [`Outcome`]
+//! as JSON. Whatever else a library prints is passed over.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Write};

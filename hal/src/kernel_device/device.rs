@@ -29,7 +29,8 @@ pub trait KernelDevice: Send + Sync + 'static {
     /// Memory holding these bytes, padded to whole words.
     fn upload(&self, bytes: &[u8], what: &str) -> Result<Self::Memory>;
 
-    /// Overwrite a part of a block from `offset` on, which is a multiple of 4; the bytes are padded to whole words.
+    /// Overwrite a part of a block from `offset` on, which is a multiple of 4; the bytes are padded to whole
+    /// words.
     fn write(&self, memory: &Self::Memory, offset: u64, bytes: &[u8]) -> Result<()>;
 
     /// Start copying `bytes` of a block back, from `offset` on, which is a multiple of 4.
@@ -41,11 +42,12 @@ pub trait KernelDevice: Send + Sync + 'static {
     /// When a module does not compile; the error names the dispatch's operation.
     fn record(&self, dispatches: Vec<Dispatch>) -> Result<Self::Batch>;
 
-    /// Run the dispatches of a batch in order, each seeing what the ones before it wrote. Windows name positions in
-    /// `memories`.
+    /// Run the dispatches of a batch in order, each seeing what the ones before it wrote. Windows name
+    /// positions in `memories`.
     fn submit(&self, batch: &Self::Batch, memories: &[&Self::Memory]) -> Result<()>;
 
-    /// The same, one by one, giving start and duration of each dispatch in microseconds since the first began.
+    /// The same, one by one, giving start and duration of each dispatch in microseconds since the first
+    /// began.
     fn submit_timed(&self, batch: &Self::Batch, memories: &[&Self::Memory]) -> Result<Vec<(f64, f64)>>;
 
     /// Wait for everything submitted.

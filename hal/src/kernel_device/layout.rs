@@ -1,5 +1,5 @@
-//! Host bytes to device words and back: booleans and bytes take a word each on the device, everything else lies as on
-//! the host, padded to whole words.
+//! Host bytes to device words and back: booleans and bytes take a word each on the device, everything else
+//! lies as on the host, padded to whole words.
 
 use std::borrow::Cow;
 

@@ -13,7 +13,8 @@ use super::layout::device_bytes;
 use super::split::split;
 use crate::device::Support;
 
-/// Lowers the operations of one graph. Layers repeat the same operations on the same types, and each is lowered once.
+/// Lowers the operations of one graph. Layers repeat the same operations on the same types, and each is
+/// lowered once.
 pub(super) struct Lowering<'a> {
     limits: &'a KernelLimits,
     caps: Caps,

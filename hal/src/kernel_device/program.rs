@@ -1,4 +1,5 @@
-//! A compiled graph of a kernel device: batches of dispatches, host calls between them, and where every value lies.
+//! A compiled graph of a kernel device: batches of dispatches, host calls between them, and where every value
+//! lies.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,7 +5,8 @@ use percept_kernels::storage_bytes;
 
 use super::device::KernelLimits;
 
-/// An operation on a range of rows: its types, and where its operands and results start in the whole ones, in bytes.
+/// An operation on a range of rows: its types, and where its operands and results start in the whole ones, in
+/// bytes.
 pub(super) struct Piece {
     pub op: Op,
     pub inputs: Vec<TensorType>,
@@ -14,8 +15,8 @@ pub(super) struct Piece {
     pub output_offsets: Vec<u64>,
 }
 
-/// The pieces of an operation, in which what is cut is small enough for the device; `None` when it cannot be cut. Operands
-/// that every piece needs whole are the kernels' affair.
+/// The pieces of an operation, in which what is cut is small enough for the device; `None` when it cannot be
+/// cut. Operands that every piece needs whole are the kernels' affair.
 pub(super) fn split(desc: &OpDesc<'_>, limits: &KernelLimits) -> Option<Vec<Piece>> {
     let (op, inputs, outputs) = flattened(desc)?;
     let cut = cut_operands(&op, &inputs)?;
@@ -58,8 +59,8 @@ pub(super) fn split(desc: &OpDesc<'_>, limits: &KernelLimits) -> Option<Vec<Piec
         .collect()
 }
 
-/// Elementwise operations, and repetitions of one element, as operations on one long row of elements, so that it can be
-/// cut anywhere.
+/// Elementwise operations, and repetitions of one element, as operations on one long row of elements, so that
+/// it can be cut anywhere.
 fn flattened(desc: &OpDesc<'_>) -> Option<(Op, Vec<TensorType>, Vec<TensorType>)> {
     let flat = |ty: &TensorType| TensorType::new(ty.dtype, [ty.numel()]);
     if matches!(desc.op, Op::Broadcast { .. }) && desc.inputs[0].numel() == 1 {
@@ -78,8 +79,8 @@ fn flattened(desc: &OpDesc<'_>) -> Option<(Op, Vec<TensorType>, Vec<TensorType>)
     })
 }
 
-/// Which operands are cut along their first dimension together with the results; `None` when results are not made row
-/// by row.
+/// Which operands are cut along their first dimension together with the results; `None` when results are not
+/// made row by row.
 fn cut_operands(op: &Op, inputs: &[TensorType]) -> Option<Vec<bool>> {
     let all = || Some(vec![true; inputs.len()]);
     let first = || (inputs[0].rank() >= 2).then(|| (0..inputs.len()).map(|i| i == 0).collect());

@@ -1,4 +1,5 @@
-//! Autotuning: the fastest of several kernels that give the same bits, measured once per kind of shape and remembered.
+//! Autotuning: the fastest of several kernels that give the same bits, measured once per kind of shape and
+//! remembered.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -120,8 +121,8 @@ fn proxy(op: &OpDesc<'_>) -> Option<(Vec<TensorType>, Vec<TensorType>)> {
     Some((inputs, outputs))
 }
 
-/// Extents up to 8 as they are, else the power of two at or below, which keeps what divides by vectors divisible; at
-/// most `most`.
+/// Extents up to 8 as they are, else the power of two at or below, which keeps what divides by vectors
+/// divisible; at most `most`.
 fn class(extent: usize, most: usize) -> usize {
     let odd = if extent.is_multiple_of(4) || extent < 8 { 0 } else { 1 };
     match extent {

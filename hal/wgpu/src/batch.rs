@@ -1,4 +1,5 @@
-//! Batches: dispatches with their pipelines, parameters and bind groups made once, encoded into one compute pass per run.
+//! Batches: dispatches with their pipelines, parameters and bind groups made once, encoded into one compute
+//! pass per run.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

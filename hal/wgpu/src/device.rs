@@ -16,8 +16,8 @@ use crate::{disk, verify};
 
 /// An adapter opened for computing.
 ///
-/// When the driver loses the device, calls that use its memory give [`Lost`](percept_hal::Error::Lost). The next allocation opens the
-/// adapter again: executables go on working, buffers have to be uploaded again.
+/// When the driver loses the device, calls that use its memory give [`Lost`](percept_hal::Error::Lost). The
+/// next allocation opens the adapter again: executables go on working, buffers have to be uploaded again.
 pub struct WgpuDevice {
     adapter: wgpu::Adapter,
     info: DeviceInfo,
@@ -69,8 +69,8 @@ impl WgpuDevice {
         self
     }
 
-    /// Close the connection to the driver, as a driver reset would: all memory on the device is gone, and the next
-    /// allocation opens it again.
+    /// Close the connection to the driver, as a driver reset would: all memory on the device is gone, and the
+    /// next allocation opens it again.
     pub fn close(&self) {
         self.current.read().unwrap_or_else(PoisonError::into_inner).destroy();
     }

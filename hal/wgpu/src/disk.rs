@@ -1,13 +1,12 @@
 //! Files in the user's cache folder: whole or absent, and ignored when damaged.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"percept1";
 
-/// The folder for one adapter with one driver: a driver update starts a fresh one. Its name ends in a hash of all that tells
-/// adapters apart, since two of one name may be different chips.
+/// The folder for one adapter with one driver: a driver update starts a fresh one. Its name ends in a hash of
+/// all that tells adapters apart, since two of one name may be different chips.
 ///
 /// `PERCEPT_CACHE_DIR` replaces the user's cache folder; `None` when the user has none.
 pub(crate) fn folder(adapter: &wgpu::AdapterInfo) -> Option<PathBuf> {
@@ -37,27 +36,8 @@ pub(crate) fn load(path: &Path) -> Option<Vec<u8>> {
 
 /// Write a file so that readers see the old contents or the new ones.
 pub(crate) fn store(path: &Path, body: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}.{}", std::process::id(), unique()));
-    let mut file = fs::File::create(&temporary)?;
-    let written = file
-        .write_all(MAGIC)
-        .and_then(|()| file.write_all(&checksum(body).to_le_bytes()))
-        .and_then(|()| file.write_all(body))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The failure to write is what gets reported; a leftover is only litter.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
-fn unique() -> u64 {
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    percept_files::write_shared(path, &[MAGIC, &checksum(body).to_le_bytes()[..], body].concat())
 }
 
 /// FNV-1a, 64 bits.

@@ -11,7 +11,8 @@ use percept_kernels::Module;
 use crate::connection::Connection;
 use crate::disk;
 
-/// Bytes of a parameter window, and the distance between two: adapters align dynamic offsets to at most 256 bytes.
+/// Bytes of a parameter window, and the distance between two: adapters align dynamic offsets to at most 256
+/// bytes.
 pub(crate) const PARAMS_BYTES: u64 = 256;
 
 /// A compiled kernel.
@@ -70,8 +71,8 @@ impl Pipelines {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    /// The pipeline of a module, compiled on first use. A `checked` one is for WGSL that is not ours: accesses out of
-    /// bounds and endless loops are kept from harm, at a cost.
+    /// The pipeline of a module, compiled on first use. A `checked` one is for WGSL that is not ours:
+    /// accesses out of bounds and endless loops are kept from harm, at a cost.
     pub fn load(
         &self,
         connection: &Connection,
@@ -93,8 +94,9 @@ impl Pipelines {
             let shader = if checked {
                 connection.device.create_shader_module(desc)
             } else {
-                // SAFETY: our own kernels, validated by naga in the tests of their crate, index inside their tensors
-                // (each compares its ids with the extents in its parameters), end their loops, and guard divisions.
+                // SAFETY: our own kernels, validated by naga in the tests of their crate, index inside their
+                // tensors (each compares its ids with the extents in its parameters), end their loops, and
+                // guard divisions.
                 unsafe {
                     connection
                         .device
@@ -152,8 +154,8 @@ impl Pipelines {
         made.clone()
     }
 
-    /// Write the driver's cache to disk if pipelines were compiled since the last time. A cache that cannot be
-    /// written costs time at the next start and nothing else.
+    /// Write the driver's cache to disk if pipelines were compiled since the last time. A cache that cannot
+    /// be written costs time at the next start and nothing else.
     pub fn save(&self) {
         if self.unsaved.swap(0, Ordering::Relaxed) == 0 {
             return;
@@ -166,16 +168,18 @@ impl Pipelines {
     }
 }
 
-/// The driver's cache with what the file at `path` holds; with nothing when wgpu finds that it is another adapter's or
-/// otherwise unfit, in which case the file is removed. Without this, every pipeline made with the cache would fail.
+/// The driver's cache with what the file at `path` holds; with nothing when wgpu finds that it is another
+/// adapter's or otherwise unfit, in which case the file is removed. Without this, every pipeline made with
+/// the cache would fail.
 fn open_cache(device: &wgpu::Device, path: &Path) -> wgpu::PipelineCache {
     let create = |data: Option<&[u8]>| {
         let desc = wgpu::PipelineCacheDescriptor { label: None, data, fallback: true };
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        // SAFETY: the data is what `get_data` gave when a run of this program stored it: the checksum of the file held, so
-        // it is whole, and wgpu compares the adapter, the driver's own key and the length in it with this device's before
-        // the driver sees it. What is left is trust in the user's own cache folder: whoever can write there on purpose can
-        // hand the driver other data, as they could replace this program.
+        // SAFETY: the data is what `get_data` gave when a run of this program stored it: the checksum of the
+        // file held, so it is whole, and wgpu compares the adapter, the driver's own key and the length in it
+        // with this device's before the driver sees it. What is left is trust in the user's own cache folder:
+        // whoever can write there on purpose can hand the driver other data, as they could replace this
+        // program.
         let cache = unsafe { device.create_pipeline_cache(&desc) };
         (cache, pollster::block_on(scope.pop()))
     };

@@ -58,7 +58,8 @@ pub(crate) fn subgroup_size(connection: &Arc<Connection>, info: &wgpu::AdapterIn
     words.iter().all(|&w| w == size).then_some(size)
 }
 
-/// The first kind of cooperative matrices, the largest of f16 before others, by which a small product comes out right.
+/// The first kind of cooperative matrices, the largest of f16 before others, by which a small product comes
+/// out right.
 pub(crate) fn cooperative_matrix(
     connection: &Arc<Connection>,
     adapter: &wgpu::Adapter,

@@ -10,8 +10,8 @@ use crate::kernel::Kernel;
 use crate::movement;
 use crate::program::{KernelProgram, Slot, Unsupported};
 
-/// Keys in a block. On a CPU queries and sums are read once per block, lane by lane, so it takes more keys at a time than
-/// registers hold.
+/// Keys in a block. On a CPU queries and sums are read once per block, lane by lane, so it takes more keys at
+/// a time than registers hold.
 fn block(caps: &Caps) -> usize {
     if caps.software { 32 } else { 16 }
 }
@@ -27,8 +27,9 @@ pub(super) fn program(
     let elements = out.numel();
     let sums = if out.dtype == DType::F32 { Slot::Output(0) } else { program.scratch(elements as u64 * 4) };
     let lanes = lanes(caps);
-    // On a CPU a load costs as much for one address as for one per lane. So the lanes of a vector share a head, each
-    // loads its part of the keys, and all get it by broadcast. Shorter queries would leave lanes idle.
+    // On a CPU a load costs as much for one address as for one per lane. So the lanes of a vector share a
+    // head, each loads its part of the keys, and all get it by broadcast. Shorter queries would leave lanes
+    // idle.
     let shared = caps.software && caps.subgroup_size == Some(lanes as u32) && shape.t >= 8 * lanes;
     let rows = match (shape.t, caps.software) {
         (t, true) if t >= 8 => 4,

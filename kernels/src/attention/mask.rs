@@ -28,7 +28,8 @@ pub(super) fn live(spec: &AttentionSpec) -> &'static str {
     if spec.kv_len { "u32(clamp(load_kv_len(batch), 0, i32(p.s)))" } else { "p.s" }
 }
 
-/// A function `allowed(position, key, q_segment, k_segment, q_block, k_block) -> bool` of what the rules need.
+/// A function `allowed(position, key, q_segment, k_segment, q_block, k_block) -> bool` of what the rules
+/// need.
 pub(super) fn function(spec: &AttentionSpec) -> String {
     let mut rules = vec!["true".to_string()];
     if spec.causal {

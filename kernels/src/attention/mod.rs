@@ -1,5 +1,5 @@
-//! Scaled-dot-product attention: causal, windowed, segmented, by blocks, grouped-query, with live extents and paged,
-//! and its gradient.
+//! Scaled-dot-product attention: causal, windowed, segmented, by blocks, grouped-query, with live extents and
+//! paged, and its gradient.
 
 mod backward;
 mod forward;

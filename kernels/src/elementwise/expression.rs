@@ -104,8 +104,8 @@ fn compare(kind: Compare, a: &str, b: &str, dtype: DType) -> String {
     format!("{a} {sign} {b}")
 }
 
-/// Conversion between dtypes: to float rounds to nearest even, float to integer truncates and saturates with NaN
-/// as 0, to bool is `!= 0`, integers wrap.
+/// Conversion between dtypes: to float rounds to nearest even, float to integer truncates and saturates with
+/// NaN as 0, to bool is `!= 0`, integers wrap.
 fn cast(a: &str, from: DType, to: DType) -> Result<String, Unsupported> {
     let (source, target) = (scalar(from)?, scalar(to)?);
     Ok(match (source, to) {

@@ -1,9 +1,10 @@
-//! Elementwise regions: one op, or a fused body, over one index space, with operands read through strided views.
+//! Elementwise regions: one op, or a fused body, over one index space, with operands read through strided
+//! views.
 //!
-//! A kernel's text follows from the structure alone: which ops, which dtypes, which operands are read in order, as a
-//! scalar or through strides. Extents, strides and constants are parameters. An invocation computes four consecutive
-//! elements; where the innermost extent is a multiple of four ("quads"), they are read and written as vectors and
-//! the index arithmetic is done once.
+//! A kernel's text follows from the structure alone: which ops, which dtypes, which operands are read in
+//! order, as a scalar or through strides. Extents, strides and constants are parameters. An invocation
+//! computes four consecutive elements; where the innermost extent is a multiple of four ("quads"), they are
+//! read and written as vectors and the index arithmetic is done once.
 
 mod expression;
 
@@ -39,8 +40,8 @@ impl Operand {
     }
 }
 
-/// An elementwise region: `statements` define locals from `a0, a1, ..` (the operands' elements) and `p.c0, ..` (the
-/// constants), and `results` are expressions of them.
+/// An elementwise region: `statements` define locals from `a0, a1, ..` (the operands' elements) and `p.c0,
+/// ..` (the constants), and `results` are expressions of them.
 pub(crate) struct Region {
     pub name: &'static str,
     pub dims: Vec<usize>,

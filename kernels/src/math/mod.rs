@@ -1,7 +1,8 @@
-//! WGSL functions shared by the kernels. A function is included where its name occurs, with the functions it calls.
+//! WGSL functions shared by the kernels. A function is included where its name occurs, with the functions it
+//! calls.
 //!
-//! The transcendental functions are our own because drivers' differ by hundreds of ULP: exp, log, sin and the rest are
-//! within a few ULP of the real value in f32 on any adapter.
+//! The transcendental functions are our own because drivers' differ by hundreds of ULP: exp, log, sin and the
+//! rest are within a few ULP of the real value in f32 on any adapter.
 
 const FILES: [&str; 3] =
     [include_str!("float.wgsl"), include_str!("integer.wgsl"), include_str!("transcendental.wgsl")];

@@ -18,8 +18,8 @@ impl Product<'_> {
         batch == 1 && k.is_multiple_of(SPLIT) && k >= 4 * SPLIT && m.saturating_mul(n) <= 1 << 16
     }
 
-    /// This product with its sums in parts of [`SPLIT`] terms, each made by `launch` as an entry of a batch, then added
-    /// part after part.
+    /// This product with its sums in parts of [`SPLIT`] terms, each made by `launch` as an entry of a batch,
+    /// then added part after part.
     pub fn split(
         &self,
         program: &mut KernelProgram,

@@ -1,9 +1,11 @@
-//! Matrix products: dot_general, linear layers with bias and activation, and quantized weights, over strided operands.
+//! Matrix products: dot_general, linear layers with bias and activation, and quantized weights, over strided
+//! operands.
 //!
-//! Tiles, in registers alone or through workgroup memory, sum over k in order with one accumulator, so their shape never
-//! changes a bit of the result and is tuned freely. Rows, split sums and cooperative matrices add in orders of their
-//! own. They are chosen by shape, never by time, so that the same product has the same bits in every run; and not under
-//! `batch_invariant`, where a row's order may not depend on how many others there are.
+//! Tiles, in registers alone or through workgroup memory, sum over k in order with one accumulator, so their
+//! shape never changes a bit of the result and is tuned freely. Rows, split sums and cooperative matrices add
+//! in orders of their own. They are chosen by shape, never by time, so that the same product has the same
+//! bits in every run; and not under `batch_invariant`, where a row's order may not depend on how many others
+//! there are.
 
 mod cooperative;
 mod finish;
@@ -26,7 +28,8 @@ use operand::Matrix;
 use product::Product;
 use tile::Tile;
 
-/// The tiles worth timing for a product of `m` rows, the likeliest first. Few, because each costs a compilation.
+/// The tiles worth timing for a product of `m` rows, the likeliest first. Few, because each costs a
+/// compilation.
 fn tiles(m: usize, caps: &Caps) -> &'static [Tile] {
     const ONE: [Tile; 1] = [Tile::new([1, 1, 32, 1])];
     const TWO: [Tile; 1] = [Tile::new([2, 1, 16, 4])];
@@ -83,7 +86,8 @@ pub(crate) fn dot(desc: &OpDesc<'_>, spec: &DotSpec, caps: &Caps) -> Result<Kern
     Ok(program)
 }
 
-/// An operand as [batch, rows, k]; copied into that order when its dimensions do not collapse to three strides.
+/// An operand as [batch, rows, k]; copied into that order when its dimensions do not collapse to three
+/// strides.
 fn side(
     program: &mut KernelProgram,
     at: usize,
@@ -180,8 +184,8 @@ pub(crate) fn quantized(
     Ok(program)
 }
 
-/// The launches of one product, given b in ranges of columns of y, each with its first; 16-bit results whose rows do not
-/// split into vectors go through f32.
+/// The launches of one product, given b in ranges of columns of y, each with its first; 16-bit results whose
+/// rows do not split into vectors go through f32.
 fn product(
     program: &mut KernelProgram,
     a: Matrix,

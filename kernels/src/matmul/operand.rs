@@ -51,7 +51,8 @@ impl Matrix {
         }
     }
 
-    /// Strides of batch, row and k in the loader's units: for vectors along rows, `row` is 1 vector per four rows.
+    /// Strides of batch, row and k in the loader's units: for vectors along rows, `row` is 1 vector per four
+    /// rows.
     pub fn units(&self, loader: Loader) -> [usize; 3] {
         let [batch, row, k] =
             [self.batch, self.rows, self.k].map(|(extent, stride)| if extent == 1 { 0 } else { stride });
@@ -63,7 +64,8 @@ impl Matrix {
     }
 }
 
-/// Statements that find each row's base, and statements that load vectors `{name}{row}` of `step` elements along k.
+/// Statements that find each row's base, and statements that load vectors `{name}{row}` of `step` elements
+/// along k.
 pub(super) fn rows(
     name: &str,
     first: &str,
@@ -113,7 +115,8 @@ pub(super) fn rows(
     (setup, load)
 }
 
-/// The same as [`rows`] for `count` rows of a along k that a subgroup of `lanes` shares: each lane loads every `lanes`-th.
+/// The same as [`rows`] for `count` rows of a along k that a subgroup of `lanes` shares: each lane loads
+/// every `lanes`-th.
 pub(super) fn spread_rows(count: usize, lanes: usize) -> (String, String) {
     let (mut setup, mut load) = (String::new(), String::new());
     for part in 0..count.div_ceil(lanes) {
@@ -130,7 +133,8 @@ pub(super) fn spread_rows(count: usize, lanes: usize) -> (String, String) {
     (setup, load)
 }
 
-/// Columns of b as vectors across columns, `b_{q}_{v}` for step q of k: loaded so where they lie so, otherwise turned.
+/// Columns of b as vectors across columns, `b_{q}_{v}` for step q of k: loaded so where they lie so,
+/// otherwise turned.
 pub(super) fn columns(count: usize, loader: Loader, step: usize) -> (String, String) {
     if loader == Loader::AlongRows {
         let (mut setup, mut load) = (String::new(), String::new());

@@ -1,4 +1,5 @@
-//! What every kernel of a product shares: its operands and parameters, and what is done to a sum before it is stored.
+//! What every kernel of a product shares: its operands and parameters, and what is done to a sum before it is
+//! stored.
 
 use std::fmt::Write;
 
@@ -73,8 +74,8 @@ impl Product<'_> {
         Ok(())
     }
 
-    /// Parameters: the extents, the groups each way, and per operand the strides of batch, row and k in its loader's
-    /// unit.
+    /// Parameters: the extents, the groups each way, and per operand the strides of batch, row and k in its
+    /// loader's unit.
     pub fn params(&self, kernel: &mut Kernel, groups: [usize; 2], loaders: [Loader; 2]) {
         let [m, n, k, batch] = self.extents();
         kernel.param("m", m).param("n", n).param("k", k).param("batch", batch);
@@ -92,8 +93,8 @@ impl Product<'_> {
         kernel.param("first", self.columns.0).param("pitch", self.columns.1);
     }
 
-    /// Bias, activation and the store of the sums `y{i}_{v}`, guarded at the edges: `rows` rows from `row` on by
-    /// `vectors` vectors of columns from `column` on.
+    /// Bias, activation and the store of the sums `y{i}_{v}`, guarded at the edges: `rows` rows from `row` on
+    /// by `vectors` vectors of columns from `column` on.
     pub fn store(&self, rows: usize, vectors: usize) -> String {
         let mut text = String::new();
         let whole = self.is_whole();
@@ -147,8 +148,8 @@ impl Product<'_> {
     }
 }
 
-/// Declarations of the sums `y{i}_{v}`, and statements that add `steps` products to each: rows `a{i}` by columns
-/// `b_{q}_{v}`, step by step in the order of k.
+/// Declarations of the sums `y{i}_{v}`, and statements that add `steps` products to each: rows `a{i}` by
+/// columns `b_{q}_{v}`, step by step in the order of k.
 pub(super) fn sums(rows: usize, vectors: usize, steps: usize, element: &str) -> (String, String) {
     let (mut declare, mut multiply) = (String::new(), String::new());
     for i in 0..rows {

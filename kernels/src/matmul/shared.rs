@@ -13,7 +13,8 @@ use crate::program::{Launch, Unsupported};
 
 /// Vectors of k that a workgroup holds at a time.
 const DEPTH: usize = 4;
-/// Distance between rows in workgroup memory: one more than they hold, so that neighbours lie in different banks.
+/// Distance between rows in workgroup memory: one more than they hold, so that neighbours lie in different
+/// banks.
 const PITCH: usize = DEPTH + 1;
 
 impl Product<'_> {
@@ -80,8 +81,8 @@ impl Product<'_> {
     }
 }
 
-/// Statements by which `lanes` invocations fill a tile of `held` rows from row `first_{name}` on, vectors along k from
-/// `base` on. Row r of an invocation's `own` rows lies `held / own` places behind its row r - 1.
+/// Statements by which `lanes` invocations fill a tile of `held` rows from row `first_{name}` on, vectors
+/// along k from `base` on. Row r of an invocation's `own` rows lies `held / own` places behind its row r - 1.
 fn fill(name: &str, extent: &str, loader: Loader, own: usize, held: usize, lanes: usize) -> String {
     let place = |row: &str| format!("(({row}) % {own}u * {}u + ({row}) / {own}u) * {PITCH}u", held / own);
     let start = format!("batch * p.{name}_batch");

@@ -15,7 +15,8 @@ pub(super) struct Tile {
     pub vectors: usize,
     /// Invocations across the columns and down the rows of a workgroup.
     pub group: [usize; 2],
-    /// The invocations across are one subgroup: each loads some of the rows they share, and all get them by broadcast.
+    /// The invocations across are one subgroup: each loads some of the rows they share, and all get them by
+    /// broadcast.
     pub spread: bool,
 }
 

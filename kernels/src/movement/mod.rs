@@ -134,7 +134,8 @@ pub(crate) fn slice(
     copy(Operand { slot: Some(Slot::Input(0)), dtype: x.dtype, strides, offset }, &desc.outputs[0], caps)
 }
 
-/// Element (c0, c1, ..) is operand element ((c - low) / (interior + 1)) where that is whole and inside, else the value.
+/// Element (c0, c1, ..) is operand element ((c - low) / (interior + 1)) where that is whole and inside, else
+/// the value.
 pub(crate) fn pad(
     desc: &OpDesc<'_>,
     low: &[usize],
@@ -241,7 +242,8 @@ pub(crate) fn dynamic_slice(desc: &OpDesc<'_>, caps: &Caps) -> Result<KernelProg
     Ok(KernelProgram { launches: vec![k.map(y.dtype, n, caps)?], ..KernelProgram::default() })
 }
 
-/// Statements adding each clamped start times its stride to `at`; binds the starts, which are operands from `first` on.
+/// Statements adding each clamped start times its stride to `at`; binds the starts, which are operands from
+/// `first` on.
 fn starts(k: &mut Kernel, x: &TensorType, sizes: &[usize], first: usize) -> Result<String, Unsupported> {
     let mut text = String::new();
     for (d, &stride) in strides(&x.dims).iter().enumerate() {
@@ -274,7 +276,8 @@ pub(crate) fn dynamic_update_slice(desc: &OpDesc<'_>, caps: &Caps) -> Result<Ker
         program.launches.push(k.launch(n.div_ceil(64), caps)?);
         return Ok(program);
     }
-    // Two elements share a word, and a block's edge may run through one: each invocation owns a word of the result.
+    // Two elements share a word, and a block's edge may run through one: each invocation owns a word of the
+    // result.
     let mut k = Kernel::new("dynamic_update_slice_pairs", include_str!("dynamic_update_slice_pairs.wgsl"));
     k.input("update", Slot::Input(1), x.dtype)?;
     k.tag(&format!("rank{}", x.rank()));

@@ -1,7 +1,8 @@
-//! Block formats, ggml's and one of our own, read as 32-bit words and dequantized in registers, exactly in f32.
+//! Block formats, ggml's and one of our own, read as 32-bit words and dequantized in registers, exactly in
+//! f32.
 //!
-//! A quantized binding has the same functions as a dense one: `load4_NAME(quad)` and `load_NAME(i)`; kernels that read
-//! through them take any weight.
+//! A quantized binding has the same functions as a dense one: `load4_NAME(quad)` and `load_NAME(i)`; kernels
+//! that read through them take any weight.
 
 use percept_graph::{DType, OpDesc};
 

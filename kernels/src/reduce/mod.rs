@@ -1,8 +1,8 @@
 //! Reductions and arg-reductions over any axes.
 //!
-//! Order of a sum of k elements, a function of k alone: blocks of 65 536; in a block, lane l of 64 takes elements
-//! l, l + 64, .. in turn, then the lanes are added pairwise (l and l + 32, then l + 16, ..); the blocks' sums are
-//! reduced likewise. Up to 32 elements are taken one after another.
+//! Order of a sum of k elements, a function of k alone: blocks of 65 536; in a block, lane l of 64 takes
+//! elements l, l + 64, .. in turn, then the lanes are added pairwise (l and l + 32, then l + 16, ..); the
+//! blocks' sums are reduced likewise. Up to 32 elements are taken one after another.
 
 use percept_graph::{ArgKind, DType, OpDesc, ReduceKind, TensorType};
 
@@ -152,7 +152,8 @@ pub(crate) fn lower_arg(
         return Ok(KernelProgram::default());
     }
     let (kept, reduced) = split(x, &[axis]);
-    // Keys order as the values do, with NaN on top: `beats(a, b)` is strict, so that the first of equals stays.
+    // Keys order as the values do, with NaN on top: `beats(a, b)` is strict, so that the first of equals
+    // stays.
     let beats = match (scalar(x.dtype)?, kind) {
         ("f32", ArgKind::Max) => "(less_f32(b, a) || (is_nan(a) && !is_nan(b)))",
         ("f32", ArgKind::Min) => "(less_f32(a, b) || (is_nan(a) && !is_nan(b)))",

@@ -1,8 +1,9 @@
-//! What kernels over rows share: a row of the last dimension is reduced by one invocation (adapters that are CPUs) or
-//! by a workgroup of 64 lanes, and read in vectors of four.
+//! What kernels over rows share: a row of the last dimension is reduced by one invocation (adapters that are
+//! CPUs) or by a workgroup of 64 lanes, and read in vectors of four.
 //!
-//! Order of a row's sum: lane l of L takes vectors l, l + L, .. in turn, component by component; components are added
-//! (x + y) + (z + w), then lanes pairwise from a distance of L / 2 down to 1. L is 64, or 1 on a CPU.
+//! Order of a row's sum: lane l of L takes vectors l, l + L, .. in turn, component by component; components
+//! are added (x + y) + (z + w), then lanes pairwise from a distance of L / 2 down to 1. L is 64, or 1 on a
+//! CPU.
 
 use percept_graph::DType;
 
@@ -63,8 +64,8 @@ impl RowKernel {
         Ok(self)
     }
 
-    /// Bind a result of rows. Ragged rows of 16-bit floats are written to f32 scratch, which [`RowKernel::finish`]
-    /// casts.
+    /// Bind a result of rows. Ragged rows of 16-bit floats are written to f32 scratch, which
+    /// [`RowKernel::finish`] casts.
     pub fn output(
         &mut self,
         program: &mut KernelProgram,

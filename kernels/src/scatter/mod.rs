@@ -1,7 +1,7 @@
 //! Scatter along an axis, in place, deterministic without float atomics.
 //!
-//! Set: an integer maximum per row finds the last update. Add: updates are sorted by row, stably, and each element
-//! adds its row's segment in index order.
+//! Set: an integer maximum per row finds the last update. Add: updates are sorted by row, stably, and each
+//! element adds its row's segment in index order.
 
 use percept_graph::{DType, OpDesc, ScatterKind};
 

@@ -1,7 +1,7 @@
 //! Stable sorting: a bitonic network over (key, index) pairs, whose order is total because indices differ.
 //!
-//! Keys are 32-bit words in the order of the values; chunks of 1024 pairs are sorted in workgroup memory, longer rows
-//! by exchanges in global memory between merges of chunks.
+//! Keys are 32-bit words in the order of the values; chunks of 1024 pairs are sorted in workgroup memory,
+//! longer rows by exchanges in global memory between merges of chunks.
 
 use percept_graph::{DType, OpDesc};
 

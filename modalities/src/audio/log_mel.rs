@@ -12,10 +12,10 @@ use crate::inputs::{Array, Values};
 
 /// The log-mel spectrogram of Hugging Face's `WhisperFeatureExtractor`, the input of Whisper and Qwen2-Audio.
 ///
-/// A clip is cut or padded to [`LogMel::samples`]. Its frames, `hop` samples apart and centred by reflection at the
-/// edges, are weighted with a periodic Hann window and transformed; the last one is dropped. Powers are summed under
-/// Slaney's mel triangles between 0 and 8 kHz, and each value becomes
-/// `(max(log10(max(p, 1e-10)), m - 8) + 4) / 4`, where `m` is the largest logarithm of the clip.
+/// A clip is cut or padded to [`LogMel::samples`]. Its frames, `hop` samples apart and centred by reflection
+/// at the edges, are weighted with a periodic Hann window and transformed; the last one is dropped. Powers
+/// are summed under Slaney's mel triangles between 0 and 8 kHz, and each value becomes `(max(log10(max(p,
+/// 1e-10)), m - 8) + 4) / 4`, where `m` is the largest logarithm of the clip.
 #[derive(Clone)]
 pub struct LogMel {
     settings: Settings,
@@ -204,8 +204,8 @@ impl Settings {
     }
 }
 
-/// Triangles whose corners are equally spaced on Slaney's mel scale between 0 and 8 kHz, each of area one, over the
-/// `bins` of a spectrum (librosa's `filters.mel` with its defaults).
+/// Triangles whose corners are equally spaced on Slaney's mel scale between 0 and 8 kHz, each of area one,
+/// over the `bins` of a spectrum (librosa's `filters.mel` with its defaults).
 fn mel_filters(bands: usize, bins: usize, rate: u32) -> Vec<Filter> {
     let top = to_mel(8_000.0);
     let corners: Vec<f64> = (0..bands + 2).map(|i| to_hertz(top * i as f64 / (bands + 1) as f64)).collect();

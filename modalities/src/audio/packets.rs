@@ -60,7 +60,8 @@ fn is_vorbis(stream: &mut impl Read) -> bool {
     stream.read_exact(&mut head).is_ok() && head.starts_with(b"OggS") && head[28..].starts_with(b"\x01vorbis")
 }
 
-/// The mean of a frame's channels. A sample that is no number would spread over a whole block of the resampler.
+/// The mean of a frame's channels. A sample that is no number would spread over a whole block of the
+/// resampler.
 fn mean(sum: f32, channels: usize) -> f32 {
     let mean = sum / channels as f32;
     if mean.is_finite() { mean } else { 0.0 }
@@ -262,14 +263,15 @@ fn wave_seconds(stream: &mut dyn Stream) -> Option<f64> {
     None
 }
 
-/// Bytes of samples that a second takes, by the blocks of a Wave file's format. The header's own number is an estimate that
-/// many programs get wrong for compressed audio.
+/// Bytes of samples that a second takes, by the blocks of a Wave file's format. The header's own number is an
+/// estimate that many programs get wrong for compressed audio.
 fn bytes_a_second(format: &[u8]) -> Option<f64> {
     let number =
         |at: usize| format.get(at..at + 2).map(|two| u32::from(u16::from_le_bytes([two[0], two[1]])));
     let frequency = f64::from(number(4)? | number(6)? << 16);
     let samples = match number(0)? {
-        // Integers, floats, A-law, mu-law, and what needs the longer header to say so: a block is a sample of every channel.
+        // Integers, floats, A-law, mu-law, and what needs the longer header to say so: a block is a sample of
+        // every channel.
         1 | 3 | 6 | 7 | 0xfffe => 1,
         // ADPCM of Microsoft and of IMA: the samples of a block come after the common part.
         2 | 0x11 => number(18)?,

@@ -15,11 +15,11 @@ use crate::measure::Length;
 /// The encoder's delay and padding are cut off where the file states them. What a header says of the length
 /// is ignored: all that follows it is decoded.
 ///
-/// Channels are mixed down to their mean, each with equal weight, as librosa's `to_mono` does and as training sets for
-/// speech are made. No channel is left out and none is scaled by its position.
+/// Channels are mixed down to their mean, each with equal weight, as librosa's `to_mono` does and as training
+/// sets for speech are made. No channel is left out and none is scaled by its position.
 ///
-/// Packets that do not decode are left out, and a file that ends early ends there; only a file of which nothing
-/// decodes is an error.
+/// Packets that do not decode are left out, and a file that ends early ends there; only a file of which
+/// nothing decodes is an error.
 pub struct Reader<'s> {
     what: String,
     rate: u32,

@@ -5,15 +5,15 @@ use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
 
 use crate::error::{Error, Result};
 
-/// The least frames of a block on either side. The filter is as long as a block, and 2048 put its transition within
-/// the top percent of the band.
+/// The least frames of a block on either side. The filter is as long as a block, and 2048 put its transition
+/// within the top percent of the band.
 const BLOCK: usize = 2048;
 
 /// A band-limited converter from one sample rate to another that takes its input piece by piece.
 ///
-/// It convolves with a windowed sinc (Blackman-Harris squared) by FFT, in double precision since a block of two rates with
-/// no common divisor has tens of thousands of samples. The result is aligned with the input: sample
-/// `n` of the output stands where sample `n * from / to` of the input stood. `m` input samples give
+/// It convolves with a windowed sinc (Blackman-Harris squared) by FFT, in double precision since a block of
+/// two rates with no common divisor has tens of thousands of samples. The result is aligned with the input:
+/// sample `n` of the output stands where sample `n * from / to` of the input stood. `m` input samples give
 /// `ceil(m * to / from)` output samples, as librosa and torchaudio count them.
 pub struct Resampler {
     from: u32,
@@ -194,7 +194,8 @@ mod tests {
                 let expected = (samples as u64 * u64::from(to)).div_ceil(u64::from(from));
                 assert_eq!(resample(&vec![0.5; samples], from, to).len() as u64, expected);
             }
-            // A click in the first and in the last input sample is found at the first and the last of the output.
+            // A click in the first and in the last input sample is found at the first and the last of the
+            // output.
             let mut input = vec![0.0; from as usize];
             input[0] = 1.0;
             input[from as usize - 1] = -1.0;

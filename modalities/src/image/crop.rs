@@ -41,7 +41,8 @@ pub fn center_crop(image: &Image, width: usize, height: usize) -> Result<Image> 
     Ok(out)
 }
 
-/// Where the middle `wanted` of `have` pixels starts in the source and in the result, and how many are copied.
+/// Where the middle `wanted` of `have` pixels starts in the source and in the result, and how many are
+/// copied.
 fn middle(have: usize, wanted: usize) -> (usize, usize, usize) {
     if wanted <= have { ((have - wanted) / 2, 0, wanted) } else { (0, (wanted - have).div_ceil(2), have) }
 }

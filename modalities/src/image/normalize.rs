@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use super::Image;
 
-/// Scaling and normalization of pixel values: `(x * rescale_factor - mean) / std`. `None` leaves that step out.
+/// Scaling and normalization of pixel values: `(x * rescale_factor - mean) / std`. `None` leaves that step
+/// out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalize {
     /// What a byte is multiplied by; 1/255 unless the processor's file says otherwise.
@@ -28,9 +29,10 @@ impl Normalize {
         (rescaled / self.rescale_factor.unwrap_or(1.0)).round() as u8
     }
 
-    /// The value that each byte becomes in channel `c`. The product is rounded from double to single precision, then
-    /// single precision is kept, like the PIL image processors of transformers do (`image_transforms.py`: `rescale`,
-    /// `normalize`). With mean 0 and deviation 1 the second step changes nothing.
+    /// The value that each byte becomes in channel `c`. The product is rounded from double to single
+    /// precision, then single precision is kept, like the PIL image processors of transformers do
+    /// (`image_transforms.py`: `rescale`, `normalize`). With mean 0 and deviation 1 the second step changes
+    /// nothing.
     fn table(&self, c: usize) -> [f32; 256] {
         let (mean, std) = (self.mean[c] as f32, self.std[c] as f32);
         std::array::from_fn(|byte| {

@@ -1,7 +1,7 @@
 //! Resizing, to the bit as PIL's `Image.resize` does it on 8-bit channels.
 //!
-//! The rules are those of `Resample.c` in Pillow 13: weights in double precision, normalized, rounded to 22-bit fixed
-//! point; two passes, of which the first rounds its result to bytes before the second reads it.
+//! The rules are those of `Resample.c` in Pillow 13: weights in double precision, normalized, rounded to
+//! 22-bit fixed point; two passes, of which the first rounds its result to bytes before the second reads it.
 
 use std::f64::consts::PI;
 
@@ -88,8 +88,8 @@ pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Res
         return Ok(down(image, &Taps::new(filter, image.height, height)));
     }
     let (columns, rows) = (Taps::new(filter, image.width, width), Taps::new(filter, image.height, height));
-    // Pillow 13 goes down first when more than twice as many rows as columns are lost. Older ones always go across first,
-    // which may differ in the last bit.
+    // Pillow 13 goes down first when more than twice as many rows as columns are lost. Older ones always go
+    // across first, which may differ in the last bit.
     let lost = |from: usize, to: usize| from as i64 - to as i64;
     let lost_rows = lost(image.height, height);
     if lost_rows > 0 && lost_rows > 2 * lost(image.width, width) {
@@ -168,8 +168,8 @@ impl Taps {
         Self::rounded(filter, from, to, |_| PRECISION)
     }
 
-    /// The same with the weights that torch makes of them (`compute_indices_int16_weights_aa`): of as many bits as let the
-    /// largest fit 16 of them. Zeros behind these bits change no sum.
+    /// The same with the weights that torch makes of them (`compute_indices_int16_weights_aa`): of as many
+    /// bits as let the largest fit 16 of them. Zeros behind these bits change no sum.
     fn coarse(filter: Filter, from: usize, to: usize) -> Taps {
         let fits = |largest: f64, bits: u32| (0.5 + largest * f64::from(1 << bits)) < f64::from(1 << 15);
         Self::rounded(filter, from, to, |largest| {
@@ -272,7 +272,8 @@ const GROUP: usize = 8;
 /// Longest window that is laid out in groups, which takes thrice its memory.
 const LONGEST_GROUPED: usize = 1 << 12;
 
-/// Weights of windows for sums side by side: each stands there once per channel, and zeros fill up the last group.
+/// Weights of windows for sums side by side: each stands there once per channel, and zeros fill up the last
+/// group.
 struct Grouped {
     per_window: usize,
     weights: Vec<[i32; 3 * GROUP]>,
@@ -297,8 +298,8 @@ impl Grouped {
     }
 }
 
-/// The inner loops, compiled once for every machine and once for AVX2, which has the product of eight integers that they
-/// live on. Integer sums are the same in any order.
+/// The inner loops, compiled once for every machine and once for AVX2, which has the product of eight
+/// integers that they live on. Integer sums are the same in any order.
 mod lanes {
     use super::{GROUP, Grouped, HALF, byte};
 

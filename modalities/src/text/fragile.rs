@@ -28,7 +28,8 @@ struct Parts {
     decoder: Value,
 }
 
-/// Refuses a `tokenizer.json` on which the library would panic, or with which a short text becomes a huge one.
+/// Refuses a `tokenizer.json` on which the library would panic, or with which a short text becomes a huge
+/// one.
 pub(super) fn check(tokenizer_json: &[u8]) -> Result<(), String> {
     let parts: Parts = serde_json::from_slice(tokenizer_json).map_err(|error| error.to_string())?;
     for (part, value) in [
@@ -92,8 +93,8 @@ fn check_part(part: &str, value: &Value, growth: &mut u64, added: &mut u64) -> R
     within.into_iter().try_for_each(|inner| check_part(part, inner, growth, added))
 }
 
-/// Checks SentencePiece's table of replacements, a double array of `u32` followed by texts that end with a zero byte, and
-/// gives the most bytes that a byte becomes.
+/// Checks SentencePiece's table of replacements, a double array of `u32` followed by texts that end with a
+/// zero byte, and gives the most bytes that a byte becomes.
 fn check_precompiled(charsmap: &str) -> Result<u64, String> {
     let wrong = |why: &str| format!("its precompiled_charsmap is damaged: {why}");
     let bytes = STANDARD.decode(charsmap).map_err(|error| wrong(&error.to_string()))?;

@@ -19,8 +19,8 @@ use super::settings::TokenizerSettings;
 use super::vocabulary::{GgufVocabulary, TokenKind};
 use crate::error::{Error, Result};
 
-/// Bytes of the longest token that SentencePiece merges may make. Real ones have under a hundred; the cap keeps the
-/// search for merges, quadratic in a token's length, short.
+/// Bytes of the longest token that SentencePiece merges may make. Real ones have under a hundred; the cap
+/// keeps the search for merges, quadratic in a token's length, short.
 const LONGEST_PIECE: usize = 512;
 
 fn wrong(key: &str, why: impl std::fmt::Display) -> Error {
@@ -28,8 +28,8 @@ fn wrong(key: &str, why: impl std::fmt::Display) -> Error {
 }
 
 impl GgufVocabulary {
-    /// A name for the way to split text that consists of these regular expressions, applied in turn; `None` where
-    /// `tokenizer.ggml.pre` has none.
+    /// A name for the way to split text that consists of these regular expressions, applied in turn; `None`
+    /// where `tokenizer.ggml.pre` has none.
     pub fn split_name(patterns: &[String]) -> Option<&'static str> {
         pre::name_of(patterns)
     }
@@ -81,8 +81,8 @@ impl GgufVocabulary {
         Ok(settings)
     }
 
-    /// Ids put before and after a text. Unless the file says so, only SentencePiece vocabularies and those split like
-    /// Llama 3's begin with the first token, as in llama.cpp.
+    /// Ids put before and after a text. Unless the file says so, only SentencePiece vocabularies and those
+    /// split like Llama 3's begin with the first token, as in llama.cpp.
     pub(super) fn around(&self) -> (Vec<u32>, Vec<u32>) {
         let begins = self.model == "llama" || pre::begins_with_bos(&self.pre);
         let pick = |wanted: bool, id: Option<u32>| id.filter(|_| wanted).into_iter().collect();
@@ -130,8 +130,8 @@ impl GgufVocabulary {
         Ok(inner)
     }
 
-    /// SentencePiece: the pair that makes the piece with the best score is merged first, and bytes stand in for
-    /// characters that no piece has.
+    /// SentencePiece: the pair that makes the piece with the best score is merged first, and bytes stand in
+    /// for characters that no piece has.
     fn sentence_piece(&self) -> Result<Inner> {
         if self.scores.len() != self.tokens.len() {
             return Err(wrong(

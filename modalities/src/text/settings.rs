@@ -10,13 +10,15 @@ use crate::error::{Error, Result};
 /// What the files beside `tokenizer.json` say about a tokenizer.
 #[derive(Debug, Clone, Default)]
 pub struct TokenizerSettings {
-    /// Named special tokens: `bos_token`, `eos_token`, `pad_token`, `image_token` ...; chat templates see them too.
+    /// Named special tokens: `bos_token`, `eos_token`, `pad_token`, `image_token` ...; chat templates see
+    /// them too.
     pub tokens: BTreeMap<String, String>,
     /// The longest input that the model takes, where the file says one.
     pub model_max_length: Option<usize>,
     /// `left` or `right` (the default).
     pub pad_left: bool,
-    /// `added_tokens_decoder`, by number: these tokens with these flags, whatever `tokenizer.json` says of them.
+    /// `added_tokens_decoder`, by number: these tokens with these flags, whatever `tokenizer.json` says of
+    /// them.
     pub(super) numbered: Vec<AddedToken>,
     /// Named and extra tokens, which must exist, in the order in which missing ones are given numbers.
     pub(super) added: Vec<AddedToken>,

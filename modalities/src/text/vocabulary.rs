@@ -43,15 +43,18 @@ impl TokenKind {
     }
 }
 
-/// The keys `tokenizer.ggml.*` of a GGUF file. Whoever reads the file has checked that `scores` and `kinds` are empty
-/// or as long as `tokens`, and that every id is one of `tokens`.
+/// The keys `tokenizer.ggml.*` of a GGUF file. Whoever reads the file has checked that `scores` and `kinds`
+/// are empty or as long as `tokens`, and that every id is one of `tokens`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GgufVocabulary {
-    /// The algorithm: `gpt2` for byte-level BPE, `llama` for SentencePiece BPE with byte fallback, `bert`, `t5`.
+    /// The algorithm: `gpt2` for byte-level BPE, `llama` for SentencePiece BPE with byte fallback, `bert`,
+    /// `t5`.
     pub model: String,
-    /// Name of the rule that splits text before BPE, such as `smollm` or `qwen2`; empty when the file has none.
+    /// Name of the rule that splits text before BPE, such as `smollm` or `qwen2`; empty when the file has
+    /// none.
     pub pre: String,
-    /// Token texts by id, in the algorithm's own spelling (byte-level characters for `gpt2`, `▁` for spaces in `llama`).
+    /// Token texts by id, in the algorithm's own spelling (byte-level characters for `gpt2`, `▁` for spaces
+    /// in `llama`).
     pub tokens: Vec<String>,
     /// SentencePiece scores by id; empty when the file has none.
     pub scores: Vec<f32>,

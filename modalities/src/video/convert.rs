@@ -7,9 +7,9 @@ use ffmpeg_next::{Error as Fault, ffi, frame};
 
 use crate::image::Image;
 
-/// Converts decoded frames to 8-bit RGB as `ffmpeg -pix_fmt rgb24` does: swscale with `SWS_BICUBIC` alone among its
-/// flags (its fast, not its accurate rounding), the frame's own matrix (BT.601 where it states none) and range.
-/// Transparency is dropped. A frame of another size than the first is scaled to that.
+/// Converts decoded frames to 8-bit RGB as `ffmpeg -pix_fmt rgb24` does: swscale with `SWS_BICUBIC` alone
+/// among its flags (its fast, not its accurate rounding), the frame's own matrix (BT.601 where it states
+/// none) and range. Transparency is dropped. A frame of another size than the first is scaled to that.
 #[derive(Default)]
 pub(super) struct Converter {
     scaler: Option<(Key, scaling::Context)>,
@@ -52,8 +52,8 @@ fn scaler(key: Key, width: u32, height: u32) -> Result<scaling::Context, Fault> 
     let flags = scaling::Flags::BICUBIC;
     let mut scaler =
         scaling::Context::get(key.format, key.width, key.height, Pixel::RGB24, width, height, flags)?;
-    // SAFETY: the context is live and owned here, the out-pointers are to locals, and the tables that swscale hands
-    // out are its own static ones (`sws_getCoefficients` answers unknown spaces with its default).
+    // SAFETY: the context is live and owned here, the out-pointers are to locals, and the tables that swscale
+    // hands out are its own static ones (`sws_getCoefficients` answers unknown spaces with its default).
     unsafe {
         let (mut from, mut to) = (std::ptr::null_mut(), std::ptr::null_mut());
         let (mut from_full, mut to_full, mut brightness, mut contrast, mut saturation) = (0, 0, 0, 0, 0);
@@ -99,8 +99,9 @@ pub(super) struct Orientation {
 }
 
 impl Orientation {
-    /// Reads a display matrix: nine 32-bit numbers in the machine's byte order, the first five of which take a stored
-    /// pixel at (x, y) to (a x + c y, b x + d y). Quarter turns and mirrors are followed; other angles stay as stored.
+    /// Reads a display matrix: nine 32-bit numbers in the machine's byte order, the first five of which take
+    /// a stored pixel at (x, y) to (a x + c y, b x + d y). Quarter turns and mirrors are followed; other
+    /// angles stay as stored.
     pub(super) fn of_matrix(bytes: &[u8]) -> Self {
         let mut numbers =
             bytes.chunks_exact(4).map(|four| i32::from_ne_bytes([four[0], four[1], four[2], four[3]]));

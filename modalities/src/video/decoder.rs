@@ -60,8 +60,8 @@ impl Decoder {
         self.decoding.faults()
     }
 
-    /// The frames' times by the file's index or packets, without decoding them; nothing can be decoded afterwards. A file
-    /// that does not state them all is taken for one of a steady rate.
+    /// The frames' times by the file's index or packets, without decoding them; nothing can be decoded
+    /// afterwards. A file that does not state them all is taken for one of a steady rate.
     pub(super) fn scan(&mut self) -> Timeline {
         let packets = self.decoding.scan();
         let ticks: Option<Vec<(i64, i64)>> =

@@ -1,7 +1,7 @@
 //! Video: frames picked by presentation time.
 //!
-//! Videos are read through FFmpeg, and animated WebP, which FFmpeg 5 does not know, through `image`. Frames come in
-//! the order in which they are shown, upright, as 8-bit RGB.
+//! Videos are read through FFmpeg, and animated WebP, which FFmpeg 5 does not know, through `image`. Frames
+//! come in the order in which they are shown, upright, as 8-bit RGB.
 
 mod convert;
 mod decoder;
@@ -109,12 +109,12 @@ pub fn probe(path: &Path) -> Result<Info> {
 
 /// Picks frames of a video. Only these are converted and kept.
 ///
-/// Frames are counted by decoding all of them, since what a file states may be wrong. A damaged file gives the
-/// frames that decode, as if it held no others.
+/// Frames are counted by decoding all of them, since what a file states may be wrong. A damaged file gives
+/// the frames that decode, as if it held no others.
 ///
 /// # Errors
-/// When the file cannot be read, nothing of it decodes, the rule does not fit the number of frames, or the frames are
-/// larger than the limits allow.
+/// When the file cannot be read, nothing of it decodes, the rule does not fit the number of frames, or the
+/// frames are larger than the limits allow.
 pub fn sample(path: &Path, sampling: &Sampling, limits: &Limits) -> Result<Clip> {
     frames::sample(&Source::file(path), sampling, limits)
 }

@@ -3,21 +3,23 @@
 use super::Timeline;
 use crate::error::{Error, Result};
 
-/// How frames are picked from a video. The rules are those of Hugging Face transformers' video processors, to the frame.
+/// How frames are picked from a video. The rules are those of Hugging Face transformers' video processors, to
+/// the frame.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sampling {
     /// All frames of the video.
     All,
     /// These frames, counted from 0 in presentation order.
     Indices(Vec<usize>),
-    /// At most so many a second: the frames that are shown at the ticks of this rate, each once. A video whose frames never
-    /// come faster keeps them all.
+    /// At most so many a second: the frames that are shown at the ticks of this rate, each once. A video
+    /// whose frames never come faster keeps them all.
     Thinned(f64),
-    /// Frame `i` of `n` is `i * total / n`, rounded down: the rule of processors that have none of their own, such as
-    /// LLaVA-OneVision's.
+    /// Frame `i` of `n` is `i * total / n`, rounded down: the rule of processors that have none of their own,
+    /// such as LLaVA-OneVision's.
     Uniform(Quota),
-    /// A number of frames that is a multiple of `multiple`, rounded down (to the nearest for a fixed count), in
-    /// single-precision steps from frame 0: Qwen2-VL and Qwen2.5-VL, whose `multiple` is the temporal patch size.
+    /// A number of frames that is a multiple of `multiple`, rounded down (to the nearest for a fixed count),
+    /// in single-precision steps from frame 0: Qwen2-VL and Qwen2.5-VL, whose `multiple` is the temporal
+    /// patch size.
     Strided {
         /// The number of frames.
         quota: Quota,
@@ -26,8 +28,8 @@ pub enum Sampling {
     },
     /// Evenly from the first to the last frame, rounded to the nearest: Qwen3-VL.
     Spread(Quota),
-    /// Evenly from the first to the last frame, rounded down and without repetition; `skip` seconds are left out at
-    /// both ends of a video that is long enough: SmolVLM.
+    /// Evenly from the first to the last frame, rounded down and without repetition; `skip` seconds are left
+    /// out at both ends of a video that is long enough: SmolVLM.
     Centered {
         /// Frames per second of video, before `most` cuts them.
         fps: f64,
@@ -175,9 +177,9 @@ fn enough(n: usize, total: usize) -> Result<()> {
     }
 }
 
-/// `torch.arange(0, total, total / n).int()`. Torch fills eight values at a time from a base that is rounded to single
-/// precision, and the last few one by one; which frame is hit can depend on it. Rounding may also add a frame past the
-/// end, which readers of videos pass over.
+/// `torch.arange(0, total, total / n).int()`. Torch fills eight values at a time from a base that is rounded
+/// to single precision, and the last few one by one; which frame is hit can depend on it. Rounding may also
+/// add a frame past the end, which readers of videos pass over.
 fn strided(n: usize, total: usize) -> Vec<usize> {
     let step = total as f64 / n as f64;
     let length = (total as f64 / step).ceil() as usize;
@@ -203,7 +205,8 @@ fn linspace(first: f64, last: f64, n: usize) -> impl Iterator<Item = f64> {
 mod tests {
     use super::*;
 
-    /// What `tests/media/make_sampling.py` computed with transformers: one rule, its video and its frames per line.
+    /// What `tests/media/make_sampling.py` computed with transformers: one rule, its video and its frames per
+    /// line.
     #[test]
     fn frames_are_those_that_transformers_picks() {
         let table = include_str!("../../tests/media/sampling.json");

@@ -3,8 +3,8 @@
 use super::Sampling;
 use crate::error::Result;
 
-/// Seconds by which a frame may be off its place in a steady rate: clocks that count milliseconds round, and cameras
-/// waver.
+/// Seconds by which a frame may be off its place in a steady rate: clocks that count milliseconds round, and
+/// cameras waver.
 const WAVER: f64 = 0.005;
 
 /// What separates two moments, in seconds. Less is rounding: many containers count milliseconds.
@@ -83,9 +83,9 @@ impl Timeline {
         (0..self.times.len()).filter(ticks).collect()
     }
 
-    /// The frames that a rule picks. A rule of transformers takes the video for one of a steady rate: where it is not, the
-    /// rule's picks are moments, and the frames that are shown then are taken. A rule that picks every frame picks every
-    /// frame.
+    /// The frames that a rule picks. A rule of transformers takes the video for one of a steady rate: where
+    /// it is not, the rule's picks are moments, and the frames that are shown then are taken. A rule that
+    /// picks every frame picks every frame.
     ///
     /// # Errors
     /// As [`Sampling::indices`].

@@ -1,5 +1,5 @@
-//! Block formats of ggml's that no dtype of the graph has. Their weights become those of a dtype that holds each value
-//! to the bit: the products and sums are the ones that gguf-py computes, in the same order.
+//! Block formats of ggml's that no dtype of the graph has. Their weights become those of a dtype that holds
+//! each value to the bit: the products and sums are the ones that gguf-py computes, in the same order.
 
 use half::f16;
 use percept_graph::DType;
@@ -206,8 +206,8 @@ fn e4m3_half(x: u8) -> f32 {
     }
 }
 
-/// 32 bytes of upper bits, 64 of lower pairs, 12 of 6-bit scales and an f16, as a block of Q6_K: three bits and six-bit
-/// scales have room in its six and eight.
+/// 32 bytes of upper bits, 64 of lower pairs, 12 of 6-bit scales and an f16, as a block of Q6_K: three bits
+/// and six-bit scales have room in its six and eight.
 fn q3_k(block: &[u8], out: &mut Vec<u8>) {
     let (masks, pairs, scales) = (&block[..32], &block[32..96], &block[96..108]);
     let weight = |i: usize| {

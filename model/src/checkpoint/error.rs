@@ -89,6 +89,11 @@ pub(crate) fn unsupported(path: &Path, why: impl Into<String>) -> Error {
     Error::Unsupported { path: path.to_path_buf(), why: why.into() }
 }
 
+/// An error for a file or folder the system would not write.
+pub(crate) fn unwritable(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
+    |source| Error::Write { path: path.to_path_buf(), source: Arc::new(source) }
+}
+
 /// An error for a file the system would not read.
 pub(crate) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
     |source| Error::Read { path: path.to_path_buf(), source: Arc::new(source) }

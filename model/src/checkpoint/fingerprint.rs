@@ -1,5 +1,5 @@
-//! What tells one checkpoint from another: a hash of its tensors, and the note in an adapter's folder of the base that
-//! the adapter was trained on.
+//! What tells one checkpoint from another: a hash of its tensors, and the note in an adapter's folder of the
+//! base that the adapter was trained on.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use super::error::{Result, damaged};
 use super::folder::read_capped;
 use super::source::Lent;
 use super::tensor::{Change, Form};
-use super::{Checkpoint, Stored};
+use super::{Checkpoint, StoredTensor};
 
 /// The file in an adapter's folder that holds a [`Base`], beside PEFT's own files.
 pub const BASE_FILE: &str = "percept.json";
@@ -42,8 +42,8 @@ impl Base {
         Ok(Base { path, fingerprint: checkpoint.fingerprint()? })
     }
 
-    /// What an adapter's folder says about its base, under `base` in its [`BASE_FILE`]; `None` where it says nothing, as
-    /// in an adapter from PEFT.
+    /// What an adapter's folder says about its base, under `base` in its [`BASE_FILE`]; `None` where it says
+    /// nothing, as in an adapter from PEFT.
     ///
     /// # Errors
     /// When the file cannot be read or holds something else.
@@ -77,13 +77,13 @@ impl Base {
 }
 
 impl Checkpoint {
-    /// A hash of the tensors: their names, dtypes, shapes and bytes as they are in the file, in order of their names.
-    /// How they are spread over files, and how they were asked to be cast, makes no difference.
+    /// A hash of the tensors: their names, dtypes, shapes and bytes as they are in the file, in order of
+    /// their names. How they are spread over files, and how they were asked to be cast, makes no difference.
     ///
     /// # Errors
     /// None where the files can still be read; a file that is cut short while it is open ends the process.
     pub fn fingerprint(&self) -> Result<String> {
-        let tensors: Vec<(&String, &Stored)> = self.tensors.iter().collect();
+        let tensors: Vec<(&String, &StoredTensor)> = self.tensors.iter().collect();
         let digests: Vec<[u8; 32]> = tensors.par_iter().map(|(name, t)| digest(name, t)).collect();
         let mut all = Sha256::new();
         digests.iter().for_each(|d| all.update(d));
@@ -92,7 +92,7 @@ impl Checkpoint {
     }
 }
 
-fn digest(name: &str, tensor: &Stored) -> [u8; 32] {
+fn digest(name: &str, tensor: &StoredTensor) -> [u8; 32] {
     let mut all = Sha256::new();
     // Every part is preceded by its length, so that no two checkpoints give the same bytes.
     let mut part = |bytes: &[u8]| {
@@ -118,7 +118,7 @@ fn digest(name: &str, tensor: &Stored) -> [u8; 32] {
 }
 
 /// The elements as the file has them, in words.
-fn form(tensor: &Stored) -> String {
+fn form(tensor: &StoredTensor) -> String {
     let own = match &tensor.form {
         Form::Graph(dtype) => DType::name(*dtype).to_string(),
         Form::F64 => "f64".into(),

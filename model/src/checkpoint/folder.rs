@@ -9,7 +9,7 @@ use super::gguf;
 
 /// What holds the weights.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Weights {
+pub(crate) enum WeightFiles {
     /// An index that names safetensors files.
     Index(PathBuf),
     /// One safetensors file.
@@ -21,21 +21,21 @@ pub(crate) enum Weights {
 }
 
 /// The weights at a path: a file, or a folder that holds them.
-pub(crate) fn find(path: &Path) -> Result<Weights> {
+pub(crate) fn find(path: &Path) -> Result<WeightFiles> {
     let metadata = std::fs::metadata(path).map_err(unreadable(path))?;
     if metadata.is_dir() { find_in(path) } else { identify(path) }
 }
 
-fn identify(file: &Path) -> Result<Weights> {
+fn identify(file: &Path) -> Result<WeightFiles> {
     let mut start = Vec::new();
     File::open(file).and_then(|f| f.take(4).read_to_end(&mut start)).map_err(unreadable(file))?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let path = file.to_path_buf();
     match &start[..] {
-        b"GGUF" => Ok(Weights::Gguf(path)),
-        _ if name.ends_with(".safetensors.index.json") => Ok(Weights::Index(path)),
-        _ if name.ends_with(".safetensors") => Ok(Weights::Safetensors(path)),
-        _ if name == "model.bin" => Ok(Weights::CTranslate2(path)),
+        b"GGUF" => Ok(WeightFiles::Gguf(path)),
+        _ if name.ends_with(".safetensors.index.json") => Ok(WeightFiles::Index(path)),
+        _ if name.ends_with(".safetensors") => Ok(WeightFiles::Safetensors(path)),
+        _ if name == "model.bin" => Ok(WeightFiles::CTranslate2(path)),
         _ => Err(Error::NotACheckpoint {
             why: "neither safetensors (.safetensors, .safetensors.index.json) nor GGUF nor CTranslate2 (model.bin); \
                   give one of these or the folder that holds it"
@@ -45,7 +45,7 @@ fn identify(file: &Path) -> Result<Weights> {
     }
 }
 
-fn find_in(folder: &Path) -> Result<Weights> {
+fn find_in(folder: &Path) -> Result<WeightFiles> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
         names.push(entry.map_err(unreadable(folder))?.file_name().to_string_lossy().into_owned());
@@ -71,22 +71,22 @@ fn find_in(folder: &Path) -> Result<Weights> {
     };
     // The file itself comes before an index, which may be one of older shards, as in transformers.
     if has("model.safetensors") {
-        return Ok(Weights::Safetensors(folder.join("model.safetensors")));
+        return Ok(WeightFiles::Safetensors(folder.join("model.safetensors")));
     }
     if has("model.safetensors.index.json") {
-        return Ok(Weights::Index(folder.join("model.safetensors.index.json")));
+        return Ok(WeightFiles::Index(folder.join("model.safetensors.index.json")));
     }
     if let Some(index) = only(".safetensors.index.json")? {
-        return Ok(Weights::Index(index));
+        return Ok(WeightFiles::Index(index));
     }
     if let Some(file) = only(".safetensors")? {
-        return Ok(Weights::Safetensors(file));
+        return Ok(WeightFiles::Safetensors(file));
     }
     if let Some(file) = only(".gguf")? {
         return identify(&file);
     }
     if has("model.bin") {
-        return Ok(Weights::CTranslate2(folder.join("model.bin")));
+        return Ok(WeightFiles::CTranslate2(folder.join("model.bin")));
     }
     let why = if names.iter().any(|n| n.starts_with("pytorch_model") && n.ends_with(".bin")) {
         "holds PyTorch pickles only, which are not read because they run code; save the model with \

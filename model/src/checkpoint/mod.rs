@@ -7,7 +7,6 @@
 mod blocks;
 mod convert;
 mod ctranslate2;
-mod draft;
 mod error;
 mod fingerprint;
 mod folder;
@@ -34,9 +33,9 @@ pub use write::{write, write_as};
 
 use error::{damaged, unsupported};
 pub(crate) use folder::read_capped;
-use folder::{Weights, is_plain_name};
+use folder::{WeightFiles, is_plain_name};
 use source::Source;
-use tensor::Stored;
+use tensor::StoredTensor;
 
 /// Bytes of a file beside the weights, at most. The largest tokenizer.json known is 33 MB.
 const SIDE_FILE_CAP: u64 = 256 << 20;
@@ -76,7 +75,7 @@ pub struct Checkpoint {
     path: PathBuf,
     /// Where files beside the weights are.
     folder: Option<PathBuf>,
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, StoredTensor>,
     config: Json,
     /// Whether the configuration is no more that of the file.
     is_config_new: bool,
@@ -88,7 +87,7 @@ enum More {
     Safetensors,
     Gguf {
         keys: gguf::Metadata,
-        /// What reads pictures, in a file of its own.
+        /// What reads images, in a file of its own.
         media: Option<gguf::Media>,
     },
     CTranslate2 {
@@ -114,17 +113,17 @@ impl Checkpoint {
     pub fn open_with(path: impl AsRef<Path>, options: LoadOptions) -> Result<Checkpoint> {
         let path = path.as_ref();
         let weights = folder::find(path)?;
-        let (Weights::Index(file)
-        | Weights::Safetensors(file)
-        | Weights::Gguf(file)
-        | Weights::CTranslate2(file)) = &weights;
+        let (WeightFiles::Index(file)
+        | WeightFiles::Safetensors(file)
+        | WeightFiles::Gguf(file)
+        | WeightFiles::CTranslate2(file)) = &weights;
         let folder = file.parent().map(Path::to_path_buf);
         match &weights {
-            Weights::Index(index) => Self::of_safetensors(path, folder, safetensors::sharded(index)?),
-            Weights::Safetensors(file) => {
+            WeightFiles::Index(index) => Self::of_safetensors(path, folder, safetensors::sharded(index)?),
+            WeightFiles::Safetensors(file) => {
                 Self::of_safetensors(path, folder, safetensors::tensors(&Source::map(file)?)?)
             }
-            Weights::Gguf(file) => {
+            WeightFiles::Gguf(file) => {
                 let text = gguf::open(file)?;
                 let architecture = text.architecture()?;
                 let media = match gguf::Projector::goes_with(&architecture) {
@@ -133,7 +132,7 @@ impl Checkpoint {
                 };
                 Self::of_gguf(path, text, media.as_deref())
             }
-            Weights::CTranslate2(file) => {
+            WeightFiles::CTranslate2(file) => {
                 Self::of_ctranslate2(path, folder, &ctranslate2::ModelBin::parse(&Source::map(file)?)?)
             }
         }?
@@ -146,7 +145,7 @@ impl Checkpoint {
     /// As [`Checkpoint::open_with`], and when the two are no pair.
     pub fn open_pair(path: impl AsRef<Path>, projector: &Path, options: LoadOptions) -> Result<Checkpoint> {
         let path = path.as_ref();
-        let Weights::Gguf(file) = folder::find(path)? else {
+        let WeightFiles::Gguf(file) = folder::find(path)? else {
             let why = "a projector is a part of GGUF models, and this is none".to_string();
             return Err(unsupported(path, why));
         };
@@ -175,7 +174,7 @@ impl Checkpoint {
     fn of_safetensors(
         path: &Path,
         folder: Option<PathBuf>,
-        tensors: BTreeMap<String, Stored>,
+        tensors: BTreeMap<String, StoredTensor>,
     ) -> Result<Checkpoint> {
         let mut checkpoint = Checkpoint {
             path: path.into(),
@@ -250,7 +249,7 @@ impl Checkpoint {
     /// the memory that its weights take.
     pub fn held(&self) -> Vec<String> {
         let mut formats: BTreeMap<String, (usize, usize, usize, DType)> = BTreeMap::new();
-        for stored in self.tensors.values().flat_map(Stored::parts) {
+        for stored in self.tensors.values().flat_map(StoredTensor::parts) {
             let Some(format) = stored.form.name() else { continue };
             let of = formats.entry(format).or_insert((0, 0, 0, stored.ty.dtype));
             *of = (of.0 + 1, of.1 + stored.span.as_ref().len(), of.2 + stored.ty.bytes(), of.3);
@@ -280,7 +279,7 @@ impl Checkpoint {
         for (name, ty, bytes) in tensors {
             let source = Source::memory(source, bytes);
             let span = source.span(0..source.bytes().len(), &name)?;
-            let stored = Stored::new(&name, tensor::Form::Graph(ty.dtype), ty.dims, span)?;
+            let stored = StoredTensor::new(&name, tensor::Form::Graph(ty.dtype), ty.dims, span)?;
             self.tensors.insert(name, stored);
         }
         Ok(self)
@@ -331,7 +330,7 @@ impl Checkpoint {
         }
     }
 
-    /// The file of the tower and the projector, where pictures are read by those of a GGUF file of their own.
+    /// The file of the tower and the projector, where images are read by those of a GGUF file of their own.
     pub fn projector(&self) -> Option<&Path> {
         match &self.more {
             More::Gguf { media: Some(media), .. } => Some(&media.path),
@@ -364,7 +363,7 @@ impl Checkpoint {
         self.stored(name)?.load(name)
     }
 
-    fn stored(&self, name: &str) -> Result<&Stored> {
+    fn stored(&self, name: &str) -> Result<&StoredTensor> {
         self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
             path: self.path.clone(),
             name: name.to_string(),

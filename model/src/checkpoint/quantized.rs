@@ -1,6 +1,6 @@
-//! Safetensors whose weights a method of quantization has packed: GPTQ and AWQ of 4 bits, fp8 with scales, and what
-//! compressed-tensors writes of 4 and 8 bits. Each linear layer's tensors become its one `weight`, in a dtype that holds
-//! `scale * (integer - zero)` to the bit, or in f32.
+//! Safetensors whose weights a method of quantization has packed: GPTQ and AWQ of 4 bits, fp8 with scales,
+//! and what compressed-tensors writes of 4 and 8 bits. Each linear layer's tensors become its one `weight`,
+//! in a dtype that holds `scale * (integer - zero)` to the bit, or in f32.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use percept_graph::{DType, TensorType};
 use serde_json::Value as Json;
 
 use super::error::{Result, damaged, unsupported};
-use super::tensor::{Change, Form, Stored};
+use super::tensor::{Change, Form, StoredTensor};
 
 /// How a layer's weights [out,in] are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,8 @@ enum Layout {
     Gptq { less: u8 },
     /// i32[in,out/8], eight outputs a word in AWQ's order, zeros alike; scales [groups,out].
     Awq,
-    /// compressed-tensors: i32[out,in/8], eight inputs a word, offset by 8; zeros i32[out/8,groups]; scales [out,groups].
+    /// compressed-tensors: i32[out,in/8], eight inputs a word, offset by 8; zeros i32[out/8,groups]; scales
+    /// [out,groups].
     Rows,
     /// Numbers of one byte [out,in]; a scale for each block of the weights.
     Bytes,
@@ -29,11 +30,11 @@ enum Layout {
 pub(crate) struct Packed {
     layout: Layout,
     method: &'static str,
-    weights: Stored,
-    scales: Stored,
-    zeros: Option<Stored>,
+    weights: StoredTensor,
+    scales: StoredTensor,
+    zeros: Option<StoredTensor>,
     /// The group of every input, where they do not follow each other.
-    groups: Option<Stored>,
+    groups: Option<StoredTensor>,
     rows: usize,
     columns: usize,
     /// Rows and columns that share a scale, where the scales are a matrix of blocks.
@@ -52,7 +53,11 @@ struct Method {
 ///
 /// # Errors
 /// When the method, or a setting of it, is not read, or a layer's tensors do not fit each other.
-pub(crate) fn unpack(path: &Path, tensors: &mut BTreeMap<String, Stored>, config: &mut Json) -> Result<()> {
+pub(crate) fn unpack(
+    path: &Path,
+    tensors: &mut BTreeMap<String, StoredTensor>,
+    config: &mut Json,
+) -> Result<()> {
     let text = config.get("text_config").and_then(|c| c.get("quantization_config"));
     let Some(settings) = config.get("quantization_config").or(text).filter(|s| !s.is_null()).cloned() else {
         return Ok(());
@@ -142,7 +147,7 @@ fn block(value: Option<&Json>) -> Option<[usize; 2]> {
 
 impl Packed {
     /// The tensors that the layer is put together of, by what they are.
-    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Stored)> {
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &StoredTensor)> {
         let always = [("weights", &self.weights), ("scales", &self.scales)];
         let perhaps = [("zeros", &self.zeros), ("groups", &self.groups)];
         always.into_iter().chain(perhaps.into_iter().filter_map(|(name, part)| Some((name, part.as_ref()?))))
@@ -156,7 +161,7 @@ impl Packed {
     /// Takes a layer's tensors out of all.
     fn take(
         path: &Path,
-        tensors: &mut BTreeMap<String, Stored>,
+        tensors: &mut BTreeMap<String, StoredTensor>,
         name: &str,
         layer: &str,
         layout: Layout,
@@ -186,7 +191,8 @@ impl Packed {
                 None,
             ),
         };
-        // Scales of activations are for devices that multiply bytes; the original's shape is that of the words.
+        // Scales of activations are for devices that multiply bytes; the original's shape is that of the
+        // words.
         [
             "input_scale",
             "activation_scale",
@@ -275,7 +281,7 @@ impl Packed {
     }
 
     /// The layer's weight.
-    fn stored(self, name: &str) -> Result<Stored> {
+    fn stored(self, name: &str) -> Result<StoredTensor> {
         let ty = TensorType::new(self.held_in(), [self.rows, self.columns]);
         if ty.numel() > isize::MAX as usize / 4 {
             return Err(damaged(
@@ -284,7 +290,7 @@ impl Packed {
             ));
         }
         let span = self.weights.span.clone();
-        Ok(Stored { ty, form: Form::Layer(Arc::new(self)), span, change: Change::None })
+        Ok(StoredTensor { ty, form: Form::Layer(Arc::new(self)), span, change: Change::None })
     }
 
     /// The dtype that holds the weights: integers whose scale sixteen neighbours share, or floats.
@@ -314,8 +320,8 @@ impl Packed {
         }
     }
 
-    /// Hands out the rows in order: the integers or floats of each as stored, less their zeros, and the scale of every
-    /// input.
+    /// Hands out the rows in order: the integers or floats of each as stored, less their zeros, and the scale
+    /// of every input.
     pub fn rows(&self, name: &str, mut row: impl FnMut(&[f32], &[f32]) -> Result<()>) -> Result<()> {
         let of = self.groups_of();
         let [groups, outputs] = self.grid();
@@ -389,6 +395,6 @@ pub(crate) fn e4m3(byte: u8) -> f32 {
     if byte >> 7 == 1 { -size } else { size }
 }
 
-fn i32s(stored: &Stored) -> Vec<i32> {
+fn i32s(stored: &StoredTensor) -> Vec<i32> {
     stored.span.as_ref().chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }

@@ -11,13 +11,14 @@ use serde::Deserialize;
 use super::error::{Result, damaged, unsupported};
 use super::folder::{is_plain_name, read_capped};
 use super::source::Source;
-use super::tensor::{Form, Stored};
+use super::tensor::{Form, StoredTensor};
 
 /// Bytes of an index file, at most.
 const INDEX_CAP: u64 = 64 << 20;
 
-/// The tensors of one file. The header's lengths, offsets and overlaps are checked by the `safetensors` crate.
-pub(crate) fn tensors(source: &Arc<Source>) -> Result<BTreeMap<String, Stored>> {
+/// The tensors of one file. The header's lengths, offsets and overlaps are checked by the `safetensors`
+/// crate.
+pub(crate) fn tensors(source: &Arc<Source>) -> Result<BTreeMap<String, StoredTensor>> {
     let (path, bytes) = (source.path(), source.bytes());
     // The crate's words for a header cut short are about a buffer that it was given.
     if let Some(length) = bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b)) {
@@ -37,7 +38,7 @@ pub(crate) fn tensors(source: &Arc<Source>) -> Result<BTreeMap<String, Stored>> 
             unsupported(path, why)
         })?;
         let span = source.span(data + info.data_offsets.0..data + info.data_offsets.1, &name)?;
-        let stored = Stored::new(&name, form, info.shape.clone(), span)?;
+        let stored = StoredTensor::new(&name, form, info.shape.clone(), span)?;
         all.insert(name, stored);
     }
     Ok(all)
@@ -71,13 +72,13 @@ struct Index {
 }
 
 /// The tensors of every file that an index names, each exactly once.
-pub(crate) fn sharded(index: &Path) -> Result<BTreeMap<String, Stored>> {
+pub(crate) fn sharded(index: &Path) -> Result<BTreeMap<String, StoredTensor>> {
     let text = read_capped(index, INDEX_CAP)?;
     let map = serde_json::from_slice::<Index>(&text).map_err(|e| damaged(index, e.to_string()))?.weight_map;
     let mut shards: Vec<&String> = map.values().collect();
     shards.sort();
     shards.dedup();
-    let mut all: BTreeMap<String, Stored> = BTreeMap::new();
+    let mut all: BTreeMap<String, StoredTensor> = BTreeMap::new();
     for shard in shards {
         if !is_plain_name(shard) {
             return Err(damaged(index, format!("'{shard}' is not the name of a file beside it")));

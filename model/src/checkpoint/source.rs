@@ -40,10 +40,11 @@ impl Source {
         let bytes = if length.len() <= READ_WHOLE {
             Bytes::Memory(std::fs::read(path).map_err(unreadable(path))?)
         } else {
-            // SAFETY: the map is read only, and Percept replaces checkpoints by renaming, so it never changes what is mapped.
-            // Other programs could: `check_whole` finds a file that has become shorter before a tensor is read from it,
-            // and one that is cut in the very moment of reading ends the process with SIGBUS, as docs/checkpoints.md says.
-            // Bytes changed in place give other weights; they are numbers, of which every bit pattern is one.
+            // SAFETY: the map is read only, and Percept replaces checkpoints by renaming, so it never changes
+            // what is mapped. Other programs could: `check_whole` finds a file that has become shorter before
+            // a tensor is read from it, and one that is cut in the very moment of reading ends the process
+            // with SIGBUS, as docs/checkpoints.md says. Bytes changed in place give other weights; they are
+            // numbers, of which every bit pattern is one.
             let map = unsafe { Mmap::map(&file) }.map_err(unreadable(path))?;
             Bytes::Mapped { map, file }
         };
@@ -68,7 +69,8 @@ impl Source {
         }
     }
 
-    /// That the file still has all the bytes that were mapped: touching one that is gone would end the process.
+    /// That the file still has all the bytes that were mapped: touching one that is gone would end the
+    /// process.
     pub fn check_whole(&self) -> Result<()> {
         let Bytes::Mapped { map, file } = &self.bytes else { return Ok(()) };
         let now = file.metadata().map_err(unreadable(&self.path))?.len();
@@ -86,8 +88,8 @@ impl Source {
     fn forget(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Bytes::Mapped { map, .. } = &self.bytes {
-            // SAFETY: nothing ever writes to the map, so no change is lost with its pages, and they come back from the file.
-            // Spans are made within it.
+            // SAFETY: nothing ever writes to the map, so no change is lost with its pages, and they come back
+            // from the file. Spans are made within it.
             let told =
                 unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
             // A system that refuses keeps the pages, which costs memory and nothing else.
@@ -149,7 +151,8 @@ impl AsRef<[u8]> for Span {
     }
 }
 
-/// A span that someone reads once: a device copies a weight, and the file's pages then need no memory beside the copy.
+/// A span that someone reads once: a device copies a weight, and the file's pages then need no memory beside
+/// the copy.
 pub(crate) struct Lent(pub Span);
 
 impl AsRef<[u8]> for Lent {
@@ -164,8 +167,8 @@ impl Drop for Lent {
     }
 }
 
-/// Reads little-endian fields in order. Nothing is taken on trust: what lies past the end is an error that says
-/// which field it is and where.
+/// Reads little-endian fields in order. Nothing is taken on trust: what lies past the end is an error that
+/// says which field it is and where.
 pub(crate) struct Fields<'a> {
     path: &'a Path,
     bytes: &'a [u8],
@@ -235,7 +238,8 @@ impl<'a> Fields<'a> {
         Ok(u64::from_le_bytes(self.fixed(what)?))
     }
 
-    /// A number of things that take at least `each` bytes of the file, so that no more of them are promised than fit.
+    /// A number of things that take at least `each` bytes of the file, so that no more of them are promised
+    /// than fit.
     pub fn bounded(&self, count: u64, each: u64, what: &str) -> Result<usize> {
         if count.saturating_mul(each.max(1)) > self.left() as u64 {
             let why =

@@ -33,9 +33,9 @@ pub(crate) enum Form {
     /// Floats of eight bits, E4M3.
     F8,
     /// Several tensors that alternate in each of `runs` runs of values.
-    Joined { parts: Arc<[Stored]>, runs: usize },
-    /// Signed integers of `bytes` bytes; element = integer / the row's scale. One scale (f32) for every row of the
-    /// first dimension, or one for all.
+    Joined { parts: Arc<[StoredTensor]>, runs: usize },
+    /// Signed integers of `bytes` bytes; element = integer / the row's scale. One scale (f32) for every row
+    /// of the first dimension, or one for all.
     Scaled { bytes: usize, scales: Span },
 }
 
@@ -93,7 +93,8 @@ impl Form {
 pub(crate) enum Change {
     /// Nothing.
     None,
-    /// Rows of the first dimension lie as llama.cpp wants them for interleaved rotary pairs, in this many heads.
+    /// Rows of the first dimension lie as llama.cpp wants them for interleaved rotary pairs, in this many
+    /// heads.
     Unpermute { heads: usize },
     /// One was added to each value.
     MinusOne,
@@ -101,7 +102,7 @@ pub(crate) enum Change {
 
 /// One tensor of a checkpoint.
 #[derive(Clone)]
-pub(crate) struct Stored {
+pub(crate) struct StoredTensor {
     /// As it is handed out.
     pub ty: TensorType,
     pub form: Form,
@@ -112,13 +113,13 @@ pub(crate) struct Stored {
 // The formats are little-endian, as is every machine this runs on: floats are cast to bytes where they lie.
 const _: () = assert!(cfg!(target_endian = "little"));
 
-/// Elements converted at a time: a scratch that stays in cache whatever the size of the tensor. A multiple of every
-/// block length.
+/// Elements converted at a time: a scratch that stays in cache whatever the size of the tensor. A multiple of
+/// every block length.
 const CHUNK: usize = 1 << 15;
 
-impl Stored {
+impl StoredTensor {
     /// A tensor as it lies in the file; an error unless its bytes are those of its shape.
-    pub fn new(name: &str, form: Form, dims: Vec<usize>, span: Span) -> Result<Stored> {
+    pub fn new(name: &str, form: Form, dims: Vec<usize>, span: Span) -> Result<StoredTensor> {
         let ty = TensorType::new(form.natural(), dims);
         let block = form.block_len();
         let last = ty.dims.last().copied().unwrap_or(1);
@@ -138,11 +139,16 @@ impl Stored {
                 return Err(damaged(span.path(), format!("tensor '{name}' {ty} has {given} scales")));
             }
         }
-        Ok(Stored { ty, form, span, change: Change::None })
+        Ok(StoredTensor { ty, form, span, change: Change::None })
     }
 
     /// A tensor whose values are those of others, which alternate in each of `runs` runs of equal length.
-    pub fn joined(name: &str, dims: Vec<usize>, parts: Vec<Stored>, runs: usize) -> Result<Stored> {
+    pub fn joined(
+        name: &str,
+        dims: Vec<usize>,
+        parts: Vec<StoredTensor>,
+        runs: usize,
+    ) -> Result<StoredTensor> {
         let Some(span) = parts.first().map(|p| p.span.clone()) else {
             return Err(damaged(std::path::Path::new(name), "it is made of nothing".to_string()));
         };
@@ -156,11 +162,11 @@ impl Stored {
                 format!("tensor '{name}' {ty} cannot be put together of its parts"),
             ));
         }
-        Ok(Stored { ty, form, span, change: Change::None })
+        Ok(StoredTensor { ty, form, span, change: Change::None })
     }
 
     /// The tensors of the file that it is made of.
-    pub fn parts(&self) -> &[Stored] {
+    pub fn parts(&self) -> &[StoredTensor] {
         match &self.form {
             Form::Joined { parts, .. } => parts,
             _ => std::slice::from_ref(self),
@@ -170,7 +176,7 @@ impl Stored {
     /// The parts' values in this dtype, in the order of the whole.
     fn join(&self, name: &str, dtype: DType, out: &mut dyn FnMut(&[u8])) -> Result<()> {
         let Form::Joined { parts, runs } = &self.form else { return Ok(()) };
-        let load = |part: &Stored| {
+        let load = |part: &StoredTensor| {
             let mut part = part.clone();
             part.ty.dtype = dtype;
             part.load(name)

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
+use percept_files::AtomicFile;
 use percept_graph::HostTensor;
 
-use super::convert::safetensors_head;
-use super::draft::Draft;
-use super::error::Result;
+use super::convert::{begin_folder, safetensors_head};
+use super::error::{Result, unwritable};
 
-/// Write a folder that appears whole or not at all: `model.safetensors` with the tensors by name, and other files.
+/// Write a folder that appears whole or not at all: `model.safetensors` with the tensors by name, and other
+/// files.
 ///
 /// # Errors
 /// When something is at `out` already, or the system would not write.
@@ -32,16 +33,16 @@ pub fn write_as(
     tensors: &BTreeMap<String, HostTensor>,
     files: &BTreeMap<String, Vec<u8>>,
 ) -> Result<()> {
-    let draft = Draft::folder(out)?;
-    draft.write(Some(weights), |file| {
-        file.write_all(&safetensors_head(tensors.iter().map(|(name, t)| (&name[..], t.ty()))))?;
-        for tensor in tensors.values() {
-            file.write_all(tensor.bytes())?;
-        }
-        Ok(Ok(()))
-    })?;
+    let folder = begin_folder(out)?;
+    let head = safetensors_head(tensors.iter().map(|(name, t)| (&name[..], t.ty())));
+    let written = AtomicFile::create(&folder.path().join(weights)).and_then(|mut file| {
+        file.write_all(&head)?;
+        tensors.values().try_for_each(|tensor| file.write_all(tensor.bytes()))?;
+        file.finish()
+    });
+    written.map_err(unwritable(out))?;
     for (name, bytes) in files {
-        draft.write(Some(name), |file| file.write_all(bytes).map(Ok))?;
+        folder.write(name, bytes).map_err(unwritable(out))?;
     }
-    draft.finish()
+    folder.finish().map_err(unwritable(out))
 }

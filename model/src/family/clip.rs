@@ -1,4 +1,4 @@
-//! CLIP: a class row stands for a picture, the end token for a text.
+//! CLIP: a class row stands for an image, the end token for a text.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::text::tokenizer;
 use crate::vision_tower::{VisionTower, block};
 use crate::weights::Weights;
 
-/// Opens a checkpoint.
+/// Opens a checkpoint of CLIP.
 ///
 /// # Errors
 /// When a file is missing or does not fit the others.
@@ -59,7 +59,7 @@ pub(super) fn text_tower(c: &Config, causal: bool, pool: TextPool, width: usize)
     })
 }
 
-/// The model of two towers, with what its files say about pictures and texts.
+/// The model of two towers, with what its files say about images and texts.
 ///
 /// # Errors
 /// When a file is missing or damaged.

@@ -39,12 +39,13 @@ const EXTENTS: [&str; 27] = [
     "mm_tokens_per_image",
 ];
 
-/// What is not large, whatever the tensors: configurations keep values of parts that a checkpoint does not have.
+/// What is not large, whatever the tensors: configurations keep values of parts that a checkpoint does not
+/// have.
 const SMALL_EXTENT: u64 = 1 << 20;
 const FEW_LAYERS: u64 = 16;
 
-/// Refuses a configuration, anywhere in it, that claims more layers than there are tensors, or an extent that the
-/// largest of them has no room for.
+/// Refuses a configuration, anywhere in it, that claims more layers than there are tensors, or an extent that
+/// the largest of them has no room for.
 ///
 /// # Errors
 /// Names the key.

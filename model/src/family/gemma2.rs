@@ -1,5 +1,5 @@
-//! Gemma 2: norms before and after attention and the MLP, scaled embeddings, caps of scores and of logits, and every
-//! other layer slides over a window.
+//! Gemma 2: norms before and after attention and the MLP, scaled embeddings, caps of scores and of logits,
+//! and every other layer slides over a window.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::block::{Biases, NormKind};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::Result;
-use crate::family::Place;
+use crate::family::DecoderNames;
 use crate::family::llama::{rotary, slides};
 use crate::names;
 
@@ -15,7 +15,7 @@ use crate::names;
 ///
 /// # Errors
 /// When a value is missing or impossible.
-pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
+pub fn decoder(c: &Config, names: &DecoderNames) -> Result<Decoder> {
     let c = c.over(json!({
         "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
@@ -23,7 +23,7 @@ pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
         "query_pre_attn_scalar": 256, "sliding_window": 4096, "final_logit_softcapping": 30.0,
         "attn_logit_softcapping": 50.0,
     }));
-    let mut d = rotary(&c, place, 1e4)?;
+    let mut d = rotary(&c, names, 1e4)?;
     sandwich(&mut d);
     let cap = |key: &str| c.maybe_f64(key).map(|cap| cap.map(|cap| cap as f32));
     d.logit_cap = cap("final_logit_softcapping")?;
@@ -48,8 +48,8 @@ pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
     Ok(d)
 }
 
-/// What Gemma 2 and 3 have in common: norms on both sides of attention and the MLP, with weights stored less one, and
-/// embeddings that are scaled.
+/// What Gemma 2 and 3 have in common: norms on both sides of attention and the MLP, with weights stored less
+/// one, and embeddings that are scaled.
 pub fn sandwich(d: &mut Decoder) {
     d.embedding_scale = Some((d.hidden as f64).sqrt() as f32);
     d.norm.kind = NormKind::Rms { unit_offset: true };
@@ -69,8 +69,8 @@ mod tests {
     fn layers_take_turns_unless_they_are_listed() {
         let windows = |file: serde_json::Value| -> Vec<Option<usize>> {
             let c = Config::new("config.json", &file, json!({ "num_hidden_layers": 3 })).unwrap();
-            let place = Place { model: "model.".into(), head: "lm_head.weight".into() };
-            let d = decoder(&c, &place).unwrap();
+            let names = DecoderNames { model: "model.".into(), head: "lm_head.weight".into() };
+            let d = decoder(&c, &names).unwrap();
             d.stack.blocks.iter().map(|b| b.attention.window).collect()
         };
         assert_eq!(windows(json!({})), [Some(4096), None, Some(4096)]);

@@ -1,5 +1,5 @@
-//! Gemma 3: norms before and after attention and the MLP, norms of queries and keys, scaled embeddings, and layers that
-//! slide over a window with a rotation of their own between layers that see everything.
+//! Gemma 3: norms before and after attention and the MLP, norms of queries and keys, scaled embeddings, and
+//! layers that slide over a window with a rotation of their own between layers that see everything.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::block::{Biases, QkNorm};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::Result;
-use crate::family::Place;
+use crate::family::DecoderNames;
 use crate::family::gemma2::sandwich;
 use crate::family::llama::{rotary, slides};
 use crate::rope::Rope;
@@ -21,7 +21,7 @@ const SLIDING: usize = 1;
 ///
 /// # Errors
 /// When a value is missing or impossible.
-pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
+pub fn decoder(c: &Config, names: &DecoderNames) -> Result<Decoder> {
     let c = c.over(json!({
         "vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
@@ -30,7 +30,7 @@ pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
     }));
     // Its two rotations have a shape of their own and are read below.
     let plain = c.without(&["rope_parameters", "rope_scaling"]);
-    let mut d = rotary(&plain, place, 1e6)?;
+    let mut d = rotary(&plain, names, 1e6)?;
     let head_dim = c.positive("head_dim")?;
     d.ropes = ropes(&c, head_dim)?;
     sandwich(&mut d);
@@ -70,9 +70,9 @@ fn ropes(c: &Config, head_dim: usize) -> Result<Vec<Rope>> {
     Ok(ropes)
 }
 
-/// The rotary parameters of full and of sliding layers: nested in `rope_parameters` under the kind of layer, with those
-/// of `rope_scaling` laid over the full layers' (`Gemma3TextConfig` of transformers 5). `get` gives the values of the
-/// configuration that are not null.
+/// The rotary parameters of full and of sliding layers: nested in `rope_parameters` under the kind of layer,
+/// with those of `rope_scaling` laid over the full layers' (`Gemma3TextConfig` of transformers 5). `get`
+/// gives the values of the configuration that are not null.
 pub fn parameters<'a>(get: impl Fn(&str) -> Option<&'a Value>) -> (Value, Value) {
     let kind = |name: &str| {
         let nested = get("rope_parameters").and_then(|p| p.get(name)).filter(|p| !p.is_null());
@@ -93,8 +93,8 @@ mod tests {
     fn of_the_two_caps_only_the_logits_own_is_kept() {
         let caps = json!({ "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0 });
         let c = Config::new("config.json", &caps, json!({})).unwrap();
-        let place = Place { model: "model.".into(), head: "lm_head.weight".into() };
-        let d = decoder(&c, &place).unwrap();
+        let names = DecoderNames { model: "model.".into(), head: "lm_head.weight".into() };
+        let d = decoder(&c, &names).unwrap();
         assert_eq!((d.stack.blocks[0].attention.soft_cap, d.logit_cap), (None, Some(30.0)));
     }
 }

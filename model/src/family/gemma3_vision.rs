@@ -1,4 +1,4 @@
-//! Gemma 3 with pictures: a SigLIP tower, pooled; the rows of a picture see each other both ways.
+//! Gemma 3 with images: a SigLIP tower, pooled; the rows of an image see each other both ways.
 
 use percept_graph::HostTensor;
 use percept_modalities::Inputs;
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::connector::pooled;
 use crate::error::Result;
 use crate::family::media::{MediaModel, Reader, processor_files, prompt, text_config, token};
-use crate::family::{Model, Place, decoder};
+use crate::family::{DecoderNames, Model, decoder};
 use crate::processor::Gemma3;
 use crate::vision::{encoder_run, floats, media_layout};
 use crate::vision_tower::VisionTower;
@@ -22,8 +22,8 @@ use crate::weights::Weights;
 pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     let vision = c.section("vision_config", json!({}))?;
     let models = ["language_model.model.", "model.language_model."];
-    let place = Place::find(&weights, &models, &["language_model.lm_head.weight", "lm_head.weight"]);
-    let mut decoder = decoder(&text_config(c, "gemma3_text")?, &place)?;
+    let names = DecoderNames::find(&weights, &models, &["language_model.lm_head.weight", "lm_head.weight"]);
+    let mut decoder = decoder(&text_config(c, "gemma3_text")?, &names)?;
     // Beside a tower transformers leaves the cap of the logits aside.
     decoder.logit_cap = None;
     let towers = [
@@ -44,11 +44,11 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     let eps = vision.maybe_f64("layer_norm_eps")?.unwrap_or(1e-6) as f32;
     let processor = Gemma3::new(&processor_files(&weights)?, rows, prompt(&weights)?)?;
     let image_token = token(c, "image", 262_144)?;
-    let reader = Pictures { tower, to, out: decoder.hidden, prefix, eps, image_token };
+    let reader = Images { tower, to, out: decoder.hidden, prefix, eps, image_token };
     Ok(Model::Causal(Box::new(MediaModel { decoder, weights, processor: Box::new(processor), reader })))
 }
 
-struct Pictures {
+struct Images {
     tower: VisionTower,
     /// Rows and columns of features after pooling.
     to: usize,
@@ -58,7 +58,7 @@ struct Pictures {
     image_token: i32,
 }
 
-impl Reader for Pictures {
+impl Reader for Images {
     fn runs(&self, weights: &Weights, inputs: &Inputs) -> Result<Vec<EncoderRun>> {
         let Some(([n, c, h, w], values)) = floats(inputs, "pixel_values")? else { return Ok(Vec::new()) };
         self.tower.check([n, c, h, w])?;
@@ -74,14 +74,14 @@ impl Reader for Pictures {
     }
 
     fn layout(&self, inputs: &Inputs) -> Result<Layout> {
-        let pictures = floats::<4>(inputs, "pixel_values")?.map_or(0, |([n, ..], _)| n);
-        let mut layout = media_layout(inputs, &[(self.image_token, pictures * self.to.pow(2))])?;
-        layout.blocks = (pictures > 0).then(|| blocks(&layout.features));
+        let images = floats::<4>(inputs, "pixel_values")?.map_or(0, |([n, ..], _)| n);
+        let mut layout = media_layout(inputs, &[(self.image_token, images * self.to.pow(2))])?;
+        layout.blocks = (images > 0).then(|| blocks(&layout.features));
         Ok(layout)
     }
 }
 
-/// The number of the picture that each row belongs to, -1 for text. Rows of features that touch are one picture.
+/// The number of the image that each row belongs to, -1 for text. Rows of features that touch are one image.
 fn blocks(features: &[Option<usize>]) -> Vec<i32> {
     let mut number = -1;
     let mut inside = false;

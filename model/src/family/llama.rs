@@ -7,7 +7,7 @@ use crate::block::{Attention, Biases, BlockSpec, Mlp, Norm, Stack};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::Result;
-use crate::family::Place;
+use crate::family::DecoderNames;
 use crate::names;
 use crate::rope::Rope;
 
@@ -15,12 +15,12 @@ use crate::rope::Rope;
 ///
 /// # Errors
 /// When a value is missing or impossible.
-pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
+pub fn decoder(c: &Config, names: &DecoderNames) -> Result<Decoder> {
     let c = c.over(json!({
         "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
         "num_attention_heads": 32, "hidden_act": "silu", "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
     }));
-    let mut d = rotary(&c, place, 10000.0)?;
+    let mut d = rotary(&c, names, 10000.0)?;
     let (attention, mlp) = (c.flag("attention_bias")?, c.flag("mlp_bias")?);
     for block in &mut d.stack.blocks {
         block.attention.bias = Biases::all(attention);
@@ -33,24 +33,25 @@ pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
 ///
 /// # Errors
 /// As [`decoder`].
-pub fn mistral(c: &Config, place: &Place) -> Result<Decoder> {
+pub fn mistral(c: &Config, names: &DecoderNames) -> Result<Decoder> {
     let c = c.over(json!({
         "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_act": "silu",
         "max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "sliding_window": 4096,
     }));
-    let mut d = rotary(&c, place, 10000.0)?;
+    let mut d = rotary(&c, names, 10000.0)?;
     let window = c.maybe_usize("sliding_window")?;
     d.stack.blocks.iter_mut().for_each(|b| b.attention.window = window);
     Ok(d)
 }
 
-/// What all decoders of Llama's line have in common: RMS norms, grouped queries, rotary positions and a gated MLP, in
-/// the spelling of `config.json` that they share. Values that are not there must be among the caller's defaults.
+/// What all decoders of Llama's line have in common: RMS norms, grouped queries, rotary positions and a gated
+/// MLP, in the spelling of `config.json` that they share. Values that are not there must be among the
+/// caller's defaults.
 ///
 /// # Errors
 /// When a value is missing or impossible.
-pub fn rotary(c: &Config, place: &Place, theta: f64) -> Result<Decoder> {
+pub fn rotary(c: &Config, names: &DecoderNames, theta: f64) -> Result<Decoder> {
     let (hidden, heads) = (c.positive("hidden_size")?, c.positive("num_attention_heads")?);
     let kv_heads = c.maybe_usize("num_key_value_heads")?.unwrap_or(heads);
     if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
@@ -84,13 +85,13 @@ pub fn rotary(c: &Config, place: &Place, theta: f64) -> Result<Decoder> {
         vocab: c.positive("vocab_size")?,
         hidden,
         context: c.positive("max_position_embeddings")?.max(rope.reach()),
-        table: format!("{}embed_tokens.weight", place.model),
+        table: format!("{}embed_tokens.weight", names.model),
         embedding_scale: None,
         ropes: vec![rope],
-        stack: Stack { prefix: format!("{}layers", place.model), blocks: vec![block; layers] },
+        stack: Stack { prefix: format!("{}layers", names.model), blocks: vec![block; layers] },
         norm,
-        norm_name: format!("{}norm", place.model),
-        head: place.head.clone(),
+        norm_name: format!("{}norm", names.model),
+        head: names.head.clone(),
         logit_cap: None,
         deepstack: 0,
     })
@@ -121,8 +122,8 @@ mod tests {
     fn a_scaled_rotation_lengthens_the_context() {
         let context = |file| {
             let c = Config::new("config.json", &file, json!({ "max_position_embeddings": 64 })).unwrap();
-            let place = Place { model: "model.".into(), head: "lm_head.weight".into() };
-            decoder(&c, &place).unwrap().context
+            let names = DecoderNames { model: "model.".into(), head: "lm_head.weight".into() };
+            decoder(&c, &names).unwrap().context
         };
         assert_eq!(context(json!({})), 64);
         assert_eq!(context(json!({ "rope_scaling": { "type": "dynamic", "factor": 2.0 } })), 128);

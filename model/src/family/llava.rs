@@ -10,7 +10,7 @@ use crate::connector::Projector;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::family::media::{MediaModel, Reader, processor_files, prompt, text_config, token, written_by};
-use crate::family::{Model, Place, decoder};
+use crate::family::{DecoderNames, Model, decoder};
 use crate::parameters::Parameters;
 use crate::processor::{Llava, Tower};
 use crate::vision::{encoder_run, floats, media_layout};
@@ -25,7 +25,7 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     let decoder = text(c, &weights, "llama")?;
     let view = View::read(c, &weights, decoder.hidden, "default", -2)?;
     let processor = Llava::new(&processor_files(&weights)?, view.described(), prompt(&weights)?)?;
-    let reader = Pictures { view, image_token: token(c, "image", 32_000)? };
+    let reader = Images { view, image_token: token(c, "image", 32_000)? };
     Ok(Model::Causal(Box::new(MediaModel { decoder, weights, processor: Box::new(processor), reader })))
 }
 
@@ -35,17 +35,17 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
 /// When a value is missing or impossible.
 pub fn text(c: &Config, weights: &Weights, model_type: &str) -> Result<Decoder> {
     let models = ["language_model.model.", "model.language_model.", "model.language_model.model."];
-    let place = Place::find(weights, &models, &["language_model.lm_head.weight", "lm_head.weight"]);
-    decoder(&text_config(c, model_type)?, &place)
+    let names = DecoderNames::find(weights, &models, &["language_model.lm_head.weight", "lm_head.weight"]);
+    decoder(&text_config(c, model_type)?, &names)
 }
 
 /// A tower and the projection of some of its layers.
 pub struct View {
-    /// The tower.
+    /// The tower whose states are read.
     pub tower: VisionTower,
     /// Blocks behind each state that is read.
     depths: Vec<usize>,
-    /// `default` drops the first row of every picture, `full` keeps it.
+    /// `default` drops the first row of every image, `full` keeps it.
     strategy: String,
     /// The state behind all blocks is normalized.
     normalized: bool,
@@ -121,7 +121,7 @@ impl View {
         }
     }
 
-    /// Rows of features of a picture.
+    /// Rows of features of an image.
     pub fn rows(&self) -> usize {
         self.tower.rows() - self.dropped()
     }
@@ -130,7 +130,7 @@ impl View {
         usize::from(self.strategy == "default")
     }
 
-    /// Features f32[n,rows,out] of pictures f32[n,c,h,w], a few pictures at a time.
+    /// Features f32[n,rows,out] of images f32[n,c,h,w], a few images at a time.
     pub fn trace(&self, p: &Parameters, pixels: &Tensor) -> Tensor {
         self.tower.in_batches(pixels, |pixels| {
             let states = self.tower.states(p, pixels, &self.depths);
@@ -151,7 +151,7 @@ impl View {
         })
     }
 
-    /// Pictures of one run as an argument.
+    /// Images of one run as an argument.
     ///
     /// # Errors
     /// When memory for them cannot be had.
@@ -160,13 +160,13 @@ impl View {
     }
 }
 
-/// Every picture as the features of its patches.
-struct Pictures {
+/// Every image as the features of its patches.
+struct Images {
     view: View,
     image_token: i32,
 }
 
-impl Reader for Pictures {
+impl Reader for Images {
     fn runs(&self, weights: &Weights, inputs: &Inputs) -> Result<Vec<EncoderRun>> {
         let Some(([n, c, h, w], values)) = floats(inputs, "pixel_values")? else { return Ok(Vec::new()) };
         self.view.tower.check([n, c, h, w])?;
@@ -182,15 +182,15 @@ impl Reader for Pictures {
     }
 
     fn layout(&self, inputs: &Inputs) -> Result<Layout> {
-        let pictures = floats::<4>(inputs, "pixel_values")?.map_or(0, |([n, ..], _)| n);
-        media_layout(inputs, &[(self.image_token, pictures * self.view.rows())])
+        let images = floats::<4>(inputs, "pixel_values")?.map_or(0, |([n, ..], _)| n);
+        media_layout(inputs, &[(self.image_token, images * self.view.rows())])
     }
 }
 
 /// An error about a configuration that does not make a grid of features.
 pub fn no_grid(rows: usize) -> Error {
     Error::Inputs(format!(
-        "config.json: {rows} rows of features a picture are no square; use vision_feature_select_strategy \
+        "config.json: {rows} rows of features an image are no square; use vision_feature_select_strategy \
         'default' with a CLIP tower, 'full' with SigLIP"
     ))
 }

@@ -1,5 +1,5 @@
-//! LLaVA-NeXT and LLaVA-OneVision: squares of a picture's best resolution with their borders cut off, a learned row at
-//! the end of each line; OneVision also reads videos, every frame at half the resolution.
+//! LLaVA-NeXT and LLaVA-OneVision: squares of an image's best resolution with their borders cut off, a
+//! learned row at the end of each line; OneVision also reads videos, every frame at half the resolution.
 
 use percept_graph::Tensor;
 use percept_modalities::Inputs;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::family::Model;
 use crate::family::llava::{View, no_grid, text};
 use crate::family::media::{MediaModel, Reader, processor_files, prompt, token};
-use crate::processor::anyres::{Extent, Plan, best_resolution, most_squares};
+use crate::processor::anyres::{Extent, Tiling, best_resolution, most_squares};
 use crate::processor::{LlavaAnyres, ProcessorFiles};
 use crate::vision::{Rows, encoder_run, floats, integers, media_layout};
 use crate::weights::Weights;
@@ -50,7 +50,7 @@ pub fn open_one_vision(c: &Config, weights: Weights) -> Result<Model> {
     Ok(Model::Causal(Box::new(MediaModel { decoder, weights, processor: Box::new(processor), reader })))
 }
 
-/// Pictures as squares, videos as small frames.
+/// Images as squares, videos as small frames.
 struct Squares {
     view: View,
     /// Rows and columns of features of one square.
@@ -63,8 +63,8 @@ struct Squares {
     video_token: Option<i32>,
 }
 
-/// One picture's part of the inputs.
-struct Picture<'a> {
+/// One image's part of the inputs.
+struct ImageSquares<'a> {
     values: &'a [f32],
     squares: usize,
     rows: Rows,
@@ -109,8 +109,8 @@ impl Squares {
         Ok(Self { view, side, resolutions, most, newline, image_token, video_token })
     }
 
-    /// The pictures of the inputs, each with the rows of its squares' features that stand in the prompt.
-    fn pictures<'a>(&self, inputs: &'a Inputs) -> Result<Vec<Picture<'a>>> {
+    /// The images of the inputs, each with the rows of its squares' features that stand in the prompt.
+    fn images<'a>(&self, inputs: &'a Inputs) -> Result<Vec<ImageSquares<'a>>> {
         let Some(([n, most, c, h, w], values)) = floats(inputs, "pixel_values")? else {
             return Ok(Vec::new());
         };
@@ -119,11 +119,11 @@ impl Squares {
             Some(([count, 2], sizes)) if count == n => sizes,
             _ => {
                 return Err(Error::Inputs(format!(
-                    "image_sizes must be [{n}, 2], a height and a width for each picture"
+                    "image_sizes must be [{n}, 2], a height and a width for each image"
                 )));
             }
         };
-        // Pictures that share a conversation of OneVision are not cut.
+        // Images that share a conversation of OneVision are not cut.
         let together: Vec<i64> = match integers::<1>(inputs, "batch_num_images")? {
             Some((_, counts)) => {
                 counts.iter().flat_map(|&k| vec![k; usize::try_from(k).unwrap_or(0).min(n)]).collect()
@@ -135,7 +135,7 @@ impl Squares {
             let extent = |v: i64| usize::try_from(v).ok().filter(|v| *v > 0 && *v <= 1 << 30);
             let (Some(height), Some(width)) = (extent(size[0]), extent(size[1])) else {
                 return Err(Error::Inputs(format!(
-                    "image_sizes has {size:?}, which is no picture's height and width"
+                    "image_sizes has {size:?}, which is no image's height and width"
                 )));
             };
             let (squares, rows) = match together.get(i) {
@@ -144,28 +144,28 @@ impl Squares {
             };
             if squares > most {
                 return Err(Error::Inputs(format!(
-                    "pixel_values has {most} squares for a picture of {squares}"
+                    "pixel_values has {most} squares for an image of {squares}"
                 )));
             }
-            Ok(Picture { values: &values[..squares * c * h * w], squares, rows })
+            Ok(ImageSquares { values: &values[..squares * c * h * w], squares, rows })
         })
         .collect()
     }
 
-    /// How many squares a picture is cut into with its small copy, and which rows of their features are read. The row
-    /// behind all of them is the newline.
+    /// How many squares an image is cut into with its small copy, and which rows of their features are read.
+    /// The row behind all of them is the newline.
     fn laid_out(&self, size: Extent) -> Result<(usize, Rows)> {
         let resolution = best_resolution(size, &self.resolutions)
-            .ok_or_else(|| Error::Inputs(format!("no resolution fits a picture of {}x{}", size.1, size.0)))?;
+            .ok_or_else(|| Error::Inputs(format!("no resolution fits an image of {}x{}", size.1, size.0)))?;
         let (side, area) = (self.side, self.side.pow(2));
-        let plan = Plan::new(size, resolution, self.view.tower.image, side, self.most);
-        let squares = 1 + plan.squares.0 * plan.squares.1;
-        let [rows, columns] = plan.kept.clone();
+        let tiling = Tiling::new(size, resolution, self.view.tower.image, side, self.most);
+        let squares = 1 + tiling.squares.0 * tiling.squares.1;
+        let [rows, columns] = tiling.kept.clone();
         let at = |y: usize, x: usize| {
-            let square = 1 + y / side * plan.squares.1 + x / side;
+            let square = 1 + y / side * tiling.squares.1 + x / side;
             square * area + y % side * side + x % side
         };
-        let grid = match plan.resized {
+        let grid = match tiling.resized {
             Some(to) => Rows::bilinear((rows.len(), columns.len()), to, false, |y, x| {
                 at(rows.start + y, columns.start + x)
             }),
@@ -173,7 +173,7 @@ impl Squares {
                 Rows::pick(rows.flat_map(|y| columns.clone().map(move |x| (y, x))).map(|(y, x)| at(y, x)))
             }
         };
-        Ok((squares, Rows::pick(0..area).chain(grid.with_each(plan.extent().0, squares * area))))
+        Ok((squares, Rows::pick(0..area).chain(grid.with_each(tiling.extent().0, squares * area))))
     }
 
     /// One run: the features of so many squares or frames, of which `rows` are read.
@@ -214,8 +214,8 @@ impl Squares {
 
 impl Reader for Squares {
     fn runs(&self, weights: &Weights, inputs: &Inputs) -> Result<Vec<EncoderRun>> {
-        let pictures = self.pictures(inputs)?;
-        let mut runs = pictures
+        let images = self.images(inputs)?;
+        let mut runs = images
             .iter()
             .map(|p| self.run(weights, "anyres", p.squares, p.values, &p.rows))
             .collect::<Result<Vec<_>>>()?;
@@ -236,7 +236,7 @@ impl Reader for Squares {
     }
 
     fn layout(&self, inputs: &Inputs) -> Result<Layout> {
-        let images = self.pictures(inputs)?.iter().map(|p| p.rows.len()).sum();
+        let images = self.images(inputs)?.iter().map(|p| p.rows.len()).sum();
         let videos = self
             .clips(inputs)?
             .map_or(0, |([clips, frames], _)| clips * (frames * self.side.div_ceil(2).pow(2) + 1));

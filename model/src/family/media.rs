@@ -31,13 +31,13 @@ pub trait Reader: Send + Sync {
 
 /// A decoder with a reader of media.
 pub struct MediaModel<R> {
-    /// The decoder.
+    /// The decoder, which reads tokens and features.
     pub decoder: Decoder,
     /// The parameters of both.
     pub weights: Weights,
-    /// What prepares prompts.
+    /// What turns conversations and media into inputs.
     pub processor: Box<dyn Processor>,
-    /// What reads media.
+    /// The encoders of media, and where their features stand.
     pub reader: R,
 }
 
@@ -82,8 +82,8 @@ pub fn token(c: &Config, kind: &str, default: i32) -> Result<i32> {
     id.ok_or_else(|| c.error(&keys[0], &format!("is {value}; it must be the id of a token")))
 }
 
-/// Whether one of these releases of transformers wrote a checkpoint. Some compute otherwise than those before and after
-/// them, so what they trained must be read their way.
+/// Whether one of these releases of transformers wrote a checkpoint. Some compute otherwise than those before
+/// and after them, so what they trained must be read their way.
 pub fn written_by(c: &Config, releases: Range<(u32, u32)>) -> bool {
     let version = c.get("transformers_version").and_then(|v| v.as_str()).unwrap_or("");
     let mut numbers = version.split('.').map_while(|n| n.parse().ok());
@@ -125,7 +125,7 @@ pub fn prompt(weights: &Weights) -> Result<Prompt> {
     let tokenizer = tokenizer(checkpoint)?;
     let template = template(checkpoint, &tokenizer)?.ok_or_else(|| Error::Content {
         file: checkpoint.path().display().to_string(),
-        why: "the file has no chat template (key 'tokenizer.chat_template'), which says where pictures stand"
+        why: "the file has no chat template (key 'tokenizer.chat_template'), which says where images stand"
             .into(),
     })?;
     Ok(Prompt::new(tokenizer, template))

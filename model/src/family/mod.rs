@@ -44,9 +44,9 @@ pub(crate) use whisper::defaults as whisper_defaults;
 pub enum Model {
     /// Continues a sequence.
     Causal(Box<dyn CausalModel>),
-    /// Places pictures and texts in one space.
+    /// Embeds images and texts in one space.
     Contrastive(Box<Contrastive>),
-    /// Writes down speech.
+    /// Transcribes speech.
     Speech(Box<Whisper>),
 }
 
@@ -79,12 +79,12 @@ const FAMILIES: &[(&str, Open)] = &[
 
 /// A decoder alone.
 fn text(config: &Config, weights: Weights) -> Result<Model> {
-    let decoder = decoder(config, &Place::find(&weights, &["model.", ""], &["lm_head.weight"]))?;
+    let decoder = decoder(config, &DecoderNames::find(&weights, &["model.", ""], &["lm_head.weight"]))?;
     Ok(Model::Causal(Box::new(TextModel::new(decoder, weights)?)))
 }
 
 /// Reads a decoder's configuration.
-type ReadDecoder = fn(&Config, &Place) -> Result<Decoder>;
+type ReadDecoder = fn(&Config, &DecoderNames) -> Result<Decoder>;
 
 /// Every decoder by its `model_type`, alone or as the text part of another family.
 const DECODERS: &[(&str, ReadDecoder)] = &[
@@ -128,14 +128,14 @@ pub fn open_weights(weights: Weights) -> Result<Model> {
     found.1(&config, weights)
 }
 
-/// The decoder that a configuration describes by its `model_type`, with its parameters at `place`.
+/// The decoder that a configuration describes by its `model_type`, with its parameters under these names.
 ///
 /// # Errors
 /// When no decoder has this type, or a value is missing or impossible.
-pub fn decoder(config: &Config, place: &Place) -> Result<Decoder> {
+pub fn decoder(config: &Config, names: &DecoderNames) -> Result<Decoder> {
     let model_type = config.text("model_type")?;
     let found = DECODERS.iter().find(|f| f.0 == model_type).ok_or_else(|| unknown(model_type, DECODERS))?;
-    found.1(config, place)
+    found.1(config, names)
 }
 
 /// Refuses weights that a method of quantization has packed in a way of its own.
@@ -153,18 +153,19 @@ fn unknown<T>(model_type: &str, table: &[(&str, T)]) -> Error {
     Error::UnknownFamily { model_type: model_type.to_string(), known: known.join(", ") }
 }
 
-/// Where a decoder's parameters stand in a checkpoint.
+/// The names of a decoder's parameters in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct DecoderNames {
     /// Prefix of `embed_tokens`, `layers` and `norm`, with its dot.
     pub model: String,
     /// The head's matrix.
     pub head: String,
 }
 
-impl Place {
-    /// The first of several prefixes that holds a table, and the first head that is in the file. Without one the table
-    /// is the head: what the file holds decides, because `tie_word_embeddings` may disagree with itself.
+impl DecoderNames {
+    /// The first of several prefixes that holds a table, and the first head that is in the file. Without one
+    /// the table is the head: what the file holds decides, because `tie_word_embeddings` may disagree with
+    /// itself.
     pub fn find(weights: &Weights, models: &[&str], heads: &[&str]) -> Self {
         let model = weights.prefix(models, "embed_tokens.weight").to_string();
         let head = heads.iter().find(|h| weights.has(h)).map(|h| h.to_string());

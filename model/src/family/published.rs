@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::family::media::{text_config, token};
-use crate::family::{Place, decoder, qwen2_vl};
+use crate::family::{DecoderNames, decoder, qwen2_vl};
 use crate::rope::Rope;
 use crate::vision::QwenTower;
 use crate::vision_tower::VisionTower;
@@ -16,7 +16,7 @@ fn config(file: &str) -> Config {
 }
 
 fn read(text: &Config) -> Decoder {
-    decoder(text, &Place { model: "model.".into(), head: "lm_head.weight".into() }).unwrap()
+    decoder(text, &DecoderNames { model: "model.".into(), head: "lm_head.weight".into() }).unwrap()
 }
 
 /// Width, layers, heads, key heads and head width.

@@ -1,4 +1,5 @@
-//! Qwen2 and Qwen2.5: Llama with biases on queries, keys and values, and a window in the upper layers where asked for.
+//! Qwen2 and Qwen2.5: Llama with biases on queries, keys and values, and a window in the upper layers where
+//! asked for.
 
 use serde_json::json;
 
@@ -6,20 +7,20 @@ use crate::block::Biases;
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::Result;
-use crate::family::Place;
+use crate::family::DecoderNames;
 use crate::family::llama::{rotary, slides};
 
 /// A Qwen2 decoder.
 ///
 /// # Errors
 /// When a value is missing or impossible.
-pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
+pub fn decoder(c: &Config, names: &DecoderNames) -> Result<Decoder> {
     let c = c.over(json!({
         "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 32, "hidden_act": "silu",
         "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
     }));
-    let mut d = rotary(&c, place, 10000.0)?;
+    let mut d = rotary(&c, names, 10000.0)?;
     d.stack.blocks.iter_mut().for_each(|b| b.attention.bias = Biases { out: false, ..Biases::all(true) });
     windows(&c, &mut d)?;
     Ok(d)
@@ -53,8 +54,8 @@ mod tests {
             let small =
                 json!({ "vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3 });
             let heads = json!({ "num_attention_heads": 2, "num_key_value_heads": 1 });
-            let place = Place { model: "model.".into(), head: "lm_head.weight".into() };
-            let d = decoder(&c.over(small).over(heads), &place);
+            let names = DecoderNames { model: "model.".into(), head: "lm_head.weight".into() };
+            let d = decoder(&c.over(small).over(heads), &names);
             d.map(|d| d.stack.blocks.iter().map(|b| b.attention.window).collect::<Vec<_>>())
         };
         assert_eq!(windows(json!({ "max_window_layers": 1 })).unwrap(), [None, Some(4096), Some(4096)]);

@@ -1,4 +1,5 @@
-//! Qwen2.5-VL: Qwen2-VL with a gated tower that looks through windows, and positions in time that follow the seconds.
+//! Qwen2.5-VL: Qwen2-VL with a gated tower that looks through windows, and positions in time that follow the
+//! seconds.
 
 use crate::config::Config;
 use crate::error::Result;

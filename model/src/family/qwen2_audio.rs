@@ -11,7 +11,7 @@ use crate::causal::{EncoderRun, Layout};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::family::media::{MediaModel, Reader, processor_files, prompt, text_config, token};
-use crate::family::{Model, Place, decoder};
+use crate::family::{DecoderNames, Model, decoder};
 use crate::processor::{Placeholder, ProcessorFiles, Prompt, insert_i64, refuse, rows};
 use crate::vision::{encoder_run, floats, integers};
 use crate::weights::Weights;
@@ -34,8 +34,8 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     let projectors = ["multi_modal_projector.linear", "model.multi_modal_projector.linear"];
     let projector = weights.prefix(&projectors, ".weight").to_string();
     let models = ["language_model.model.", "model.language_model.", "language_model."];
-    let place = Place::find(&weights, &models, &["language_model.lm_head.weight", "lm_head.weight"]);
-    let decoder = decoder(&text_config(c, "qwen2")?, &place)?;
+    let names = DecoderNames::find(&weights, &models, &["language_model.lm_head.weight", "lm_head.weight"]);
+    let decoder = decoder(&text_config(c, "qwen2")?, &names)?;
     let processor = AudioProcessor::read(&processor_files(&weights)?, prompt(&weights)?)?;
     tower.check(&processor.features)?;
     let reader = AudioReader { tower, projector, hidden: decoder.hidden, token: token(c, "audio", 151_646)? };
@@ -48,7 +48,8 @@ fn lengths(frames: usize) -> (usize, usize) {
     (rows, rows / 2)
 }
 
-/// Turns each audio clip into features: rows of the tower, without those of the padding, through the projector.
+/// Turns each audio clip into features: rows of the tower, without those of the padding, through the
+/// projector.
 struct AudioReader {
     tower: AudioTower,
     projector: String,

@@ -1,5 +1,5 @@
-//! Qwen2-VL, and what Qwen2.5-VL and Qwen3-VL share with it: a tower over patches of any grid, positions in time, height
-//! and width.
+//! Qwen2-VL, and what Qwen2.5-VL and Qwen3-VL share with it: a tower over patches of any grid, positions in
+//! time, height and width.
 
 use percept_modalities::Inputs;
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::family::media::{
     MediaModel, Reader, check_width, processor_files, prompt, text_config, token, written_by,
 };
-use crate::family::{Model, Place, decoder, qwen2};
+use crate::family::{DecoderNames, Model, decoder, qwen2};
 use crate::processor::{QwenVersion, QwenVl};
 use crate::rope::{Rope, rope_parameters};
 use crate::vision::{Grids, QwenTower, Resume, floats, integers, mrope_layout};
@@ -29,12 +29,12 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
 ///
 /// # Errors
 /// When a value is missing or impossible.
-pub fn text(c: &Config, place: &Place) -> Result<Decoder> {
+pub fn text(c: &Config, names: &DecoderNames) -> Result<Decoder> {
     let c = c.over(json!({
         "vocab_size": 152064, "hidden_size": 8192, "intermediate_size": 29568, "num_hidden_layers": 80,
         "num_attention_heads": 64, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1e6,
     }));
-    let mut d = qwen2::decoder(&c, place)?;
+    let mut d = qwen2::decoder(&c, names)?;
     multimodal(&c, &mut d, |r| r.chunked(&[16, 24, 24]));
     Ok(d)
 }
@@ -47,7 +47,8 @@ pub fn multimodal(c: &Config, d: &mut Decoder, usual: impl Fn(Rope) -> Rope) {
     }
 }
 
-/// The text's part of a configuration. Published checkpoints of the first two have its keys beside the tower's.
+/// The text's part of a configuration. Published checkpoints of the first two have its keys beside the
+/// tower's.
 ///
 /// # Errors
 /// When there is something else under its key.
@@ -71,8 +72,8 @@ pub fn build(
 ) -> Result<Model> {
     let text = text_part(c, model_type)?;
     let models = ["model.language_model.", "model.", "language_model.model."];
-    let place = Place::find(&weights, &models, &["lm_head.weight", "language_model.lm_head.weight"]);
-    let mut decoder = decoder(&text, &place)?;
+    let names = DecoderNames::find(&weights, &models, &["lm_head.weight", "language_model.lm_head.weight"]);
+    let mut decoder = decoder(&text, &names)?;
     let prefix = weights.prefix(&["visual.", "model.visual."], "patch_embed.proj.weight");
     let vision = c.section("vision_config", json!({}))?;
     let tower = tower(&vision, prefix)?;
@@ -110,7 +111,7 @@ struct Grid {
     video_token: i32,
 }
 
-/// Frames, rows and columns of patches of every picture or clip.
+/// Frames, rows and columns of patches of every image or clip.
 fn grids(inputs: &Inputs, name: &str) -> Result<Vec<[usize; 3]>> {
     let Some((dims, values)) = integers::<2>(inputs, name)? else { return Ok(Vec::new()) };
     let extent = |v: i64| usize::try_from(v).ok().filter(|v| *v > 0 && *v < 1 << 20);
@@ -160,7 +161,7 @@ impl Reader for Grid {
             None => vec![1.0; videos.len()],
         };
         if self.version == QwenVersion::Qwen3 {
-            // A time stands before every frame, so each is a picture of its own.
+            // A time stands before every frame, so each is an image of its own.
             videos = videos.iter().flat_map(|&[t, h, w]| vec![[1, h, w]; t]).collect();
         }
         let kinds = [

@@ -1,4 +1,4 @@
-//! SigLIP: a learned query pools a picture, the last of a fixed number of tokens stands for a text.
+//! SigLIP: a learned query pools an image, the last of a fixed number of tokens stands for a text.
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ const STILL: StillDefaults = StillDefaults {
     normalize: HALF_NORMALIZE,
 };
 
-/// Opens a checkpoint.
+/// Opens a checkpoint of SigLIP.
 ///
 /// # Errors
 /// When a file is missing or does not fit the others.

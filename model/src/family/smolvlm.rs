@@ -1,4 +1,5 @@
-//! SmolVLM and Idefics3: a SigLIP tower whose learned positions stretch over every picture, pixel shuffle, Llama.
+//! SmolVLM and Idefics3: a SigLIP tower whose learned positions stretch over every image, pixel shuffle,
+//! Llama.
 
 use percept_graph::{HostTensor, Tensor};
 use percept_modalities::Inputs;
@@ -9,7 +10,7 @@ use crate::config::Config;
 use crate::connector::pixel_shuffle;
 use crate::error::{Error, Result};
 use crate::family::media::{MediaModel, Reader, processor_files, prompt, text_config, token, written_by};
-use crate::family::{Model, Place, decoder};
+use crate::family::{DecoderNames, Model, decoder};
 use crate::parameters::Parameters;
 use crate::processor::SmolVlm;
 use crate::vision::{encoder_run, floats, integers, media_layout};
@@ -27,7 +28,7 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     )?;
     let decoder = decoder(
         &text_config(c, "llama")?,
-        &Place::find(&weights, &["model.text_model."], &["lm_head.weight"]),
+        &DecoderNames::find(&weights, &["model.text_model."], &["lm_head.weight"]),
     )?;
     let tower = VisionTower::siglip(&vision, "model.vision_model.")?;
     let factor = c.maybe_usize("scale_factor")?.unwrap_or(2);
@@ -60,8 +61,8 @@ struct Tiles {
 }
 
 impl Tiles {
-    /// Pictures f32[3,h,w] that are not empty: shorter clips and prompts of a batch end in empty ones.
-    fn pictures<'a>(&self, inputs: &'a Inputs) -> Result<Vec<&'a [f32]>> {
+    /// Images f32[3,h,w] that are not empty: shorter clips and prompts of a batch end in empty ones.
+    fn images<'a>(&self, inputs: &'a Inputs) -> Result<Vec<&'a [f32]>> {
         let Some(([_, _, c, h, w], values)) = floats(inputs, "pixel_values")? else { return Ok(Vec::new()) };
         self.tower.check([1, c, h, w])?;
         let filled = |p: &&[f32]| p.iter().any(|v| *v != 0.0);
@@ -69,7 +70,7 @@ impl Tiles {
             && mask.contains(&0)
         {
             return Err(Error::Inputs(
-                "pixel_attention_mask has zeros: this model's pictures fill their tiles".into(),
+                "pixel_attention_mask has zeros: this model's images fill their tiles".into(),
             ));
         }
         Ok(values.chunks_exact(c * h * w).filter(filled).collect())
@@ -91,7 +92,7 @@ impl Tiles {
 
 impl Reader for Tiles {
     fn runs(&self, weights: &Weights, inputs: &Inputs) -> Result<Vec<EncoderRun>> {
-        let pictures = self.pictures(inputs)?;
+        let images = self.images(inputs)?;
         let side = self.tower.side();
         let ids: Vec<i32> =
             self.places.iter().flat_map(|y| self.places.iter().map(move |x| y * side as i32 + x)).collect();
@@ -102,16 +103,16 @@ impl Reader for Tiles {
             let arguments = vec![("pixels", pixels), ("positions", positions.clone())];
             encoder_run("smolvlm", weights, arguments, |p, x| self.trace(p, x))
         };
-        pictures.chunks(self.tower.batch()).map(run).collect()
+        images.chunks(self.tower.batch()).map(run).collect()
     }
 
     fn layout(&self, inputs: &Inputs) -> Result<Layout> {
-        media_layout(inputs, &[(self.image_token, self.pictures(inputs)?.len() * self.rows())])
+        media_layout(inputs, &[(self.image_token, self.images(inputs)?.len() * self.rows())])
     }
 }
 
-/// The learned position of each of `patches` along an edge, of `positions` that share the edge evenly (NaViT). In single
-/// precision, like the original: a patch on a boundary may come out one position early.
+/// The learned position of each of `patches` along an edge, of `positions` that share the edge evenly
+/// (NaViT). In single precision, like the original: a patch on a boundary may come out one position early.
 fn bucketized(patches: usize, positions: usize) -> Vec<i32> {
     let share = 1.0 / positions as f64;
     let boundaries = arange(share, share, ((1.0 - share) / share).ceil() as usize);
@@ -120,8 +121,8 @@ fn bucketized(patches: usize, positions: usize) -> Vec<i32> {
     (0..patches).map(|i| boundaries.iter().filter(|b| **b <= place(i)).count() as i32).collect()
 }
 
-/// `torch.arange` in single precision. Torch fills sixteen values at a time, eight each from a base that is rounded,
-/// and the last few one by one.
+/// `torch.arange` in single precision. Torch fills sixteen values at a time, eight each from a base that is
+/// rounded, and the last few one by one.
 fn arange(first: f64, step: f64, n: usize) -> Vec<f32> {
     let value = |i: usize| {
         if i < n / 16 * 16 {

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::decoder::{Decoder, Features};
 use crate::error::{Error, Result};
 use crate::family::media::processor_files;
-use crate::family::{Model, Place};
+use crate::family::{DecoderNames, Model};
 use crate::parameters::Parameters;
 use crate::pass::PassShape;
 use crate::text::tokenizer;
@@ -31,7 +31,7 @@ pub struct Whisper {
     generation: Config,
 }
 
-/// Opens a checkpoint.
+/// Opens a checkpoint of Whisper.
 ///
 /// # Errors
 /// When a file is missing or does not fit the others.
@@ -43,8 +43,8 @@ impl Whisper {
     fn open(c: &Config, weights: Weights) -> Result<Self> {
         let prefix = weights.prefix(&["model.", ""], "encoder.conv1.weight");
         let encoder = AudioTower::read(c, &format!("{prefix}encoder."))?;
-        let place = Place::find(&weights, &[&format!("{prefix}decoder.")], &["proj_out.weight"]);
-        let decoder = decoder(c, &place)?;
+        let names = DecoderNames::find(&weights, &[&format!("{prefix}decoder.")], &["proj_out.weight"]);
+        let decoder = decoder(c, &names)?;
         let files = processor_files(&weights)?;
         let defaults = Map::from_iter([("feature_size".to_string(), json!(encoder.bands))]);
         let features = LogMel::from_json(files.audio.file(), &files.audio.json(defaults))?;
@@ -60,17 +60,17 @@ impl Whisper {
         Ok(Self { encoder, decoder, weights, features, tokenizer, generation })
     }
 
-    /// The encoder.
+    /// The encoder of log-mel features.
     pub fn encoder(&self) -> &AudioTower {
         &self.encoder
     }
 
-    /// The decoder.
+    /// The decoder, which attends to the encoder's rows.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
     }
 
-    /// The parameters.
+    /// The parameters of encoder and decoder.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
@@ -80,7 +80,7 @@ impl Whisper {
         &self.features
     }
 
-    /// The vocabulary.
+    /// The tokenizer of transcripts.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
@@ -90,8 +90,8 @@ impl Whisper {
         &self.generation
     }
 
-    /// The encoder. The input `input_features` is f32[1,bands,frames], one window of audio; the output `hidden` is
-    /// f32[1,rows,d_model].
+    /// The encoder. The input `input_features` is f32[1,bands,frames], one window of audio; the output
+    /// `hidden` is f32[1,rows,d_model].
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
@@ -104,8 +104,9 @@ impl Whisper {
         Ok(t.finish()?)
     }
 
-    /// The keys and values of cross-attention for one window. The input `hidden` is [`Whisper::encode`]'s output; the
-    /// outputs are, for every layer of the decoder, `cross.{layer}.k` and `.v` f32[1,heads,rows,head_dim].
+    /// The keys and values of cross-attention for one window. The input `hidden` is [`Whisper::encode`]'s
+    /// output; the outputs are, for every layer of the decoder, `cross.{layer}.k` and `.v`
+    /// f32[1,heads,rows,head_dim].
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
@@ -123,8 +124,9 @@ impl Whisper {
         Ok(t.finish()?)
     }
 
-    /// A step of the decoder over a cache: [`Decoder::step`] with learnt positions and [`Whisper::cross_keys`]'s
-    /// `cross.{layer}.k` and `.v` as inputs, one window for each sequence of the only group.
+    /// A step of the decoder over a cache: [`Decoder::step`] with learnt positions and
+    /// [`Whisper::cross_keys`]'s `cross.{layer}.k` and `.v` as inputs, one window for each sequence of the
+    /// only group.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
@@ -155,9 +157,10 @@ impl Whisper {
         PassShape { rows: [1, rows], positions: true, ..PassShape::default() }
     }
 
-    /// The weights of cross-attention while the decoder reads `rows` tokens from the first position on. The inputs are
-    /// those of [`Whisper::cross_attention_shape`] and [`Whisper::cross_keys`]'s `cross.{layer}.k` and `.v`; the output
-    /// `weights` is f32[heads,rows,encoder rows] for these heads, each a layer and its head.
+    /// The weights of cross-attention while the decoder reads `rows` tokens from the first position on. The
+    /// inputs are those of [`Whisper::cross_attention_shape`] and [`Whisper::cross_keys`]'s `cross.{layer}.k`
+    /// and `.v`; the output `weights` is f32[heads,rows,encoder rows] for these heads, each a layer and its
+    /// head.
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration, or there is no such head.
@@ -207,7 +210,7 @@ pub fn defaults() -> Value {
     })
 }
 
-fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
+fn decoder(c: &Config, names: &DecoderNames) -> Result<Decoder> {
     let c = c.over(defaults());
     let block = block(&c, "decoder", true)?;
     let hidden = block.hidden;
@@ -215,17 +218,17 @@ fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
         vocab: c.positive("vocab_size")?,
         hidden,
         context: c.positive("max_target_positions")?,
-        table: format!("{}embed_tokens.weight", place.model),
+        table: format!("{}embed_tokens.weight", names.model),
         // `scale_embedding` is there in every configuration, but transformers leaves it aside.
         embedding_scale: None,
         ropes: Vec::new(),
         norm: block.norm,
-        norm_name: format!("{}layer_norm", place.model),
+        norm_name: format!("{}layer_norm", names.model),
         stack: Stack {
-            prefix: format!("{}layers", place.model),
+            prefix: format!("{}layers", names.model),
             blocks: vec![block; c.layers("decoder_layers")?],
         },
-        head: place.head.clone(),
+        head: names.head.clone(),
         logit_cap: None,
         deepstack: 0,
     })
@@ -238,7 +241,7 @@ mod tests {
     #[test]
     fn embeddings_are_not_scaled_whatever_the_configuration_says() {
         let c = Config::new("config.json", &json!({ "scale_embedding": true }), json!({})).unwrap();
-        let place = Place { model: "model.decoder.".into(), head: "proj_out.weight".into() };
-        assert_eq!(decoder(&c, &place).unwrap().embedding_scale, None);
+        let names = DecoderNames { model: "model.decoder.".into(), head: "proj_out.weight".into() };
+        assert_eq!(decoder(&c, &names).unwrap().embedding_scale, None);
     }
 }

@@ -1,4 +1,5 @@
-//! adapter_config.json: every key of PEFT 0.21's LoRA is honoured or refused by name, and so is one that is not known.
+//! adapter_config.json: every key of PEFT 0.21's LoRA is honoured or refused by name, and so is one that is
+//! not known.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ pub(crate) enum Use {
     Refused,
 }
 
-/// Every key, what is done with it, and what it means here or why it is refused. docs/adapters.md repeats this table.
+/// Every key, what is done with it, and what it means here or why it is refused. docs/adapters.md repeats
+/// this table.
 pub(crate) const KEYS: &[(&str, Use, &str)] = {
     use Use::{Honoured, Refused, Told};
     &[
@@ -131,7 +133,7 @@ pub(crate) struct LoraConfig {
     pub revision: Option<String>,
 }
 
-/// Names of modules.
+/// The modules that a key of the configuration means.
 #[derive(Debug)]
 enum Names {
     Any,
@@ -143,8 +145,8 @@ impl LoraConfig {
     /// Read the file in an adapter's folder.
     ///
     /// # Errors
-    /// When it is not there or not an object, a value is of another kind than PEFT writes, a key is not known, or one asks
-    /// for what is not done here.
+    /// When it is not there or not an object, a value is of another kind than PEFT writes, a key is not
+    /// known, or one asks for what is not done here.
     pub fn read(folder: &Path) -> Result<Self> {
         let file = folder.join(FILE);
         let text = read_capped(&file, CAP)?;
@@ -235,8 +237,8 @@ impl LoraConfig {
         })
     }
 
-    /// What a module's addition is multiplied by, from its rank; an error where its tensors have another rank than the file
-    /// says. `module` is its name as PEFT has it, without `base_model.model.`.
+    /// What a module's addition is multiplied by, from its rank; an error where its tensors have another rank
+    /// than the file says. `module` is its name as PEFT has it, without `base_model.model.`.
     pub fn scale(&self, module: &str, rank: usize) -> Result<f64> {
         let said = first(&self.ranks, module)?.unwrap_or(self.rank as f64);
         if said != rank as f64 {

@@ -1,11 +1,12 @@
-//! What two ways of starting an adapter take out of the base: PEFT does it again each time such an adapter is loaded.
+//! What two ways of starting an adapter take out of the base: PEFT does it again each time such an adapter is
+//! loaded.
 
 use nalgebra::{DMatrix, DMatrixView, SymmetricEigen};
 
 use super::config::Initial;
 
-/// Of a matrix f32[n,k] row by row: the factors f64[n,r] and f64[r,k], row by row, whose product is taken out of it.
-/// `scale` is what the adapter's own product is multiplied by. The error says why it cannot be done.
+/// Of a matrix f32[n,k] row by row: the factors f64[n,r] and f64[r,k], row by row, whose product is taken out
+/// of it. `scale` is what the adapter's own product is multiplied by. The error says why it cannot be done.
 pub(crate) fn taken_out(
     kind: Initial,
     matrix: &[f32],
@@ -47,7 +48,8 @@ enum Basis {
     Right(DMatrix<f64>),
 }
 
-/// The singular vectors of the largest singular values, from the eigenvectors of the smaller product with itself.
+/// The singular vectors of the largest singular values, from the eigenvectors of the smaller product with
+/// itself.
 fn singular(transposed: &DMatrixView<f64>, rank: usize) -> Basis {
     let (k, n) = transposed.shape();
     let gram = if n <= k { transposed.tr_mul(transposed) } else { transposed * transposed.transpose() };

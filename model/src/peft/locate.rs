@@ -20,9 +20,10 @@ pub struct Located {
     pub notes: Vec<String>,
 }
 
-/// Where the parts of a model are. A path to a checkpoint is itself. The id of a repository that is in the hub's cache is
-/// its folder there. An adapter's folder is the base that its adapter_config.json names, by a path (absolute, or relative to
-/// the current folder, to the adapter's or to the one that holds it) or by its id in the hub's cache, and the adapter over it.
+/// Where the parts of a model are. A path to a checkpoint is itself. The id of a repository that is in the
+/// hub's cache is its folder there. An adapter's folder is the base that its adapter_config.json names, by a
+/// path (absolute, or relative to the current folder, to the adapter's or to the one that holds it) or by its
+/// id in the hub's cache, and the adapter over it.
 ///
 /// # Errors
 /// When an adapter names no base, or one that is nowhere.
@@ -55,7 +56,8 @@ fn locate_in(model: &Path, cache: Option<&hub::Cache>) -> Result<Located> {
     Ok(located)
 }
 
-/// The folder of an adapter: a path to it or to its file of tensors, or the id of a repository in the hub's cache.
+/// The folder of an adapter: a path to it or to its file of tensors, or the id of a repository in the hub's
+/// cache.
 pub fn locate_adapter(adapter: &Path) -> PathBuf {
     let cache = hub::Cache::of_user();
     folder_of(&cached(adapter, None, cache.as_ref()).unwrap_or(adapter.into()))

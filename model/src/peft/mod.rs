@@ -1,8 +1,9 @@
 //! Low-rank adapters as the PEFT library saves them, over a checkpoint.
 //!
-//! What a linear layer with a matrix W [n,k] computes becomes y = G (W x) + B A x + b, where A [r,k] and B [n,r] hold the
-//! matrices of all its adapters one below the other, B times their factors. G and b are there with DoRA and with biases of
-//! B only. A table is a matrix whose rows are looked up, and then G scales its columns.
+//! What a linear layer with a matrix W [n,k] computes becomes y = G (W x) + B A x + b, where A [r,k] and B
+//! [n,r] hold the matrices of all its adapters one below the other, B times their factors. G and b are there
+//! with DoRA and with biases of B only. A table is a matrix whose rows are looked up, and then G scales its
+//! columns.
 
 mod config;
 mod fold;
@@ -21,11 +22,12 @@ use crate::error::{Error, Result};
 use crate::hub;
 use config::{Initial, LoraConfig, Tokens, ends_with};
 use fold::Folded;
-use names::{Names, Part, parse};
+use names::{Part, parse};
 
 pub(crate) use config::FILE;
 pub(crate) use fold::{floats, suffix};
 pub use locate::{Located, locate, locate_adapter};
+pub use names::PeftNames;
 
 /// The file of an adapter's tensors.
 const TENSORS: &str = "adapter_model.safetensors";
@@ -47,11 +49,12 @@ pub struct AdapterFacts {
 
 /// Adapters over a checkpoint, in the order in which they act.
 pub(crate) struct Overlay {
-    names: Names,
+    names: PeftNames,
     adapters: Vec<Opened>,
     /// Low-rank additions, by the names of the matrices that they stand beside.
     low_rank: BTreeMap<String, Vec<LowRank>>,
-    /// Tensors that replace the checkpoint's: for everyone who reads them, and for the modules of their names alone.
+    /// Tensors that replace the checkpoint's: for everyone who reads them, and for the modules of their names
+    /// alone.
     base: BTreeMap<String, Source>,
     own: BTreeMap<String, Source>,
     /// New rows of tables.
@@ -105,7 +108,7 @@ impl Overlay {
     /// Nothing over a checkpoint.
     pub fn new(checkpoint: &Checkpoint) -> Self {
         Self {
-            names: Names::new(checkpoint),
+            names: PeftNames::new(checkpoint),
             adapters: Vec::new(),
             low_rank: BTreeMap::new(),
             base: BTreeMap::new(),
@@ -120,7 +123,8 @@ impl Overlay {
     /// Put one more adapter over it.
     ///
     /// # Errors
-    /// When the folder is no adapter, asks for what is not done here, or has a tensor that fits nothing in the checkpoint.
+    /// When the folder is no adapter, asks for what is not done here, or has a tensor that fits nothing in
+    /// the checkpoint.
     pub fn add(&mut self, checkpoint: &Checkpoint, folder: &Path, weight: f64) -> Result<()> {
         let folder = locate::folder_of(folder);
         let config = LoraConfig::read(&folder)?;
@@ -284,7 +288,8 @@ impl Overlay {
             return Err(a.config.error(why));
         };
         a.only_unweighted(&source.tensor)?;
-        // A copy of a module is read by that module. What is not copied is the model's own, and so is what is tied.
+        // A copy of a module is read by that module. What is not copied is the model's own, and so is what is
+        // tied.
         let copied = part == Part::Whole && a.config.whole.iter().any(|m| covers(m, name)) && !a.config.tied;
         let (map, target) = match (copied, &head, self.names.table()) {
             (true, ..) => (&mut self.own, target),
@@ -339,7 +344,8 @@ impl Overlay {
         Ok(())
     }
 
-    /// Give a head that is the table a name of its own where the two are no more the same, or the table's additions.
+    /// Give a head that is the table a name of its own where the two are no more the same, or the table's
+    /// additions.
     fn tie(&mut self, a: &Adding) -> Result<()> {
         let Some(table) = self.names.table().map(str::to_string) else { return Ok(()) };
         let head = self.head_name();
@@ -442,7 +448,7 @@ impl Overlay {
 
 /// The table of a checkpoint whose head it is too; `None` where there is a head, or no table.
 pub fn tied_table(checkpoint: &Checkpoint) -> Option<String> {
-    Names::new(checkpoint).table().map(str::to_string)
+    PeftNames::new(checkpoint).table().map(str::to_string)
 }
 
 /// Rows of A of all adapters to a matrix.
@@ -469,7 +475,7 @@ impl Adding<'_> {
     fn check_complete(
         &self,
         modules: &BTreeMap<String, BTreeMap<Part, String>>,
-        names: &Names,
+        names: &PeftNames,
     ) -> Result<()> {
         let whole =
             |m: &str| modules.iter().any(|(name, parts)| parts.contains_key(&Part::Whole) && covers(m, name));
@@ -509,8 +515,8 @@ impl Adding<'_> {
     }
 }
 
-/// Whether an entry of `modules_to_save` means a module that the tensor is in, or the tensor itself: PEFT compares the ends
-/// of names, in the middle of a part too.
+/// Whether an entry of `modules_to_save` means a module that the tensor is in, or the tensor itself: PEFT
+/// compares the ends of names, in the middle of a part too.
 fn covers(entry: &str, tensor: &str) -> bool {
     tensor.ends_with(entry) || tensor.match_indices('.').any(|(dot, _)| tensor[..dot].ends_with(entry))
 }
@@ -529,8 +535,8 @@ fn open_tensors(folder: &Path) -> Result<Checkpoint> {
     Ok(Checkpoint::open_with(file, LoadOptions { dtype: Some(DType::F32), dequantize: false })?)
 }
 
-/// A sentence that names the base that an adapter was trained on and the one that it is put over, where they differ: by the
-/// fingerprint that training recorded, otherwise by the last part of their names.
+/// A sentence that names the base that an adapter was trained on and the one that it is put over, where they
+/// differ: by the fingerprint that training recorded, otherwise by the last part of their names.
 fn doubt(checkpoint: &Checkpoint, folder: &Path, config: &LoraConfig) -> Result<Option<String>> {
     let at = folder.display();
     if let Some(trained_on) = Base::read(folder)? {

@@ -1,9 +1,11 @@
-//! Finding what an adapter's names mean in a checkpoint.
+//! What an adapter's names mean in a checkpoint, and how PEFT writes a checkpoint's names.
 //!
-//! PEFT writes the names of modules in memory, which differ between versions of transformers and from the names in
-//! checkpoints: a decoder's layers are `model.layers`, `language_model.model.layers` or `model.language_model.layers`.
+//! PEFT writes the names of modules in memory, which differ between versions of transformers and from the
+//! names in checkpoints: a decoder's layers are `model.layers`, `language_model.model.layers` or
+//! `model.language_model.layers`. All spellings are read. Those of transformers 5 are written, which PEFT
+//! looks for when it opens the adapter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::Checkpoint;
 
@@ -13,13 +15,24 @@ const WRAPPERS: [&str; 3] = ["base_model", "model", "language_model"];
 /// Names of heads, which a checkpoint lacks where the table is the head.
 const HEADS: [&str; 2] = ["lm_head", "proj_out"];
 
-/// The tensors of a checkpoint by what is the same in all spellings of their names.
-pub(crate) struct Names {
-    /// `None` where several tensors come to the same.
+/// What PEFT puts before the names of the model that it adapts.
+const ADAPTED: &str = "base_model.model.";
+/// The module into which PEFT puts a layer that it adapts.
+const WRAPPED: &str = "base_layer";
+/// Modules that stand beside `model` in checkpoints that transformers 4 wrote, and inside of it in
+/// transformers 5.
+const OUTER: [&str; 2] = ["language_model", "visual"];
+
+/// The names of a checkpoint's tensors and modules, and of the same ones in an adapter that PEFT writes.
+pub struct PeftNames {
+    /// By what is the same in all spellings; `None` where several tensors come to the same.
     tensors: BTreeMap<String, Option<String>>,
+    /// Whether a model that reads media has the names that transformers 4 gave it.
+    is_transformers_4: bool,
 }
 
-impl Names {
+impl PeftNames {
+    /// The names of a checkpoint.
     pub fn new(checkpoint: &Checkpoint) -> Self {
         let mut tensors: BTreeMap<String, Option<String>> = BTreeMap::new();
         for name in checkpoint.names() {
@@ -30,27 +43,73 @@ impl Names {
         for name in checkpoint.names() {
             tensors.insert(name.to_string(), Some(name.to_string()));
         }
-        Self { tensors }
+        let is_outer = |name: &str| name.split_once('.').is_some_and(|(first, _)| OUTER.contains(&first));
+        Self { tensors, is_transformers_4: checkpoint.names().any(is_outer) }
+    }
+
+    /// How PEFT calls a module or tensor of the checkpoint: by its name in the memory of transformers 5.
+    pub fn module(&self, name: &str) -> String {
+        if !self.is_transformers_4 {
+            return name.to_string();
+        }
+        let parts: Vec<&str> = name.split('.').collect();
+        let (before, rest): (&[&str], &[&str]) = match &parts[..] {
+            ["language_model", "lm_head", ..] => (&[], &parts[1..]),
+            ["language_model", "model", rest @ ..] => (&["model", "language_model"], rest),
+            ["lm_head", ..] | ["model", "language_model" | "visual", ..] => (&[], &parts),
+            ["model", rest @ ..] => (&["model", "language_model"], rest),
+            ["vision_tower", "vision_model", rest @ ..] => (&["model", "vision_tower"], rest),
+            _ => (&["model"], &parts),
+        };
+        [before, rest].concat().join(".")
+    }
+
+    /// The name in an adapter's file of one of its tensors by the checkpoint's names: the A or B of a layer
+    /// (`LAYER.lora_A.weight`), or one that is trained whole. What belongs to one of the `adapted` layers
+    /// stands inside of PEFT's own.
+    pub fn in_file(&self, name: &str, adapted: &BTreeSet<&str>) -> String {
+        match name.rsplit_once('.') {
+            Some((layer, last)) if adapted.contains(layer) => {
+                format!("{ADAPTED}{}.{WRAPPED}.{last}", self.module(layer))
+            }
+            _ => format!("{ADAPTED}{}", self.module(name)),
+        }
+    }
+
+    /// The checkpoint's name of a tensor of an adapter's file, as [`PeftNames::in_file`] takes it. Parts of
+    /// an adapter beside A and B, and what is not in the checkpoint, keep their names in the file, without
+    /// what PEFT puts before all.
+    pub fn of_file(&self, name: &str) -> String {
+        let layer = |module: &str| {
+            let matrix = self.matrix(module);
+            matrix.and_then(|matrix| matrix.strip_suffix(".weight")).unwrap_or(module).to_string()
+        };
+        match parse(name) {
+            Some((module, Part::Down)) => format!("{}.lora_A.weight", layer(&module)),
+            Some((module, Part::Up)) => format!("{}.lora_B.weight", layer(&module)),
+            Some((own, Part::Whole | Part::Base)) => self.tensor(&own).map_or(own.clone(), str::to_string),
+            _ => name.strip_prefix(ADAPTED).unwrap_or(name).to_string(),
+        }
     }
 
     /// The checkpoint's name of a tensor.
-    pub fn tensor(&self, name: &str) -> Option<&str> {
+    pub(crate) fn tensor(&self, name: &str) -> Option<&str> {
         self.tensors.get(name).or_else(|| self.tensors.get(&plain(name)))?.as_deref()
     }
 
     /// The checkpoint's name of a module's matrix.
-    pub fn matrix(&self, module: &str) -> Option<&str> {
+    pub(crate) fn matrix(&self, module: &str) -> Option<&str> {
         // Attention of PyTorch's own keeps its three projections in one matrix beside its modules.
         [".weight", ".in_proj_weight"].iter().find_map(|end| self.tensor(&format!("{module}{end}")))
     }
 
     /// Whether a module is a head that has no tensor because the table is the head.
-    pub fn is_tied_head(&self, module: &str) -> bool {
+    pub(crate) fn is_tied_head(&self, module: &str) -> bool {
         HEADS.contains(&plain(module).as_str()) && self.matrix(module).is_none() && self.table().is_some()
     }
 
     /// The table of a decoder whose head it is too; `None` where there is a head, or no table.
-    pub fn table(&self) -> Option<&str> {
+    pub(crate) fn table(&self) -> Option<&str> {
         if HEADS.iter().any(|head| self.matrix(head).is_some()) {
             return None;
         }
@@ -94,18 +153,18 @@ pub(crate) enum Part {
     Whole,
 }
 
-/// The module and the part that a tensor's name stands for; for whole tensors, the tensor's own name. `None` for names that
-/// PEFT does not write.
+/// The module and the part that a tensor's name stands for; for whole tensors, the tensor's own name. `None`
+/// for names that PEFT does not write.
 pub(crate) fn parse(name: &str) -> Option<(String, Part)> {
-    let own = name.strip_prefix("base_model.model.").or(name.strip_prefix("base_model.")).unwrap_or(name);
+    let own = name.strip_prefix(ADAPTED).or(name.strip_prefix("base_model.")).unwrap_or(name);
     let parts: Vec<&str> = own.split('.').collect();
     let special = |p: &&str| p.starts_with("lora_") || matches!(*p, "token_adapter" | "modules_to_save");
     let Some(at) = parts.iter().position(special) else {
-        let is_base = parts.contains(&"base_layer");
-        let name: Vec<&str> = parts.into_iter().filter(|p| *p != "base_layer").collect();
+        let is_base = parts.contains(&WRAPPED);
+        let name: Vec<&str> = parts.into_iter().filter(|p| *p != WRAPPED).collect();
         return Some((name.join("."), if is_base { Part::Base } else { Part::Whole }));
     };
-    let module: Vec<&str> = parts[..at].iter().filter(|p| **p != "base_layer").copied().collect();
+    let module: Vec<&str> = parts[..at].iter().filter(|p| **p != WRAPPED).copied().collect();
     let module = module.join(".");
     if parts[at] == "modules_to_save" {
         // What follows is the adapter's name, then the tensor's.
@@ -132,6 +191,9 @@ pub(crate) fn parse(name: &str) -> Option<(String, Part)> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::super::TENSORS;
     use super::*;
 
     #[test]
@@ -168,6 +230,34 @@ mod tests {
         for unknown in ["q.lora_A", "q.lora_diag.default", "q.lora_A.a.b.weight", "x.modules_to_save.default"]
         {
             assert_eq!(parse(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn names_that_peft_wrote_are_found_and_written_again() {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
+        let open = |path: PathBuf| Checkpoint::open(tests.join(path)).unwrap();
+        for base in [
+            "gemma3",
+            "llava",
+            "llava-onevision",
+            "qwen2-5-vl-image",
+            "qwen2-audio",
+            "qwen2-vl-image",
+            "qwen3-vl-image",
+            "smolvlm-image",
+            "whisper",
+        ] {
+            let checkpoint = open(Path::new("parity").join(base).join("model"));
+            let adapter = open(Path::new("adapters").join(format!("parts-{base}")).join(TENSORS));
+            let names = PeftNames::new(&checkpoint);
+            assert!(adapter.names().count() >= 8, "{base}");
+            for name in adapter.names() {
+                let own = names.of_file(name);
+                let layer = own.rsplit_once(".lora_").unwrap().0;
+                assert!(checkpoint.ty(&format!("{layer}.weight")).is_some(), "{base}: {name} is {own}");
+                assert_eq!(names.in_file(&own, &BTreeSet::new()), name, "{base}");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::checkpoint::{BASE_FILE, write, write_as};
-use crate::parameters::Stored as _;
+use crate::parameters::ParameterSpecs as _;
 use crate::weights::Weights;
 
 const Q: &str = "base_model.model.model.layers.0.q_proj";
@@ -21,9 +21,9 @@ fn tensors(given: &[(&str, &[usize])]) -> BTreeMap<String, HostTensor> {
 }
 
 /// A tied model of one layer, and adapters to it.
-struct Place(tempfile::TempDir);
+struct Fixture(tempfile::TempDir);
 
-impl Place {
+impl Fixture {
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         let model =
@@ -56,7 +56,7 @@ impl Place {
 
 #[test]
 fn every_tensor_is_used_or_named() {
-    let place = Place::new();
+    let place = Fixture::new();
     let named = |part: &str| format!("{Q}.{part}");
     let (a, b) = (named("lora_A.weight"), named("lora_B.weight"));
     let whole: [(&str, &[usize]); 2] = [(&a, &[2, 3]), (&b, &[4, 2])];
@@ -131,7 +131,7 @@ fn every_tensor_is_used_or_named() {
 
 #[test]
 fn a_pickle_is_refused_with_what_to_do() {
-    let place = Place::new();
+    let place = Fixture::new();
     let folder = place.adapter("pickle", json!({}), &[]);
     fs::rename(folder.join(TENSORS), folder.join("adapter_model.bin")).unwrap();
     let e = place.base().with_adapter(&folder).err().unwrap().to_string();
@@ -140,7 +140,7 @@ fn a_pickle_is_refused_with_what_to_do() {
 
 #[test]
 fn two_adapters_cannot_replace_the_same_tensor_and_replacing_has_no_weight() {
-    let place = Place::new();
+    let place = Fixture::new();
     let table = format!("{TABLE}.weight");
     let one = place.adapter("one", json!({ "modules_to_save": ["embed_tokens"] }), &[(&table, &[5, 3])]);
     let other = place.adapter("other", json!({ "modules_to_save": ["embed_tokens"] }), &[(&table, &[5, 3])]);
@@ -152,7 +152,7 @@ fn two_adapters_cannot_replace_the_same_tensor_and_replacing_has_no_weight() {
 
 #[test]
 fn a_head_that_was_the_table_gets_a_tensor_of_its_own_only_where_they_differ() {
-    let place = Place::new();
+    let place = Fixture::new();
     let (a, b) = (format!("{TABLE}.lora_embedding_A"), format!("{TABLE}.lora_embedding_B"));
     let low: [(&str, &[usize]); 2] = [(&a, &[2, 5]), (&b, &[3, 2])];
     let config =
@@ -174,7 +174,7 @@ fn a_head_that_was_the_table_gets_a_tensor_of_its_own_only_where_they_differ() {
 
 #[test]
 fn an_adapter_of_another_base_is_doubted_by_fingerprint_and_by_name() {
-    let place = Place::new();
+    let place = Fixture::new();
     let q: [(&str, &[usize]); 2] = [
         ("base_model.model.model.layers.0.q_proj.lora_A.weight", &[2, 3]),
         ("base_model.model.model.layers.0.q_proj.lora_B.weight", &[4, 2]),

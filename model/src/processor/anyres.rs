@@ -1,5 +1,6 @@
-//! The geometry of LLaVA-NeXT and LLaVA-OneVision: an image is fitted into the best of several resolutions, cut into
-//! squares, and the features of its border are dropped again. Processor and model must agree on all of it.
+//! The geometry of LLaVA-NeXT and LLaVA-OneVision: an image is fitted into the best of several resolutions,
+//! cut into squares, and the features of its border are dropped again. Processor and model must agree on all
+//! of it.
 
 /// Height and width.
 pub type Extent = (usize, usize);
@@ -30,8 +31,8 @@ pub fn fitted((height, width): Extent, target: Extent) -> Extent {
     }
 }
 
-/// The rows and columns of features that stand for an image within a grid of features: what lies in the border that
-/// fitting left is cut off, equally on both sides.
+/// The rows and columns of features that stand for an image within a grid of features: what lies in the
+/// border that fitting left is cut off, equally on both sides.
 pub fn unpadded((height, width): Extent, grid: Extent) -> [std::ops::Range<usize>; 2] {
     let seven = |x: f64| (x * 1e7).round_ties_even() / 1e7;
     let cut = |extent: usize, kept: f64| {
@@ -45,7 +46,8 @@ pub fn unpadded((height, width): Extent, grid: Extent) -> [std::ops::Range<usize
     }
 }
 
-/// The extent to which features are shrunk when there are more than `most` squares of `side` x `side` of them.
+/// The extent to which features are shrunk when there are more than `most` squares of `side` x `side` of
+/// them.
 pub fn shrunk(extent: Extent, side: usize, most: Option<usize>) -> Option<Extent> {
     let most = most?;
     let ratio = ((extent.0 * extent.1) as f64 / (most * side * side) as f64).sqrt();
@@ -60,7 +62,7 @@ pub fn most_squares(aspect: &str) -> Option<usize> {
 
 /// How one image is laid out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct Tiling {
     /// Rows and columns of squares; the small copy of the whole image comes before them.
     pub squares: Extent,
     /// The kept rows and columns of the squares' features.
@@ -69,7 +71,7 @@ pub struct Plan {
     pub resized: Option<Extent>,
 }
 
-impl Plan {
+impl Tiling {
     /// The layout of an image of `size` in squares of `square` pixels with `side` x `side` features each.
     pub fn new(size: Extent, resolution: Extent, square: usize, side: usize, most: Option<usize>) -> Self {
         let squares = (resolution.0 / square, resolution.1 / square);
@@ -101,13 +103,13 @@ mod tests {
         assert_eq!(best_resolution((208, 324), &pins), Some((112, 112)));
         assert_eq!(best_resolution((40, 100), &pins), Some((56, 112)));
         assert_eq!(fitted((208, 324), (112, 112)), (72, 112));
-        let plan = Plan::new((208, 324), (112, 112), 56, 4, Some(9));
-        assert_eq!((plan.squares, plan.kept.clone(), plan.resized), ((2, 2), [1..7, 0..8], None));
+        let tiling = Tiling::new((208, 324), (112, 112), 56, 4, Some(9));
+        assert_eq!((tiling.squares, tiling.kept.clone(), tiling.resized), ((2, 2), [1..7, 0..8], None));
         // With the 16 features of the small copy that is the case's 70 placeholders.
-        assert_eq!(plan.features(), 54);
-        let large = Plan::new((3000, 2900), (2304, 2304), 384, 27, Some(9));
+        assert_eq!(tiling.features(), 54);
+        let large = Tiling::new((3000, 2900), (2304, 2304), 384, 27, Some(9));
         assert_eq!((large.extent(), large.features()), ((82, 79), 6478 + 82));
-        assert_eq!(Plan::new((500, 2000), (384, 1536), 384, 27, Some(9)).features(), 2916 + 27);
+        assert_eq!(Tiling::new((500, 2000), (384, 1536), 384, 27, Some(9)).features(), 2916 + 27);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use percept_modalities::{
     Aim, Array, Error, Grid, Inputs, Media, MediaKind, Message, Processor, Result, Values,
 };
 
-use super::anyres::{Extent, Plan, best_resolution, fitted, most_squares};
+use super::anyres::{Extent, Tiling, best_resolution, fitted, most_squares};
 use super::llava::{CLIP_STILL, Tower};
 use super::prompt::{Placeholder, Prompt, insert_i64, refuse, rows};
 use super::settings::{CLIP_NORMALIZE, ProcessorFiles, Settings, Size};
@@ -20,7 +20,8 @@ struct OneVision {
     most: Option<usize>,
     video: Still,
     video_token: String,
-    /// Frames of a clip; a shorter clip has all of its frames, as in transformers, whose processor picks none by itself.
+    /// Frames of a clip; a shorter clip has all of its frames, as in transformers, whose processor picks none
+    /// by itself.
     frames: usize,
 }
 
@@ -119,12 +120,12 @@ impl LlavaAnyres {
         match &self.one_vision {
             Some(one) => {
                 let side = one.rows.isqrt();
-                let plan = Plan::new(size, resolution, edge.0, side, one.most);
-                (plan.features() + one.rows).saturating_sub(usize::from(self.tower.strategy == "default"))
+                let tiling = Tiling::new(size, resolution, edge.0, side, one.most);
+                (tiling.features() + one.rows).saturating_sub(usize::from(self.tower.strategy == "default"))
             }
             None => {
-                let plan = Plan::new(size, resolution, edge.0, edge.0 / self.tower.patch, None);
-                plan.features().saturating_add(self.tower.features(edge.0, edge.1))
+                let tiling = Tiling::new(size, resolution, edge.0, edge.0 / self.tower.patch, None);
+                tiling.features().saturating_add(self.tower.features(edge.0, edge.1))
             }
         }
     }

@@ -1,5 +1,6 @@
-//! The processors of the families: prompts with a placeholder for every feature row, images and frames as their towers
-//! read them. Each reads its checkpoint's own processor files and makes the arrays that Hugging Face's makes.
+//! The processors of the families: prompts with a placeholder for every feature row, images and frames as
+//! their towers read them. Each reads its checkpoint's own processor files and makes the arrays that Hugging
+//! Face's makes.
 
 pub mod anyres;
 mod gemma3;

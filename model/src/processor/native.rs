@@ -1,5 +1,5 @@
-//! Percept's own family: images and frames at one size each, audio as log-mel of a fixed length, a placeholder for each
-//! feature row.
+//! Percept's own family: images and frames at one size each, audio as log-mel of a fixed length, a
+//! placeholder for each feature row.
 
 use percept_modalities::audio::LogMel;
 use percept_modalities::image::Filter;

@@ -49,7 +49,7 @@ impl Prompt {
         Self { tokenizer, template }
     }
 
-    /// The tokenizer.
+    /// The tokenizer of the prompts.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }

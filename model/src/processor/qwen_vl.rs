@@ -1,5 +1,5 @@
-//! Qwen2-VL, Qwen2.5-VL and Qwen3-VL: images at their own resolution, cut into patches in the order in which the
-//! tower merges them.
+//! Qwen2-VL, Qwen2.5-VL and Qwen3-VL: images at their own resolution, cut into patches in the order in which
+//! the tower merges them.
 
 use percept_modalities::image::{self, Filter, Image, Normalize};
 use percept_modalities::video::{Clip, Quota, Sampling};
@@ -45,7 +45,8 @@ impl Patching {
         patch: usize,
         normalize: ([f64; 3], [f64; 3]),
     ) -> Result<Self> {
-        // Files of the first releases give `min_pixels` and `max_pixels` instead, beside a size that nothing reads.
+        // Files of the first releases give `min_pixels` and `max_pixels` instead, beside a size that nothing
+        // reads.
         let size = match s.value("size") {
             Some(size) if own_bounds && size.get("max_pixels").is_some() => None,
             _ => s.size("size", |n| Size::Edges { shortest: n, longest: n })?,
@@ -103,8 +104,9 @@ impl Patching {
         Ok(image.clone())
     }
 
-    /// Appends the patches of frames of one size, one for every `temporal` frames; the last frame is repeated. Within a
-    /// patch the order is channel, frame, row, column. Gives the grid: frames, rows and columns of patches.
+    /// Appends the patches of frames of one size, one for every `temporal` frames; the last frame is
+    /// repeated. Within a patch the order is channel, frame, row, column. Gives the grid: frames, rows and
+    /// columns of patches.
     fn patches(&self, frames: &[Image], out: &mut Vec<f32>) -> [usize; 3] {
         let (p, m) = (self.patch, self.merge);
         let (gh, gw) = (frames[0].height / p, frames[0].width / p);
@@ -251,8 +253,8 @@ impl Processor for QwenVl {
         refuse(media, "Qwen-VL", true, true, false)?;
         let mut text = self.prompt.render(messages, &media.variables, aim)?;
         if !self.outer {
-            // What transformers 4 does, and what Qwen3-VL was trained with; transformers 5, which writes nested files,
-            // leaves the outer pair in place.
+            // What transformers 4 does, and what Qwen3-VL was trained with; transformers 5, which writes
+            // nested files, leaves the outer pair in place.
             let video = &self.video_token;
             text.replace(&format!("{}{video}{}", self.start_token, self.end_token), video);
         }
@@ -346,8 +348,8 @@ fn timestamps(clip: &Clip, group: usize) -> Vec<f64> {
     (0..clip.times.len()).step_by(group).map(|i| (at(i) + at(i + group - 1)) / 2.0).collect()
 }
 
-/// Height and width, multiples of `factor` with an area within bounds, that keep the aspect ratio as well as they can
-/// (`smart_resize` of Qwen2-VL). Halves round to even.
+/// Height and width, multiples of `factor` with an area within bounds, that keep the aspect ratio as well as
+/// they can (`smart_resize` of Qwen2-VL). Halves round to even.
 fn smart_resize(
     (height, width): (usize, usize),
     factor: usize,
@@ -358,7 +360,8 @@ fn smart_resize(
     Ok(within(1.0, 1, (height, width), factor, least, most))
 }
 
-/// The same for a clip, whose bounds are on the pixels of all its frames (`smart_resize` of Qwen3-VL's videos).
+/// The same for a clip, whose bounds are on the pixels of all its frames (`smart_resize` of Qwen3-VL's
+/// videos).
 fn clip_size(
     frames: usize,
     temporal: usize,

@@ -168,9 +168,9 @@ impl Size {
     }
 }
 
-/// The settings in a checkpoint's processor files. transformers 5 writes one nested `processor_config.json`; earlier
-/// versions and most published checkpoints have `preprocessor_config.json`, `video_preprocessor_config.json` and
-/// sometimes a `processor_config.json` of the processor's own keys.
+/// The settings in a checkpoint's processor files. transformers 5 writes one nested `processor_config.json`;
+/// earlier versions and most published checkpoints have `preprocessor_config.json`,
+/// `video_preprocessor_config.json` and sometimes a `processor_config.json` of the processor's own keys.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessorFiles {
     /// The processor's own keys.

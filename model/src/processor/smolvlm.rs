@@ -1,5 +1,5 @@
-//! SmolVLM and Idefics3: images cut into square tiles with a small copy of the whole behind them, videos as single
-//! frames between timestamps.
+//! SmolVLM and Idefics3: images cut into square tiles with a small copy of the whole behind them, videos as
+//! single frames between timestamps.
 
 use std::collections::BTreeMap;
 
@@ -84,8 +84,8 @@ impl Tiling {
         }
     }
 
-    /// Appends an image's tiles, row by row, and the whole image last; gives the rows and columns, zeros when it is
-    /// not cut.
+    /// Appends an image's tiles, row by row, and the whole image last; gives the rows and columns, zeros when
+    /// it is not cut.
     fn tiles(&self, image: &Image, out: &mut Vec<Image>) -> Result<(usize, usize)> {
         let t = self.tile;
         let sized = self.resize(image, self.first_size(image.height, image.width))?;
@@ -126,7 +126,8 @@ impl Tiling {
     }
 }
 
-/// Height and width with this longest edge. Sizes are truncated and odd shorter edges grow by one; images grow too.
+/// Height and width with this longest edge. Sizes are truncated and odd shorter edges grow by one; images
+/// grow too.
 fn longest_edge(height: usize, width: usize, edge: usize) -> (usize, usize) {
     let ratio = width as f64 / height as f64;
     let even = |n: usize| (n + n % 2).max(1);

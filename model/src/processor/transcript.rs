@@ -7,7 +7,7 @@ use percept_modalities::{Aim, Error, Message, Result};
 /// Text with the bytes of it that are to be learnt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transcript {
-    /// The text.
+    /// The text that is read: what the template wrote, with placeholders of media spelt out.
     pub text: String,
     /// The text as the template wrote it.
     pub rendered: String,
@@ -18,7 +18,8 @@ pub struct Transcript {
 impl Transcript {
     /// Render a conversation; `render` takes the messages and whether the generation prompt is added.
     ///
-    /// An answer is what the template writes for its turn behind the generation prompt, without white space at the end.
+    /// An answer is what the template writes for its turn behind the generation prompt, without white space
+    /// at the end.
     ///
     /// # Errors
     /// When the template refuses the messages, or does not write earlier turns again as they were.

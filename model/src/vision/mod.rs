@@ -20,8 +20,8 @@ use crate::weights::Weights;
 /// Patches that one run should have at most; a run has at least one image or frame even so.
 pub const PATCHES: usize = 4096;
 
-/// A run whose inputs are `arguments` and whose outputs are what `trace` gives. The trace must depend on `label`, the
-/// weights and the arguments' types alone.
+/// A run whose inputs are `arguments` and whose outputs are what `trace` gives. The trace must depend on
+/// `label`, the weights and the arguments' types alone.
 ///
 /// # Errors
 /// When the checkpoint's tensors do not fit the configuration.
@@ -83,8 +83,8 @@ fn product(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
 }
 
-/// Text, in which each token of `kinds` is a placeholder for the next of so many feature rows. The rows of a kind come
-/// after those of the kinds before it.
+/// Text, in which each token of `kinds` is a placeholder for the next of so many feature rows. The rows of a
+/// kind come after those of the kinds before it.
 ///
 /// # Errors
 /// When there are more or fewer placeholders than rows.

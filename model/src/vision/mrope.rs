@@ -23,16 +23,16 @@ const FARTHEST: i32 = 1 << 24;
 /// Where text goes on behind features, and where the model's own answer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// Behind the largest of their positions, and the answer behind the largest of the whole prompt (`get_rope_index`
-    /// of the original, and of transformers before 5.3).
+    /// Behind the largest of their positions, and the answer behind the largest of the whole prompt
+    /// (`get_rope_index` of the original, and of transformers before 5.3).
     AllAxes,
-    /// Behind the largest of their rows and columns, whatever the time, and the answer behind the prompt's last token,
-    /// on every axis (transformers 5.3 and later).
+    /// Behind the largest of their rows and columns, whatever the time, and the answer behind the prompt's
+    /// last token, on every axis (transformers 5.3 and later).
     RowsAndColumns,
 }
 
-/// Text counts on all axes alike. Features start where the text before them ended, on every axis, and text goes on
-/// behind them as `resume` says.
+/// Text counts on all axes alike. Features start where the text before them ended, on every axis, and text
+/// goes on behind them as `resume` says.
 ///
 /// # Errors
 /// When placeholders do not match the grids.
@@ -119,7 +119,8 @@ mod tests {
         assert_eq!((l.next, l.features[6], l.features[4]), (vec![16; 3], Some(4), Some(3)));
     }
 
-    // Positions of get_rope_index of Qwen2.5-VL, transformers 5.23, with 0.6 seconds a frame at 4 positions a second.
+    // Positions of get_rope_index of Qwen2.5-VL, transformers 5.23, with 0.6 seconds a frame at 4 positions a
+    // second.
     #[test]
     fn later_releases_go_on_behind_rows_and_columns() {
         let kinds = [kind(9, &[[3, 1, 2]], &[2.4])];

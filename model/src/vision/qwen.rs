@@ -1,5 +1,5 @@
-//! The image towers of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: patches in the order in which they are merged, rotary
-//! positions in two directions, frames that do not see each other.
+//! The image towers of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: patches in the order in which they are merged,
+//! rotary positions in two directions, frames that do not see each other.
 
 use percept_graph::{Activation, HostTensor, Tensor};
 use serde_json::{Value, json};
@@ -215,8 +215,8 @@ impl QwenTower {
         grid.iter().product::<usize>() / self.merge.pow(2)
     }
 
-    /// The runs for images or clips whose patches f32[rows,numbers] follow each other, each with its grid of frames,
-    /// rows and columns. Frames of one grid run together, a few at a time.
+    /// The runs for images or clips whose patches f32[rows,numbers] follow each other, each with its grid of
+    /// frames, rows and columns. Frames of one grid run together, a few at a time.
     ///
     /// # Errors
     /// When the patches do not fill the grids, or do not fit the tower.
@@ -269,8 +269,8 @@ impl QwenTower {
         Ok(runs)
     }
 
-    /// What every frame of one grid has in common, with patches in `order`: angles, and where the tower has them learned
-    /// positions, windows and the order of features.
+    /// What every frame of one grid has in common, with patches in `order`: angles, and where the tower has
+    /// them learned positions, windows and the order of features.
     fn shared(
         &self,
         h: usize,
@@ -392,7 +392,7 @@ mod tests {
     use percept_graph::{DType, Trace};
 
     use super::*;
-    use crate::parameters::Masters;
+    use crate::parameters::AllF32;
 
     // Qwen3VLVisionModel, transformers 5.23.
     #[test]
@@ -404,7 +404,7 @@ mod tests {
         let c = Config::new("config.json", &file, json!({})).unwrap();
         let tower = QwenTower::qwen3(&c, "visual.").unwrap();
         let t = Trace::new("tower");
-        let p = Parameters::new(&t, &Masters);
+        let p = Parameters::new(&t, &AllF32);
         let mut inputs = vec![t.data("patches", DType::F32, [1, 4, tower.numbers])];
         inputs.extend(["cos", "sin"].map(|name| t.data(name, DType::F32, [1, 4, 2])));
         inputs.push(t.data("rows", DType::I32, [16]));

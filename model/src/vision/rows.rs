@@ -19,8 +19,8 @@ impl Rows {
         Self { picked: rows.into_iter().map(|r| r as i32).collect(), mixed: Vec::new() }
     }
 
-    /// A grid of `to` rows and columns sampled from a grid of `from`, whose cell (y, x) is row `at(y, x)`. Weights are
-    /// those of `torch.nn.functional.interpolate` without antialiasing.
+    /// A grid of `to` rows and columns sampled from a grid of `from`, whose cell (y, x) is row `at(y, x)`.
+    /// Weights are those of `torch.nn.functional.interpolate` without antialiasing.
     pub fn bilinear(
         from: (usize, usize),
         to: (usize, usize),

@@ -1,4 +1,5 @@
-//! The towers of CLIP and SigLIP inside other models: a few images at a time, inner layers, positions by patch.
+//! The towers of CLIP and SigLIP inside other models: a few images at a time, inner layers, positions by
+//! patch.
 
 use percept_graph::Tensor;
 
@@ -41,7 +42,8 @@ impl VisionTower {
         })
     }
 
-    /// The states f32[n,t,hidden] of images behind so many blocks each; blocks beyond the deepest are left out.
+    /// The states f32[n,t,hidden] of images behind so many blocks each; blocks beyond the deepest are left
+    /// out.
     pub fn states(&self, p: &Parameters, pixels: &Tensor, depths: &[usize]) -> Vec<Tensor> {
         let deepest = depths.iter().max().copied().unwrap_or(0).min(self.stack.blocks.len());
         let stack =
@@ -62,8 +64,8 @@ impl VisionTower {
         self.normalize(p, &self.stack.trace(p, &x, &Context::default()))
     }
 
-    /// `each` on a few images of f32[n,c,h,w] at a time, put together along the first dimension: activations take the
-    /// memory of a few images.
+    /// `each` on a few images of f32[n,c,h,w] at a time, put together along the first dimension: activations
+    /// take the memory of a few images.
     pub fn in_batches(&self, pixels: &Tensor, each: impl Fn(&Tensor) -> Tensor) -> Tensor {
         let n = pixels.dim(0);
         let parts: Vec<Tensor> = (0..n)

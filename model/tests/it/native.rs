@@ -12,7 +12,7 @@ use percept_modalities::{Aim, Content, Inputs, Media, Message, Part, Values};
 use percept_model::checkpoint::Checkpoint;
 use percept_model::family::percept::{SPECIAL_TOKENS, initial};
 use percept_model::{
-    CausalModel, Features, Masters, MediaShape, Model, Parameters, PassRows, PassShape, SequenceRows,
+    AllF32, CausalModel, Features, MediaShape, Model, Parameters, PassRows, PassShape, SequenceRows,
 };
 use serde_json::{Value, json};
 
@@ -150,7 +150,7 @@ fn training(model: &dyn CausalModel, inputs: &Inputs) -> (Graph, BTreeMap<String
     let mut given = arguments(model, inputs, &shape, (0, n), n);
     let d = model.decoder();
     let t = Trace::new("train");
-    let p = Parameters::new(&t, &Masters);
+    let p = Parameters::new(&t, &AllF32);
     let pass = shape.declare(d, &t);
     let mut parts = Vec::new();
     for run in model.encoder_runs(inputs).unwrap() {

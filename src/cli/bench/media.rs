@@ -9,8 +9,9 @@ use percept::infer::{Embedder, TranscribeOptions, Transcriber};
 use percept::modalities::audio::{Limits, Waveform, decode};
 use percept::modalities::{Array, Values};
 use percept::model::Model;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::runs::{Runs, Timed};
 use crate::cli::Failure;
 use crate::cli::model::loading::{Loading, report_fallbacks};
 
@@ -25,7 +26,7 @@ pub struct Transcribe {
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
     #[command(flatten)]
-    measure: Repeat,
+    measure: Runs,
 }
 
 #[derive(Args)]
@@ -36,17 +37,7 @@ pub struct Embed {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
     #[command(flatten)]
-    measure: Repeat,
-}
-
-#[derive(Args)]
-struct Repeat {
-    /// Timed runs
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
-    /// Print one JSON document
-    #[arg(long)]
-    json: bool,
+    measure: Runs,
 }
 
 impl Transcribe {
@@ -77,26 +68,31 @@ impl Transcribe {
         let values = extract(&transcriber).map_err(percept::infer::Error::from)?.values;
         let features_ms = start.elapsed().as_secs_f64() * 1e3;
         let Values::F32(values) = values else { return Err(Failure::Usage("features are no floats".into())) };
-        let encoder = self.measure.times(|| {
-            // Reading waits until it is done.
-            device
-                .read(&transcriber.speech_model_mut().encode(&values)?)
-                .map_err(percept::infer::Error::from)?;
-            Ok(())
+        let encoder = self.measure.time(|| {
+            timed(|| {
+                // Reading waits until it is done.
+                device
+                    .read(&transcriber.speech_model_mut().encode(&values)?)
+                    .map_err(percept::infer::Error::from)?;
+                Ok(())
+            })
         })?;
         let mut words = 0;
-        let whole = self.measure.times(|| {
-            let transcript = transcriber.transcribe([Ok(audio.clone())], |_| (), |_| ())?;
-            words = transcript.text.split_whitespace().count();
-            Ok(())
+        let timing = self.measure.time(|| {
+            timed(|| {
+                let transcript = transcriber.transcribe([Ok(audio.clone())], |_| (), |_| ())?;
+                words = transcript.text.split_whitespace().count();
+                Ok(())
+            })
         })?;
         let more = json!({
             "features_ms": features_ms, "encoder_min_ms": encoder.min, "encoder_median_ms": encoder.median,
             "words": words,
         });
         let settings = json!({"file": self.file, "seconds": self.seconds});
-        let rate = (self.seconds * 1e3, "seconds of audio/s");
-        self.measure.report("transcribe", &id, &self.loading, settings, &whole, rate, more);
+        let work = (self.seconds, "seconds of audio/s");
+        let timed = Timed { bench: "transcribe", device: &id, settings, timing, work, more };
+        self.measure.print(timed, &self.loading);
         report_fallbacks(transcriber.reports());
         Ok(())
     }
@@ -115,67 +111,18 @@ impl Embed {
         let values = (0..count).map(|i| (i * 7919 % 2001) as f32 / 1000.0 - 1.0).collect();
         let pixels = Array { dims, values: Values::F32(values) };
         let mut embedder = Embedder::new(model, device, options);
-        let times = self.measure.times(|| Ok(embedder.pixels(&pixels).map(drop)?))?;
-        let settings = json!({"batch": self.batch});
-        let rate = (f64::from(self.batch) * 1e3, "images/s");
-        self.measure.report("embed", &id, &self.loading, settings, &times, rate, json!({}));
+        let timing = self.measure.time(|| timed(|| Ok(embedder.pixels(&pixels).map(drop)?)))?;
+        let (settings, work) = (json!({"batch": self.batch}), (f64::from(self.batch), "images/s"));
+        let timed = Timed { bench: "embed", device: &id, settings, timing, work, more: json!({}) };
+        self.measure.print(timed, &self.loading);
         report_fallbacks(embedder.reports());
         Ok(())
     }
 }
 
-/// Milliseconds of timed runs.
-struct Times {
-    median: f64,
-    min: f64,
-    first: f64,
-    runs: usize,
-}
-
-impl Repeat {
-    /// Run once to warm up, then timed.
-    fn times(&self, mut run: impl FnMut() -> Result<(), Failure>) -> Result<Times, Failure> {
-        let mut timed = || -> Result<f64, Failure> {
-            let start = Instant::now();
-            run()?;
-            Ok(start.elapsed().as_secs_f64() * 1e3)
-        };
-        let first = timed()?;
-        let mut times = (0..self.runs.max(1)).map(|_| timed()).collect::<Result<Vec<_>, _>>()?;
-        times.sort_by(f64::total_cmp);
-        Ok(Times { median: times[times.len() / 2], min: times[0], first, runs: times.len() })
-    }
-
-    /// Print what was found; `work` over milliseconds is the rate.
-    #[allow(clippy::too_many_arguments)]
-    fn report(
-        &self,
-        bench: &str,
-        device: &str,
-        loading: &Loading,
-        mut settings: Value,
-        times: &Times,
-        (work, unit): (f64, &str),
-        more: Value,
-    ) {
-        settings["model"] = json!(loading.model);
-        settings["dtype"] = json!(loading.dtype.map(|d| d.name()));
-        let rate = work / times.median;
-        if self.json {
-            let mut document = json!({
-                "bench": bench, "device": device, "settings": settings, "median_ms": times.median,
-                "min_ms": times.min, "runs": times.runs, "rate": rate, "rate_unit": unit,
-                "first_call_ms": times.first,
-            });
-            for (key, value) in more.as_object().into_iter().flatten() {
-                document[key] = value.clone();
-            }
-            println!("{document}");
-        } else {
-            println!(
-                "{bench} {settings} on {device}: median {:.1} ms, best {:.1} ms of {} runs, {rate:.1} {unit}; {more}",
-                times.median, times.min, times.runs
-            );
-        }
-    }
+/// Milliseconds that something took.
+fn timed(run: impl FnOnce() -> Result<(), Failure>) -> Result<f64, Failure> {
+    let start = Instant::now();
+    run()?;
+    Ok(start.elapsed().as_secs_f64() * 1e3)
 }

@@ -3,6 +3,7 @@
 mod media;
 mod model;
 mod preprocess;
+mod runs;
 mod train;
 
 use std::path::PathBuf;
@@ -79,8 +80,8 @@ pub struct Matmul {
 
 #[derive(Args)]
 pub struct OpBench {
-    /// The operation: softmax, layer_norm, rms_norm, gelu_erf, gelu_tanh, silu, attention, attention_causal, chain10,
-    /// chain100, sum, copy
+    /// The operation: softmax, layer_norm, rms_norm, gelu_erf, gelu_tanh, silu, attention, attention_causal,
+    /// chain10, chain100, sum, copy
     op: String,
     /// Extents joined by x; attention takes batch x heads x rows x head size
     #[arg(long, default_value = "4096x1024")]
@@ -233,6 +234,14 @@ pub struct Timing {
     pub first: f64,
 }
 
+impl Timing {
+    /// Of the milliseconds of one run or more, after a first one.
+    pub fn of(first: f64, mut times: Vec<f64>) -> Self {
+        times.sort_by(f64::total_cmp);
+        Self { median: times[times.len() / 2], min: times[0], runs: times.len(), first }
+    }
+}
+
 /// Compile a graph and run it on example values: once, once more to warm up, then timed.
 pub fn time(
     device: &dyn Device,
@@ -262,9 +271,7 @@ pub fn time(
     while times.len() < runs.max(1) || began.elapsed() < Duration::from_secs_f64(seconds.max(0.0)) {
         times.push(run()?);
     }
-    times.sort_by(f64::total_cmp);
-    let timing = Timing { median: times[times.len() / 2], min: times[0], runs: times.len(), first };
-    Ok((timing, executable, buffers))
+    Ok((Timing::of(first, times), executable, buffers))
 }
 
 fn borrowed(buffers: &[Buffer]) -> Vec<Arg> {

@@ -5,8 +5,9 @@ use std::time::Instant;
 use clap::Args;
 use percept::infer::{Part, Session, peak_memory};
 use percept::modalities::{Array, Inputs, Values};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::runs::{Runs, Timed};
 use crate::cli::Failure;
 use crate::cli::model::loading::{Causal, report_fallbacks};
 
@@ -18,7 +19,7 @@ pub struct Prefill {
     #[arg(long, default_value_t = 512)]
     tokens: usize,
     #[command(flatten)]
-    measure: Repeat,
+    measure: Runs,
 }
 
 #[derive(Args)]
@@ -35,17 +36,7 @@ pub struct Decode {
     #[arg(long, default_value_t = 1)]
     batch: usize,
     #[command(flatten)]
-    measure: Repeat,
-}
-
-#[derive(Args)]
-struct Repeat {
-    /// Timed runs
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
-    /// Print one JSON document
-    #[arg(long)]
-    json: bool,
+    measure: Runs,
 }
 
 impl Prefill {
@@ -53,7 +44,7 @@ impl Prefill {
         let mut session = self.causal.session(self.causal.model()?)?;
         let inputs = prompt(&session, self.tokens);
         let settings = json!({"tokens": self.tokens});
-        self.measure.report("prefill", &self.causal, settings, self.tokens, &mut session, |session| {
+        measured(&self.measure, "prefill", &self.causal, settings, self.tokens, &mut session, |session| {
             let start = Instant::now();
             session.prefill(&inputs, 0, self.tokens.saturating_sub(1))?;
             Ok(start.elapsed().as_secs_f64() * 1e3)
@@ -68,7 +59,7 @@ impl Decode {
         let settings = json!({"depth": self.depth, "tokens": self.tokens, "batch": self.batch});
         let (steps, batch) = (self.tokens, self.batch.max(1));
         session.reserve_for(self.depth + steps, batch)?;
-        self.measure.report("decode", &self.causal, settings, steps * batch, &mut session, |session| {
+        measured(&self.measure, "decode", &self.causal, settings, steps * batch, &mut session, |session| {
             let start = |session: &mut Session| match self.depth {
                 0 => Ok::<_, Failure>(session.start_empty()),
                 depth => Ok(session.prefill(&inputs, steps, depth - 1)?.0),
@@ -96,43 +87,23 @@ fn prompt(session: &Session, tokens: usize) -> Inputs {
     inputs
 }
 
-impl Repeat {
-    /// Run once to warm up, then timed; `run` gives milliseconds for `tokens` tokens.
-    fn report(
-        &self,
-        bench: &str,
-        causal: &Causal,
-        mut settings: serde_json::Value,
-        tokens: usize,
-        session: &mut Session,
-        mut run: impl FnMut(&mut Session) -> Result<f64, Failure>,
-    ) -> Result<(), Failure> {
-        let first = run(session)?;
-        let mut times = (0..self.runs.max(1)).map(|_| run(session)).collect::<Result<Vec<_>, _>>()?;
-        times.sort_by(f64::total_cmp);
-        let (median, min) = (times[times.len() / 2], times[0]);
-        report_fallbacks(session.reports());
-        let id = &session.device().info().id;
-        let rate = tokens as f64 / median * 1e3;
-        settings["model"] = json!(causal.loading.model);
-        settings["dtype"] = json!(causal.loading.dtype.map(|d| d.name()));
-        settings["cache"] = json!(causal.cache.name());
-        settings["int8"] = json!(causal.int8);
-        if self.json {
-            let document = json!({
-                "bench": bench, "device": id, "settings": settings, "median_ms": median, "min_ms": min,
-                "runs": times.len(), "rate": rate, "rate_unit": "tokens/s", "first_call_ms": first,
-                "peak_memory_bytes": peak_memory(session.device()),
-            });
-            println!("{document}");
-        } else {
-            println!(
-                "{bench} {settings} on {id}: median {median:.1} ms, best {min:.1} ms of {} runs, {rate:.1} tokens/s \
-                 (best {:.1})",
-                times.len(),
-                tokens as f64 / min * 1e3
-            );
-        }
-        Ok(())
-    }
+/// Time runs that give milliseconds for `tokens` tokens, and print them.
+fn measured(
+    measure: &Runs,
+    bench: &str,
+    causal: &Causal,
+    mut settings: Value,
+    tokens: usize,
+    session: &mut Session,
+    mut run: impl FnMut(&mut Session) -> Result<f64, Failure>,
+) -> Result<(), Failure> {
+    let timing = measure.time(|| run(session))?;
+    report_fallbacks(session.reports());
+    settings["cache"] = json!(causal.cache.name());
+    settings["int8"] = json!(causal.int8);
+    let device = &session.device().info().id;
+    let more = json!({ "peak_memory_bytes": peak_memory(session.device()) });
+    let timed = Timed { bench, device, settings, timing, work: (tokens as f64, "tokens/s"), more };
+    measure.print(timed, &causal.loading);
+    Ok(())
 }

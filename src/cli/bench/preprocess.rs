@@ -9,6 +9,7 @@ use percept::modalities::video;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
+use super::Timing;
 use crate::cli::Failure;
 
 #[derive(Args)]
@@ -61,17 +62,16 @@ impl Preprocess {
             once()?;
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
-        times.sort_by(f64::total_cmp);
-        let (median, least) = (times[times.len() / 2], times[0]);
+        let Timing { median, min, runs, .. } = Timing::of(times[0], times);
         let rate = work / median * 1e3;
         if self.json {
             let report = json!({
                 "bench": "preprocess", "device": "cpu", "settings": settings, "median_ms": median,
-                "min_ms": least, "runs": times.len(), "rate": rate, "rate_unit": unit,
+                "min_ms": min, "runs": runs, "rate": rate, "rate_unit": unit,
             });
             println!("{report:#}");
         } else {
-            println!("{title}: {rate:.1} {unit} (median {median:.2} ms, best {least:.2} ms a run)");
+            println!("{title}: {rate:.1} {unit} (median {median:.2} ms, best {min:.2} ms a run)");
         }
         Ok(())
     }

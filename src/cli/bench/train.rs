@@ -12,6 +12,7 @@ use percept::train::encode::Encoded;
 use percept::train::{Config, Single, Trainer};
 use serde_json::json;
 
+use super::Timing;
 use crate::cli::Failure;
 use crate::cli::model::loading::report_fallbacks;
 
@@ -75,9 +76,8 @@ impl TrainStep {
         };
         let first = step(0)?;
         step(1)?;
-        let mut times = (2..2 + self.runs.max(1)).map(&mut step).collect::<Result<Vec<_>, _>>()?;
-        times.sort_by(f64::total_cmp);
-        let (median, min) = (times[times.len() / 2], times[0]);
+        let times = (2..2 + self.runs.max(1)).map(&mut step).collect::<Result<Vec<_>, _>>()?;
+        let Timing { median, min, runs, first } = Timing::of(first, times);
         report_fallbacks(trainer.reports());
         let rate = (self.rows * self.length) as f64 / median * 1e3;
         let memory = peak_memory(&*device);
@@ -90,7 +90,7 @@ impl TrainStep {
         if self.json {
             let document = json!({
                 "bench": "train-step", "device": device.info().id, "settings": settings, "median_ms": median,
-                "min_ms": min, "runs": times.len(), "rate": rate, "rate_unit": "tokens/s", "first_call_ms": first,
+                "min_ms": min, "runs": runs, "rate": rate, "rate_unit": "tokens/s", "first_call_ms": first,
                 "peak_memory_bytes": memory, "arena_bytes": planned,
             });
             println!("{document}");
@@ -99,7 +99,7 @@ impl TrainStep {
                 "train-step {settings} on {}: median {median:.1} ms, best {min:.1} ms of {} steps, {rate:.0} tokens/s; \
                  {} MB at most, {} MB of them between values of a step",
                 device.info().id,
-                times.len(),
+                runs,
                 memory / 1_000_000,
                 planned / 1_000_000
             );

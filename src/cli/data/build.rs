@@ -18,8 +18,8 @@ pub struct Build {
     /// A recipe's TOML file, or the name of a built-in one: emoji-world
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// The folder of the corpus. A corpus that is there stays if nothing that it was made of has changed, and until a new
-    /// one is whole; what a killed build left is removed
+    /// The folder of the corpus. A corpus that is there stays if nothing that it was made of has changed, and
+    /// until a new one is whole; what a killed build left is removed
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Number of threads; the shards do not depend on it; by default the number of cores

@@ -18,7 +18,8 @@ const MOST_REASONS: usize = 10;
 
 #[derive(Args)]
 pub struct Pull {
-    /// Folders, lists of addresses (.txt, .csv, .tsv, .jsonl, .parquet), tars, hf://datasets/OWNER/NAME[@REVISION][/PATH]
+    /// Folders, lists of addresses (.txt, .csv, .tsv, .jsonl, .parquet), tars,
+    /// hf://datasets/OWNER/NAME[@REVISION][/PATH]
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
     /// The folder that gets the files, status.jsonl and index.jsonl; a pull that was cut off goes on there

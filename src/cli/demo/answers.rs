@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use percept::data::loader::Dataset;
 use percept::data::{Kind, Sample};
-use percept::modalities::{Content, Part};
 
 use super::command::Shell;
 use super::runs::{FLAGS, GENERAL, Work};
@@ -42,7 +41,7 @@ pub fn collect(shell: &mut Shell, work: &Work) -> Result<Vec<Answered>, Failure>
             let (Some((messages, expected)), [blob, ..]) = (sample.question(), &sample.media[..]) else {
                 continue;
             };
-            let words: Vec<&str> = messages.iter().flat_map(|m| texts(&m.content)).collect();
+            let words: Vec<&str> = messages.iter().flat_map(|m| m.content.texts().map(str::trim)).collect();
             let name = format!("asked/{task}-{}.{}", plain(&sample.key), blob.extension);
             let file = work.file(&name);
             write(&file, &blob.bytes)?;
@@ -76,21 +75,6 @@ fn some(folder: &Path) -> Result<Vec<Sample>, Failure> {
     let all = Dataset::at(folder)?;
     let chosen = (0..EACH.min(all.len())).map(|k| (2 * k + 1) * all.len() / (2 * EACH));
     Ok(chosen.map(|at| all.read(at)).collect::<Result<_, _>>()?)
-}
-
-/// The texts of a turn.
-fn texts(content: &Content) -> Vec<&str> {
-    match content {
-        Content::Nothing => Vec::new(),
-        Content::Text(text) => vec![text.trim()],
-        Content::Parts(parts) => parts
-            .iter()
-            .filter_map(|p| match p {
-                Part::Text { text } => Some(text.trim()),
-                _ => None,
-            })
-            .collect(),
-    }
 }
 
 /// A key as part of a file's name.

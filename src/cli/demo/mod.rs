@@ -1,7 +1,8 @@
 //! `percept demo`: the whole life of a small model, through the commands and files that a user has.
 //!
-//! Data are made and prepared, a new model learns from text, images, video and audio, is evaluated on held-out
-//! data, is adapted to flags with low-rank adapters, and is evaluated again. Every command is printed as it is run.
+//! Data are made and prepared, a new model learns from text, images, video and audio, is evaluated on
+//! held-out data, is adapted to flags with low-rank adapters, and is evaluated again. Every command is
+//! printed as it is run.
 
 mod answers;
 mod command;
@@ -31,7 +32,8 @@ pub struct Demo {
     /// Folder of the demo's files; the folder of an earlier demo is replaced
     #[arg(long, default_value = "demo", value_name = "DIR")]
     out: PathBuf,
-    /// The seed of the data, their split, the model and the order of training: the same seed gives the same scores
+    /// The seed of the data, their split, the model and the order of training: the same seed gives the same
+    /// scores
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Print results.json on standard output when all is done; what the commands print goes to standard error

@@ -103,7 +103,8 @@ fn write_trace(
     Ok(())
 }
 
-/// The single-node graph with its dense operands as constants, so that the text alone reproduces the difference.
+/// The single-node graph with its dense operands as constants, so that the text alone reproduces the
+/// difference.
 fn with_constants(single: &Graph, args: &[(&TensorType, &[u8])]) -> Result<Graph, Failure> {
     let mut graph = Graph::new(single.name());
     let mut map = vec![ValueId(0); single.values().len()];

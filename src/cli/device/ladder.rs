@@ -17,13 +17,15 @@ use crate::cli::failure::write_file;
 pub struct Ladder {
     /// The device: cpu, wgpu:0
     id: String,
-    /// Highest rung to climb: 0 memory, 1 primitives, 2 composites, 3 gradients and invariance, 4 endurance and speed
+    /// Highest rung to climb: 0 memory, 1 primitives, 2 composites, 3 gradients and invariance, 4 endurance
+    /// and speed
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=4))]
     level: u8,
     /// Only cases whose id contains this
     #[arg(long, value_name = "S")]
     filter: Option<String>,
-    /// Instead run every operation of a checkpoint's decoder, or of a text graph, and name the one to write next
+    /// Instead run every operation of a checkpoint's decoder, or of a text graph, and name the one to write
+    /// next
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Also write the results as JSON

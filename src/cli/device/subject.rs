@@ -1,4 +1,5 @@
-//! What `--model` names for the checks of a device: a text graph, or a checkpoint whose decoder is run for one step.
+//! What `--model` names for the checks of a device: a text graph, or a checkpoint whose decoder is run for
+//! one step.
 
 use std::path::Path;
 
@@ -25,8 +26,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A checkpoint with its own weights, or a text graph with seeded values, checked against the device's limits before
-    /// any value is made.
+    /// A checkpoint with its own weights, or a text graph with seeded values, checked against the device's
+    /// limits before any value is made.
     pub fn open(path: &Path, seed: u64, device: &dyn Device) -> Result<Self, Failure> {
         let weights = ["safetensors", "gguf", "bin"];
         let is_checkpoint = path.is_dir()

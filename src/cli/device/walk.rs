@@ -141,7 +141,8 @@ impl Run {
     }
 }
 
-/// Mean square of the difference over the mean square of the expected; infinite where only one side is not finite.
+/// Mean square of the difference over the mean square of the expected; infinite where only one side is not
+/// finite.
 fn nmse_of(expected: &[f64], given: &[f64]) -> f64 {
     let (mut error, mut power) = (0.0, 0.0);
     for (e, g) in expected.iter().zip(given) {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use percept::modalities::kind::Medium;
 use percept::modalities::{Content, Media, Message, Part, Processor, Source, audio, image, video};
 use serde_json::{Map, Value};
 
@@ -61,19 +62,10 @@ impl Conversation {
             Some(text) => text.to_string(),
             None => return Err(Failure::Usage("give a prompt, or --messages with a file of them".into())),
         };
-        let shown = [
-            vec![Part::Image { path: None }; self.files.image.len()],
-            vec![Part::Video { path: None }; self.files.video.len()],
-            vec![Part::Audio { path: None }; self.files.audio.len()],
-        ];
-        let mut parts = shown.concat();
-        let content = if parts.is_empty() {
-            Content::Text(text)
-        } else {
-            parts.push(Part::Text { text });
-            Content::Parts(parts)
-        };
-        Ok(vec![Message::new("user", content)])
+        let MediaFiles { image, video, audio } = &self.files;
+        let shown = [(Medium::Image, image), (Medium::Video, video), (Medium::Audio, audio)];
+        let shown = shown.into_iter().flat_map(|(medium, files)| std::iter::repeat_n(medium, files.len()));
+        Ok(vec![Message::new("user", Content::Text(text).after(shown))])
     }
 
     /// What the chat template reads beside the turns.
@@ -108,27 +100,26 @@ impl Conversation {
     pub fn media(&self, messages: &[Message], processor: &dyn Processor) -> Result<Media, Failure> {
         let beside = self.messages.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let mut given = [self.files.image.iter(), self.files.video.iter(), self.files.audio.iter()];
-        let mut next = |kind: usize, path: &Option<String>| -> Result<Place, Failure> {
+        let mut next = |kind: usize, path: &Option<String>| -> Result<MediumSource, Failure> {
             const FLAGS: [&str; 3] = ["--image", "--video", "--audio"];
             match path {
                 Some(path) => match Source::of(path).map_err(|e| Failure::Usage(e.to_string()))? {
-                    Source::File(path) => Ok(Place::File(beside.join(path))),
-                    Source::Bytes(bytes) => Ok(Place::Message(bytes)),
+                    Source::File(path) => Ok(MediumSource::File(beside.join(path))),
+                    Source::Bytes(bytes) => Ok(MediumSource::Message(bytes)),
                 },
-                None => given[kind].next().cloned().map(Place::File).ok_or_else(|| {
+                None => given[kind].next().cloned().map(MediumSource::File).ok_or_else(|| {
                     Failure::Usage(format!("the messages mention more than {} gives", FLAGS[kind]))
                 }),
             }
         };
         let mut media = Media { variables: self.variables()?, ..Media::default() };
         for message in messages {
-            let Content::Parts(parts) = &message.content else { continue };
-            for part in parts {
+            for part in message.content.parts() {
                 match part {
                     Part::Text { .. } | Part::Other(_) => {}
                     Part::Image { path } => media.images.push(match next(0, path)? {
-                        Place::File(path) => decode_image(&path)?,
-                        Place::Message(bytes) => {
+                        MediumSource::File(path) => decode_image(&path)?,
+                        MediumSource::Message(bytes) => {
                             image::decode(&bytes, &image::Limits::default()).map_err(within)?
                         }
                     }),
@@ -167,7 +158,7 @@ impl Conversation {
 }
 
 /// Where a medium is: in a file, or in the message itself.
-enum Place {
+enum MediumSource {
     File(PathBuf),
     Message(Vec<u8>),
 }
@@ -188,30 +179,30 @@ pub fn decode_image(path: &Path) -> Result<image::Image, Failure> {
     image::decode(&read_bytes(path)?, &image::Limits::default()).map_err(|e| of(path, e))
 }
 
-fn sample_video(place: &Place, processor: &dyn Processor) -> Result<video::Clip, Failure> {
-    let sampling = processor.video_sampling().ok_or_else(|| takes_no("video", place))?;
+fn sample_video(source: &MediumSource, processor: &dyn Processor) -> Result<video::Clip, Failure> {
+    let sampling = processor.video_sampling().ok_or_else(|| takes_no("video", source))?;
     let limits = video::Limits::default();
-    match place {
-        Place::File(path) => video::sample(path, &sampling, &limits).map_err(|e| of(path, e)),
-        Place::Message(bytes) => {
+    match source {
+        MediumSource::File(path) => video::sample(path, &sampling, &limits).map_err(|e| of(path, e)),
+        MediumSource::Message(bytes) => {
             video::sample_bytes(WITHIN, bytes.as_slice().into(), &sampling, &limits).map_err(within)
         }
     }
 }
 
-fn decode_audio(place: &Place, processor: &dyn Processor) -> Result<audio::Waveform, Failure> {
-    let rate = processor.audio_rate().ok_or_else(|| takes_no("audio", place))?;
+fn decode_audio(source: &MediumSource, processor: &dyn Processor) -> Result<audio::Waveform, Failure> {
+    let rate = processor.audio_rate().ok_or_else(|| takes_no("audio", source))?;
     let limits = audio::Limits::default();
-    match place {
-        Place::File(path) => audio::decode(path, rate, &limits).map_err(|e| of(path, e)),
-        Place::Message(bytes) => audio::decode_bytes(WITHIN, bytes, rate, &limits).map_err(within),
+    match source {
+        MediumSource::File(path) => audio::decode(path, rate, &limits).map_err(|e| of(path, e)),
+        MediumSource::Message(bytes) => audio::decode_bytes(WITHIN, bytes, rate, &limits).map_err(within),
     }
 }
 
-fn takes_no(kind: &str, place: &Place) -> Failure {
-    let what = match place {
-        Place::File(path) => path.display().to_string(),
-        Place::Message(_) => WITHIN.into(),
+fn takes_no(kind: &str, source: &MediumSource) -> Failure {
+    let what = match source {
+        MediumSource::File(path) => path.display().to_string(),
+        MediumSource::Message(_) => WITHIN.into(),
     };
     Failure::Usage(format!("{what}: this model takes no {kind}"))
 }

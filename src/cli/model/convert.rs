@@ -13,20 +13,21 @@ use crate::cli::Failure;
 
 #[derive(Args)]
 pub struct Convert {
-    /// A Hugging Face folder, a .safetensors, a .gguf, a CTranslate2 Whisper folder, or an adapter's folder, which is merged
-    /// into its base
+    /// A Hugging Face folder, a .safetensors, a .gguf, a CTranslate2 Whisper folder, or an adapter's folder,
+    /// which is merged into its base
     path: PathBuf,
-    /// A GGUF file if its name ends in .gguf, with mmproj-NAME.gguf beside it for a model that reads images; otherwise
-    /// a Hugging Face folder
+    /// A GGUF file if its name ends in .gguf, with mmproj-NAME.gguf beside it for a model that reads images;
+    /// otherwise a Hugging Face folder
     out: PathBuf,
-    /// Dtype of the weights: f32, f16, bf16, and for GGUF also q8_0, q4_0, q4_1, q4_k, q6_k; by default as the file
-    /// has them
+    /// Dtype of the weights: f32, f16, bf16, and for GGUF also q8_0, q4_0, q4_1, q4_k, q6_k; by default as
+    /// the file has them
     #[arg(long)]
     dtype: Option<DType>,
     /// A folder with a low-rank adapter in PEFT's layout, to be merged into the weights; may be repeated
     #[arg(long, value_name = "PATH[=WEIGHT]", value_parser = Weighted::parse)]
     adapter: Vec<Weighted>,
-    /// The GGUF file of the tower and the projector, where it is not found beside the model's by its name (mmproj-NAME.gguf)
+    /// The GGUF file of the tower and the projector, where it is not found beside the model's by its name
+    /// (mmproj-NAME.gguf)
     #[arg(long, value_name = "FILE")]
     mmproj: Option<PathBuf>,
     /// An adapter that was trained on another base is an error

@@ -18,8 +18,8 @@ use crate::cli::table::table;
 pub struct Eval {
     #[command(flatten)]
     causal: Causal,
-    /// Corpora of questions with their answers: a split of one, as CORPUS/SPLIT or CORPUS:SPLIT, a folder of shards, or a
-    /// .tar file
+    /// Corpora of questions with their answers: a split of one, as CORPUS/SPLIT or CORPUS:SPLIT, a folder of
+    /// shards, or a .tar file
     #[arg(long, value_name = "DIR", value_delimiter = ',', required = true)]
     tasks: Vec<PathBuf>,
     /// Evaluate only the first N questions of each corpus; by default all

@@ -1,4 +1,5 @@
-//! What `--model` names: a path, or a model on the Hugging Face hub, which is fetched once into the shared cache.
+//! What `--model` names: a path, or a model on the Hugging Face hub, which is fetched once into the shared
+//! cache.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -48,8 +49,8 @@ pub fn is_hub_id(path: &Path) -> bool {
     !path.exists() && path.to_str().and_then(HubId::parse).is_some()
 }
 
-/// The path of a model: the one given if something is there, or the model's folder in the hub's cache, where it is fetched
-/// to if it is not there yet. `revision` is a branch, a tag or a commit of a model on the hub.
+/// The path of a model: the one given if something is there, or the model's folder in the hub's cache, where
+/// it is fetched to if it is not there yet. `revision` is a branch, a tag or a commit of a model on the hub.
 pub fn find_model(given: &Path, revision: Option<&str>) -> Result<PathBuf, Failure> {
     let id = given.to_str().and_then(HubId::parse).filter(|_| !given.exists());
     let Some(id) = id else {

@@ -17,18 +17,21 @@ use crate::cli::Failure;
 use crate::cli::output::printable;
 use crate::cli::table::table;
 
-/// Without --model: the contents of a checkpoint. With --model: the input of that model for a prompt and its media,
-/// before anything is computed.
+/// Without --model: the contents of a checkpoint. With --model: the input of that model for a prompt and its
+/// media, before anything is computed.
 #[derive(Args)]
 pub struct Inspect {
-    /// A Hugging Face folder, a .safetensors, a .gguf, a CTranslate2 Whisper folder, an adapter's folder, which is shown with
-    /// its base, or OWNER/NAME on the hub; with --model the prompt, or several texts for CLIP and SigLIP
+    /// A Hugging Face folder, a .safetensors, a .gguf, a CTranslate2 Whisper folder, an adapter's folder,
+    /// which is shown with its base, or OWNER/NAME on the hub; with --model the prompt, or several texts for
+    /// CLIP and SigLIP
     #[arg(value_name = "PATH|PROMPT")]
     subject: Vec<String>,
-    /// Show the input of this model instead: rendered prompt, tokens, placeholders, grids, frames, hashes of tensors
+    /// Show the input of this model instead: rendered prompt, tokens, placeholders, grids, frames, hashes of
+    /// tensors
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// The GGUF file of the tower and the projector, where it is not found beside the model's by its name (mmproj-NAME.gguf)
+    /// The GGUF file of the tower and the projector, where it is not found beside the model's by its name
+    /// (mmproj-NAME.gguf)
     #[arg(long, value_name = "FILE")]
     mmproj: Option<PathBuf>,
     /// Branch, tag or commit of a model on the hub
@@ -334,7 +337,8 @@ impl Module {
         self.parts.values().fold(own, |sum, part| sum.plus(part.size()))
     }
 
-    /// Name, type and size of everything, children indented; numbered modules in a row that are alike are one.
+    /// Name, type and size of everything, children indented; numbered modules in a row that are alike are
+    /// one.
     fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         self.collect(0, &mut rows);

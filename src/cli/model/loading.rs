@@ -15,20 +15,23 @@ use crate::cli::Failure;
 
 #[derive(Args)]
 pub struct Loading {
-    /// A folder of safetensors with its configuration, a .safetensors or .gguf file, an adapter's folder, whose base is found by
-    /// the path or the hub id that it names, or a model on the Hugging Face hub as OWNER/NAME[@REVISION], which is fetched once
+    /// A folder of safetensors with its configuration, a .safetensors or .gguf file, an adapter's folder,
+    /// whose base is found by the path or the hub id that it names, or a model on the Hugging Face hub as
+    /// OWNER/NAME[@REVISION], which is fetched once
     #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
     /// Branch, tag or commit of a model on the hub
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<String>,
-    /// The GGUF file of the tower and the projector, where it is not found beside the model's by its name (mmproj-NAME.gguf)
+    /// The GGUF file of the tower and the projector, where it is not found beside the model's by its name
+    /// (mmproj-NAME.gguf)
     #[arg(long, value_name = "FILE")]
     pub mmproj: Option<PathBuf>,
     /// Where to run: auto, cpu, wgpu:0
     #[arg(long, default_value = "auto", value_name = "ID")]
     pub device: String,
-    /// A folder with a low-rank adapter in PEFT's layout; may be repeated: what they add is summed, each times its weight
+    /// A folder with a low-rank adapter in PEFT's layout; may be repeated: what they add is summed, each
+    /// times its weight
     #[arg(long, value_name = "PATH[=WEIGHT]", value_parser = Weighted::parse)]
     pub adapter: Vec<Weighted>,
     /// Load weights as f32, f16 or bf16; by default as the file has them
@@ -61,8 +64,8 @@ impl Weighted {
     }
 }
 
-/// The weights of a model with adapters over it. What makes an adapter doubtful is named on standard error, and an error
-/// where `strict` says so.
+/// The weights of a model with adapters over it. What makes an adapter doubtful is named on standard error,
+/// and an error where `strict` says so.
 pub fn weights(
     model: &Path,
     mmproj: Option<&Path>,
@@ -142,7 +145,8 @@ impl Causal {
         self.session_of(model, false)
     }
 
-    /// The same; with `batch_invariant`, what a sequence gives does not depend on those beside it, on any device.
+    /// The same; with `batch_invariant`, what a sequence gives does not depend on those beside it, on any
+    /// device.
     pub fn session_of(&self, model: Box<dyn CausalModel>, batch_invariant: bool) -> Result<Session, Failure> {
         let (device, host) = self.loading.device()?;
         let options = SessionOptions {

@@ -10,7 +10,7 @@ use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDraw
 use percept::hal::{CompileOptions, OpTiming, chrome_trace};
 #[cfg(feature = "mpi")]
 use percept::train::Communicator as _;
-use percept::train::{Config, Event, Outlook, Place, Single, Stop, Summary, Watch, run};
+use percept::train::{Config, Event, Outlook, RunContext, Single, Stop, Summary, Watch, run};
 use serde_json::json;
 
 use crate::cli::Failure;
@@ -76,7 +76,7 @@ pub fn train(
     #[cfg(feature = "mpi")]
     if started_by_mpi() {
         let peers = percept::train::Mpi::start()?;
-        return match run(config, &Place { device, compile, peers: &peers }, resume, watch) {
+        return match run(config, &RunContext { device, compile, peers: &peers }, resume, watch) {
             Ok(summaries) => Ok(summaries),
             Err(e) if peers.size() > 1 => peers.abort(&e),
             Err(e) => Err(e.into()),
@@ -86,7 +86,7 @@ pub fn train(
         let why = "mpirun started several processes, but this percept was built without MPI; build it with --features mpi";
         return Err(Failure::Usage(why.into()));
     }
-    Ok(run(config, &Place { device, compile, peers: &Single }, resume, watch)?)
+    Ok(run(config, &RunContext { device, compile, peers: &Single }, resume, watch)?)
 }
 
 /// Whether this is one of several processes of Open MPI, MPICH or Slurm.
@@ -144,7 +144,8 @@ fn foretold(outlook: &Outlook) -> String {
     text
 }
 
-/// Ctrl-C and SIGTERM. The first of them lets the run save and stop; one more of its kind ends the process at once.
+/// Ctrl-C and SIGTERM. The first of them lets the run save and stop; one more of its kind ends the process at
+/// once.
 #[derive(Clone)]
 struct Signals(Arc<AtomicUsize>);
 
@@ -206,7 +207,7 @@ impl Watch for Lines {
 
     fn timeline(&mut self, events: &[OpTiming]) -> percept::train::Result<()> {
         let Some(path) = &self.trace else { return Ok(()) };
-        std::fs::write(path, chrome_trace(events).to_string())
+        percept_files::write_shared(path, chrome_trace(events).to_string().as_bytes())
             .map_err(|source| percept::train::Error::File { path: path.clone(), source })?;
         self.print_line(&format!("wrote {}", path.display()));
         self.trace = None;

@@ -30,20 +30,23 @@ pub struct Transcribe {
     /// Write each transcript to a file of its own in this folder, named like the audio file
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The language that is spoken, as a code like en or a name like english; by default detected by the model
+    /// The language that is spoken, as a code like en or a name like english; by default detected by the
+    /// model
     #[arg(long, value_name = "CODE")]
     language: Option<String>,
-    /// Transcribe in the language that is spoken, or translate into English; both need a multilingual Whisper for any
-    /// language but English
+    /// Transcribe in the language that is spoken, or translate into English; both need a multilingual Whisper
+    /// for any language but English
     #[arg(long, default_value = "transcribe", value_name = "T")]
     task: Task,
     /// The same as --task translate
     #[arg(long)]
     translate: bool,
-    /// Find the times of each word: words with start and end in JSON, one caption per word in SubRip and WebVTT
+    /// Find the times of each word: words with start and end in JSON, one caption per word in SubRip and
+    /// WebVTT
     #[arg(long)]
     word_timestamps: bool,
-    /// Begin the prompt of each window with the text before it: names are spelled alike, but an error may be repeated
+    /// Begin the prompt of each window with the text before it: names are spelled alike, but an error may be
+    /// repeated
     #[arg(long)]
     condition_on_previous_text: bool,
     /// The seed of sampling, which is used for windows whose first transcript fails

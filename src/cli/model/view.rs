@@ -15,8 +15,8 @@ use crate::cli::failure::write_file;
 use crate::cli::output::printable;
 use crate::cli::table::table;
 
-/// Make the view that a model has of a conversation. A model of images and texts takes several texts, Whisper audio
-/// and no text.
+/// Make the view that a model has of a conversation. A model of images and texts takes several texts, Whisper
+/// audio and no text.
 pub fn view(model: &Model, conversation: Conversation, texts: &[String]) -> Result<View, Failure> {
     let several = texts.len() > 1;
     match model {

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use percept::hal::CompileOptions;
-use percept::train::{Config, Error, Event, Place, Result, Single, Stop, Watch, run};
+use percept::train::{Config, Error, Event, Result, RunContext, Single, Stop, Watch, run};
 
 use super::cpu;
 use super::runs::{command, file, losses, train, weights};
@@ -29,8 +29,8 @@ fn until(text: &str, step: u64, resume: bool) -> Result<()> {
         }
     }
     let config = Config::parse(Path::new("run.toml"), text, &[]).unwrap();
-    let place = Place { device: cpu(), compile: CompileOptions::default(), peers: &Single };
-    run(&config, &place, resume, &mut Until(step, false)).map(|_| ())
+    let context = RunContext { device: cpu(), compile: CompileOptions::default(), peers: &Single };
+    run(&config, &context, resume, &mut Until(step, false)).map(|_| ())
 }
 
 /// While a run goes, another one is started in its folder with and without --resume, as a process of its own.
@@ -41,7 +41,7 @@ fn a_second_run_in_a_folder_is_refused_and_changes_nothing() {
         fn event(&mut self, event: &Event) -> Result<()> {
             if matches!(event, Event::Step(s) if s.step == 7) {
                 // What the first run is about to write; a second one would take it for a dead run's.
-                let half = self.0.with_file_name("out").join("checkpoints/step-00000010.tmp");
+                let half = self.0.with_file_name("out").join("checkpoints/step-00000010.percept.tmp");
                 std::fs::create_dir_all(&half).unwrap();
                 for resume in [true, false] {
                     let mut command = command(&self.0, &[]);
@@ -62,9 +62,9 @@ fn a_second_run_in_a_folder_is_refused_and_changes_nothing() {
     let path = folder.path().join("run.toml");
     std::fs::write(&path, &text).unwrap();
     let config = Config::parse(&path, &text, &[]).unwrap();
-    let place = Place { device: cpu(), compile: CompileOptions::default(), peers: &Single };
+    let context = RunContext { device: cpu(), compile: CompileOptions::default(), peers: &Single };
     let mut second = Second(path, Vec::new());
-    let done = run(&config, &place, false, &mut second).unwrap();
+    let done = run(&config, &context, false, &mut second).unwrap();
     assert!(done[0].model.join("model.safetensors").is_file() && second.1.len() == 2);
     for (code, said) in second.1 {
         let own = format!("process {}", std::process::id());
@@ -128,8 +128,8 @@ fn a_run_that_is_stopped_before_its_first_step_says_that_nothing_was_trained() {
         }
     }
     let config = Config::parse(Path::new("run.toml"), &text, &[]).unwrap();
-    let place = Place { device: cpu(), compile: CompileOptions::default(), peers: &Single };
-    let e = run(&config, &place, false, &mut AtOnce).unwrap_err();
+    let context = RunContext { device: cpu(), compile: CompileOptions::default(), peers: &Single };
+    let e = run(&config, &context, false, &mut AtOnce).unwrap_err();
     assert!(matches!(e, Error::Stopped { step: 0, saved: None, .. }), "{e}");
     assert!(e.to_string().contains("nothing was trained yet"), "{e}");
 }

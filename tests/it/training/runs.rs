@@ -6,7 +6,7 @@ use percept::data::Sample;
 use percept::data::format::webdataset::Writer;
 use percept::hal::CompileOptions;
 use percept::modalities::{Content, Message};
-use percept::train::{Config, Error, Event, OptimizerKind, Place, Result, Single, Summary, Watch, run};
+use percept::train::{Config, Error, Event, OptimizerKind, Result, RunContext, Single, Summary, Watch, run};
 
 use super::{cpu, model};
 
@@ -53,8 +53,8 @@ pub fn train(text: &str, set: &[&str], resume: bool) -> (Result<Vec<Summary>>, V
     let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
     let config = Config::parse(Path::new("run.toml"), text, &set).unwrap();
     let mut seen = Seen::default();
-    let place = Place { device: cpu(), compile: CompileOptions::default(), peers: &Single };
-    (run(&config, &place, resume, &mut seen), seen.0)
+    let context = RunContext { device: cpu(), compile: CompileOptions::default(), peers: &Single };
+    (run(&config, &context, resume, &mut seen), seen.0)
 }
 
 pub fn weights(model: &Path) -> Vec<u8> {
@@ -124,9 +124,9 @@ fn a_run_in_two_parts_ends_with_the_same_bits() {
         }
     }
     let config = Config::parse(Path::new("run.toml"), &text, &[]).unwrap();
-    let place = Place { device: cpu(), compile: CompileOptions::default(), peers: &Single };
+    let context = RunContext { device: cpu(), compile: CompileOptions::default(), peers: &Single };
     for at in [3, 13] {
-        assert!(run(&config, &place, true, &mut Stop(at)).is_err());
+        assert!(run(&config, &context, true, &mut Stop(at)).is_err());
     }
     let (resumed, events) = train(&text, &[], true);
     let resumed = resumed.unwrap().pop().unwrap();

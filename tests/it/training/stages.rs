@@ -6,7 +6,7 @@ use std::sync::Arc;
 use percept::hal::CompileOptions;
 use percept::model::Weights;
 use percept::model::checkpoint::{Checkpoint, convert};
-use percept::train::{Config, Event, Place, Single, Summary, run};
+use percept::train::{Config, Event, RunContext, Single, Summary, run};
 
 use super::runs::{Seen, file, losses, train};
 use super::{cpu, model};
@@ -169,7 +169,7 @@ fn an_adapter_of_another_form_or_base_is_named() {
         let config = Config::parse(Path::new("run.toml"), text, &set).unwrap();
         let mut seen = Seen::default();
         let compile = CompileOptions { strict, ..CompileOptions::default() };
-        let done = run(&config, &Place { device: cpu(), compile, peers: &Single }, false, &mut seen);
+        let done = run(&config, &RunContext { device: cpu(), compile, peers: &Single }, false, &mut seen);
         (done, seen.0)
     };
     for (text, word) in [(lora(&on), "continue"), (lora(&format!("{on}from = 'merge'\n")), "merge")] {

@@ -1,29 +1,31 @@
-//! How PEFT's files hold what is trained whole: modules with all that is in them, biases alone, and a table that is the
-//! head too.
+//! How PEFT's files hold what is trained whole: modules with all that is in them, biases alone, and a table
+//! that is the head too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use percept_graph::{DType, HostTensor, TensorType};
-use percept_model::{Weights, tied_table};
+use percept_model::{PeftNames, Weights, tied_table};
 
 use crate::error::{Error, Result};
 
-/// What PEFT puts into the names of what it wraps.
-const WRAPPED: &str = ".base_layer.";
 /// The head of every model that is trained, in the names of transformers.
 pub const HEAD: &str = "lm_head.weight";
 
-/// The tensors of an adapter as PEFT names them, and what its configuration says of those that are trained whole.
+/// The tensors of an adapter as PEFT names them, and what its configuration says of those that are trained
+/// whole.
 pub struct Layout {
-    /// By the names in the file, without what stands before all of them.
+    /// By the names in the file.
     pub tensors: BTreeMap<String, HostTensor>,
-    /// Modules whose every tensor is there (`modules_to_save`).
+    /// Layers that have A and B (`target_modules`), by PEFT's names.
+    pub adapted: BTreeSet<String>,
+    /// Modules whose every tensor is there (`modules_to_save`), by PEFT's names.
     pub modules: BTreeSet<String>,
     /// Which biases are there that belong to no such module (`bias`).
     pub bias: &'static str,
     /// The table is there and is the head too (`ensure_weight_tying`).
     pub tied: bool,
-    /// Tensors that are there because PEFT asks for whole modules, with the base's values or as copies of the table.
+    /// Tensors that are there because PEFT asks for whole modules, with the base's values or as copies of the
+    /// table.
     pub kept: BTreeSet<String>,
 }
 
@@ -36,55 +38,44 @@ impl Layout {
         let layers: BTreeSet<&str> =
             tensors.keys().filter_map(|n| n.strip_suffix(".lora_A.weight")).collect();
         let whole = || tensors.keys().map(String::as_str).filter(|n| !n.contains(".lora_"));
-        let modules = modules(&layers, whole())?;
-        let mut found =
-            Self { tensors: BTreeMap::new(), modules, bias: "none", tied: false, kept: BTreeSet::new() };
+        let checkpoint = weights.checkpoint();
+        let names = PeftNames::new(checkpoint);
+        let own = modules(&layers, whole())?;
+        let is_whole = |name: &str| own.iter().any(|m| lies_in(name, m));
+        let mut found = Self {
+            tensors: BTreeMap::new(),
+            adapted: layers.iter().map(|l| names.module(l)).collect(),
+            modules: own.iter().map(|m| names.module(m)).collect(),
+            bias: "none",
+            tied: false,
+            kept: BTreeSet::new(),
+        };
         for (name, tensor) in tensors {
-            found.tensors.insert(found.place(name, &layers), tensor.clone());
+            found.tensors.insert(names.in_file(name, &layers), tensor.clone());
         }
         let biases: Vec<bool> =
-            whole().filter(|n| !found.is_whole(n)).map(|n| layers.contains(module(n))).collect();
+            whole().filter(|n| !is_whole(n)).map(|n| layers.contains(module(n))).collect();
         if !biases.is_empty() {
             found.bias = if biases.iter().all(|adapted| *adapted) { "lora_only" } else { "all" };
         }
-        let checkpoint = weights.checkpoint();
-        for name in
-            checkpoint.names().filter(|n| !tensors.contains_key(*n) && found.is_whole(n)).collect::<Vec<_>>()
-        {
+        for name in checkpoint.names().filter(|n| !tensors.contains_key(*n) && is_whole(n)) {
             let Some(ty) = checkpoint.ty(name) else { continue };
             let ty = TensorType::new(DType::F32, ty.dims.clone());
             let rest = HostTensor::new(ty.clone(), weights.fetch(name, &ty)?.bytes())?;
-            found.tensors.insert(name.to_string(), rest);
+            found.tensors.insert(names.in_file(name, &layers), rest);
             found.kept.insert(name.to_string());
         }
         if let Some(table) = tied_table(checkpoint).and_then(|t| tensors.get(&t)) {
             found.tied = true;
-            found.tensors.insert(HEAD.into(), table.clone());
+            found.tensors.insert(names.in_file(HEAD, &layers), table.clone());
             found.kept.insert(HEAD.into());
         }
         Ok(found)
     }
-
-    /// The name of a tensor in the file. What belongs to an adapted layer stands inside of PEFT's own.
-    fn place(&self, name: &str, layers: &BTreeSet<&str>) -> String {
-        match name.rsplit_once('.') {
-            Some((layer, last)) if layers.contains(layer) => format!("{layer}{WRAPPED}{last}"),
-            _ => name.to_string(),
-        }
-    }
-
-    fn is_whole(&self, name: &str) -> bool {
-        self.modules.iter().any(|m| lies_in(name, m))
-    }
 }
 
-/// The model's own name of a tensor in a file of PEFT's.
-pub fn own_name(name: &str) -> String {
-    name.replace(WRAPPED, ".")
-}
-
-/// The modules that an adapter holds whole, where it has A and B beside `layers` and all of these tensors: those of which
-/// more than the bias is trained. None of them lies in another.
+/// The modules that an adapter holds whole, where it has A and B beside `layers` and all of these tensors:
+/// those of which more than the bias is trained. None of them lies in another.
 ///
 /// # Errors
 /// When PEFT has no place for one of the tensors.
@@ -147,11 +138,5 @@ mod tests {
         assert!(e.contains("'scale', which is in no module"), "{e}");
         let e = found(&["vision.mlp.fc1"], &["vision.class_embedding"]).unwrap_err().to_string();
         assert!(e.contains("module 'vision' whole") && e.contains("'vision.mlp.fc1'"), "{e}");
-    }
-
-    #[test]
-    fn names_of_wrapped_layers_are_the_models_own() {
-        assert_eq!(own_name("a.q.base_layer.bias"), "a.q.bias");
-        assert_eq!(own_name("a.q.lora_A.weight"), "a.q.lora_A.weight");
     }
 }

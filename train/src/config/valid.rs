@@ -30,8 +30,8 @@ fn share(name: &str, v: f64) -> Checked {
 }
 
 impl Config {
-    /// Hold every setting to what it can be, and to whether it does anything beside the others. What stages change is
-    /// checked with each of them.
+    /// Hold every setting to what it can be, and to whether it does anything beside the others. What stages
+    /// change is checked with each of them.
     pub(crate) fn check(&self) -> Checked {
         match self.epochs {
             Some(_) if self.steps > 0 => {

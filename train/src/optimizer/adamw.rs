@@ -1,4 +1,5 @@
-//! AdamW: moments of first and second order, and decay apart from them. The formula is that of `torch.optim.AdamW`.
+//! AdamW: moments of first and second order, and decay apart from them. The formula is that of
+//! `torch.optim.AdamW`.
 
 use percept_graph::{Composite, Op};
 

@@ -17,7 +17,7 @@ impl OptimizerKind {
         find(name).map(Self)
     }
 
-    /// Its name.
+    /// The name by which settings choose it.
     pub fn name(self) -> &'static str {
         self.0.name()
     }

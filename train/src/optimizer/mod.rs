@@ -1,5 +1,5 @@
-//! The optimizers, recorded into a graph. Each is one file here and one line of the table; docs/add-an-optimizer.md says
-//! how one is added.
+//! The optimizers, recorded into a graph. Each is one file here and one line of the table;
+//! docs/add-an-optimizer.md says how one is added.
 
 mod adamw;
 mod kind;
@@ -9,7 +9,7 @@ mod sgd;
 use percept_graph::{DType, Role, Tensor, TensorType, Trace};
 
 use crate::config::OptimizerConfig;
-use crate::plan::Plan;
+use crate::plan::TrainingPlan;
 
 pub use kind::OptimizerKind;
 
@@ -30,8 +30,9 @@ pub trait Optimizer: Sync {
     /// The keys of `[optimizer]` that it reads, of those that not every optimizer does.
     fn settings(&self) -> &'static [&'static str];
 
-    /// The names of what it keeps for a parameter: f32 tensors of the parameter's shape, 0 at first. The first of them is 0
-    /// wherever every gradient so far was, which tells parameters that the loss does not depend on.
+    /// The names of what it keeps for a parameter: f32 tensors of the parameter's shape, 0 at first. The
+    /// first of them is 0 wherever every gradient so far was, which tells parameters that the loss does not
+    /// depend on.
     fn state(&self) -> &'static [&'static str];
 
     /// Which parameters it takes. The others have [`REST`].
@@ -58,7 +59,7 @@ pub enum ParameterKind {
 pub struct Operands<'a> {
     /// What it is recorded into.
     pub trace: &'a Trace,
-    /// The parameter.
+    /// The parameter before the step.
     pub value: &'a Tensor,
     /// Its gradient, clipped.
     pub gradient: &'a Tensor,
@@ -68,7 +69,7 @@ pub struct Operands<'a> {
     pub rate: &'a Tensor,
     /// f32[], the number of this step, from 1 on.
     pub number: &'a Tensor,
-    /// Its weight decay.
+    /// The weight decay of this parameter.
     pub decay: f64,
     /// The settings of the run.
     pub config: &'a OptimizerConfig,
@@ -76,7 +77,7 @@ pub struct Operands<'a> {
 
 /// What an update gives.
 pub struct Updated {
-    /// The parameter.
+    /// The parameter after the step.
     pub value: Tensor,
     /// What is kept for it, in the order of [`Optimizer::state`].
     pub state: Vec<Tensor>,
@@ -100,9 +101,9 @@ pub fn parameter_of(kept: &str) -> Option<&str> {
 
 /// A trained parameter with its gradient f32 of the same shape.
 pub struct Trainee {
-    /// Its name.
+    /// Its name in the checkpoint.
     pub name: String,
-    /// What it is now.
+    /// Its value before the step.
     pub value: Tensor,
     /// The gradient of the objective.
     pub gradient: Tensor,
@@ -115,12 +116,19 @@ pub fn mean_name(name: &str) -> String {
 
 /// Record an update of all trained parameters.
 ///
-/// `scale` f32[] is what the objective was multiplied by, if it was. Inputs: `rate` f32[], the schedule's factor; `step`
-/// f32[], counted from 1; what optimizers keep, as [`state_name`] calls it, and `ema.NAME` where means are kept. Outputs:
-/// `norm` f32[], of all gradients before they were clipped, and the parameters and what is kept in place.
+/// `scale` f32[] is what the objective was multiplied by, if it was. Inputs: `rate` f32[], the schedule's
+/// factor; `step` f32[], counted from 1; what optimizers keep, as [`state_name`] calls it, and `ema.NAME`
+/// where means are kept. Outputs: `norm` f32[], of all gradients before they were clipped, and the parameters
+/// and what is kept in place.
 ///
 /// A step whose norm is not finite changes no parameter.
-pub fn update(t: &Trace, trainees: &[Trainee], config: &OptimizerConfig, plan: &Plan, scale: Option<Tensor>) {
+pub fn update(
+    t: &Trace,
+    trainees: &[Trainee],
+    config: &OptimizerConfig,
+    plan: &TrainingPlan,
+    scale: Option<Tensor>,
+) {
     let _scope = t.scope("update");
     let scalar = |name: &str| t.input(name, Role::Scalar, TensorType::new(DType::F32, []));
     let (rate, step) = (scalar("rate"), scalar("step"));

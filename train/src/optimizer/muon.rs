@@ -1,5 +1,5 @@
-//! Muon: momentum whose matrix is brought near to an orthogonal one (Jordan et al. 2024), at a size at which AdamW's
-//! rates fit it too (Liu et al. 2025). Coefficients and order are those of `torch.optim.Muon` with
+//! Muon: momentum whose matrix is brought near to an orthogonal one (Jordan et al. 2024), at a size at which
+//! AdamW's rates fit it too (Liu et al. 2025). Coefficients and order are those of `torch.optim.Muon` with
 //! `adjust_lr_fn="match_rms_adamw"`; here everything is f32.
 
 use percept_graph::Tensor;
@@ -40,7 +40,7 @@ impl Optimizer for Muon {
 
 /// Coefficients of the quintic iteration.
 const QUINTIC: [f64; 3] = [3.4445, -4.7750, 2.0315];
-/// Iterations.
+/// Iterations that bring a matrix near to an orthogonal one.
 const STEPS: usize = 5;
 
 /// A matrix [n,k] and its momentum after a step.

@@ -1,5 +1,5 @@
-//! Stochastic gradient descent with momentum (Polyak 1964, Sutskever et al. 2013). The formula is that of `torch.optim.SGD`,
-//! which adds the weight decay to the gradient.
+//! Stochastic gradient descent with momentum (Polyak 1964, Sutskever et al. 2013). The formula is that of
+//! `torch.optim.SGD`, which adds the weight decay to the gradient.
 
 use super::{Operands, Optimizer, Updated};
 

@@ -11,8 +11,8 @@ impl Trainer {
         self.trained.values().map(|t| t.numel() as u64).sum()
     }
 
-    /// How many parameters the model has, those of adapters included. A head that is tied to the table counts once, also
-    /// where the file holds it.
+    /// How many parameters the model has, those of adapters included. A head that is tied to the table counts
+    /// once, also where the file holds it.
     pub fn parameters_in_all(&self) -> u64 {
         let decoder = self.model.decoder();
         let tied = |name: &str| {
@@ -24,8 +24,8 @@ impl Trainer {
         own.chain(adapters).map(|ty| ty.numel() as u64).sum()
     }
 
-    /// Compile what a step over these batches needs and bring its parameters to the device. The bytes that training is
-    /// expected to take there: all that it keeps from step to step, and the values inside a step.
+    /// Compile what a step over these batches needs and bring its parameters to the device. The bytes that
+    /// training is expected to take there: all that it keeps from step to step, and the values inside a step.
     ///
     /// # Errors
     /// As [`Trainer::step`].

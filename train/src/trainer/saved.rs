@@ -11,7 +11,7 @@ use crate::adapter::{self, Parts};
 use crate::config::LoraConfig;
 use crate::error::{Error, Result};
 use crate::optimizer::{mean_name, parameter_of, state_name};
-use crate::steps::Trained;
+use crate::steps::TrainedTypes;
 
 impl Trainer {
     /// Write the folder of an adapter with these parameters.
@@ -39,7 +39,7 @@ impl Trainer {
     /// # Errors
     /// When it cannot be read.
     pub fn own_adapter(&self, folder: &Path) -> Result<Checkpoint> {
-        let all = adapter::read(folder)?;
+        let all = adapter::read(folder, self.model.weights().checkpoint())?;
         if self.below.is_some() { adapter::own_part(all, self.plan()) } else { Ok(all) }
     }
 
@@ -57,7 +57,8 @@ impl Trainer {
         Ok(saved)
     }
 
-    /// The trained parameters as evaluation and the finished model use them: their means where those are kept.
+    /// The trained parameters as evaluation and the finished model use them: their means where those are
+    /// kept.
     ///
     /// # Errors
     /// When the device fails.
@@ -85,7 +86,7 @@ impl Trainer {
     ) -> Result<()> {
         // Every optimizer keeps something for each parameter that was trained.
         let names: Vec<(&str, &str)> = kept.names().filter_map(|n| Some((n, parameter_of(n)?))).collect();
-        let mut trained = Trained::new();
+        let mut trained = TrainedTypes::new();
         for (state, name) in names {
             let weight = masters.weight(name)?;
             if let Some(ty) = self.model.weights().checkpoint().ty(name)
@@ -97,7 +98,8 @@ impl Trainer {
                     masters.path().display()
                 )));
             }
-            // The step has it in the shape of what is kept for it; the file may have the same elements as a convolution's kernel.
+            // The step has it in the shape of what is kept for it; the file may have the same elements as a
+            // convolution's kernel.
             let step = kept.ty(state).filter(|ty| ty.numel() == weight.ty.numel());
             let dims = step.map_or(&weight.ty.dims, |ty| &ty.dims).clone();
             trained.insert(name.to_string(), TensorType::new(weight.ty.dtype, dims));
@@ -116,7 +118,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn kept_names(&self, trained: &Trained) -> Vec<String> {
+    fn kept_names(&self, trained: &TrainedTypes) -> Vec<String> {
         let of = |(name, ty): (&String, &TensorType)| {
             let optimizer = self.plan.group(name, ty).kind.optimizer();
             let mut names = vec![name.clone()];

@@ -55,7 +55,8 @@ impl<R: Read> Compact<R> {
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    /// The number and type of a struct's next field; `None` at its end. `last` is the number of the one before.
+    /// The number and type of a struct's next field; `None` at its end. `last` is the number of the one
+    /// before.
     pub fn field(&mut self, last: &mut i64) -> Result<Option<(i64, u8)>, String> {
         let head = self.byte()?;
         if head == 0 {

@@ -104,7 +104,8 @@ impl File {
         identify(&self.bytes, Some(&format!("*.{}", self.name())), kind).map_err(Fault::Refused)
     }
 
-    /// Where it stands among a sample's media: those without a number keep their order, behind those with one.
+    /// Where it stands among a sample's media: those without a number keep their order, behind those with
+    /// one.
     fn order(&self) -> u64 {
         self.place.split('.').next().unwrap_or_default().parse().unwrap_or(u64::MAX)
     }

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::format::Fault;
 use crate::sample::{Kind, Sample};
 
-/// What gzip may make of a byte, on average over a file that unpacks to more than [`SMALL`]. Text comes to ten or so.
+/// What gzip may make of a byte, on average over a file that unpacks to more than [`SMALL`]. Text comes to
+/// ten or so.
 const EXPANSION: u64 = 200;
 /// Unpacked bytes that no shard is refused for.
 const SMALL: u64 = 1 << 26;
@@ -30,12 +31,14 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Find the samples of a shard, `.tar` or packed with gzip, as [`read`](super::read) gives them. Of a plain one the
-    /// headers alone are read; one that gzip packed is unpacked to a file in the system's folder for temporary files, which
-    /// has no name and is gone when the shard is closed. Memory: eight bytes a sample.
+    /// Find the samples of a shard, `.tar` or packed with gzip, as [`read`](super::read) gives them. Of a
+    /// plain one the headers alone are read; one that gzip packed is unpacked to a file in the system's
+    /// folder for temporary files, which has no name and is gone when the shard is closed. Memory: eight
+    /// bytes a sample.
     ///
     /// # Errors
-    /// A shard that is damaged, or cut off inside a file. A sample that is bad counts, and is an error when it is read.
+    /// A shard that is damaged, or cut off inside a file. A sample that is bad counts, and is an error when
+    /// it is read.
     pub fn open(path: &Path) -> Result<Self> {
         let damaged = |why: String| Error::Shard { path: path.to_path_buf(), why };
         let (file, is_packed) = opened(path)?;
@@ -53,8 +56,8 @@ impl Shard {
         Ok(Self { path: path.to_path_buf(), file: unpacked, ends, is_open })
     }
 
-    /// Whether the mark of its end is missing, as some writers leave it out. Where it is so because the shard was cut off
-    /// between two files, its last sample lacks the second.
+    /// Whether the mark of its end is missing, as some writers leave it out. Where it is so because the shard
+    /// was cut off between two files, its last sample lacks the second.
     pub fn lacks_end(&self) -> bool {
         self.is_open
     }
@@ -85,7 +88,8 @@ impl Shard {
         self.ends.get(at).map_or(0, |end| end - begin)
     }
 
-    /// Sample `at` with those media alone whose size is wanted, and how many it has beside them. The others are not read.
+    /// Sample `at` with those media alone whose size is wanted, and how many it has beside them. The others
+    /// are not read.
     ///
     /// # Errors
     /// As [`Shard::read`].

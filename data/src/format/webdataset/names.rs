@@ -13,8 +13,8 @@ pub(super) struct Name {
     pub extension: String,
 }
 
-/// Take a name apart, by the rules of Python's webdataset, which skips names without a key or an extension and those
-/// with a part like `__this__`.
+/// Take a name apart, by the rules of Python's webdataset, which skips names without a key or an extension
+/// and those with a part like `__this__`.
 pub(super) fn split(name: &[u8]) -> Result<Option<Name>, Fault> {
     let Ok(name) = std::str::from_utf8(name) else {
         let name = String::from_utf8_lossy(name).into_owned();
@@ -64,8 +64,8 @@ fn leads_nowhere(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// A key that a shard can hold, from any text: what cannot stand in a key is written as `%` and two hexadecimal
-/// digits per byte, so different texts have different keys.
+/// A key that a shard can hold, from any text: what cannot stand in a key is written as `%` and two
+/// hexadecimal digits per byte, so different texts have different keys.
 ///
 /// ```
 /// use percept_data::format::webdataset::shard_key;

@@ -22,7 +22,8 @@ use crate::sample::Sample;
 /// The bytes that one sample may have where nothing else is said: a gibibyte.
 pub const DEFAULT_CAP: u64 = 1 << 30;
 
-/// Read the samples of a shard, `.tar` or packed with gzip, in order. A sample of more than `cap` bytes is refused.
+/// Read the samples of a shard, `.tar` or packed with gzip, in order. A sample of more than `cap` bytes is
+/// refused.
 ///
 /// # Errors
 /// When the shard cannot be read or is packed otherwise.
@@ -115,8 +116,8 @@ pub(in crate::format) fn draws(path: &Path, columns: Columns) -> Result<Draws> {
     })))
 }
 
-/// The samples of a shard. A bad one is an [`Error::Sample`], after which the rest follows; where the shard itself is
-/// damaged the last item is an [`Error::Shard`].
+/// The samples of a shard. A bad one is an [`Error::Sample`], after which the rest follows; where the shard
+/// itself is damaged the last item is an [`Error::Shard`].
 pub struct Samples(Gathering<Stream>);
 
 impl Iterator for Samples {
@@ -216,7 +217,8 @@ impl<S: Source> Gathering<S> {
             };
             if let Err(why) = step {
                 self.is_done = true;
-                // Between two files all that is there may be all that there was; within one the sample lacks it.
+                // Between two files all that is there may be all that there was; within one the sample lacks
+                // it.
                 if self.entries.is_open {
                     self.end_sample();
                 }

@@ -1,5 +1,5 @@
-//! One table of small differentiable graphs that covers every differentiable operation: its gradients are checked
-//! against central differences on the reference, and devices' gradients against the reference's.
+//! One table of small differentiable graphs that covers every differentiable operation: its gradients are
+//! checked against central differences on the reference, and devices' gradients against the reference's.
 
 mod composites;
 mod primitives;
@@ -12,10 +12,12 @@ use crate::op::Op;
 use crate::tensor_type::{Literal, TensorType};
 use crate::trace::{Tensor, Trace};
 
-/// A graph with a scalar output `loss`, values for its inputs, and the inputs to differentiate with respect to.
+/// A graph with a scalar output `loss`, values for its inputs, and the inputs to differentiate with respect
+/// to.
 ///
-/// The loss is a weighted sum over all results of the operation the case is about, so that no gradient vanishes by
-/// symmetry. The values lie away from kinks and ties; [`grad_graph`](crate::grad_graph) gives the gradients.
+/// The loss is a weighted sum over all results of the operation the case is about, so that no gradient
+/// vanishes by symmetry. The values lie away from kinks and ties; [`grad_graph`](crate::grad_graph) gives the
+/// gradients.
 #[derive(Debug, Clone)]
 pub struct GradientCase {
     /// The operation and what is special: `gather/duplicates`.
@@ -46,7 +48,8 @@ struct Table {
 }
 
 impl Table {
-    /// Add a case whose operation gives the results of `f`; those that are not floats are left out of the loss.
+    /// Add a case whose operation gives the results of `f`; those that are not floats are left out of the
+    /// loss.
     fn add(&mut self, name: impl Into<String>, f: impl FnOnce(&mut Case) -> Vec<Tensor>) {
         let name = name.into();
         let mut case =

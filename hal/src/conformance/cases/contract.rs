@@ -173,7 +173,8 @@ fn lifetimes(t: &mut Table) {
         expect(s, &out[0], "an output after its executable", |i| i as f64 + 5.0)
     });
     t.promise(L0, "lifetimes.scratch", "values-used-late", |s| {
-        // The first value is used again at the end, when its memory has been free for the taking if miscounted.
+        // The first value is used again at the end, when its memory has been free for the taking if
+        // miscounted.
         let graph = map_graph(|x| {
             let first = (x + 1.0).barrier();
             let mut y = first.clone();

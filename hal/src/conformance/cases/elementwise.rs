@@ -9,7 +9,8 @@ use crate::conformance::table::Table;
 use crate::conformance::tolerance::Class;
 use crate::conformance::values::Fill;
 
-/// Shapes that kernels get wrong: nothing, no dimension, one element, primes, one past a tile, many workgroups.
+/// Shapes that kernels get wrong: nothing, no dimension, one element, primes, one past a tile, many
+/// workgroups.
 const SHAPES: [(&str, &[usize]); 6] = [
     ("empty", &[0, 5]),
     ("scalar", &[]),

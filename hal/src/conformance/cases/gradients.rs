@@ -1,5 +1,5 @@
-//! The gradients of every differentiable operation: the graph's own table, which is held to central differences there
-//! and to the reference here.
+//! The gradients of every differentiable operation: the graph's own table, which is held to central
+//! differences there and to the reference here.
 
 use percept_graph::{DType, GradientCase, gradient_cases};
 

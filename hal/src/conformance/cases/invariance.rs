@@ -1,5 +1,5 @@
-//! L3: a row alone equals the same row in a batch and in another chunking, bit for bit; the same graph twice gives the
-//! same bits.
+//! L3: a row alone equals the same row in a batch and in another chunking, bit for bit; the same graph twice
+//! gives the same bits.
 
 use percept_graph::{
     Activation, AttentionSpec, Composite, DType, GraphError, HostTensor, Op, Role, Tensor, TensorType, Trace,

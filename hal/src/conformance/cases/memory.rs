@@ -7,7 +7,7 @@ use percept_graph::{DType, TensorType};
 use crate::conformance::case::{Fault, Level::L0, Subject};
 use crate::conformance::table::Table;
 use crate::conformance::values::{Fill, Random};
-use crate::device::{Uses, Weight};
+use crate::device::Weight;
 use crate::error::Error;
 
 /// A promise that does not hold.
@@ -119,7 +119,7 @@ pub fn add(t: &mut Table) {
             let ty = TensorType::new(d, [33, 2 * d.block_len().max(32)]);
             let bytes = bytes_of("weight", &ty);
             let weight = Weight::new(ty.clone(), Arc::new(bytes.clone()))?;
-            let b = s.device.load_weight(&weight, Uses { linear: true, ..Uses::default() })?;
+            let b = s.device.load_weight(&weight)?;
             same_bytes(&s.device.read(&b)?, &bytes, &format!("weight {ty}"))?;
         }
         Ok(())

@@ -179,8 +179,8 @@ fn linear(t: &mut Table) {
     }
 }
 
-/// Rows whose groups are rounded to int8 alike by whoever divides a little differently: no element is near the middle
-/// between two whole numbers of its group's scale, though most are no whole number.
+/// Rows whose groups are rounded to int8 alike by whoever divides a little differently: no element is near
+/// the middle between two whole numbers of its group's scale, though most are no whole number.
 fn between_steps(b: &mut Build, d: DType, [rows, k]: [usize; 2]) -> Tensor {
     let group = percept_graph::INT8_GROUP;
     let thirds = b.data(DType::I32, &[rows, k / group, group - 1], Fill::Between(-381, 382));

@@ -9,7 +9,8 @@ use crate::conformance::table::Table;
 use crate::conformance::tolerance::Class;
 use crate::conformance::values::Fill;
 
-/// Shapes with the axes that go: rows, columns, the middle, everything, nothing, an empty extent, many of one row.
+/// Shapes with the axes that go: rows, columns, the middle, everything, nothing, an empty extent, many of one
+/// row.
 const SHAPES: [(&str, &[usize], &[usize]); 10] = [
     ("rows", &[7, 13], &[1]),
     ("columns", &[7, 13], &[0]),

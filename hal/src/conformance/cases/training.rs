@@ -25,8 +25,8 @@ fn parameters() -> [Vec<usize>; 4] {
     [vec![CLASSES, WIDTH], vec![WIDTH], vec![2 * WIDTH, WIDTH], vec![CLASSES, 2 * WIDTH]]
 }
 
-/// (parameters, moments, ids, labels, step) -> loss, and parameters and moments in place: one step of AdamW on a
-/// bigram model.
+/// (parameters, moments, ids, labels, step) -> loss, and parameters and moments in place: one step of AdamW
+/// on a bigram model.
 fn training_step() -> Result<Graph, GraphError> {
     let t = Trace::new("train");
     let state = |name: String, dims: &Vec<usize>| t.input(name, Role::State, f32s(dims.clone()));
@@ -128,7 +128,8 @@ const KV_HEADS: usize = 2;
 const HEAD: usize = 16;
 const ROOM: usize = 24;
 
-/// (cache k, cache v, x[1,t,w], pos[1], len[1], weights) -> hidden, caches in place: an attention block on a KV cache.
+/// (cache k, cache v, x[1,t,w], pos[1], len[1], weights) -> hidden, caches in place: an attention block on a
+/// KV cache.
 fn block(t_new: usize, dtype: DType) -> Result<Graph, GraphError> {
     let t = Trace::new("block");
     let width = HEADS * HEAD;

@@ -1,5 +1,5 @@
-//! Bitmaps of 16 bits a pixel, whose channels PIL widens to 8 bits by a division that rounds down, and masks that PIL does
-//! not know.
+//! Bitmaps of 16 bits a pixel, whose channels PIL widens to 8 bits by a division that rounds down, and masks
+//! that PIL does not know.
 
 use image::ImageFormat;
 

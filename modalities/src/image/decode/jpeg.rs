@@ -1,5 +1,5 @@
-//! JPEG through libjpeg-turbo, which PIL uses: other decoders differ from it in up to several steps where colour is
-//! subsampled, for they interpolate and round otherwise.
+//! JPEG through libjpeg-turbo, which PIL uses: other decoders differ from it in up to several steps where
+//! colour is subsampled, for they interpolate and round otherwise.
 
 use turbojpeg::{Colorspace, Decompressor, PixelFormat, ScalingFactor};
 

@@ -23,8 +23,8 @@ struct Notes {
     xmp: Option<Vec<u8>>,
 }
 
-/// The orientation by EXIF's numbers, 1 when there is none that makes sense: damaged metadata does not make an
-/// image unreadable.
+/// The orientation by EXIF's numbers, 1 when there is none that makes sense: damaged metadata does not make
+/// an image unreadable.
 pub(super) fn of(bytes: &[u8], format: ImageFormat) -> u8 {
     let notes = match format {
         ImageFormat::Jpeg => jpeg(bytes),
@@ -95,7 +95,8 @@ fn jpeg(bytes: &[u8]) -> Notes {
     notes
 }
 
-/// `eXIf`, ImageMagick's raw profiles in hexadecimal text, and XMP, in any of the three chunks that hold texts.
+/// `eXIf`, ImageMagick's raw profiles in hexadecimal text, and XMP, in any of the three chunks that hold
+/// texts.
 fn png_notes(bytes: &[u8]) -> Notes {
     let (mut notes, mut profile) = (Notes::default(), None);
     for (kind, data, _) in png::chunks(bytes) {

@@ -18,7 +18,8 @@ pub(super) fn to_rgb(
         DynamicImage::ImageRgba8(image) => without_alpha(image.as_raw()),
         DynamicImage::ImageLuma8(image) => gray(image.as_raw().iter().copied()),
         DynamicImage::ImageLumaA8(image) => gray(image.as_raw().iter().copied().step_by(2)),
-        // PIL keeps 16-bit gray as it is and clips it on the way to RGB; gray with alpha it reads as its high bytes.
+        // PIL keeps 16-bit gray as it is and clips it on the way to RGB; gray with alpha it reads as its high
+        // bytes.
         DynamicImage::ImageLuma16(image) => gray(image.as_raw().iter().map(|v| (*v).min(255) as u8)),
         DynamicImage::ImageLumaA16(image) if original == ExtendedColorType::L16 => {
             gray(image.as_raw().iter().step_by(2).map(|v| (*v).min(255) as u8))
@@ -47,8 +48,8 @@ pub(super) fn gray(values: impl Iterator<Item = u8>) -> Vec<u8> {
     values.flat_map(|value| [value; 3]).collect()
 }
 
-/// A float between 0 and 1 as a byte. Radiance and OpenEXR hold linear light, which is shown with the sRGB curve
-/// (IEC 61966-2-1); PIL reads neither.
+/// A float between 0 and 1 as a byte. Radiance and OpenEXR hold linear light, which is shown with the sRGB
+/// curve (IEC 61966-2-1); PIL reads neither.
 fn float(value: f32, linear: bool) -> u8 {
     let value = value.clamp(0.0, 1.0);
     let shown = match value {
@@ -60,7 +61,8 @@ fn float(value: f32, linear: bool) -> u8 {
     (255.0 * shown + 0.5) as u8
 }
 
-/// RGB from four inks, by the integer rule of `cmyk2rgb` in Pillow's `Convert.c`. `ink` maps a stored byte to an amount.
+/// RGB from four inks, by the integer rule of `cmyk2rgb` in Pillow's `Convert.c`. `ink` maps a stored byte to
+/// an amount.
 pub(super) fn cmyk(pixels: &[u8], ink: impl Fn(u8) -> u8) -> Vec<u8> {
     let mix = |colour: u8, light: i32| {
         let product = i32::from(colour) * light + 128;
@@ -75,7 +77,8 @@ pub(super) fn cmyk(pixels: &[u8], ink: impl Fn(u8) -> u8) -> Vec<u8> {
         .collect()
 }
 
-/// RGB from luma and chroma over their whole ranges, by the tables of `ImagingConvertYCbCr2RGB` in Pillow's `ConvertYCbCr.c`.
+/// RGB from luma and chroma over their whole ranges, by the tables of `ImagingConvertYCbCr2RGB` in Pillow's
+/// `ConvertYCbCr.c`.
 pub(super) fn from_ycbcr([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     // Weights in 64ths, with a half added before the fraction is dropped, whatever the sign.
     let (cb, cr) = (i32::from(cb) - 128, i32::from(cr) - 128);

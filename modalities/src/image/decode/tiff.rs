@@ -1,7 +1,7 @@
 //! TIFF and BigTIFF, for the kinds of pixels that PIL takes (`OPEN_INFO` in its `TiffImagePlugin.py`).
 //!
-//! The tiff crate gives samples; what they mean is decided here. It is therefore shown a copy of the file that declares
-//! them as gray, which leaves them as they are stored.
+//! The tiff crate gives samples; what they mean is decided here. It is therefore shown a copy of the file
+//! that declares them as gray, which leaves them as they are stored.
 
 use std::io::Cursor;
 
@@ -211,8 +211,8 @@ fn as_gray(bytes: &[u8], directory: &Directory<'_>) -> Result<Vec<u8>> {
     Ok(copy)
 }
 
-/// One byte a sample: wide gray is clipped, as PIL clips it on the way to RGB, and of wide colours the high byte counts.
-/// Samples of less than eight bits stay packed.
+/// One byte a sample: wide gray is clipped, as PIL clips it on the way to RGB, and of wide colours the high
+/// byte counts. Samples of less than eight bits stay packed.
 fn narrow(samples: DecodingResult, layout: &Layout) -> Vec<u8> {
     let gray = matches!(layout.meaning, WHITE_IS_ZERO | BLACK_IS_ZERO);
     let clip = |value: i64| value.clamp(0, 255) as u8;

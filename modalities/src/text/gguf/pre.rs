@@ -1,5 +1,6 @@
-//! How byte-level vocabularies split text before merging, by `tokenizer.ggml.pre`. The names and patterns are those that
-//! llama.cpp gives them (`llama-vocab.cpp`); each pattern splits further what the ones before it left whole.
+//! How byte-level vocabularies split text before merging, by `tokenizer.ggml.pre`. The names and patterns are
+//! those that llama.cpp gives them (`llama-vocab.cpp`); each pattern splits further what the ones before it
+//! left whole.
 
 use super::wrong;
 use crate::error::Result;
@@ -111,8 +112,8 @@ pub(crate) fn name_of(patterns: &[String]) -> Option<&'static str> {
     RULES.iter().find(|(.., own)| *own == patterns).and_then(|(names, ..)| names.first()).copied()
 }
 
-/// Whether text is put into Unicode's composed form (NFC) first. llama.cpp does not, but the models learnt from
-/// tokenizers that do: those of Qwen, and those made from GPT-NeoX's, OLMo's and Cohere's.
+/// Whether text is put into Unicode's composed form (NFC) first. llama.cpp does not, but the models learnt
+/// from tokenizers that do: those of Qwen, and those made from GPT-NeoX's, OLMo's and Cohere's.
 pub(super) fn composes(name: &str) -> bool {
     matches!(name, "qwen2" | "qwen35" | "olmo" | "mpt" | "modern-bert" | "command-r")
 }

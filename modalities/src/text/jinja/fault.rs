@@ -70,8 +70,8 @@ impl Class {
     }
 }
 
-/// An error of a template: the line where it happened, the name of the exception where Python would raise one, and what
-/// is wrong.
+/// An error of a template: the line where it happened, the name of the exception where Python would raise
+/// one, and what is wrong.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}{}{message}", self.place(), self.title())]
 pub struct Fault {

@@ -1,4 +1,5 @@
-//! What a rendering may take: steps and bytes. Every rendering has a thread of its own, so its meter is the thread's.
+//! What a rendering may take: steps and bytes. Every rendering has a thread of its own, so its meter is the
+//! thread's.
 
 use std::cell::Cell;
 

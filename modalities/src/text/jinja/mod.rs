@@ -1,14 +1,14 @@
-//! Templates. They are Jinja2 as transformers sets it up for chat templates: the immutable sandbox with trimmed and stripped blocks, loop
-//! controls, `{% generation %}`, `raise_exception`, `strftime_now` and a `tojson` without HTML escapes. Values, their
-//! methods, their texts and their errors are Python's.
+//! Templates. They are Jinja2 as transformers sets it up for chat templates: the immutable sandbox with
+//! trimmed and stripped blocks, loop controls, `{% generation %}`, `raise_exception`, `strftime_now` and a
+//! `tojson` without HTML escapes. Values, their methods, their texts and their errors are Python's.
 //!
-//! A template comes from outside, so a rendering has a budget of steps and bytes that is checked before either is taken
-//! ([`meter`]), values and calls nest only so deeply, and no value that a template makes can hold itself but through a
-//! namespace, which is emptied at the end.
+//! A template comes from outside, so a rendering has a budget of steps and bytes that is checked before
+//! either is taken ([`meter`]), values and calls nest only so deeply, and no value that a template makes can
+//! hold itself but through a namespace, which is emptied at the end.
 //!
-//! It is an engine of its own because an exact one needs Python's values throughout: `%` and `+` of strings, tuples,
-//! generators, views, integers and floats, the order of lookups in `a.b` and `a['b']`; and because a budget must be asked
-//! before each value is made.
+//! It is an engine of its own because an exact one needs Python's values throughout: `%` and `+` of strings,
+//! tuples, generators, views, integers and floats, the order of lookups in `a.b` and `a['b']`; and because a
+//! budget must be asked before each value is made.
 
 mod ast;
 mod fault;
@@ -56,8 +56,8 @@ impl Template {
         Ok(Template { tree: Arc::new(tree), strict: false })
     }
 
-    /// The same template, in which printing, testing or comparing what is not defined is an error, as with Jinja's
-    /// `StrictUndefined`. Otherwise it is empty and false, and only what is in it is an error.
+    /// The same template, in which printing, testing or comparing what is not defined is an error, as with
+    /// Jinja's `StrictUndefined`. Otherwise it is empty and false, and only what is in it is an error.
     pub fn strict(self) -> Template {
         Template { strict: true, ..self }
     }

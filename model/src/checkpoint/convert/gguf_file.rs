@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use percept_files::AtomicFile;
 use percept_graph::{DType, TensorType};
 use serde_json::Value as Json;
 
-use super::super::draft::Draft;
-use super::super::error::Result;
+use super::super::error::{Result, unwritable};
 use super::super::gguf::{self, Architecture, Described, Facts, Given, Head, Metadata, Piece, write_tensor};
 use super::super::tensor::Change;
 use super::super::{Checkpoint, More};
@@ -38,27 +38,23 @@ impl File {
     ///
     /// # Errors
     /// When a value does not fit its dtype, or the system would not write.
-    pub fn write(&self, checkpoint: &Checkpoint, draft: &Draft) -> Result<()> {
-        draft.write(None, |file| {
-            self.head.write(file)?;
-            for ((_, ty), source) in self.head.tensors.iter().zip(&self.sources) {
-                let bytes = match source {
-                    Source::Tensor { name, change, piece } => {
-                        let whole = checkpoint.encoded_for_ggml(name, ty.dtype, *change);
-                        whole.map(|bytes| match piece {
-                            Some(piece) => piece.cut(&bytes),
-                            None => bytes,
-                        })
+    pub fn write(&self, checkpoint: &Checkpoint, file: &mut AtomicFile) -> Result<()> {
+        let place = file.place().to_path_buf();
+        self.head.write(file).map_err(unwritable(&place))?;
+        for ((_, ty), source) in self.head.tensors.iter().zip(&self.sources) {
+            let bytes = match source {
+                Source::Tensor { name, change, piece } => {
+                    let whole = checkpoint.encoded_for_ggml(name, ty.dtype, *change)?;
+                    match piece {
+                        Some(piece) => piece.cut(&whole),
+                        None => whole,
                     }
-                    Source::Factors(factors) => Ok(factors.iter().flat_map(|v| v.to_le_bytes()).collect()),
-                };
-                match bytes {
-                    Ok(bytes) => write_tensor(file, &bytes)?,
-                    Err(e) => return Ok(Err(e)),
                 }
-            }
-            Ok(Ok(()))
-        })
+                Source::Factors(factors) => factors.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            };
+            write_tensor(file, &bytes).map_err(unwritable(&place))?;
+        }
+        Ok(())
     }
 
     /// Count it among what was done.

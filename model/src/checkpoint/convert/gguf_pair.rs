@@ -1,28 +1,29 @@
-//! A model as GGUF: the text's file and, where pictures are read, that of the tower and the projector beside it.
+//! A model as GGUF: the text's file and, where images are read, that of the tower and the projector beside
+//! it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use percept_files::{AtomicFile, check_free};
 use percept_graph::{DType, TensorType};
 use serde_json::{Value as Json, json};
 
-use super::super::draft::Draft;
-use super::super::error::{Result, unsupported};
+use super::super::error::{Result, unsupported, unwritable};
 use super::super::gguf::{self, Architecture, Given, Projector};
 use super::super::{Checkpoint, More};
 use super::Converted;
 use super::gguf_file::{self, File, Source, Text};
 
 /// What a checkpoint becomes.
-struct Plan {
+struct GgufPair {
     architecture: &'static Architecture,
     projector: Option<&'static Projector>,
     /// The text's part of config.json.
     text: Json,
 }
 
-impl Plan {
-    fn of(checkpoint: &Checkpoint) -> std::result::Result<Plan, String> {
+impl GgufPair {
+    fn of(checkpoint: &Checkpoint) -> std::result::Result<GgufPair, String> {
         let config = checkpoint.config();
         let model_type = config.get("model_type").and_then(Json::as_str).unwrap_or_default();
         let projector = Projector::of_model_type(model_type);
@@ -61,33 +62,38 @@ impl Plan {
             };
             return Err(format!("{what} cannot be written as GGUF; these can: {}", known.join(", ")));
         };
-        Ok(Plan { architecture, projector, text })
+        Ok(GgufPair { architecture, projector, text })
     }
 }
 
 /// Write a GGUF file, and the projector's beside it if there is one.
 ///
 /// # Errors
-/// When something is at one of the places already, the format cannot hold the model or the dtype, or a value does not fit.
+/// When something is at one of the places already, the format cannot hold the model or the dtype, or a value
+/// does not fit.
 pub(super) fn write(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Result<Converted> {
     let bad = |why: String| unsupported(checkpoint.path(), why);
-    let plan = Plan::of(checkpoint).map_err(bad)?;
+    let pair = GgufPair::of(checkpoint).map_err(bad)?;
     let mut done = Converted::default();
     crate::family::check_extents(checkpoint).map_err(|e| bad(e.to_string()))?;
-    let (text, media) = files(checkpoint, &plan, dtype, &mut done).map_err(bad)?;
+    let (text, media) = files(checkpoint, &pair, dtype, &mut done).map_err(bad)?;
     let beside = media_place(out).map_err(|why| unsupported(out, why))?;
-    let drafts = (Draft::new(out)?, media.as_ref().map(|_| Draft::new(&beside)).transpose()?);
+    let begin = |place: &Path| {
+        check_free(place).and_then(|()| AtomicFile::create_shared(place)).map_err(unwritable(place))
+    };
+    let (mut text_file, media_file) = (begin(out)?, media.as_ref().map(|_| begin(&beside)).transpose()?);
     text.count(&mut done);
-    text.write(checkpoint, &drafts.0)?;
-    if let (Some(media), Some(draft)) = (media, drafts.1) {
+    text.write(checkpoint, &mut text_file)?;
+    if let (Some(media), Some(mut media_file)) = (media, media_file) {
         media.count(&mut done);
-        media.write(checkpoint, &draft)?;
+        media.write(checkpoint, &mut media_file)?;
         let name = beside.file_name().unwrap_or_default().to_string_lossy().into_owned();
         done.notes.push(format!("the tower and the projector are in {name}; the two files go together"));
-        // A projector without its text says what it is; a text without its projector would pass for a whole model.
-        draft.finish()?;
+        // A projector without its text says what it is; a text without its projector would pass for a whole
+        // model.
+        media_file.finish().map_err(unwritable(&beside))?;
     }
-    drafts.0.finish()?;
+    text_file.finish().map_err(unwritable(out))?;
     Ok(done)
 }
 
@@ -102,12 +108,12 @@ fn media_place(out: &Path) -> std::result::Result<PathBuf, String> {
 
 fn files(
     checkpoint: &Checkpoint,
-    plan: &Plan,
+    pair: &GgufPair,
     dtype: Option<DType>,
     done: &mut Converted,
 ) -> std::result::Result<(File, Option<File>), String> {
-    let whisper = plan.architecture.is_whisper();
-    let plain = |name: &str| match plan.projector {
+    let whisper = pair.architecture.is_whisper();
+    let plain = |name: &str| match pair.projector {
         Some(projector) => projector.plain(name),
         // As some releases of transformers write it.
         None if whisper && (name.starts_with("encoder.") || name.starts_with("decoder.")) => {
@@ -118,8 +124,8 @@ fn files(
     let (mut of_text, mut of_media) = (BTreeMap::new(), BTreeMap::new());
     for name in checkpoint.tensors.keys() {
         let plain = plain(name);
-        let is_text = plan.projector.is_none()
-            || plan.architecture.to_ggml(&plain).is_some()
+        let is_text = pair.projector.is_none()
+            || pair.architecture.to_ggml(&plain).is_some()
             || plain == "rope_freqs.weight";
         let names = if is_text { &mut of_text } else { &mut of_media };
         if names.insert(plain, name.clone()).is_some() {
@@ -130,15 +136,15 @@ fn files(
     let described = match is_gguf {
         // Its own keys say all that there is to say.
         true => None,
-        false => Some(gguf::of_config(&plan.text, plan.architecture)?),
+        false => Some(gguf::of_config(&pair.text, pair.architecture)?),
     };
     let width = described.as_ref().map_or(0, |d| d.hidden);
     let mut more = Vec::new();
-    let media = match plan.projector {
+    let media = match pair.projector {
         None => None,
         Some(projector) => {
             let (file, deepstack) = media(checkpoint, projector, (of_media, width), dtype, done)?;
-            if plan.architecture.name == "qwen3vl" && !is_gguf {
+            if pair.architecture.name == "qwen3vl" && !is_gguf {
                 let key = "qwen3vl.n_deepstack_layers".to_string();
                 more.push((key, Given::U32(u32::try_from(deepstack).unwrap_or(u32::MAX))));
             }
@@ -151,14 +157,14 @@ fn files(
             more.push((gguf::file_key(name), Given::Text(file.to_string())));
         }
     }
-    let tied = plan.text.get("tie_word_embeddings") == Some(&json!(true));
+    let tied = pair.text.get("tie_word_embeddings") == Some(&json!(true));
     let text = Text {
         checkpoint,
-        architecture: plan.architecture,
-        config: &plan.text,
+        architecture: pair.architecture,
+        config: &pair.text,
         names: of_text,
         // In a pair what the file holds decides, as when it is opened.
-        drops_tied: tied && plan.projector.is_none(),
+        drops_tied: tied && pair.projector.is_none(),
         more,
     };
     Ok((gguf_file::text(text, described, dtype, done)?, media))
@@ -218,8 +224,8 @@ fn media(
     Ok((file, deepstack.len()))
 }
 
-/// The dtype of a tensor in a projector's file, and why it is not the one asked for. As llama.cpp's converter has it:
-/// towers are never smaller than q8_0, and what it convolves or looks up stays in floats.
+/// The dtype of a tensor in a projector's file, and why it is not the one asked for. As llama.cpp's converter
+/// has it: towers are never smaller than q8_0, and what it convolves or looks up stays in floats.
 fn target(
     ggml: &str,
     ty: &TensorType,
@@ -252,7 +258,8 @@ fn target(
 }
 
 impl Projector {
-    /// Whether a tensor of a tower is one that nothing reads: beyond so many blocks, or of another use of the tower.
+    /// Whether a tensor of a tower is one that nothing reads: beyond so many blocks, or of another use of the
+    /// tower.
     fn leaves_out(&self, plain: &str, blocks: usize) -> bool {
         let Some(rest) = plain.strip_prefix("vision_tower.") else { return false };
         let number = rest.strip_prefix("encoder.layers.").and_then(|r| r.split_once('.')?.0.parse().ok());

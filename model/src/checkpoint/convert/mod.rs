@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
+use percept_files::{AtomicFile, AtomicFolder, check_free};
 use percept_graph::{DType, TensorType};
 use percept_modalities::text::Tokenizer;
 use serde_json::{Value as Json, json};
 
-use super::draft::Draft;
-use super::error::{Error, Result, unsupported};
+use super::error::{Error, Result, unsupported, unwritable};
 use super::gguf;
 use super::tensor::Change;
 use super::{Checkpoint, pretty};
@@ -31,7 +31,7 @@ pub struct Converted {
 }
 
 /// Write `checkpoint` to `out`: a GGUF file where the name ends in `.gguf`, with `mmproj-NAME.gguf` beside it where the
-/// model reads pictures; otherwise a Hugging Face folder with
+/// model reads images; otherwise a Hugging Face folder with
 /// `model.safetensors` and the files that belong to it. Matrices become `dtype` where they can; `None` leaves them as
 /// they are, and decodes blocks, which safetensors cannot hold, to f32.
 ///
@@ -55,7 +55,7 @@ struct Job<'a> {
 }
 
 fn to_folder(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Result<Converted> {
-    let draft = Draft::folder(out)?;
+    let folder = begin_folder(out)?;
     let mut done = Converted::default();
     let jobs: Vec<Job> = checkpoint
         .tensors
@@ -70,22 +70,20 @@ fn to_folder(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Resul
             Job { name, ty: stored.ty.with_dtype(target) }
         })
         .collect();
-    draft.write(Some("model.safetensors"), |file| {
-        file.write_all(&safetensors_head(jobs.iter().map(|j| (j.name, &j.ty))))?;
-        for job in &jobs {
-            let mut broken = None;
-            let converted = checkpoint.encode(job.name, job.ty.dtype, &mut |bytes| {
-                broken = broken.take().or(file.write_all(bytes).err());
-            });
-            if let Some(e) = broken {
-                return Err(e);
+    let head = safetensors_head(jobs.iter().map(|j| (j.name, &j.ty)));
+    let mut file = AtomicFile::create(&folder.path().join("model.safetensors")).map_err(unwritable(out))?;
+    file.write_all(&head).map_err(unwritable(out))?;
+    for job in &jobs {
+        let mut written = Ok(());
+        let encoded = checkpoint.encode(job.name, job.ty.dtype, &mut |bytes| {
+            if written.is_ok() {
+                written = file.write_all(bytes);
             }
-            if let Err(e) = converted {
-                return Ok(Err(e));
-            }
-        }
-        Ok(Ok(()))
-    })?;
+        });
+        written.map_err(unwritable(out))?;
+        encoded?;
+    }
+    file.finish().map_err(unwritable(out))?;
     done.tensors = jobs.len();
     done.bytes = jobs.iter().map(|j| j.ty.bytes() as u64).sum();
     let mut files = checkpoint.carried()?;
@@ -99,10 +97,15 @@ fn to_folder(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Resul
         files.insert("config.json".into(), pretty(&config));
     }
     for (name, bytes) in files {
-        draft.write(Some(&name), |file| file.write_all(&bytes).map(Ok))?;
+        folder.write(name, &bytes).map_err(unwritable(out))?;
     }
-    draft.finish()?;
+    folder.finish().map_err(unwritable(out))?;
     Ok(done)
+}
+
+/// Begin a folder at `out`, where nothing may be yet but an empty folder.
+pub(super) fn begin_folder(out: &Path) -> Result<AtomicFolder> {
+    check_free(out).and_then(|()| AtomicFolder::create_shared(out)).map_err(unwritable(out))
 }
 
 /// The length and the JSON at the start of a safetensors file, for tensors one after another.

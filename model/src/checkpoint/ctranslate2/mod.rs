@@ -1,7 +1,7 @@
 //! CTranslate2's `model.bin` of a Whisper model, the form that faster-whisper's users have.
 //!
-//! The container is a list of variables, each a name, a shape, a type and its values in place, then a list of aliases
-//! (`Model::load` in CTranslate2's src/models/model.cc).
+//! The container is a list of variables, each a name, a shape, a type and its values in place, then a list of
+//! aliases (`Model::load` in CTranslate2's src/models/model.cc).
 
 mod whisper;
 

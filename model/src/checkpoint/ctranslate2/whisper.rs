@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::super::error::{Result, damaged};
-use super::super::tensor::{Form, Stored};
+use super::super::tensor::{Form, StoredTensor};
 use super::{Kind, ModelBin, Variable};
 
-/// The tensors under their Hugging Face names, and config.json. `vocabulary` is the folder's list of tokens, empty
-/// where there is none.
-pub(crate) fn translate(model: &ModelBin, vocabulary: &[String]) -> Result<(BTreeMap<String, Stored>, Json)> {
+/// The tensors under their Hugging Face names, and config.json. `vocabulary` is the folder's list of tokens,
+/// empty where there is none.
+pub(crate) fn translate(
+    model: &ModelBin,
+    vocabulary: &[String],
+) -> Result<(BTreeMap<String, StoredTensor>, Json)> {
     let path = model.source.path();
     let mut tensors = BTreeMap::new();
     for (name, variable) in &model.variables {
@@ -23,7 +26,8 @@ pub(crate) fn translate(model: &ModelBin, vocabulary: &[String]) -> Result<(BTre
             (Some(targets), "bias" | "beta") => (targets, ".bias"),
             _ => (vec![name.clone()], ""),
         };
-        // The head is an alias of the embeddings in every published model; one of its own has a name of its own.
+        // The head is an alias of the embeddings in every published model; one of its own has a name of its
+        // own.
         let embeddings = model.variables.get("decoder/embeddings/weight");
         if name == "decoder/projection/weight"
             && embeddings.is_some_and(|e| e.span.range() == variable.span.range())
@@ -92,7 +96,7 @@ fn targets(stem: &str) -> Option<Vec<String>> {
 }
 
 /// Rows `i / parts` to `(i + 1) / parts` of a variable, with the scales that belong to them.
-fn part(model: &ModelBin, name: &str, variable: &Variable, i: usize, parts: usize) -> Result<Stored> {
+fn part(model: &ModelBin, name: &str, variable: &Variable, i: usize, parts: usize) -> Result<StoredTensor> {
     let path = model.source.path();
     let mut dims = variable.dims.clone();
     if parts > 1 {
@@ -111,7 +115,7 @@ fn part(model: &ModelBin, name: &str, variable: &Variable, i: usize, parts: usiz
     };
     let scale = model.variables.get(&format!("{name}_scale"));
     let Some(scale) = scale.filter(|_| matches!(variable.kind, Kind::I8 | Kind::I16)) else {
-        return Stored::new(name, variable.kind.form(), dims, slice(&variable.span)?);
+        return StoredTensor::new(name, variable.kind.form(), dims, slice(&variable.span)?);
     };
     if scale.kind != Kind::F32 {
         return Err(damaged(path, format!("the scales of variable '{name}' are not f32")));
@@ -119,7 +123,7 @@ fn part(model: &ModelBin, name: &str, variable: &Variable, i: usize, parts: usiz
     let one = scale.span.as_ref().len() == 4;
     let scales = if one { scale.span.clone() } else { slice(&scale.span)? };
     let form = Form::Scaled { bytes: variable.kind.bytes(), scales };
-    let mut stored = Stored::new(name, form, dims, slice(&variable.span)?)?;
+    let mut stored = StoredTensor::new(name, form, dims, slice(&variable.span)?)?;
     // The rest of the model is in the dtype that the whole had before its matrices were quantized.
     if let Some(norm) = model.variables.get("encoder/layer_norm/gamma").filter(|n| n.kind.is_float()) {
         stored.ty.dtype = norm.kind.form().natural();
@@ -174,8 +178,8 @@ fn config(model: &ModelBin, vocabulary: &[String]) -> Result<Json> {
     }))
 }
 
-/// generation_config.json in Hugging Face's shape: CTranslate2's own config.json says what is suppressed and which
-/// heads align, the vocabulary where the special tokens are.
+/// generation_config.json in Hugging Face's shape: CTranslate2's own config.json says what is suppressed and
+/// which heads align, the vocabulary where the special tokens are.
 pub(crate) fn generation_config(own: &Json, config: &Json, vocabulary: &[String]) -> Json {
     let id = |token: &str| vocabulary.iter().position(|t| t == token);
     let mut out = Map::new();
@@ -189,7 +193,8 @@ pub(crate) fn generation_config(own: &Json, config: &Json, vocabulary: &[String]
     ] {
         out.insert(key.into(), own.get(from).cloned().unwrap_or(Json::Null));
     }
-    // English-only models have the 51864 tokens of GPT-2's vocabulary and Whisper's own; multilingual ones have more.
+    // English-only models have the 51864 tokens of GPT-2's vocabulary and Whisper's own; multilingual ones
+    // have more.
     let multilingual = config["vocab_size"].as_u64().is_some_and(|n| n >= 51_865);
     out.insert("is_multilingual".into(), json!(multilingual));
     out.insert("max_length".into(), config["max_target_positions"].clone());

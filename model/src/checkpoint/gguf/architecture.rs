@@ -1,4 +1,5 @@
-//! What llama.cpp calls the tensors of each architecture that has a family here, and what it does to their values.
+//! What llama.cpp calls the tensors of each architecture that has a family here, and what it does to their
+//! values.
 
 use serde_json::Value as Json;
 
@@ -123,7 +124,8 @@ const KNOWN: [Architecture; 8] = [
         permuted: false,
         norms_plus_one: true,
     },
-    // Without a projector beside them these are the models that they were made of: all positions of text are alike.
+    // Without a projector beside them these are the models that they were made of: all positions of text are
+    // alike.
     Architecture {
         name: "qwen2vl",
         model_type: "qwen2",
@@ -190,8 +192,8 @@ impl Architecture {
         self.rows.iter().find_map(|row| Some((row, rename(hf, row.hf, row.ggml)?)))
     }
 
-    /// What llama.cpp's converter has done to a tensor, of a model with so many heads for queries and for keys, and
-    /// reading has to undo.
+    /// What llama.cpp's converter has done to a tensor, of a model with so many heads for queries and for
+    /// keys, and reading has to undo.
     pub fn change(&self, row: &Row, [queries, keys]: [usize; 2]) -> Change {
         match row.ggml {
             "blk.N.attn_q" if self.permuted => Change::Unpermute { heads: queries },

@@ -7,7 +7,7 @@ use percept_graph::{DType, TensorType};
 use serde_json::{Map, Value as Json, json};
 
 use super::super::error::{Result, damaged, unsupported};
-use super::super::tensor::Stored;
+use super::super::tensor::StoredTensor;
 use super::architecture::Architecture;
 use super::keys::LLAMA3_RULE;
 use super::metadata::{Metadata, Value};
@@ -32,7 +32,7 @@ impl<'a> Facts<'a> {
     ///
     /// # Errors
     /// When the rotary factors cannot be loaded.
-    pub fn of(tensors: &'a BTreeMap<String, Stored>) -> Result<Self> {
+    pub fn of(tensors: &'a BTreeMap<String, StoredTensor>) -> Result<Self> {
         let name = "rope_freqs.weight";
         let floats = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
         let rope_factors = match tensors.get(name).filter(|t| t.ty.dtype == DType::F32) {
@@ -47,8 +47,9 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Makes the configuration of a file of the architecture `name`, as the text part of type `part` of a pair if it is one. One that is not `known` gets its name as
-/// `model_type` and nothing else, so that whoever looks for its family can say which there are.
+/// Makes the configuration of a file of the architecture `name`, as the text part of type `part` of a pair if
+/// it is one. One that is not `known` gets its name as `model_type` and nothing else, so that whoever looks
+/// for its family can say which there are.
 pub fn synthesize(
     metadata: &Metadata,
     name: &str,
@@ -99,7 +100,7 @@ pub fn synthesize(
         let mut sections: Vec<u64> = sections.iter().filter_map(Value::unsigned).collect();
         sections.truncate(3);
         if sections.len() != 3 {
-            let why = format!("key '{key}' does not say which pairs turn with which axis of a picture");
+            let why = format!("key '{key}' does not say which pairs turn with which axis of an image");
             return Err(damaged(metadata.path(), why));
         }
         if scaling.is_null() {
@@ -254,8 +255,8 @@ pub(super) fn yarn_magnitude(factor: f64, weight: f64) -> f64 {
     if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 }
 }
 
-/// What scores of Gemma's queries are divided by the square root of. llama.cpp tells the 27B models, whose scale is that
-/// of hidden / heads, by their 46 or 62 blocks.
+/// What scores of Gemma's queries are divided by the square root of. llama.cpp tells the 27B models, whose
+/// scale is that of hidden / heads, by their 46 or 62 blocks.
 pub(super) fn implied_scalar(
     name: &str,
     blocks: usize,
@@ -267,15 +268,16 @@ pub(super) fn implied_scalar(
     if blocks == largest { hidden / heads.max(1) } else { head_dim }
 }
 
-/// The number with the fewest digits that `value` may stand for, where `to_single` of it rounds to the f32 `single`.
+/// The number with the fewest digits that `value` may stand for, where `to_single` of it rounds to the f32
+/// `single`.
 fn tidy(value: f64, to_single: impl Fn(f64) -> f64, single: f64) -> f64 {
     let shorter = (1..9).filter_map(|digits| format!("{value:.digits$e}").parse::<f64>().ok());
     shorter.into_iter().find(|v| to_single(*v) as f32 == single as f32).unwrap_or(value)
 }
 
-/// A file with the factor of every frequency. Llama 3.1 and later have them instead of a rule: ours is beside them in
-/// files written here, and published models differ in `factor` only, so that is read off and the rest is checked
-/// against it. Any other factors are taken as they are, as LongRoPE's for every length.
+/// A file with the factor of every frequency. Llama 3.1 and later have them instead of a rule: ours is beside
+/// them in files written here, and published models differ in `factor` only, so that is read off and the rest
+/// is checked against it. Any other factors are taken as they are, as LongRoPE's for every length.
 fn factors(keys: &Keys, theta: f64, head_dim: usize, context: u64, facts: &Facts) -> Result<Json> {
     let path = keys.metadata.path();
     let given = facts.rope_factors.as_deref().filter(|f| f.len() == head_dim / 2);

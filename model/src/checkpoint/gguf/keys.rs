@@ -10,7 +10,7 @@ use super::write::Given;
 use crate::block::BlockSpec;
 use crate::config::Config;
 use crate::decoder::Decoder;
-use crate::family::{self, Place};
+use crate::family::{self, DecoderNames};
 use crate::rope::rope_parameters;
 
 /// What a model's configuration becomes in a GGUF file.
@@ -140,8 +140,8 @@ pub(crate) fn check(
 }
 
 fn decoder(c: &Config) -> Result<Decoder, String> {
-    let place = Place { model: "model.".into(), head: "lm_head.weight".into() };
-    family::decoder(c, &place).map_err(|e| e.to_string())
+    let names = DecoderNames { model: "model.".into(), head: "lm_head.weight".into() };
+    family::decoder(c, &names).map_err(|e| e.to_string())
 }
 
 /// The keys of config.json in which two decoders differ.
@@ -253,8 +253,8 @@ impl Rope<'_> {
         value.ok_or_else(|| format!("config.json has no number '{key}' in its rotary scaling"))
     }
 
-    /// Whether LongRoPE scales texts of every length alike, and their attention not at all: what reading makes of
-    /// factors that follow no rule.
+    /// Whether LongRoPE scales texts of every length alike, and their attention not at all: what reading
+    /// makes of factors that follow no rule.
     fn scales_alike(&self) -> bool {
         let p = self.parameters;
         let short = p.get("short_factor");

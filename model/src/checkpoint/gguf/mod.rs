@@ -22,7 +22,7 @@ use serde_json::Value as Json;
 use super::blocks::Packing;
 use super::error::{Result, damaged, unsupported};
 use super::source::{Fields, Source};
-use super::tensor::{Change, Form, Stored};
+use super::tensor::{Change, Form, StoredTensor};
 pub(crate) use architecture::{Architecture, heads};
 pub(crate) use config::Facts;
 pub(crate) use keys::{Described, check, of_config};
@@ -50,7 +50,7 @@ pub(crate) struct Gguf {
     source: Arc<Source>,
     metadata: Metadata,
     /// Under ggml's names, as they lie in the file.
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, StoredTensor>,
 }
 
 impl Gguf {
@@ -101,7 +101,8 @@ impl Gguf {
             }
             let span = source.span(info.range(path, name, data)?, &format!("tensor '{name}'"))?;
             places.push((span.range(), name));
-            tensors.insert(name.clone(), Stored::new(name, info.form.clone(), info.dims.clone(), span)?);
+            tensors
+                .insert(name.clone(), StoredTensor::new(name, info.form.clone(), info.dims.clone(), span)?);
         }
         places.retain(|(range, _)| !range.is_empty());
         places.sort_by_key(|(range, _)| range.start);
@@ -128,7 +129,7 @@ impl Gguf {
     pub fn translate(
         self,
         projector: Option<&Projector>,
-    ) -> Result<(BTreeMap<String, Stored>, Json, Metadata)> {
+    ) -> Result<(BTreeMap<String, StoredTensor>, Json, Metadata)> {
         let path = self.source.path();
         let name = self.metadata.text("general.architecture")?.unwrap_or_default();
         let known = Architecture::named(&name);
@@ -171,7 +172,10 @@ impl Gguf {
 ///
 /// # Errors
 /// When one of them cannot be translated, or they do not belong together.
-pub(crate) fn pair(text: Gguf, media: Gguf) -> Result<(BTreeMap<String, Stored>, Json, Metadata, Media)> {
+pub(crate) fn pair(
+    text: Gguf,
+    media: Gguf,
+) -> Result<(BTreeMap<String, StoredTensor>, Json, Metadata, Media)> {
     let path = media.source.path().to_path_buf();
     let (media, rest, mut config) = projector::read(media, &text.metadata)?;
     let (mut tensors, text, metadata) = text.translate(Some(media.projector))?;

@@ -1,4 +1,5 @@
-//! GGUF files in pieces, as `llama-gguf-split` names them: `NAME-00001-of-00003.gguf`. The first has the keys.
+//! GGUF files in pieces, as `llama-gguf-split` names them: `NAME-00001-of-00003.gguf`. The first has the
+//! keys.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use super::Gguf;
 /// Pieces, at most; the largest models are published in some hundred.
 const MOST: u64 = 4096;
 
-/// A file's name as that of a piece: what stands before the numbers, the piece's own (from 1), and how many there are.
+/// A file's name as that of a piece: what stands before the numbers, the piece's own (from 1), and how many
+/// there are.
 pub(crate) fn piece(name: &str) -> Option<(&str, u64, u64)> {
     let stem = name.strip_suffix(".gguf")?;
     let (rest, count) = stem.rsplit_once("-of-")?;

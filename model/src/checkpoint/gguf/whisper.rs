@@ -1,6 +1,6 @@
-//! Whisper in a GGUF file. llama.cpp has no architecture for it; the layout here takes its names for the parts: the
-//! encoder's tensors and keys are those that its files of audio towers have (`a.*`, `clip.audio.*`), the decoder's those of
-//! decoders behind an encoder (`dec.*`), with keys under `whisper.`.
+//! Whisper in a GGUF file. llama.cpp has no architecture for it; the layout here takes its names for the
+//! parts: the encoder's tensors and keys are those that its files of audio towers have (`a.*`,
+//! `clip.audio.*`), the decoder's those of decoders behind an encoder (`dec.*`), with keys under `whisper.`.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -108,7 +108,8 @@ pub(super) fn describe(config: &Json) -> std::result::Result<Described, String> 
     })
 }
 
-/// The configuration of a file: that which it carries, with which its keys must agree, or else the keys alone.
+/// The configuration of a file: that which it carries, with which its keys must agree, or else the keys
+/// alone.
 ///
 /// # Errors
 /// When a key is missing or something else, or the two disagree.

@@ -13,8 +13,8 @@ use crate::checkpoint;
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::family::Place;
-use crate::parameters::{Masters, Parameters};
+use crate::family::DecoderNames;
+use crate::parameters::{AllF32, Parameters};
 use crate::pass::PassShape;
 use crate::processor::NATIVE_TOKENS;
 use crate::random::normal;
@@ -34,22 +34,24 @@ const TEMPLATE: &str = "{% for m in messages %}{{ '<|' + m['role'] + '|>' }}\
 
 /// Deviation of the table's rows; [`EMBEDDING_SCALE`] brings them to the size of media features.
 const TABLE_STD: f64 = 0.02;
-/// Deviation of what is added to media features for their places. At 0.02 pictures are not learnt.
+/// Deviation of what is added to media features for their places. At 0.02 images are not learnt.
 const POSITION_STD: f64 = 0.3;
 const EMBEDDING_SCALE: f64 = 10.0;
 
-/// Write a new checkpoint to the folder `out`: random parameters, `config.json`, the tokenizer, the processor's settings
-/// and the chat template. `settings` are keys of config.json in place of their defaults; the vocabulary and the ids of
-/// special tokens follow from the tokenizer. The same seed gives the same bytes.
+/// Write a new checkpoint to the folder `out`: random parameters, `config.json`, the tokenizer, the
+/// processor's settings and the chat template. `settings` are keys of config.json in place of their defaults;
+/// the vocabulary and the ids of special tokens follow from the tokenizer. The same seed gives the same
+/// bytes.
 ///
 /// # Errors
-/// When a setting is impossible, the tokenizer is damaged or lacks one of [`SPECIAL_TOKENS`], or something is at `out`.
+/// When a setting is impossible, the tokenizer is damaged or lacks one of [`SPECIAL_TOKENS`], or something is
+/// at `out`.
 pub fn initial(settings: &Value, tokenizer_json: &[u8], seed: u64, out: &Path) -> Result<()> {
     let tokenizer = Tokenizer::from_json(tokenizer_json, Default::default())?;
     let config = configuration(settings, &tokenizer)?;
     let c = Config::new("config.json", &config, Value::Null)?;
     let head = if c.flag("tie_word_embeddings")? { "model.embed_tokens.weight" } else { "lm_head.weight" };
-    let decoder = decoder(&c, &Place { model: "model.".into(), head: head.into() })?;
+    let decoder = decoder(&c, &DecoderNames { model: "model.".into(), head: head.into() })?;
     let senses = Senses::read(&c, &decoder)?;
     let depth = decoder.stack.blocks.len();
     let mut tensors = BTreeMap::new();
@@ -138,19 +140,19 @@ const EXTRA: [&str; 4] = ["num_key_value_heads", "head_dim", "rope_parameters", 
 /// Every parameter, by tracing all that the model computes.
 fn parameters(decoder: &Decoder, senses: &Senses) -> Result<BTreeMap<String, TensorType>> {
     let t = Trace::new("parameters");
-    let p = Parameters::new(&t, &Masters);
+    let p = Parameters::new(&t, &AllF32);
     for (i, sense) in Sense::ALL.into_iter().enumerate() {
         let media = t.data(sense.array(), DType::F32, [vec![1], senses.extents(sense)].concat());
         t.output(format!("features.{i}"), &senses.trace(sense, &p, &media));
     }
     let shape = PassShape { rows: [1, 1], ..PassShape::default() };
-    let graphs = [t.finish()?, decoder.step(&Masters, &shape)?];
+    let graphs = [t.finish()?, decoder.step(&AllF32, &shape)?];
     let all = graphs.iter().flat_map(|g| g.inputs().iter().map(move |i| (i, g.ty(i.value))));
     Ok(all.filter(|(i, _)| i.role == Role::Parameter).map(|(i, ty)| (i.name.clone(), ty.clone())).collect())
 }
 
-/// The first values of a parameter. Matrices keep the size of what they multiply; those that end a branch of a block are
-/// smaller, so that the residual stream does not grow with depth (Radford et al. 2019).
+/// The first values of a parameter. Matrices keep the size of what they multiply; those that end a branch of
+/// a block are smaller, so that the residual stream does not grow with depth (Radford et al. 2019).
 fn drawn(name: &str, ty: &TensorType, depth: usize, seed: u64) -> Vec<f32> {
     let n = ty.numel();
     let std = match name.rsplit('.').next() {

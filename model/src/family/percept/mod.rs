@@ -1,8 +1,9 @@
-//! Percept's own family, trained from scratch: text, pictures, video and sound in one decoder.
+//! Percept's own family, trained from scratch: text, images, video and sound in one decoder.
 //!
-//! Pictures go through a stem of convolutions, a token for each of the last one's pixels. Frames of video go in pairs:
-//! the first as a picture, and beside it a linear view of what the second changes. Sound is read in patches of log-mel
-//! frames. What the user says and shows is seen both ways, answers see what was before them. The head is the table.
+//! Images go through a stem of convolutions, a token for each of the last one's pixels. Frames of video go in
+//! pairs: the first as an image, and beside it a linear view of what the second changes. Sound is read in
+//! patches of log-mel frames. What the user says and shows is seen both ways, answers see what was before
+//! them. The head is the table.
 
 mod initial;
 mod senses;
@@ -16,7 +17,7 @@ use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::family::llama::rotary;
 use crate::family::media::{MediaModel, processor_files, prompt};
-use crate::family::{Model, Place};
+use crate::family::{DecoderNames, Model};
 use crate::processor::Native;
 use crate::weights::Weights;
 
@@ -28,7 +29,7 @@ use senses::Senses;
 /// # Errors
 /// When the configuration, the processor's files and the tensors do not fit.
 pub fn open(c: &Config, weights: Weights) -> Result<Model> {
-    let decoder = decoder(c, &Place::find(&weights, &["model."], &["lm_head.weight"]))?;
+    let decoder = decoder(c, &DecoderNames::find(&weights, &["model."], &["lm_head.weight"]))?;
     let senses = Senses::read(c, &decoder)?;
     let processor = Native::new(&processor_files(&weights)?, senses.described(), prompt(&weights)?)?;
     Ok(Model::Causal(Box::new(MediaModel {
@@ -39,17 +40,17 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     })))
 }
 
-/// Its decoder: Llama's, with rows of the table scaled to the size of media features and positions in time, height and
-/// width.
+/// Its decoder: Llama's, with rows of the table scaled to the size of media features and positions in time,
+/// height and width.
 ///
 /// # Errors
 /// When a value is missing or impossible.
-pub fn decoder(c: &Config, place: &Place) -> Result<Decoder> {
+pub fn decoder(c: &Config, names: &DecoderNames) -> Result<Decoder> {
     let c = c.over(json!({
         "hidden_size": 160, "intermediate_size": 320, "num_hidden_layers": 4, "num_attention_heads": 4,
         "hidden_act": "silu", "max_position_embeddings": 1024, "rms_norm_eps": 1e-6,
     }));
-    let mut d = rotary(&c, place, 10_000.0)?;
+    let mut d = rotary(&c, names, 10_000.0)?;
     d.embedding_scale = c.maybe_f64("embedding_scale")?.map(|s| s as f32);
     if d.ropes.iter().all(|r| r.axis_count() == 1) {
         let third = d.ropes[0].pairs() / 3;

@@ -1,4 +1,4 @@
-//! What turns pictures, clips and sounds into features of the decoder's width.
+//! What turns images, clips and sounds into features of the decoder's width.
 
 use percept_graph::{HostTensor, Tensor};
 use percept_modalities::Inputs;
@@ -23,7 +23,7 @@ pub struct Senses {
     hidden: usize,
     /// Channels behind each convolution but the last, which gives the decoder's width.
     channels: Vec<usize>,
-    /// Pixels of a picture's edge.
+    /// Pixels of an image's edge.
     image: usize,
     /// Pixels of a frame's edge.
     frame: usize,
@@ -35,7 +35,7 @@ pub struct Senses {
     steps: usize,
     /// Frames of log-mel that make one feature.
     patch: usize,
-    /// Placeholders of pictures, clips and sounds.
+    /// Placeholders of images, clips and sounds.
     tokens: [i32; 3],
     turns: Turns,
 }
@@ -163,7 +163,7 @@ impl Senses {
     /// Features f32[n rows,hidden] of n media.
     pub fn trace(&self, sense: Sense, p: &Parameters, x: &Tensor) -> Tensor {
         let features = match sense {
-            Sense::Image => self.pictures(p, x),
+            Sense::Image => self.images(p, x),
             Sense::Video => self.clips(p, x),
             Sense::Audio => self.sounds(p, x),
         };
@@ -171,7 +171,7 @@ impl Senses {
     }
 
     /// f32[n,3,s,s] as [n,rows,hidden].
-    fn pictures(&self, p: &Parameters, x: &Tensor) -> Tensor {
+    fn images(&self, p: &Parameters, x: &Tensor) -> Tensor {
         let x = self.stem(p, x);
         let rows = x.dim(1);
         x + p.get("model.image.positions", [rows, self.hidden])
@@ -199,7 +199,7 @@ impl Senses {
         x + p.get("model.audio.positions", [rows, self.hidden])
     }
 
-    /// Pictures f32[n,3,s,s] through convolutions of 3 x 3 that halve the edge, as [n,rows,hidden].
+    /// Images f32[n,3,s,s] through convolutions of 3 x 3 that halve the edge, as [n,rows,hidden].
     fn stem(&self, p: &Parameters, x: &Tensor) -> Tensor {
         let mut x = x.transpose([0, 2, 3, 1]);
         for (i, &channels) in self.channels.iter().chain([&self.hidden]).enumerate() {
@@ -211,9 +211,9 @@ impl Senses {
     }
 }
 
-/// The 3 x 3 pixels around every second pixel of x [n,h,w,c], row by row, as [n,h/2,w/2,9c]; zeros beyond the edges. They
-/// are the square of 2 x 2 that begins there, then its neighbours above, to the left and in the corner: four moves of
-/// memory in place of nine.
+/// The 3 x 3 pixels around every second pixel of x [n,h,w,c], row by row, as [n,h/2,w/2,9c]; zeros beyond the
+/// edges. They are the square of 2 x 2 that begins there, then its neighbours above, to the left and in the
+/// corner: four moves of memory in place of nine.
 fn windows(x: &Tensor) -> Tensor {
     let [n, h, w, c] = [x.dim(0), x.dim(1) / 2, x.dim(2) / 2, x.dim(3)];
     let squares = x.reshape([n, h, 2, w, 2, c]).transpose([0, 1, 3, 2, 4, 5]);

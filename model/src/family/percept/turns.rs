@@ -10,8 +10,8 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Block numbers of rows: all from the beginning or the end of an answer up to the next one's beginning see one
-    /// another, -1 stands for answers and for text that none follows.
+    /// Block numbers of rows: all from the beginning or the end of an answer up to the next one's beginning
+    /// see one another, -1 stands for answers and for text that none follows.
     pub fn blocks(&self, ids: &[i32]) -> Vec<i32> {
         let mut blocks = Vec::with_capacity(ids.len());
         let mut number = 0;

@@ -118,8 +118,8 @@ fn a_vocabulary_goes_to_tokenizer_json_and_back() {
 
 fn decoder(checkpoint: &Checkpoint) -> Decoder {
     let config = Config::new("config.json", checkpoint.config(), json!({})).unwrap();
-    let place = family::Place { model: "model.".into(), head: "lm_head.weight".into() };
-    family::decoder(&config, &place).unwrap()
+    let names = family::DecoderNames { model: "model.".into(), head: "lm_head.weight".into() };
+    family::decoder(&config, &names).unwrap()
 }
 
 #[test]

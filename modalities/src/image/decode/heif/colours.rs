@@ -104,8 +104,8 @@ impl Planes {
         Self::empty(width, height, self.halved, self.planes.len(), self.meaning)
     }
 
-    /// Puts a part in its place; what reaches over the edge is cut off. False when it is stored otherwise, or its place
-    /// lies between samples of chroma.
+    /// Puts a part in its place; what reaches over the edge is cut off. False when it is stored otherwise, or
+    /// its place lies between samples of chroma.
     pub(super) fn put(&mut self, part: &Self, left: usize, top: usize) -> bool {
         let odd = self.halved.0 && !left.is_multiple_of(2) || self.halved.1 && !top.is_multiple_of(2);
         if odd || (part.halved, part.planes.len()) != (self.halved, self.planes.len()) {
@@ -165,8 +165,8 @@ impl Planes {
 }
 
 impl Plane {
-    /// The chroma of a pixel. Where there is less of it than of luma, libavif takes three parts of the nearest sample and
-    /// one of the next, each way, but at the right edge; libheif takes the nearest.
+    /// The chroma of a pixel. Where there is less of it than of luma, libavif takes three parts of the
+    /// nearest sample and one of the next, each way, but at the right edge; libheif takes the nearest.
     fn between(
         &self,
         halved: (bool, bool),

@@ -44,7 +44,8 @@ fn dashes(text: &[char], at: usize) -> usize {
     text[at.min(text.len())..].iter().take_while(|&&c| c == '-').count()
 }
 
-/// Where the piece that begins at `at` ends: a dash between words, a hyphen within a word, or the end of the word.
+/// Where the piece that begins at `at` ends: a dash between words, a hyphen within a word, or the end of the
+/// word.
 fn piece_end(text: &[char], at: usize) -> usize {
     let is = |i: usize, test: fn(char) -> bool| text.get(i).is_some_and(|&c| test(c));
     let dash_here = |i: usize| {

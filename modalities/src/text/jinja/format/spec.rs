@@ -179,8 +179,8 @@ fn float(value: f64, spec: &Spec) -> Result<String> {
     numeric(sign(negative, spec), whole, rest, 3, spec)
 }
 
-/// A float with a precision and no type: as `g`, except that a number without a fraction keeps one digit after the point,
-/// and has an exponent where that digit has no place.
+/// A float with a precision and no type: as `g`, except that a number without a fraction keeps one digit
+/// after the point, and has an exponent where that digit has no place.
 fn general(value: f64, precision: usize) -> Result<String> {
     let text = float_digits(value, 'g', precision, false)?;
     if !value.is_finite() || text.contains(['.', 'e']) {

@@ -185,7 +185,8 @@ impl Parser {
         parsed
     }
 
-    /// Statements up to one of the end tags, which stays the current token; with none, up to the template's end.
+    /// Statements up to one of the end tags, which stays the current token; with none, up to the template's
+    /// end.
     fn body(&mut self, ends: &[&str]) -> Result<Vec<Statement>> {
         let mut statements = Vec::new();
         loop {

@@ -107,8 +107,8 @@ impl State<'_> {
                     }
                 }
                 match slice(&of, &values) {
-                    // Jinja works out what is constant before rendering, where such a slice is undefined; where that
-                    // does not do, it slices again.
+                    // Jinja works out what is constant before rendering, where such a slice is undefined;
+                    // where that does not do, it slices again.
                     Err(error) if error.class == Class::Type && expr.is_constant() => {
                         let (why, class) = (error.message, Class::Type);
                         Value::Undefined(Rc::new(Missing { why, class, strict: self.strict }))
@@ -172,8 +172,8 @@ impl State<'_> {
 
     fn concat(&mut self, parts: &[Expr]) -> Result<Value> {
         let values = self.all(parts)?;
-        // What is escaped escapes the rest, where text is escaped at all; but not among constants, which Jinja joins
-        // before rendering.
+        // What is escaped escapes the rest, where text is escaped at all; but not among constants, which
+        // Jinja joins before rendering.
         let constant = parts.iter().all(Expr::is_constant);
         let markup = self.autoescape && !constant && values.iter().any(Value::is_markup);
         let mut out = Writer::new();

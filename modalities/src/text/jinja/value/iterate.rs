@@ -33,7 +33,8 @@ pub(in super::super) struct Lazy {
     depth: usize,
 }
 
-/// `map`, `select`, `reject`, `selectattr` and `rejectattr`, or the items of a filter that is worked out whole.
+/// `map`, `select`, `reject`, `selectattr` and `rejectattr`, or the items of a filter that is worked out
+/// whole.
 #[derive(Debug)]
 pub(in super::super) enum Selection {
     Map(Args),

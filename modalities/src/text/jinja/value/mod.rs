@@ -383,7 +383,8 @@ pub(super) fn room_for_items(count: usize) -> Result<()> {
 }
 
 impl LoopState {
-    /// What a loop still holds is let go when it ends, so that a loop that holds itself, or a chain of loops, is dropped.
+    /// What a loop still holds is let go when it ends, so that a loop that holds itself, or a chain of loops,
+    /// is dropped.
     pub(super) fn end(&self) {
         if let Ok(mut inner) = self.inner.try_borrow_mut() {
             inner.iter = Iter::empty();

@@ -178,8 +178,8 @@ fn quote(out: &mut Writer, text: &str) -> Result<()> {
     out.push_char(mark)
 }
 
-/// A float as `float.__repr__` writes it: the shortest digits that read back, with an exponent below 1e-4 and from 1e16
-/// on.
+/// A float as `float.__repr__` writes it: the shortest digits that read back, with an exponent below 1e-4 and
+/// from 1e16 on.
 pub(in super::super) fn float_repr(float: f64) -> String {
     if float.is_nan() {
         return "nan".into();

@@ -1,6 +1,6 @@
 //! What a projector's file says of its model in the shape of config.json, and of its processor in that of
-//! preprocessor_config.json. What no key of llama.cpp's holds is in the files that Percept carries along, or as the
-//! family's published checkpoints have it.
+//! preprocessor_config.json. What no key of llama.cpp's holds is in the files that Percept carries along, or
+//! as the family's published checkpoints have it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value as Json, json};
 
 use super::super::super::error::{Result, damaged, unsupported};
-use super::super::super::tensor::Stored;
+use super::super::super::tensor::StoredTensor;
 use super::super::metadata::{Metadata, Value};
 use super::super::tokenizer::file_key;
 use super::super::vocabulary::CAP;
@@ -54,7 +54,7 @@ impl Media {
 }
 
 /// What is read of a projector's file: the media, its tensors, and config.json without its text part.
-pub(crate) type Read = (Media, BTreeMap<String, Stored>, Map<String, Json>);
+pub(crate) type Read = (Media, BTreeMap<String, StoredTensor>, Map<String, Json>);
 
 /// Reads a projector's file that stands beside the keys of a text model's.
 ///
@@ -123,7 +123,7 @@ pub(super) fn kind(metadata: &Metadata) -> Result<&'static Projector> {
     if metadata.bool("clip.has_audio_encoder") == Some(true) {
         return Err(unsupported(
             path,
-            format!("a projector for sound ('{name}'); those for pictures are read"),
+            format!("a projector for sound ('{name}'); those for images are read"),
         ));
     }
     Projector::named(&name).ok_or_else(|| {
@@ -334,8 +334,9 @@ fn from_vocabulary(projector: &Projector, config: &mut Map<String, Json>, text: 
     Ok(())
 }
 
-/// llama.cpp leaves Gemma 3's placeholder, whose id is beyond the text's table, out of the vocabulary. The last token that
-/// no text has stands in: the rows where it stands are features', so its own is never looked up.
+/// llama.cpp leaves Gemma 3's placeholder, whose id is beyond the text's table, out of the vocabulary. The
+/// last token that no text has stands in: the rows where it stands are features', so its own is never looked
+/// up.
 fn stand_in(tokens: &[String]) -> Option<(usize, &String)> {
     tokens.iter().enumerate().rev().find(|(_, t)| t.starts_with("<unused") && t.ends_with('>'))
 }

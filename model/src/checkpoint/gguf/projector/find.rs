@@ -14,9 +14,9 @@ pub(crate) fn is_projector(name: &str) -> bool {
     name.contains("mmproj") && name.ends_with(".gguf")
 }
 
-/// The projector in the folder of a text model's file that belongs to it: `mmproj-NAME.gguf` where the text is
-/// `NAME.gguf`; or the one of the same name, whatever the dtypes in both; or `mmproj-model-F16.gguf` and the like, where
-/// the folder holds no other text.
+/// The projector in the folder of a text model's file that belongs to it: `mmproj-NAME.gguf` where the text
+/// is `NAME.gguf`; or the one of the same name, whatever the dtypes in both; or `mmproj-model-F16.gguf` and
+/// the like, where the folder holds no other text.
 ///
 /// # Errors
 /// When several fit, or one cannot be read.

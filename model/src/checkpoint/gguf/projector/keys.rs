@@ -26,8 +26,8 @@ pub(crate) struct Described {
     pub blocks: usize,
 }
 
-/// Describe the media of a model: its config.json, the width of its text's rows, the extents of its tensors by their plain
-/// names, and the files of its processor.
+/// Describe the media of a model: its config.json, the width of its text's rows, the extents of its tensors
+/// by their plain names, and the files of its processor.
 ///
 /// # Errors
 /// The key of config.json that a projector's file cannot hold.
@@ -82,7 +82,7 @@ pub(crate) fn described(
             let side = f64::from(number(&vision, "num_position_embeddings")?).sqrt();
             (side * f64::from(patch)) as u32
         }
-        // llama.cpp wants one, though pictures of any size are read.
+        // llama.cpp wants one, though images of any size are read.
         Tower::Qwen2 | Tower::Qwen2_5 => 560,
         _ => number(&vision, "image_size")?,
     };
@@ -165,7 +165,8 @@ impl From<FileError> for String {
     }
 }
 
-/// The parts of config.json that are not the text's. Early checkpoints have the text's keys beside the others'.
+/// The parts of config.json that are not the text's. Early checkpoints have the text's keys beside the
+/// others'.
 fn without_text(config: &Map<String, Json>) -> Map<String, Json> {
     const MEDIA: [&str; 14] = [
         "architectures",
@@ -225,7 +226,7 @@ fn feature_layers(config: &Map<String, Json>, blocks: i64) -> Result<Vec<i64>, S
     all.iter().map(depth).collect::<Option<Vec<i64>>>().ok_or(wrong)
 }
 
-/// How pictures are prepared, as far as llama.cpp has keys for it.
+/// How images are prepared, as far as llama.cpp has keys for it.
 fn processor(
     projector: &Projector,
     files: &ProcessorFiles,

@@ -1,5 +1,5 @@
-//! Towers and projectors in a GGUF file of their own beside the text model's, `mmproj-NAME.gguf`, as llama.cpp has them:
-//! architecture `clip`, a kind in `clip.projector_type`, tensors `v.*` and `mm.*`.
+//! Towers and projectors in a GGUF file of their own beside the text model's, `mmproj-NAME.gguf`, as
+//! llama.cpp has them: architecture `clip`, a kind in `clip.projector_type`, tensors `v.*` and `mm.*`.
 
 mod config;
 mod find;
@@ -33,15 +33,15 @@ pub(crate) struct Projector {
     pub text_type: &'static str,
     /// Architectures of text files that it goes with.
     pub texts: &'static [&'static str],
-    /// What names in checkpoints begin with, as any release of transformers writes them, and what the rows here and those of
-    /// the text's architecture begin with.
+    /// What names in checkpoints begin with, as any release of transformers writes them, and what the rows
+    /// here and those of the text's architecture begin with.
     prefixes: &'static [(&'static str, &'static str)],
     /// The other way: the text's, for the names that a pair's tensors get.
     text_places: &'static [(&'static str, &'static str)],
     /// The same for the tower's and the projector's.
     media_places: &'static [(&'static str, &'static str)],
-    /// Tensors with a weight and perhaps a bias.
-    rows: &'static [Row],
+    /// Tensors with a weight and perhaps a bias, in groups that kinds share.
+    rows: &'static [&'static [Row]],
 }
 
 /// Kinds of towers.
@@ -74,25 +74,34 @@ const fn row(ggml: &'static str, hf: &'static str) -> Row {
     Row { ggml, hf }
 }
 
-const PATCHES: Row = row("v.patch_embd", "vision_tower.embeddings.patch_embedding");
-const POSITIONS: Row = row("v.position_embd", "vision_tower.embeddings.position_embedding");
-const PRE_NORM: Row = row("v.pre_ln", "vision_tower.pre_layrnorm");
+/// The towers of CLIP and SigLIP: what is before their layers, and the layers.
+const TOWER: &[Row] = &[
+    row("v.patch_embd", "vision_tower.embeddings.patch_embedding"),
+    row("v.position_embd", "vision_tower.embeddings.position_embedding"),
+    row("v.blk.N.ln1", "vision_tower.encoder.layers.N.layer_norm1"),
+    row("v.blk.N.ln2", "vision_tower.encoder.layers.N.layer_norm2"),
+    row("v.blk.N.attn_q", "vision_tower.encoder.layers.N.self_attn.q_proj"),
+    row("v.blk.N.attn_k", "vision_tower.encoder.layers.N.self_attn.k_proj"),
+    row("v.blk.N.attn_v", "vision_tower.encoder.layers.N.self_attn.v_proj"),
+    row("v.blk.N.attn_out", "vision_tower.encoder.layers.N.self_attn.out_proj"),
+    row("v.blk.N.ffn_up", "vision_tower.encoder.layers.N.mlp.fc1"),
+    row("v.blk.N.ffn_down", "vision_tower.encoder.layers.N.mlp.fc2"),
+];
+/// SigLIP's last norm. LLaVA reads an inner layer.
 const POST_NORM: Row = row("v.post_ln", "vision_tower.post_layernorm");
-const NORM_1: Row = row("v.blk.N.ln1", "vision_tower.encoder.layers.N.layer_norm1");
-const NORM_2: Row = row("v.blk.N.ln2", "vision_tower.encoder.layers.N.layer_norm2");
-const Q: Row = row("v.blk.N.attn_q", "vision_tower.encoder.layers.N.self_attn.q_proj");
-const K: Row = row("v.blk.N.attn_k", "vision_tower.encoder.layers.N.self_attn.k_proj");
-const V: Row = row("v.blk.N.attn_v", "vision_tower.encoder.layers.N.self_attn.v_proj");
-const OUT: Row = row("v.blk.N.attn_out", "vision_tower.encoder.layers.N.self_attn.out_proj");
-const UP: Row = row("v.blk.N.ffn_up", "vision_tower.encoder.layers.N.mlp.fc1");
-const DOWN: Row = row("v.blk.N.ffn_down", "vision_tower.encoder.layers.N.mlp.fc2");
 
-const QWEN_NORM_1: Row = row("v.blk.N.ln1", "visual.blocks.N.norm1");
-const QWEN_NORM_2: Row = row("v.blk.N.ln2", "visual.blocks.N.norm2");
-const QWEN_OUT: Row = row("v.blk.N.attn_out", "visual.blocks.N.attn.proj");
-const QWEN_NORM: Row = row("v.post_ln", "visual.merger.ln_q");
-const QWEN_FIRST: Row = row("mm.0", "visual.merger.mlp.0");
-const QWEN_SECOND: Row = row("mm.2", "visual.merger.mlp.2");
+/// What the layers of all of Qwen's towers have.
+const QWEN_LAYERS: &[Row] = &[
+    row("v.blk.N.ln1", "visual.blocks.N.norm1"),
+    row("v.blk.N.ln2", "visual.blocks.N.norm2"),
+    row("v.blk.N.attn_out", "visual.blocks.N.attn.proj"),
+];
+/// How Qwen2-VL and Qwen2.5-VL merge patches.
+const QWEN2_MERGER: &[Row] = &[
+    row("v.post_ln", "visual.merger.ln_q"),
+    row("mm.0", "visual.merger.mlp.0"),
+    row("mm.2", "visual.merger.mlp.2"),
+];
 
 /// The vector that stands before CLIP's patches. Neither name ends in `.weight`.
 const CLASS: (&str, &str) = ("v.class_embd", "vision_tower.embeddings.class_embedding");
@@ -122,14 +131,12 @@ static KNOWN: [Projector; 6] = [
         text_places: &[],
         media_places: &[],
         rows: &[
-            QWEN_NORM_1,
-            QWEN_NORM_2,
-            QWEN_OUT,
-            row("v.blk.N.ffn_up", "visual.blocks.N.mlp.fc1"),
-            row("v.blk.N.ffn_down", "visual.blocks.N.mlp.fc2"),
-            QWEN_NORM,
-            QWEN_FIRST,
-            QWEN_SECOND,
+            QWEN_LAYERS,
+            QWEN2_MERGER,
+            &[
+                row("v.blk.N.ffn_up", "visual.blocks.N.mlp.fc1"),
+                row("v.blk.N.ffn_down", "visual.blocks.N.mlp.fc2"),
+            ],
         ],
     },
     Projector {
@@ -144,15 +151,13 @@ static KNOWN: [Projector; 6] = [
         text_places: &[],
         media_places: &[],
         rows: &[
-            QWEN_NORM_1,
-            QWEN_NORM_2,
-            QWEN_OUT,
-            row("v.blk.N.ffn_gate", "visual.blocks.N.mlp.gate_proj"),
-            row("v.blk.N.ffn_up", "visual.blocks.N.mlp.up_proj"),
-            row("v.blk.N.ffn_down", "visual.blocks.N.mlp.down_proj"),
-            QWEN_NORM,
-            QWEN_FIRST,
-            QWEN_SECOND,
+            QWEN_LAYERS,
+            QWEN2_MERGER,
+            &[
+                row("v.blk.N.ffn_gate", "visual.blocks.N.mlp.gate_proj"),
+                row("v.blk.N.ffn_up", "visual.blocks.N.mlp.up_proj"),
+                row("v.blk.N.ffn_down", "visual.blocks.N.mlp.down_proj"),
+            ],
         ],
     },
     Projector {
@@ -167,19 +172,19 @@ static KNOWN: [Projector; 6] = [
         text_places: &[("model.", "model.language_model.")],
         media_places: &[("visual.", "model.visual.")],
         rows: &[
-            QWEN_NORM_1,
-            QWEN_NORM_2,
-            row("v.blk.N.attn_qkv", "visual.blocks.N.attn.qkv"),
-            QWEN_OUT,
-            row("v.blk.N.ffn_up", "visual.blocks.N.mlp.linear_fc1"),
-            row("v.blk.N.ffn_down", "visual.blocks.N.mlp.linear_fc2"),
-            row("v.post_ln", "visual.merger.norm"),
-            row("mm.0", "visual.merger.linear_fc1"),
-            row("mm.2", "visual.merger.linear_fc2"),
-            row("v.position_embd", "visual.pos_embed"),
-            row("v.deepstack.N.norm", "visual.deepstack_merger_list.N.norm"),
-            row("v.deepstack.N.fc1", "visual.deepstack_merger_list.N.linear_fc1"),
-            row("v.deepstack.N.fc2", "visual.deepstack_merger_list.N.linear_fc2"),
+            QWEN_LAYERS,
+            &[
+                row("v.blk.N.attn_qkv", "visual.blocks.N.attn.qkv"),
+                row("v.blk.N.ffn_up", "visual.blocks.N.mlp.linear_fc1"),
+                row("v.blk.N.ffn_down", "visual.blocks.N.mlp.linear_fc2"),
+                row("v.post_ln", "visual.merger.norm"),
+                row("mm.0", "visual.merger.linear_fc1"),
+                row("mm.2", "visual.merger.linear_fc2"),
+                row("v.position_embd", "visual.pos_embed"),
+                row("v.deepstack.N.norm", "visual.deepstack_merger_list.N.norm"),
+                row("v.deepstack.N.fc1", "visual.deepstack_merger_list.N.linear_fc1"),
+                row("v.deepstack.N.fc2", "visual.deepstack_merger_list.N.linear_fc2"),
+            ],
         ],
     },
     Projector {
@@ -193,20 +198,7 @@ static KNOWN: [Projector; 6] = [
         prefixes: INSIDE_PREFIXES,
         text_places: &TEXT_INSIDE,
         media_places: &[VISION],
-        rows: &[
-            PATCHES,
-            POSITIONS,
-            POST_NORM,
-            NORM_1,
-            NORM_2,
-            Q,
-            K,
-            V,
-            OUT,
-            UP,
-            DOWN,
-            row("mm.soft_emb_norm", "multi_modal_projector.mm_soft_emb_norm"),
-        ],
+        rows: &[TOWER, &[POST_NORM, row("mm.soft_emb_norm", "multi_modal_projector.mm_soft_emb_norm")]],
     },
     Projector {
         name: "idefics3",
@@ -219,20 +211,7 @@ static KNOWN: [Projector; 6] = [
         prefixes: &[("model.text_model.", "model."), ("model.vision_model.", "vision_tower.")],
         text_places: &[("model.", "model.text_model.")],
         media_places: &[("vision_tower.", "model.vision_model.")],
-        rows: &[
-            PATCHES,
-            POSITIONS,
-            POST_NORM,
-            NORM_1,
-            NORM_2,
-            Q,
-            K,
-            V,
-            OUT,
-            UP,
-            DOWN,
-            row("mm.model.fc", "model.connector.modality_projection.proj"),
-        ],
+        rows: &[TOWER, &[POST_NORM, row("mm.model.fc", "model.connector.modality_projection.proj")]],
     },
     Projector {
         name: "mlp",
@@ -246,19 +225,12 @@ static KNOWN: [Projector; 6] = [
         text_places: &TEXT_INSIDE,
         media_places: &[VISION],
         rows: &[
-            PATCHES,
-            POSITIONS,
-            PRE_NORM,
-            NORM_1,
-            NORM_2,
-            Q,
-            K,
-            V,
-            OUT,
-            UP,
-            DOWN,
-            row("mm.0", "multi_modal_projector.linear_1"),
-            row("mm.2", "multi_modal_projector.linear_2"),
+            TOWER,
+            &[
+                row("v.pre_ln", "vision_tower.pre_layrnorm"),
+                row("mm.0", "multi_modal_projector.linear_1"),
+                row("mm.2", "multi_modal_projector.linear_2"),
+            ],
         ],
     },
 ];

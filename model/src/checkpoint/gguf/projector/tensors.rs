@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::super::error::{Result, damaged};
-use super::super::super::tensor::{Change, Stored};
+use super::super::super::tensor::{Change, StoredTensor};
 use super::super::architecture::rename;
 use super::{CLASS, PROJECTION, Projector, SECOND_FRAME, SOFT_NORM, Tower};
 
@@ -41,8 +41,8 @@ impl Piece {
 }
 
 impl Projector {
-    /// What becomes of a tensor of a checkpoint by its plain name; `None` where it is not one of the tower or the projector.
-    /// Extra features are numbered by the blocks behind which they are made.
+    /// What becomes of a tensor of a checkpoint by its plain name; `None` where it is not one of the tower or
+    /// the projector. Extra features are numbered by the blocks behind which they are made.
     ///
     /// # Errors
     /// When a tensor cannot be cut into the pieces it has in a file.
@@ -92,7 +92,8 @@ impl Projector {
         if self.tower == Tower::Qwen3 && plain.starts_with("visual.patch_embed.proj.") {
             return whole(plain.replace("visual.patch_embed.proj.", "v.patch_embd."), Change::None);
         }
-        let Some(ggml) = self.rows.iter().find_map(|row| rename(plain, row.hf, row.ggml)) else {
+        let Some(ggml) = self.rows.iter().copied().flatten().find_map(|row| rename(plain, row.hf, row.ggml))
+        else {
             return Ok(None);
         };
         if let Some(rest) = ggml.strip_prefix("v.deepstack.") {
@@ -107,16 +108,17 @@ impl Projector {
         whole(ggml.clone(), if ggml == SOFT_NORM { Change::MinusOne } else { Change::None })
     }
 
-    /// The tensors of a file under the names they have in a pair. Those that are not known keep the names they have.
+    /// The tensors of a file under the names they have in a pair. Those that are not known keep the names
+    /// they have.
     ///
     /// # Errors
     /// When tensors that belong together do not fit one another.
     pub fn assemble(
         &self,
         path: &Path,
-        mut tensors: BTreeMap<String, Stored>,
+        mut tensors: BTreeMap<String, StoredTensor>,
         deepstack: &[usize],
-    ) -> Result<BTreeMap<String, Stored>> {
+    ) -> Result<BTreeMap<String, StoredTensor>> {
         unswap(&mut tensors);
         let mut found = BTreeMap::new();
         if let Some(second) = tensors.remove(SECOND_FRAME) {
@@ -129,7 +131,7 @@ impl Projector {
             let first = first.filter(|f| f.ty.dims == second.ty.dims).ok_or_else(apart)?;
             let [out, channels, height, width] = first.ty.dims[..] else { return Err(apart()) };
             let dims = vec![out, channels, 2, height, width];
-            let both = Stored::joined(
+            let both = StoredTensor::joined(
                 BOTH_FRAMES,
                 dims,
                 vec![first, second],
@@ -145,7 +147,7 @@ impl Projector {
                 .collect();
             for q in firsts {
                 let Some(fused) = rename(&q, "v.blk.N.attn_q", "visual.blocks.N.attn.qkv") else { continue };
-                let parts: Vec<Stored> = ["attn_q", "attn_k", "attn_v"]
+                let parts: Vec<StoredTensor> = ["attn_q", "attn_k", "attn_v"]
                     .iter()
                     .filter_map(|which| tensors.remove(&q.replacen("attn_q", which, 1)))
                     .collect();
@@ -156,7 +158,7 @@ impl Projector {
                     return Err(damaged(path, why));
                 };
                 let dims = [&[rows.saturating_mul(3)], rest].concat();
-                let joined = Stored::joined(&fused, dims, parts, 1)?;
+                let joined = StoredTensor::joined(&fused, dims, parts, 1)?;
                 found.insert(self.media_name(fused), joined);
             }
         }
@@ -167,7 +169,7 @@ impl Projector {
                 name if name.starts_with("v.patch_embd.") && self.tower.is_qwen() => {
                     Some(name.replacen("v.patch_embd.", "visual.patch_embed.proj.", 1))
                 }
-                name => self.rows.iter().find_map(|row| rename(name, row.ggml, row.hf)),
+                name => self.rows.iter().copied().flatten().find_map(|row| rename(name, row.ggml, row.hf)),
             };
             if ggml == SOFT_NORM {
                 if !stored.ty.dtype.is_float() {
@@ -198,8 +200,9 @@ impl Projector {
     }
 }
 
-/// Early converters gave the two matrices of an MLP each other's names. The one into the wider rows is the first.
-pub(super) fn unswap(tensors: &mut BTreeMap<String, Stored>) {
+/// Early converters gave the two matrices of an MLP each other's names. The one into the wider rows is the
+/// first.
+pub(super) fn unswap(tensors: &mut BTreeMap<String, StoredTensor>) {
     let ups: Vec<String> = tensors.keys().filter(|n| n.ends_with(".ffn_up.weight")).cloned().collect();
     for up in ups {
         let down = up.replace(".ffn_up.", ".ffn_down.");

@@ -68,7 +68,7 @@ fn matrices_with_each_others_names_are_told_by_their_shapes() {
             let source = Source::memory(name, bytes);
             let span = source.span(0..source.bytes().len(), name).unwrap();
             let form = super::super::Form::Graph(percept_graph::DType::F32);
-            (name.to_string(), super::super::Stored::new(name, form, dims.to_vec(), span).unwrap())
+            (name.to_string(), super::super::StoredTensor::new(name, form, dims.to_vec(), span).unwrap())
         };
         let mut tensors = std::collections::BTreeMap::from([
             tensor("v.blk.0.ln2.weight", &[4]),

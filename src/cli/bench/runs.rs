@@ -1,0 +1,69 @@
+//! Timed runs of a whole model, and how they are printed.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Timing;
+use crate::cli::Failure;
+use crate::cli::model::loading::Loading;
+
+/// How often a run is timed, and how the result is printed.
+#[derive(Args)]
+pub struct Runs {
+    /// Timed runs
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was timed.
+pub struct Timed<'a> {
+    /// The name of the command.
+    pub bench: &'a str,
+    /// The device's id.
+    pub device: &'a str,
+    /// What the run was asked for.
+    pub settings: Value,
+    /// The times of the runs.
+    pub timing: Timing,
+    /// The work of a run, and the unit of its rate.
+    pub work: (f64, &'a str),
+    /// What else was found.
+    pub more: Value,
+}
+
+impl Runs {
+    /// Run once to warm up, then timed; `run` gives milliseconds.
+    pub fn time(&self, mut run: impl FnMut() -> Result<f64, Failure>) -> Result<Timing, Failure> {
+        let first = run()?;
+        let times = (0..self.runs.max(1)).map(|_| run()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Timing::of(first, times))
+    }
+
+    /// Print what was found, with the model that was opened among the settings.
+    pub fn print(&self, timed: Timed<'_>, loading: &Loading) {
+        let Timed { bench, device, mut settings, timing, work: (work, unit), more } = timed;
+        settings["model"] = json!(loading.model);
+        settings["dtype"] = json!(loading.dtype.map(|d| d.name()));
+        let [rate, best] = [timing.median, timing.min].map(|ms| work / ms * 1e3);
+        if self.json {
+            let mut document = json!({
+                "bench": bench, "device": device, "settings": settings, "median_ms": timing.median,
+                "min_ms": timing.min, "runs": timing.runs, "rate": rate, "rate_unit": unit,
+                "first_call_ms": timing.first,
+            });
+            for (key, value) in more.as_object().into_iter().flatten() {
+                document[key] = value.clone();
+            }
+            println!("{document}");
+        } else {
+            println!(
+                "{bench} {settings} on {device}: median {:.1} ms, best {:.1} ms of {} runs, {rate:.1} {unit} \
+                 (best {best:.1}); {more}",
+                timing.median, timing.min, timing.runs
+            );
+        }
+    }
+}
