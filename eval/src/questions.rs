@@ -25,5 +25,5 @@ pub(crate) fn request(processor: &dyn Processor, sample: &Sample) -> Result<Opti
         expected: expected.trim().to_owned(),
         said: String::new(),
     };
-    Ok(Some((answer, Request { inputs, options })))
+    Ok(Some((answer, Request::new(inputs, options))))
 }

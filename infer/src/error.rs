@@ -44,6 +44,15 @@ pub enum Error {
         /// Rows in free pages.
         free: usize,
     },
+    /// The queue of requests is at its bound: nothing is wrong with the request, and it may be made again later.
+    #[error("{waiting} requests wait already, as many as may; try again later")]
+    QueueFull {
+        /// Requests that wait.
+        waiting: usize,
+    },
+    /// A constraint of what may be generated failed, or contradicts other settings.
+    #[error("{0}")]
+    Constraint(String),
     /// A setting is out of its range.
     #[error("{0}")]
     Setting(String),

@@ -3,7 +3,7 @@
 //! A [`Session`] holds a model on a device: its weights once, a program for every shape of step that was needed, and a
 //! paged cache that many [`Sequence`]s share. [`Session::generate`] continues a prompt, [`Session::generate_all`] many
 //! of them in one batch; [`Session::score`] gives the logits of a continuation that is known. A [`Runner`] is what all
-//! of it stands on: a device, weights, programs.
+//! of it stands on: a device, weights, programs. A [`Scheduler`] continues requests that come and go.
 
 mod embed;
 mod error;
@@ -13,19 +13,25 @@ mod memory;
 mod recommended;
 mod runner;
 mod sampler;
+mod scheduler;
 mod session;
-mod stop;
+mod shared_weights;
 mod transcribe;
 pub mod view;
 
 pub use embed::{Embedder, Pooling, TextEmbedder, cosine};
 pub use error::{Error, Result};
-pub use generate::{BATCH, Finish, GenerateOptions, Generation, Request, Timings};
+pub use generate::{
+    BATCH, Constraint, Finish, GenerateOptions, Generation, PromptLookup, Request, StoppedBy, Timings,
+    TokenLogprob,
+};
 pub use memory::peak_memory;
 pub use recommended::Recommended;
 pub use runner::{Program, Runner};
 pub use sampler::{Sampler, Sampling};
+pub use scheduler::{Event, RequestId, Scheduler, SchedulerOptions, SchedulerStatistics};
 pub use session::{CHUNK, Part, Prompt, Sequence, Session, SessionOptions};
+pub use shared_weights::SharedWeights;
 pub use transcribe::{
     Captions, Segment, SpeechModel, Task, TranscribeOptions, Transcriber, Transcript, Word,
 };

@@ -10,6 +10,7 @@ use percept_hal::{Arg, Buffer, CompileOptions, CompileReport, Device, Executable
 use percept_model::Weights;
 
 use crate::error::{Error, Result};
+use crate::shared_weights::SharedWeights;
 
 /// A compiled graph. Whoever runs it gives every input by name.
 pub struct Program {
@@ -74,8 +75,12 @@ pub struct Runner<K> {
     device: Arc<dyn Device>,
     options: CompileOptions,
     int8: bool,
-    weights: HashMap<(String, TensorType), Buffer>,
+    weights: HashMap<(String, TensorType), Arc<Buffer>>,
+    /// Where weights are looked for that other runners may hold.
+    shared: Option<SharedWeights>,
     programs: HashMap<K, Loaded>,
+    /// Counts the uses of programs.
+    clock: u64,
     timeline: Option<Vec<OpTiming>>,
 }
 
@@ -83,14 +88,25 @@ pub struct Runner<K> {
 struct Loaded {
     program: Program,
     parameters: Vec<Option<Buffer>>,
+    /// When it was used last.
+    used: u64,
 }
+
+/// Programs that are kept: of more, those that were not used for longest are forgotten, so that memory stays bounded whatever
+/// shapes come.
+const PROGRAMS: usize = 128;
 
 impl<K: Hash + Eq + Clone> Runner<K> {
     /// Nothing loaded or compiled yet. With `int8`, what is multiplied by quantized weights is rounded to int8, as llama.cpp
     /// does: faster, and less exact.
     pub fn new(device: Arc<dyn Device>, options: CompileOptions, int8: bool) -> Self {
         let (weights, programs) = (HashMap::new(), HashMap::new());
-        Self { device, options, int8, weights, programs, timeline: None }
+        Self { device, options, int8, weights, shared: None, programs, clock: 0, timeline: None }
+    }
+
+    /// Load no weight from now on that another runner of the store holds.
+    pub fn share_weights(&mut self, store: SharedWeights) {
+        self.shared = Some(store);
     }
 
     /// The device that the programs run on.
@@ -123,12 +139,21 @@ impl<K: Hash + Eq + Clone> Runner<K> {
         weights: &Weights,
         graph: impl FnOnce() -> Result<Graph>,
     ) -> Result<&Graph> {
+        self.clock += 1;
         if !self.programs.contains_key(key) {
             let loaded = self.compile(weights, graph()?)?;
             self.programs.insert(key.clone(), loaded);
+            if self.programs.len() > PROGRAMS {
+                let oldest = self.programs.values().map(|loaded| loaded.used).filter(|used| *used > 0).min();
+                self.programs.retain(|_, loaded| Some(loaded.used) != oldest);
+            }
         }
-        // The key is there since the line above.
-        Ok(self.programs[key].program.graph())
+        // The key is there since the lines above, which forget no program that was not used yet.
+        let Some(loaded) = self.programs.get_mut(key) else {
+            return Err(Error::Setting("a program was forgotten before it ran".into()));
+        };
+        loaded.used = self.clock;
+        Ok(loaded.program.graph())
     }
 
     /// Forget the programs whose keys are not kept. Weights stay.
@@ -146,7 +171,7 @@ impl<K: Hash + Eq + Clone> Runner<K> {
         key: &K,
         mut argument: impl FnMut(&dyn Device, &str, &TensorType) -> Result<Buffer>,
     ) -> Result<Vec<(String, Buffer)>> {
-        let Some(Loaded { program, parameters }) = self.programs.get(key) else {
+        let Some(Loaded { program, parameters, .. }) = self.programs.get(key) else {
             return Err(Error::Setting("a program was run before it was compiled".into()));
         };
         let device = &*self.device;
@@ -171,14 +196,15 @@ impl<K: Hash + Eq + Clone> Runner<K> {
             }
             let ty = graph.ty(input.value);
             let key = (input.name.clone(), ty.clone());
-            let buffer = match self.weights.get(&key) {
-                Some(loaded) => loaded.clone(),
-                None => weights.load(&*self.device, &input.name, ty)?,
+            let buffer = match (self.weights.get(&key), &self.shared) {
+                (Some(loaded), _) => loaded.clone(),
+                (None, Some(store)) => store.load(&self.device, &weights.fetch(&input.name, ty)?)?,
+                (None, None) => Arc::new(weights.load(&*self.device, &input.name, ty)?),
             };
-            self.weights.insert(key, buffer.clone());
-            parameters.push(Some(buffer));
+            parameters.push(Some(Buffer::clone(&buffer)));
+            self.weights.insert(key, buffer);
         }
-        Ok(Loaded { program, parameters })
+        Ok(Loaded { program, parameters, used: 0 })
     }
 }
 

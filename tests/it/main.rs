@@ -11,6 +11,8 @@ mod needs;
 mod parity;
 mod parity_case;
 mod porters_tutorial;
+mod sampling;
+mod scheduler;
 mod sessions;
 mod smollm2;
 mod speech;

@@ -17,12 +17,12 @@ use crate::devices;
 use crate::parity_case::{Case, cases};
 
 /// A parity case and its checkpoint.
-fn case(name: &str) -> Case {
+pub fn case(name: &str) -> Case {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
     cases(&folder).into_iter().find(|case| case.name == name).unwrap()
 }
 
-fn model(case: &Case) -> Box<dyn CausalModel> {
+pub fn model(case: &Case) -> Box<dyn CausalModel> {
     let checkpoint = Checkpoint::open(case.folder.join("model")).unwrap();
     match percept::model::open(Arc::new(checkpoint)).unwrap() {
         Model::Causal(model) => model,
@@ -31,19 +31,19 @@ fn model(case: &Case) -> Box<dyn CausalModel> {
 }
 
 /// A session under which a row's result does not depend on its company; on the cpu it never does.
-fn session(case: &Case, device: &Arc<dyn Device>, options: SessionOptions) -> Session {
+pub fn session(case: &Case, device: &Arc<dyn Device>, options: SessionOptions) -> Session {
     let options = SessionOptions { strict: true, batch_invariant: true, ..options };
     Session::new(device.clone(), model(case), options).unwrap()
 }
 
 /// The case's own prompt, with its media.
-fn own_prompt(case: &Case, model: &dyn CausalModel) -> Inputs {
+pub fn own_prompt(case: &Case, model: &dyn CausalModel) -> Inputs {
     let media = case.media(model.processor()).unwrap();
     model.processor().chat(&case.messages().unwrap(), &media).unwrap()
 }
 
 /// A text of `tokens` ids that a seed chooses, none of which stands for a medium.
-fn text(case: &Case, vocab: usize, tokens: usize, seed: usize) -> Inputs {
+pub fn text(case: &Case, vocab: usize, tokens: usize, seed: usize) -> Inputs {
     // The first ids of the small vocabularies are special.
     let special = case.description["special_ids"].as_u64().unwrap_or(16) as usize;
     let id = |i: usize| (special + (i * 7919 + seed * 104_729) % (vocab.min(200) - special)) as i64;
@@ -59,7 +59,7 @@ fn greedy(session: &Session) -> Sampler {
     Sampler::new(sampling, &[], model.decoder().vocab).unwrap()
 }
 
-fn bits(logits: &[f32]) -> Vec<u32> {
+pub fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|x| x.to_bits()).collect()
 }
 
@@ -170,10 +170,10 @@ fn sequences_side_by_side_are_those_alone_bit_for_bit_on_an_adapter() {
 }
 
 /// A stream of numbers that a seed decides.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % n.max(1)
     }
@@ -204,10 +204,10 @@ fn known(case: &Case, device: &Arc<dyn Device>) -> Vec<(Vec<i32>, Vec<Vec<u32>>)
 }
 
 /// One schedule: sequences join, fork, leave, are read in pieces beside others, lose their pages and are read again.
-fn schedule(session: &mut Session, known: &[(Vec<i32>, Vec<Vec<u32>>)], seed: u64) -> [usize; 5] {
+fn schedule(session: &mut Session, known: &[(Vec<i32>, Vec<Vec<u32>>)], seed: u64) -> [usize; 6] {
     let mut dice = Dice(seed);
     let mut running: Vec<(usize, Sequence)> = Vec::new();
-    let [mut read, mut forks, mut shared, mut full, mut released] = [0; 5];
+    let [mut read, mut forks, mut shared, mut full, mut released, mut cut] = [0; 6];
     for _ in 0..60 {
         match dice.below(10) {
             0 | 1 => {
@@ -233,6 +233,23 @@ fn schedule(session: &mut Session, known: &[(Vec<i32>, Vec<Vec<u32>>)], seed: u6
                 let i = dice.below(running.len());
                 running[i].1.release();
                 released += 1;
+            }
+            // Rows are taken back, also wrong ones that were written behind those that others share.
+            5 if !running.is_empty() => {
+                let i = dice.below(running.len());
+                let sequence = &mut running[i].1;
+                let rows = 1 + dice.below(sequence.len());
+                if dice.below(2) == 0 {
+                    session.truncate(sequence, rows).unwrap();
+                    let wrong = vec![17; 1 + dice.below(PAGE + 9)];
+                    session.push(sequence, &wrong).unwrap();
+                    match session.read(sequence, usize::MAX) {
+                        Ok(_) | Err(Error::CacheFull { .. }) => {}
+                        Err(e) => panic!("schedule {seed}: {e}"),
+                    }
+                }
+                session.truncate(sequence, rows).unwrap();
+                cut += 1;
             }
             _ => {
                 let mut parts = Vec::new();
@@ -276,7 +293,7 @@ fn schedule(session: &mut Session, known: &[(Vec<i32>, Vec<Vec<u32>>)], seed: u6
     }
     drop(running);
     assert_eq!(session.cache_rows().1, 0, "schedule {seed}: pages are held when nobody is there");
-    [read, forks, shared, full, released]
+    [read, forks, shared, full, released, cut]
 }
 
 fn schedules(name: &str, device: &Arc<dyn Device>, seeds: std::ops::Range<u64>) {
@@ -285,14 +302,14 @@ fn schedules(name: &str, device: &Arc<dyn Device>, seeds: std::ops::Range<u64>) 
     // Room for few sequences at a time, so that some have to give their pages back.
     let options = SessionOptions { cache_rows: Some(14 * PAGE), ..SessionOptions::default() };
     let mut session = session(&case, device, options);
-    let mut total = [0; 5];
+    let mut total = [0; 6];
     for seed in seeds {
         let counts = schedule(&mut session, &known, seed);
         total.iter_mut().zip(counts).for_each(|(all, one)| *all += one);
     }
-    let [read, forks, shared, full, released] = total;
+    let [read, forks, shared, full, released, cut] = total;
     println!(
-        "{name}: {read} rows compared, {forks} forks, {shared} shared prefixes, {full} full, {released} released"
+        "{name}: {read} rows compared, {forks} forks, {shared} shared prefixes, {full} full, {released} released, {cut} cut"
     );
     assert!(total.iter().all(|&count| count > 0), "{name}: something never happened: {total:?}");
 }
@@ -335,7 +352,7 @@ fn many_requests_are_answered_as_one_after_the_other() {
             .map(|(inputs, options)| session.generate(inputs, options, &mut |_| {}).unwrap())
             .collect();
         let mut found = vec![None; requests.len()];
-        let all = requests.into_iter().map(|(inputs, options)| Ok::<_, Error>(Request { inputs, options }));
+        let all = requests.into_iter().map(|(inputs, options)| Ok::<_, Error>(Request::new(inputs, options)));
         session
             .generate_all(all, 7, |i, generation| {
                 found[i] = Some(generation);

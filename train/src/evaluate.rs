@@ -114,7 +114,7 @@ impl Evaluator {
                 let processor = model.processor();
                 let inputs = processor.chat(&messages, &sample.decode(processor)?)?;
                 places.push((corpus, sample.key.clone(), expected));
-                requests.push(Ok(Request { inputs, options: options.clone() }));
+                requests.push(Ok(Request::new(inputs, options.clone())));
             }
         }
         let mut answers = vec![String::new(); places.len()];

@@ -55,6 +55,31 @@ impl Session {
         self.cache.kinds.iter().map(rows).max().unwrap_or_default()
     }
 
+    /// Pages of the cache, and those that sequences hold: of the kind of layer that keeps most.
+    pub(crate) fn pages(&self) -> (usize, usize) {
+        let (rows, held) = self.cache_rows();
+        (rows / PAGE, held / PAGE)
+    }
+
+    /// Rows that one sequence may have at most in a cache of a fixed size.
+    pub(crate) fn most_rows(&self) -> Option<usize> {
+        self.options.cache_rows?;
+        let kept = self.cache.kinds.iter().zip(&self.windows).filter(|(_, window)| window.is_none());
+        Some(kept.map(|(pages, _)| pages.count() * PAGE).min().unwrap_or(usize::MAX))
+    }
+
+    /// Whether there are free pages for a sequence of `rows` rows, and `spare` more.
+    pub(crate) fn has_room(&self, rows: usize, spare: usize) -> bool {
+        let has_room = |(pages, window): (&Pages, &Option<usize>)| {
+            let kept = match window {
+                Some(window) => rows.min(window.saturating_add(CHUNK)),
+                None => rows,
+            };
+            pages.free() >= (kept.div_ceil(PAGE) + spare).min(pages.count())
+        };
+        self.cache.kinds.iter().zip(&self.windows).all(has_room)
+    }
+
     /// Pages that sequences hold, by kind of layer: see [`Decoder::windows`].
     pub fn held_pages(&self) -> Vec<usize> {
         self.cache.kinds.iter().map(|pages| pages.count() - pages.free()).collect()
@@ -206,33 +231,75 @@ impl Session {
         Ok(())
     }
 
-    /// Remember the whole pages of a sequence, and give back those that its windows have left behind.
+    /// Remember the whole pages of a sequence, and give back those that its windows have left behind. Rows that are guesses
+    /// do not count: they may be taken back.
     pub(super) fn settle(&mut self, sequence: &mut Sequence) {
-        while (sequence.linked + 1) * PAGE <= sequence.held {
-            let i = sequence.linked;
-            let content = sequence.content(i, PAGE, self.grows);
+        let rows = sequence.held.min(sequence.certain());
+        while (sequence.links.len() + 1) * PAGE <= rows {
+            let i = sequence.links.len();
+            let content = sequence.content(i, self.grows);
             let pages: Vec<Option<Page>> =
                 sequence.pages.iter().map(|kind| kind.get(i).cloned().flatten()).collect();
-            sequence.link = self.cache.prefixes.add(sequence.link, content, &pages);
-            sequence.linked += 1;
+            let link = self.cache.prefixes.add(sequence.link(), content, &pages, &self.cache.kinds);
+            sequence.links.push(link);
         }
         for (window, pages) in self.windows.iter().zip(&mut sequence.pages) {
             if let Some(window) = window {
-                let left = first_seen(sequence.held, *window) / PAGE;
+                let left = first_seen(rows, *window) / PAGE;
                 pages.iter_mut().take(left).for_each(|page| *page = None);
             }
         }
     }
 
-    /// Let a new sequence hold the pages that others hold of the rows it begins with, all but the last one, which gives
-    /// logits.
-    pub(super) fn share_prefix(&self, sequence: &mut Sequence) {
-        sequence.cache = self.cache.number;
+    /// Say how many of the guesses at the end of a sequence were right; the others are taken back.
+    pub fn keep_drafts(&mut self, sequence: &mut Sequence, n: usize) {
+        sequence.keep_drafts(n);
+        if sequence.cache == self.cache.number {
+            self.settle(sequence);
+        }
+    }
+
+    /// Take back all but the first `rows` rows of a sequence, so that it can go on from there. What the cache holds of the
+    /// others is given up.
+    ///
+    /// # Errors
+    /// When the row behind them is one of a medium, which is not cut.
+    pub fn truncate(&mut self, sequence: &mut Sequence, rows: usize) -> Result<()> {
+        if rows >= sequence.len() {
+            return Ok(());
+        }
+        if sequence.is_feature(rows) || sequence.layout.blocks.as_ref().is_some_and(|b| b[rows] >= 0) {
+            return Err(Error::Setting(format!(
+                "a sequence cannot be cut before row {rows}, which is one of a medium; cut before or behind the medium"
+            )));
+        }
+        sequence.cut(rows);
+        // What a window sees again may be gone: it is read again then.
+        let held = sequence.held;
+        let is_there = |(window, pages): (&Option<usize>, &Vec<Option<Page>>)| {
+            let from = window.map_or(0, |window| first_seen(held, window) / PAGE);
+            (from..held.div_ceil(PAGE)).all(|i| pages.get(i).is_some_and(Option::is_some))
+        };
+        if !self.windows.iter().zip(&sequence.pages).all(is_there) {
+            sequence.release();
+        }
+        Ok(())
+    }
+
+    /// Let a sequence hold the pages that the cache has of the rows that it has not read yet, all but the last one, which
+    /// gives logits. Nothing happens where it has read a part of a page.
+    pub(crate) fn share_prefix(&mut self, sequence: &mut Sequence) {
+        self.refresh(sequence);
+        let base = sequence.links.len();
+        if sequence.held != base * PAGE {
+            return;
+        }
         let mut chain: Vec<(u64, Vec<Option<Page>>)> = Vec::new();
-        let mut link = Prefixes::START;
-        while (chain.len() + 1) * PAGE < sequence.len() {
-            let content = sequence.content(chain.len(), PAGE, self.grows);
-            let Some((next, pages)) = self.cache.prefixes.find(link, &content) else { break };
+        let mut link = sequence.link();
+        while (base + chain.len() + 1) * PAGE < sequence.len() {
+            let content = sequence.content(base + chain.len(), self.grows);
+            let found = self.cache.prefixes.find(link, &content, &self.cache.kinds);
+            let Some((next, pages)) = found else { break };
             let kept = self.windows.iter().zip(&pages).all(|(w, page)| w.is_some() || page.is_some());
             if !kept {
                 break;
@@ -242,21 +309,25 @@ impl Session {
         }
         // What a window sees behind the shared rows must be there, and an image block is never cut.
         let fits = |n: usize| {
-            let rows = n * PAGE;
+            let rows = (base + n) * PAGE;
             let sees = |(kind, window): (usize, &Option<usize>)| {
                 let from = window.map_or(0, |window| first_seen(rows, window) / PAGE);
-                chain[from..n].iter().all(|(_, pages)| pages[kind].is_some())
+                let is_there = |i: usize| match i.checked_sub(base) {
+                    Some(i) => chain[i].1[kind].is_some(),
+                    None => sequence.pages[kind].get(i).is_some_and(Option::is_some),
+                };
+                (from..base + n).all(is_there)
             };
             let block = |at: usize| sequence.layout.blocks.as_ref().map_or(-1, |blocks| blocks[at]);
             let cut = block(rows) >= 0 && block(rows) == block(rows - 1);
             !cut && self.windows.iter().enumerate().all(sees)
         };
         let n = (1..=chain.len()).rev().find(|&n| fits(n)).unwrap_or(0);
-        for (link, pages) in chain.into_iter().take(n) {
-            sequence.link = link;
+        for (link, pages) in chain.drain(..n) {
+            sequence.links.push(link);
             sequence.pages.iter_mut().zip(pages).for_each(|(own, page)| own.push(page));
         }
-        (sequence.held, sequence.linked) = (n * PAGE, n);
+        sequence.held = (base + n) * PAGE;
     }
 }
 

@@ -5,11 +5,17 @@ use percept_model::Group;
 /// Rows that are read in one step, unless an image block alone is wider.
 pub const CHUNK: usize = 512;
 
+/// Rows of a token with a few guesses.
+const SMALL: usize = 8;
+
 /// The extent of a graph in which `rows` rows of one sequence run.
 pub fn bucket(rows: usize) -> usize {
     match rows {
         0 | 1 => 1,
-        2..=128 => rows.next_multiple_of(16),
+        // A token with its guesses.
+        2..=4 => 4,
+        5..=SMALL => SMALL,
+        ..=128 => rows.next_multiple_of(16),
         _ => rows.next_multiple_of(64),
     }
 }
@@ -25,15 +31,19 @@ pub fn table_bucket(pages: usize) -> usize {
 }
 
 /// The groups of a step in which sequences have these numbers of rows, and the order in which the sequences stand in them;
-/// `None` is padding. Sequences of one row come first, the others stand alone or with those whose
-/// rows have the same extent.
+/// `None` is padding. Sequences of one row come first, the others stand alone or with those whose rows have the same
+/// extent; those of a few rows stand together.
 pub fn groups(rows: &[usize]) -> (Vec<Group>, Vec<Option<usize>>) {
-    let mut widths: Vec<usize> = rows.iter().map(|&n| bucket(n)).collect();
+    // Tokens with different numbers of guesses stand together, so that few graphs are made of them.
+    let is_small = |n: usize| (2..=SMALL).contains(&n);
+    let small = rows.iter().copied().filter(|&n| is_small(n)).max().map_or(1, bucket);
+    let width_of = |n: usize| if is_small(n) { small } else { bucket(n) };
+    let mut widths: Vec<usize> = rows.iter().map(|&n| width_of(n)).collect();
     widths.sort_unstable();
     widths.dedup();
     let (mut groups, mut order) = (Vec::new(), Vec::new());
     for width in widths {
-        let own: Vec<usize> = (0..rows.len()).filter(|&i| bucket(rows[i]) == width).collect();
+        let own: Vec<usize> = (0..rows.len()).filter(|&i| width_of(rows[i]) == width).collect();
         let sequences = if width == 1 { sequences_bucket(own.len()) } else { own.len() };
         groups.push(Group { sequences, rows: width });
         let slots = order.len() + sequences;
@@ -67,7 +77,7 @@ mod tests {
     #[test]
     fn extents_are_few_and_close() {
         let widths: std::collections::BTreeSet<usize> = (1..=CHUNK).map(bucket).collect();
-        assert!(widths.len() <= 16 && widths.contains(&1));
+        assert!(widths.len() <= 18 && widths.contains(&1));
         assert!((1..=CHUNK).all(|n| bucket(n) >= n && bucket(n) <= (n + 15).max(n + n / 2)));
         let counts: std::collections::BTreeSet<usize> = (1..=64).map(sequences_bucket).collect();
         assert!(
@@ -83,6 +93,7 @@ mod tests {
         let group = |sequences, rows| Group { sequences, rows };
         assert_eq!(all, [group(4, 1), group(2, 32), group(1, 320)]);
         assert_eq!(order, [Some(0), Some(2), Some(4), None, Some(3), Some(5), Some(1)]);
+        assert_eq!(groups(&[3, 1, 7]), (vec![group(1, 1), group(2, 8)], vec![Some(1), Some(0), Some(2)]));
         assert_eq!(groups(&[]), (Vec::new(), Vec::new()));
     }
 

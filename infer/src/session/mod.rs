@@ -6,23 +6,24 @@
 
 mod cache;
 mod extents;
+mod media;
 mod pages;
 mod sequence;
 mod step;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use percept_graph::{Composite, DType, Op};
 use percept_hal::{CompileOptions, CompileReport, Device, OpTiming};
 use percept_modalities::Inputs;
 use percept_model::{CausalModel, EncoderRun, Layout, PAGE, PassShape};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::ids::check_ids;
-use crate::runner::{Runner, read_floats, upload_named};
+use crate::runner::Runner;
+use crate::shared_weights::SharedWeights;
 use cache::{Cache, FIRST_PAGES};
-use sequence::MediaFeatures;
+use media::{Encoded, RunHash};
 
 pub use extents::CHUNK;
 pub use sequence::Sequence;
@@ -40,16 +41,31 @@ pub struct SessionOptions {
     /// Rows that the cache has room for, over all sequences; `None` lets it become as large as it must. A cache that
     /// becomes larger is made anew, and its sequences are read again.
     pub cache_rows: Option<usize>,
+    /// Bytes of features of media that are kept, so that media that come again are not encoded again.
+    pub encoded_bytes: usize,
+    /// Weights that other sessions on the device hold are not loaded again.
+    pub weights: Option<SharedWeights>,
     /// What is multiplied by quantized weights is rounded to int8, as llama.cpp does: faster, and less exact.
     pub int8: bool,
     /// A row's result does not depend on how rows are batched or chunked. On the cpu it never does.
     pub batch_invariant: bool,
 }
 
+/// Features of some hundred pictures of a model of usual size.
+const ENCODED_BYTES: usize = 256 << 20;
+
 impl Default for SessionOptions {
     fn default() -> Self {
-        let (strict, int8, batch_invariant) = (false, false, false);
-        Self { strict, host: None, cache: DType::F32, cache_rows: None, int8, batch_invariant }
+        Self {
+            strict: false,
+            host: None,
+            cache: DType::F32,
+            cache_rows: None,
+            encoded_bytes: ENCODED_BYTES,
+            weights: None,
+            int8: false,
+            batch_invariant: false,
+        }
     }
 }
 
@@ -73,6 +89,8 @@ pub struct Session {
     /// Some rotation depends on the length of the sequence.
     grows: bool,
     cache: Cache,
+    encoded: Encoded,
+    ends: OnceLock<Vec<i32>>,
     /// Sequences that the cache was made for.
     sequences: usize,
 }
@@ -80,8 +98,7 @@ pub struct Session {
 /// A prompt whose tokens and media have their rows, and whose encoders have not run yet.
 pub struct Prompt {
     layout: Layout,
-    runs: Vec<EncoderRun>,
-    digest: [u8; 32],
+    runs: Vec<(RunHash, EncoderRun)>,
 }
 
 impl Prompt {
@@ -125,10 +142,16 @@ impl Session {
         // the others.
         let (pages, sequences) = options.cache_rows.map_or((0, 1), |rows| (rows.div_ceil(PAGE), usize::MAX));
         let windows = decoder.windows();
+        let mut runner = Runner::new(device, compile, options.int8);
+        if let Some(store) = &options.weights {
+            runner.share_weights(store.clone());
+        }
         let mut session = Self {
-            runner: Runner::new(device, compile, options.int8),
+            runner,
             grows: decoder.ropes.iter().any(percept_model::Rope::grows),
             cache: Cache::new(1, pages.max(FIRST_PAGES), sequences, &windows),
+            encoded: Encoded::new(options.encoded_bytes),
+            ends: OnceLock::new(),
             sequences,
             windows,
             model: model.into(),
@@ -156,6 +179,15 @@ impl Session {
     /// A handle to the model that outlives a borrow of the session.
     pub fn shared_model(&self) -> Arc<dyn CausalModel> {
         self.model.clone()
+    }
+
+    /// The tokens that end an answer of the model.
+    pub(crate) fn ends(&self) -> Result<&[i32]> {
+        if let Some(ends) = self.ends.get() {
+            return Ok(ends);
+        }
+        let ends = self.model.ends()?;
+        Ok(self.ends.get_or_init(|| ends))
     }
 
     /// The device that the model runs on.
@@ -194,8 +226,8 @@ impl Session {
         // Rows of features need no row of the table.
         let embedded = layout.ids.iter().zip(&layout.features).filter(|(_, feature)| feature.is_none());
         self.check_ids(embedded.map(|(id, _)| *id))?;
-        let runs = self.model.encoder_runs(inputs)?;
-        Ok(Prompt { layout, digest: digest(&runs), runs })
+        let runs = self.model.encoder_runs(inputs)?.into_iter().map(|run| (media::hash(&run), run)).collect();
+        Ok(Prompt { layout, runs })
     }
 
     /// A sequence that begins with a prompt: its encoders run, and what the cache holds of it already is shared. The
@@ -204,22 +236,23 @@ impl Session {
     /// # Errors
     /// When the device fails.
     pub fn start(&mut self, prompt: Prompt) -> Result<Sequence> {
-        let mut media = self.encode(prompt.runs)?;
-        media.digest = prompt.digest;
-        let decoder = self.model.decoder();
-        let needed = prompt.layout.features.iter().flatten().max().map_or(0, |row| row + 1);
-        let sets = std::iter::once(&media.rows).chain(&media.deepstack);
-        let given = sets.map(|set| set.len() / decoder.hidden.max(1)).min().unwrap_or(0);
-        if needed > given || (needed > 0 && media.deepstack.len() < decoder.deepstack) {
-            return Err(Error::Setting(format!(
-                "the encoders gave {given} rows of features in {} sets, {needed} in {} are needed",
-                1 + media.deepstack.len(),
-                1 + decoder.deepstack
-            )));
-        }
-        let mut sequence = Sequence::new(prompt.layout, Arc::new(media), self.windows.len());
+        let mut sequence = self.start_unread(prompt)?;
         self.share_prefix(&mut sequence);
         Ok(sequence)
+    }
+
+    /// As [`Session::start`], and what the cache holds is not shared yet.
+    pub(crate) fn start_unread(&mut self, prompt: Prompt) -> Result<Sequence> {
+        let media = self.encode(prompt.runs)?;
+        let needed = prompt.layout.features.iter().flatten().max().map_or(0, |row| row + 1);
+        let (given, sets) = media.extents();
+        let wanted = 1 + self.model.decoder().deepstack;
+        if needed > given || (needed > 0 && sets < wanted) {
+            return Err(Error::Setting(format!(
+                "the encoders gave {given} rows of features in {sets} sets, {needed} in {wanted} are needed"
+            )));
+        }
+        Ok(Sequence::new(prompt.layout, Arc::new(media), self.windows.len()))
     }
 
     /// A sequence without a row.
@@ -271,11 +304,7 @@ impl Session {
     /// # Errors
     /// When the sequence would be longer than the context, or a token has no row in the table.
     pub fn push(&self, sequence: &mut Sequence, ids: &[i32]) -> Result<()> {
-        let (tokens, context) = (sequence.len() + ids.len(), self.model.decoder().context);
-        if tokens > context {
-            return Err(Error::TooLong { what: "the prompt and its continuation", tokens, context });
-        }
-        self.check_ids(ids.iter().copied())?;
+        self.check_push(sequence, ids)?;
         sequence.push(ids);
         Ok(())
     }
@@ -301,43 +330,22 @@ impl Session {
         check_ids(ids, self.model.decoder().vocab, self.model.processor().tokenizer())
     }
 
-    /// Run the encoders on a prompt's media.
-    fn encode(&mut self, runs: Vec<EncoderRun>) -> Result<MediaFeatures> {
-        let mut all = MediaFeatures::default();
-        for EncoderRun { key, graph, arguments } in runs {
-            let key = Key::Encoder(key);
-            self.runner.prepare(&key, self.model.weights(), || Ok(graph))?;
-            let given: Vec<_> = arguments.into_iter().collect();
-            let outputs = self.runner.run(&key, |device, name, _| upload_named(device, &given, name))?;
-            for (name, buffer) in outputs {
-                let values = read_floats(self.device(), &buffer)?;
-                match name.strip_prefix("deepstack.").and_then(|k| k.parse::<usize>().ok()) {
-                    Some(k) => {
-                        if all.deepstack.len() <= k {
-                            all.deepstack.resize(k + 1, Vec::new());
-                        }
-                        all.deepstack[k].extend(values);
-                    }
-                    None => all.rows.extend(values),
-                }
-            }
-        }
-        Ok(all)
+    /// Guess what the next tokens of a sequence are: they are read as others are, and [`Session::keep_drafts`] says later
+    /// how many of them were right.
+    ///
+    /// # Errors
+    /// As [`Session::push`].
+    pub fn push_drafts(&self, sequence: &mut Sequence, ids: &[i32]) -> Result<()> {
+        self.check_push(sequence, ids)?;
+        sequence.push_drafts(ids);
+        Ok(())
     }
-}
 
-/// A hash of what encoders read: equal media have equal hashes.
-fn digest(runs: &[EncoderRun]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for run in runs {
-        hash.update((run.key.len() as u64).to_le_bytes());
-        hash.update(&run.key);
-        for (name, array) in &run.arguments {
-            hash.update((name.len() as u64).to_le_bytes());
-            hash.update(name);
-            hash.update((array.bytes().len() as u64).to_le_bytes());
-            hash.update(array.bytes());
+    fn check_push(&self, sequence: &Sequence, ids: &[i32]) -> Result<()> {
+        let (tokens, context) = (sequence.len() + ids.len(), self.model.decoder().context);
+        if tokens > context {
+            return Err(Error::TooLong { what: "the prompt and its continuation", tokens, context });
         }
+        self.check_ids(ids.iter().copied())
     }
-    hash.finalize().into()
 }

@@ -2,21 +2,11 @@
 
 use std::sync::Arc;
 
-use percept_model::Layout;
+use percept_model::{Layout, PAGE};
 
 use super::extents::next_run;
+use super::media::MediaFeatures;
 use super::pages::{Page, PageContent, Prefixes};
-
-/// What the encoders made of a prompt's media.
-#[derive(Default)]
-pub(crate) struct MediaFeatures {
-    /// f32[n,hidden], all runs one after the other.
-    pub(crate) rows: Vec<f32>,
-    /// Extra features of the same shape.
-    pub(crate) deepstack: Vec<Vec<f32>>,
-    /// Tells these media from others: a hash of what the encoders read.
-    pub(crate) digest: [u8; 32],
-}
 
 /// A sequence: its tokens and the features of its media, all of which it keeps, and the pages of the cache in which a
 /// session holds the keys and values of those that were read. What is not held can be read again, to the same result.
@@ -32,9 +22,10 @@ pub struct Sequence {
     pub(crate) pages: Vec<Vec<Option<Page>>>,
     /// The cache that the pages are of.
     pub(crate) cache: u64,
-    /// The chain of whole pages, and how many there are.
-    pub(crate) link: u64,
-    pub(crate) linked: usize,
+    /// The links of its whole pages.
+    pub(crate) links: Vec<u64>,
+    /// Rows at the end that are guesses.
+    drafts: usize,
 }
 
 impl Sequence {
@@ -42,7 +33,7 @@ impl Sequence {
     pub(crate) fn new(layout: Layout, media: Arc<MediaFeatures>, kinds: usize) -> Self {
         let totals = vec![layout.ids.len(); layout.ids.len()];
         let pages = vec![Vec::new(); kinds];
-        Self { layout, totals, media, held: 0, pages, cache: 0, link: Prefixes::START, linked: 0 }
+        Self { layout, totals, media, held: 0, pages, cache: 0, links: Vec::new(), drafts: 0 }
     }
 
     /// All rows: tokens and features of media.
@@ -92,21 +83,104 @@ impl Sequence {
             held: self.held,
             pages: self.pages.clone(),
             cache: self.cache,
-            link: self.link,
-            linked: self.linked,
+            links: self.links.clone(),
+            drafts: self.drafts,
         }
     }
 
     /// Give the pages back. All rows are kept, to be read again when they are needed.
     pub fn release(&mut self) {
-        self.pages.iter_mut().for_each(Vec::clear);
-        (self.held, self.link, self.linked) = (0, Prefixes::START, 0);
+        self.drop_pages(0);
+        self.held = 0;
+        self.links.clear();
+    }
+
+    /// Give back all but the first `n` pages, the last first: what comes first is found again for longer.
+    fn drop_pages(&mut self, n: usize) {
+        for pages in &mut self.pages {
+            while pages.len() > n {
+                pages.pop();
+            }
+        }
+    }
+
+    /// The link of its last whole page.
+    pub(crate) fn link(&self) -> u64 {
+        self.links.last().copied().unwrap_or(Prefixes::START)
+    }
+
+    /// The tokens of all rows.
+    pub(crate) fn ids(&self) -> &[i32] {
+        &self.layout.ids
+    }
+
+    /// Whether features stand in this row.
+    pub(crate) fn is_feature(&self, row: usize) -> bool {
+        self.layout.features[row].is_some()
+    }
+
+    /// Rows at the beginning that are those of another sequence.
+    pub(crate) fn common_rows(&self, other: &Self) -> usize {
+        let ids = self.ids().iter().zip(other.ids());
+        let features = self.layout.features.iter().zip(&other.layout.features);
+        let name = |sequence: &'_ Self, feature: &Option<usize>| {
+            feature.and_then(|row| sequence.media.name(row).map(|(run, row)| (*run, row)))
+        };
+        ids.zip(features).take_while(|((a, b), (x, y))| a == b && name(self, x) == name(other, y)).count()
+    }
+
+    /// Rows that are no guesses.
+    pub(crate) fn certain(&self) -> usize {
+        self.len() - self.drafts
+    }
+
+    /// Rows at the end that are guesses.
+    pub(crate) fn drafts(&self) -> usize {
+        self.drafts
+    }
+
+    /// Add guesses at the next tokens: rows as if they came one by one.
+    pub(crate) fn push_drafts(&mut self, ids: &[i32]) {
+        ids.iter().for_each(|id| self.push(&[*id]));
+        self.drafts += ids.len();
+    }
+
+    /// The first `n` guesses are tokens of the sequence, and the others are taken back.
+    pub(crate) fn keep_drafts(&mut self, n: usize) {
+        let rows = self.certain() + n.min(self.drafts);
+        self.drafts = 0;
+        self.cut(rows);
+    }
+
+    /// Take back all but the first `rows` rows. The row behind them must be one of text.
+    pub(crate) fn cut(&mut self, rows: usize) {
+        if rows >= self.len() {
+            return;
+        }
+        let layout = &mut self.layout;
+        // The next row stands where the first of those that go stood.
+        for (axis, next) in layout.positions.iter_mut().zip(&mut layout.next) {
+            *next = axis[rows];
+            axis.truncate(rows);
+        }
+        layout.ids.truncate(rows);
+        layout.features.truncate(rows);
+        if let Some(blocks) = &mut layout.blocks {
+            blocks.truncate(rows);
+        }
+        self.totals.truncate(rows);
+        self.drafts = self.drafts.min(rows);
+        if self.held > rows {
+            self.held = rows;
+            self.links.truncate(rows / PAGE);
+            self.drop_pages(rows.div_ceil(PAGE));
+        }
     }
 
     /// What page `i` holds, which all rows of it must be known for.
-    pub(crate) fn content(&self, i: usize, page: usize, with_totals: bool) -> PageContent {
-        let rows = i * page..(i + 1) * page;
-        let mut bytes = Vec::with_capacity(page * 16);
+    pub(crate) fn content(&self, i: usize, with_totals: bool) -> PageContent {
+        let rows = i * PAGE..(i + 1) * PAGE;
+        let mut bytes = Vec::with_capacity(PAGE * 16);
         let mut add = |value: i32| bytes.extend(value.to_le_bytes());
         self.layout.ids[rows.clone()].iter().for_each(|&id| add(id));
         for axis in &self.layout.positions {
@@ -118,11 +192,23 @@ impl Sequence {
         if with_totals {
             self.totals[rows.clone()].iter().for_each(|&total| add(total as i32));
         }
-        let features = &self.layout.features[rows];
-        if features.iter().any(Option::is_some) {
-            features.iter().for_each(|f| add(f.map_or(-1, |row| row as i32)));
-            bytes.extend(self.media.digest);
+        // Rows of features by the run that they are of and their place in it.
+        let mut before = None;
+        for (at, feature) in self.layout.features[rows].iter().enumerate() {
+            let Some((run, row)) = feature.and_then(|row| self.media.name(row)) else { continue };
+            [at, row].iter().for_each(|n| bytes.extend((*n as u64).to_le_bytes()));
+            bytes.push(u8::from(before != Some(run)));
+            if before != Some(run) {
+                bytes.extend(run);
+            }
+            before = Some(run);
         }
         PageContent(bytes)
+    }
+}
+
+impl Drop for Sequence {
+    fn drop(&mut self) {
+        self.release();
     }
 }

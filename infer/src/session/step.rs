@@ -213,11 +213,9 @@ impl Session {
             let media = &part.sequence.media;
             for row in *first..first + part.rows {
                 let Some(feature) = all.features[row] else { continue };
-                let (to, from) = (row * hidden..(row + 1) * hidden, feature * hidden..(feature + 1) * hidden);
-                all.given[to.clone()].copy_from_slice(&media.rows[from.clone()]);
-                for (all, set) in all.deepstack.iter_mut().zip(&media.deepstack) {
-                    all[to.clone()].copy_from_slice(&set[from.clone()]);
-                }
+                let to = row * hidden..(row + 1) * hidden;
+                let sets = std::iter::once(&mut all.given).chain(&mut all.deepstack);
+                sets.zip(media.row(feature)).for_each(|(set, from)| set[to.clone()].copy_from_slice(from));
             }
         }
     }

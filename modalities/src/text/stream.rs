@@ -1,5 +1,7 @@
 //! Text from ids as they come.
 
+use std::ops::Deref;
+
 use super::Tokenizer;
 use crate::error::Result;
 
@@ -8,8 +10,8 @@ const MOST_PENDING: usize = 8;
 
 /// Turns ids into text one by one. A character whose bytes are spread over tokens appears when its last one has come.
 #[derive(Debug, Clone)]
-pub struct DecodeStream<'a> {
-    tokenizer: &'a Tokenizer,
+pub struct DecodeStream<T> {
+    tokenizer: T,
     skip_special_tokens: bool,
     /// Ids of the last text given out, which decide how what follows is spaced, and the pending ones.
     ids: Vec<u32>,
@@ -17,8 +19,9 @@ pub struct DecodeStream<'a> {
     given: usize,
 }
 
-impl<'a> DecodeStream<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer, skip_special_tokens: bool) -> DecodeStream<'a> {
+impl<T: Deref<Target = Tokenizer>> DecodeStream<T> {
+    /// Of a tokenizer that is borrowed or held; see [`Tokenizer::stream`].
+    pub fn new(tokenizer: T, skip_special_tokens: bool) -> Self {
         DecodeStream { tokenizer, skip_special_tokens, ids: Vec::new(), given: 0 }
     }
 

@@ -189,7 +189,7 @@ impl Tokenizer {
     }
 
     /// Decodes ids as they come.
-    pub fn stream(&self, skip_special_tokens: bool) -> DecodeStream<'_> {
+    pub fn stream(&self, skip_special_tokens: bool) -> DecodeStream<&Tokenizer> {
         DecodeStream::new(self, skip_special_tokens)
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 use percept::hal::chrome_trace;
-use percept::infer::{GenerateOptions, Generation, Recommended, Sampling, peak_memory};
+use percept::infer::{GenerateOptions, Generation, PromptLookup, Recommended, Sampling, peak_memory};
 use percept::model::CausalModel;
 use serde_json::{Value, json};
 
@@ -14,6 +14,9 @@ use super::conversation::Conversation;
 use super::loading::{Causal, report_fallbacks};
 use crate::cli::Failure;
 use crate::cli::failure::write_file;
+
+/// Last tokens that are looked for when the next ones are guessed.
+const NGRAM: usize = 3;
 
 #[derive(Args)]
 pub struct Generate {
@@ -30,6 +33,13 @@ pub struct Generate {
     /// End before this text appears, which may be a special token such as <|im_end|>; may be repeated
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// With --json, print the log-probability of each token, and those of the N most likely ones at its place
+    #[arg(long, value_name = "N", requires = "json")]
+    logprobs: Option<usize>,
+    /// Guess up to N tokens at a time by what followed the last ones before: the same tokens, sooner where the answer
+    /// quotes its prompt
+    #[arg(long, value_name = "N")]
+    lookup: Option<usize>,
     /// Write a Chrome timeline of every operation; timing them one by one slows the run
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -110,6 +120,9 @@ impl Generate {
             max_length: recommended.max_length,
             sampling: self.choice.sampling(&recommended),
             stop: [&self.stop[..], &recommended.stop].concat(),
+            logprobs: self.logprobs,
+            draft: self.lookup.map(|tokens| PromptLookup { ngram: NGRAM, tokens }),
+            ..GenerateOptions::default()
         };
         let mut session = self.causal.session(model)?;
         let load_ms = began.elapsed().as_secs_f64() * 1e3;
@@ -128,7 +141,7 @@ impl Generate {
         }
         let memory = peak_memory(session.device());
         if self.json {
-            println!("{}", document(&generation, load_ms, memory));
+            println!("{}", document(&generation, self.logprobs.is_some(), load_ms, memory));
         } else {
             println!();
             if std::io::stderr().is_terminal() {
@@ -147,11 +160,15 @@ impl Generate {
     }
 }
 
-fn document(g: &Generation, load_ms: f64, memory: u64) -> Value {
+fn document(g: &Generation, has_logprobs: bool, load_ms: f64, memory: u64) -> Value {
     let mut timings = json!(g.timings);
     timings["load_ms"] = json!(load_ms);
-    json!({
+    let mut document = json!({
         "text": g.text, "tokens": g.tokens, "prompt_tokens": g.prompt_tokens, "finish_reason": g.finish,
         "timings": timings, "peak_memory_bytes": memory,
-    })
+    });
+    if has_logprobs {
+        document["logprobs"] = json!(g.logprobs);
+    }
+    document
 }

@@ -9,27 +9,29 @@ pub struct StopStrings {
     held: String,
     /// The pieces of it: their bytes, and what is shown of them.
     pieces: VecDeque<(usize, String)>,
-    found: bool,
+    /// The one that appeared.
+    found: Option<usize>,
 }
 
 impl StopStrings {
     /// Watches for any of these; empty strings are ignored.
     pub fn new(strings: &[String]) -> Self {
         let strings = strings.iter().filter(|s| !s.is_empty()).cloned().collect();
-        Self { strings, held: String::new(), pieces: VecDeque::new(), found: false }
+        Self { strings, held: String::new(), pieces: VecDeque::new(), found: None }
     }
 
     /// The text that may be passed on after `text` was generated, of which `shown` is shown: special tokens are part of
     /// the text and not shown. After a stop string nothing is passed on.
     pub fn push(&mut self, text: &str, shown: &str) -> String {
-        if self.found {
+        if self.found.is_some() {
             return String::new();
         }
         self.held.push_str(text);
         self.pieces.push_back((text.len(), shown.to_owned()));
-        let first = self.strings.iter().filter_map(|s| self.held.find(s.as_str())).min();
-        if let Some(at) = first {
-            self.found = true;
+        let places =
+            self.strings.iter().enumerate().filter_map(|(i, s)| Some((self.held.find(s.as_str())?, i)));
+        if let Some((at, which)) = places.min() {
+            self.found = Some(which);
             let text = self.release(at);
             self.held.clear();
             self.pieces.clear();
@@ -62,9 +64,9 @@ impl StopStrings {
         text
     }
 
-    /// Whether a stop string appeared.
-    pub fn found(&self) -> bool {
-        self.found
+    /// The stop string that appeared: the earliest, and of those at one place the first that was given.
+    pub fn found(&self) -> Option<&str> {
+        self.found.map(|i| self.strings[i].as_str())
     }
 
     /// What was held back, when no more text comes.
@@ -92,7 +94,7 @@ mod tests {
         assert_eq!(s.push("é", "é"), "");
         assert_eq!(s.push("?é", "?é"), "é?");
         assert_eq!(s.push("!tail", "!tail"), "");
-        assert!(s.found());
+        assert_eq!(s.found(), Some("é!"));
         assert_eq!((s.push("more", "more"), s.finish()), (String::new(), String::new()));
         let mut s = StopStrings::new(&["ab".into(), "xab".into()]);
         assert_eq!((s.push("1xa", "1xa"), s.push("b2", "b2")), ("1".to_string(), String::new()));
@@ -108,6 +110,6 @@ mod tests {
         assert_eq!((s.push("<y>", ""), s.push("a", "a")), ("<|end|".to_string(), String::new()));
         assert_eq!((s.push("<x>", ""), s.push("c", "c")), (String::new(), "ac".to_string()));
         assert_eq!((s.push("ok", "ok"), s.push("<|end|>", "")), ("ok".to_string(), String::new()));
-        assert!(s.found());
+        assert_eq!(s.found(), Some("<|end|>"));
     }
 }
