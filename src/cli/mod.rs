@@ -48,6 +48,12 @@ enum Command {
         percept generate --model Qwen3-0.6B --messages talk.json --tools tools.json --template-var enable_thinking=false"
     )]
     Generate(Box<model::generate::Generate>),
+    /// Talk with a model in the terminal: many turns, with images, video and audio
+    #[command(after_help = "Examples:\n  percept chat --model SmolLM2.gguf\n  \
+        percept chat --model Qwen2-VL-2B-Instruct --system \"Be brief.\"\n  \
+        percept chat --model Qwen3-0.6B --messages talk.json --temperature 0 --json\n\n\
+        A line is a message; /help lists the commands, such as /image FILE. Ctrl-C stops an answer, Ctrl-D ends.")]
+    Chat(Box<model::chat::Chat>),
     /// Transcribe speech in audio files
     #[command(after_help = "Examples:\n  percept transcribe --model whisper-tiny.en talk.mp3\n  \
         percept transcribe --model whisper-small --format srt --out captions *.m4a")]
@@ -113,6 +119,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Device(c) => c.run(),
         Command::Kernel(c) => c.run(),
         Command::Generate(c) => c.run(),
+        Command::Chat(c) => c.run(),
         Command::Bench(c) => c.run(),
         Command::Data(c) => c.run(),
         Command::Demo(c) => c.run(),

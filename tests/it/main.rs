@@ -4,6 +4,7 @@
 mod alone;
 #[path = "../assets/mod.rs"]
 mod assets;
+mod chat;
 mod command_line;
 mod devices;
 #[path = "../needs/mod.rs"]

@@ -11,7 +11,7 @@ use crate::cli::Failure;
 use crate::cli::failure::{read_bytes, read_text};
 
 /// Files of media on the command line.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct MediaFiles {
     /// An image before the prompt; may be repeated
     #[arg(long, value_name = "F")]
@@ -34,6 +34,35 @@ pub struct TemplateVariables {
     /// repeated
     #[arg(long = "template-var", value_name = "KEY=JSON")]
     template_vars: Vec<String>,
+}
+
+impl TemplateVariables {
+    /// What the chat template reads beside the turns.
+    pub fn read(&self) -> Result<Map<String, Value>, Failure> {
+        let mut variables = Map::new();
+        for pair in &self.template_vars {
+            let (key, value) = pair
+                .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
+                .ok_or_else(|| Failure::Usage(format!("--template-var {pair}: give KEY=JSON")))?;
+            if matches!(key, "messages" | "add_generation_prompt") {
+                return Err(Failure::Usage(format!(
+                    "--template-var {key}: the conversation itself gives it"
+                )));
+            }
+            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+            variables.insert(key.into(), value);
+        }
+        if let Some(file) = &self.tools {
+            let why = |why: String| Failure::Content { path: file.clone(), why };
+            let tools: Value = serde_json::from_str(&read_text(file)?).map_err(|e| why(e.to_string()))?;
+            if !tools.is_array() {
+                return Err(why("it must hold a JSON list of tools".into()));
+            }
+            variables.insert("tools".into(), tools);
+        }
+        Ok(variables)
+    }
 }
 
 #[derive(Args)]
@@ -68,33 +97,6 @@ impl Conversation {
         Ok(vec![Message::new("user", Content::Text(text).after(shown))])
     }
 
-    /// What the chat template reads beside the turns.
-    fn variables(&self) -> Result<Map<String, Value>, Failure> {
-        let mut variables = Map::new();
-        for pair in &self.variables.template_vars {
-            let (key, value) = pair
-                .split_once('=')
-                .filter(|(key, _)| !key.is_empty())
-                .ok_or_else(|| Failure::Usage(format!("--template-var {pair}: give KEY=JSON")))?;
-            if matches!(key, "messages" | "add_generation_prompt") {
-                return Err(Failure::Usage(format!(
-                    "--template-var {key}: the conversation itself gives it"
-                )));
-            }
-            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-            variables.insert(key.into(), value);
-        }
-        if let Some(file) = &self.variables.tools {
-            let why = |why: String| Failure::Content { path: file.clone(), why };
-            let tools: Value = serde_json::from_str(&read_text(file)?).map_err(|e| why(e.to_string()))?;
-            if !tools.is_array() {
-                return Err(why("it must hold a JSON list of tools".into()));
-            }
-            variables.insert("tools".into(), tools);
-        }
-        Ok(variables)
-    }
-
     /// The media that the turns mention, decoded as the model wants them: by the path in the turn, relative to the file
     /// of messages, from the turn itself, or from the command line in order; and what the chat template reads beside.
     pub fn media(&self, messages: &[Message], processor: &dyn Processor) -> Result<Media, Failure> {
@@ -112,7 +114,7 @@ impl Conversation {
                 }),
             }
         };
-        let mut media = Media { variables: self.variables()?, ..Media::default() };
+        let mut media = Media { variables: self.variables.read()?, ..Media::default() };
         for message in messages {
             for part in message.content.parts() {
                 match part {
@@ -158,8 +160,10 @@ impl Conversation {
 }
 
 /// Where a medium is: in a file, or in the message itself.
-enum MediumSource {
+pub enum MediumSource {
+    /// Its path.
     File(PathBuf),
+    /// Its bytes.
     Message(Vec<u8>),
 }
 
@@ -179,7 +183,8 @@ pub fn decode_image(path: &Path) -> Result<image::Image, Failure> {
     image::decode(&read_bytes(path)?, &image::Limits::default()).map_err(|e| of(path, e))
 }
 
-fn sample_video(source: &MediumSource, processor: &dyn Processor) -> Result<video::Clip, Failure> {
+/// Decode the frames of a video that the model sees.
+pub fn sample_video(source: &MediumSource, processor: &dyn Processor) -> Result<video::Clip, Failure> {
     let sampling = processor.video_sampling().ok_or_else(|| takes_no("video", source))?;
     let limits = video::Limits::default();
     match source {
@@ -190,7 +195,8 @@ fn sample_video(source: &MediumSource, processor: &dyn Processor) -> Result<vide
     }
 }
 
-fn decode_audio(source: &MediumSource, processor: &dyn Processor) -> Result<audio::Waveform, Failure> {
+/// Decode audio at the model's rate.
+pub fn decode_audio(source: &MediumSource, processor: &dyn Processor) -> Result<audio::Waveform, Failure> {
     let rate = processor.audio_rate().ok_or_else(|| takes_no("audio", source))?;
     let limits = audio::Limits::default();
     match source {

@@ -1,5 +1,7 @@
 //! What is done with a model: it is trained, run, evaluated, converted and looked into.
 
+pub mod chat;
+mod continuation;
 pub mod conversation;
 pub mod convert;
 pub mod embed;
