@@ -11,6 +11,7 @@ pub use percept_kernels as kernels;
 pub use percept_modalities as modalities;
 pub use percept_model as model;
 pub use percept_pull as pull;
+pub use percept_serve as serve;
 pub use percept_train as train;
 
 /// The backends this build knows, in the order `auto` prefers them.

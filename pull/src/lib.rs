@@ -22,6 +22,7 @@ mod item;
 mod list;
 mod list_parquet;
 mod local;
+mod medium;
 mod model;
 mod part;
 mod place;
@@ -44,6 +45,7 @@ use url::Url;
 
 pub use address::AllowPrivate;
 pub use error::Error;
+pub use medium::MediaFetcher;
 pub use model::pull_model;
 pub use status::{Outcome, Status};
 

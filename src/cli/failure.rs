@@ -38,6 +38,9 @@ pub enum Failure {
     /// Training failed.
     #[error(transparent)]
     Train(#[from] percept::train::Error),
+    /// The server cannot start.
+    #[error(transparent)]
+    Serve(#[from] percept::serve::Error),
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     File {
@@ -102,6 +105,7 @@ impl Failure {
             Failure::Data(percept::data::Error::Config(_)) => 2,
             Failure::Train(e) => training(e),
             Failure::Pull(percept::pull::Error::Usage(_)) => 2,
+            Failure::Serve(percept::serve::Error::Setting(_)) => 2,
             _ => 1,
         }
     }

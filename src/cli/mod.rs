@@ -14,6 +14,7 @@ mod documented;
 mod failure;
 mod kernel;
 mod model;
+mod serve;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -78,6 +79,12 @@ enum Command {
         percept eval --model base --adapter runs/flags/model --tasks world/flags/held-out --limit 100 --json"
     )]
     Eval(model::eval::Eval),
+    /// Serve models over HTTP, to clients of OpenAI's API
+    #[command(after_help = "Examples:\n  percept serve --model SmolLM2-135M-Instruct\n  \
+        percept serve --model chat=SmolLM2.gguf --model whisper-tiny.en --host 0.0.0.0 --port 8080 --api-keys keys.txt\n  \
+        percept serve --model base=SmolLM2-135M-Instruct --adapter flags=runs/flags/model --running 32\n\n\
+        Ctrl-C and SIGTERM let what runs end within --grace, and end the server with exit code 0.")]
+    Serve(Box<serve::Serve>),
     /// Run the whole life of a small model in minutes: data, training, fine-tuning, evaluation and a report
     #[command(
         after_help = "Examples:\n  percept demo\n  percept demo --device wgpu:0 --scale tiny --out demo-gpu --seed 1"
@@ -125,6 +132,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Demo(c) => c.run(),
         Command::Embed(c) => c.run(),
         Command::Eval(c) => c.run(),
+        Command::Serve(c) => c.run(),
         Command::Train(c) => c.run(),
         Command::Transcribe(c) => c.run(),
         Command::Inspect(c) => c.run(),

@@ -14,6 +14,7 @@ mod parity_case;
 mod porters_tutorial;
 mod sampling;
 mod scheduler;
+mod serving;
 mod sessions;
 mod smollm2;
 mod speech;

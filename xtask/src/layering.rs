@@ -29,6 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pull", &["data"]),
     ("train", &["infer", "data"]),
     ("eval", &["infer", "data"]),
+    ("serve", &["infer"]),
 ];
 
 /// The facade and command line, in the repository's root: it alone may import everything.

@@ -39,7 +39,7 @@ impl Settings for EncodeVideo {
             let why = "stage encode-video: rate is one frame or more, longest two pixels or more";
             return Err(Error::Config(why.to_string()));
         }
-        let limits = Limits { pixels: site.max_pixels, bytes: FRAMES };
+        let limits = Limits { pixels: site.max_pixels, bytes: FRAMES, ..Limits::default() };
         Ok(Stage::each(ImageUse::Unseen, move |item: &mut Item| {
             for at in 0..item.sample.media.len() {
                 if item.sample.media[at].kind != Kind::Video {

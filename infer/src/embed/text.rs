@@ -43,6 +43,11 @@ impl TextEmbedder {
         Ok(Self { model, tokenizer, runner: Runner::new(device, options, false) })
     }
 
+    /// What texts are cut into tokens with.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     /// What was compiled so far.
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
         self.runner.reports()

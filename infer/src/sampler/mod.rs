@@ -18,6 +18,11 @@ pub struct Sampling {
     pub encoder_repetition_penalty: f32,
     /// Divides the logits of tokens seen before when positive, multiplies them when negative; 1 is off.
     pub repetition_penalty: f32,
+    /// Taken from the logits of tokens of the continuation for each time that they occurred; 0 is off. OpenAI's, which
+    /// transformers does not have.
+    pub frequency_penalty: f32,
+    /// Taken from the logits of tokens of the continuation that occurred, however often; 0 is off. OpenAI's too.
+    pub presence_penalty: f32,
     /// No group of so many tokens occurs twice; 0 is off.
     pub no_repeat_ngram_size: usize,
     /// No group of so many tokens of the prompt occurs again; 0 is off.
@@ -70,6 +75,8 @@ impl Default for Sampling {
             sequence_bias: Vec::new(),
             encoder_repetition_penalty: 1.0,
             repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
             no_repeat_ngram_size: 0,
             encoder_no_repeat_ngram_size: 0,
             bad_words: Vec::new(),
@@ -116,6 +123,8 @@ impl Sampler {
         let rules = [
             (s.repetition_penalty > 0.0, "the repetition penalty must be positive"),
             (s.encoder_repetition_penalty > 0.0, "the encoder repetition penalty must be positive"),
+            (s.frequency_penalty.is_finite(), "the frequency penalty must be a number"),
+            (s.presence_penalty.is_finite(), "the presence penalty must be a number"),
             (s.temperature >= 0.0 && s.temperature.is_finite(), "the temperature must be 0 or positive"),
             (s.top_p > 0.0 && s.top_p <= 1.0, "top-p must be above 0 and at most 1"),
             ((0.0..=1.0).contains(&s.min_p), "min-p must be between 0 and 1"),
@@ -213,6 +222,16 @@ mod tests {
     /// Logits of tokens with these probabilities.
     fn of(p: &[f32]) -> Vec<f32> {
         p.iter().map(|p| p.ln() + 3.0).collect()
+    }
+
+    #[test]
+    fn penalties_count_what_was_generated_and_not_the_prompt() {
+        let settings = Sampling { frequency_penalty: 1.0, presence_penalty: 0.5, ..Sampling::default() };
+        let mut sampler = Sampler::new(settings, &[0, 0, 0], 3).unwrap();
+        // Token 0 leads by 3.2: it loses 1.5 with its first time, and 1 with each other.
+        let chosen: Vec<i32> = (0..5).map(|_| sampler.choose(&mut [4.2, 1.0, 0.0])).collect();
+        // 4.2, 2.7, 1.7, 0.7 against 1; then 0.7 against 1 - 1.5.
+        assert_eq!(chosen, [0, 0, 0, 1, 0]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is done to logits before a token is chosen: transformers' logits processors, in its order.
+//! What is done to logits before a token is chosen: transformers' logits processors, in its order, and two of OpenAI's.
 
 use super::Sampling;
 
@@ -31,6 +31,17 @@ fn penalize(logits: &mut [f32], ids: &[i32], penalty: f32) {
         seen[id] = true;
         let x = &mut logits[id];
         *x = if *x < 0.0 { *x * penalty } else { *x / penalty };
+    }
+}
+
+/// Takes a number from tokens that occur, and another for each time that they do.
+fn take_away(logits: &mut [f32], ids: &[i32], each: f32, once: f32) {
+    let mut counts = vec![0u32; logits.len()];
+    for id in ids.iter().filter_map(|&id| usize::try_from(id).ok()).filter(|&id| id < logits.len()) {
+        counts[id] += 1;
+    }
+    for (x, count) in logits.iter_mut().zip(counts).filter(|(_, count)| *count > 0) {
+        *x -= count as f32 * each + once;
     }
 }
 
@@ -80,6 +91,9 @@ pub(super) fn process(s: &Sampling, ids: &[i32], prompt: usize, logits: &mut [f3
     }
     if s.repetition_penalty != 1.0 {
         penalize(logits, ids, s.repetition_penalty);
+    }
+    if s.frequency_penalty != 0.0 || s.presence_penalty != 0.0 {
+        take_away(logits, &ids[prompt..], s.frequency_penalty, s.presence_penalty);
     }
     if ids.len() >= s.no_repeat_ngram_size {
         ban_repeats(logits, ids, ids, s.no_repeat_ngram_size);

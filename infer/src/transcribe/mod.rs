@@ -148,6 +148,16 @@ impl Transcriber {
         Ok(Self { model: SpeechModel::new(model, device, compile)?, task, alignment, options })
     }
 
+    /// Transcribe under other options from now on.
+    ///
+    /// # Errors
+    /// When an option does not fit the model; the old ones stay then.
+    pub fn set_options(&mut self, options: TranscribeOptions) -> Result<()> {
+        self.task = Task::new(self.model.model(), &options)?;
+        self.options = options;
+        Ok(())
+    }
+
     /// The encoder and the decoder on their device.
     pub fn speech_model(&self) -> &SpeechModel {
         &self.model

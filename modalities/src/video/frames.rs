@@ -28,6 +28,8 @@ pub struct Frames {
     converter: Converter,
     /// When the frames that were given are shown, on the file's clock.
     times: Vec<f64>,
+    /// Pixels of the frames that were decoded.
+    decoded: u64,
     ended: bool,
 }
 
@@ -44,7 +46,14 @@ impl Frames {
         } else {
             Reader::Video(Box::new(Decoder::open(&source, limits)?))
         };
-        Ok(Self { source, reader, converter: Converter::default(), times: Vec::new(), ended: false })
+        Ok(Self {
+            source,
+            reader,
+            converter: Converter::default(),
+            times: Vec::new(),
+            decoded: 0,
+            ended: false,
+        })
     }
 
     /// What the file says of itself.
@@ -65,13 +74,15 @@ impl Frames {
             Reader::Video(decoder) => {
                 let orientation = decoder.orientation();
                 decoder.next().map(|(frame, seconds)| {
+                    self.decoded += u64::from(frame.width()) * u64::from(frame.height());
                     let image = wanted.then(|| self.converter.convert(frame, orientation)).transpose();
                     (seconds, image)
                 })
             }
-            Reader::Animation(animation) => {
-                animation.next().map(|(image, seconds)| (seconds, Ok(wanted.then_some(image))))
-            }
+            Reader::Animation(animation) => animation.next().map(|(image, seconds)| {
+                self.decoded += (image.width * image.height) as u64;
+                (seconds, Ok(wanted.then_some(image)))
+            }),
         };
         match next {
             Some((seconds, Ok(image))) => {
@@ -183,6 +194,10 @@ fn keep_some(frames: &mut Frames, limits: &Limits, indices: &[usize]) -> Result<
 fn keep(frames: &mut Frames, limits: &Limits, wanted: impl Fn(usize) -> bool) -> Result<Vec<Image>> {
     let (mut kept, mut bytes) = (Vec::new(), 0);
     while let Some(frame) = frames.step(&wanted) {
+        if frames.decoded > limits.decoded {
+            let why = format!("its frames have more than {} pixels together, the limit", limits.decoded);
+            return Err(frames.source.too_large(why));
+        }
         let Some(frame) = frame? else { continue };
         bytes += frame.image.rgb.len();
         if bytes > limits.bytes {

@@ -90,12 +90,14 @@ pub struct Limits {
     pub pixels: usize,
     /// Bytes of all frames that are kept at once.
     pub bytes: usize,
+    /// Pixels of all frames that are decoded, kept or not, which is what takes the time.
+    pub decoded: u64,
 }
 
 impl Default for Limits {
-    /// 2^26 pixels a frame (8192 x 8192) and 4 GiB of frames.
+    /// 2^26 pixels a frame (8192 x 8192), 4 GiB of frames, and as many decoded as there are.
     fn default() -> Self {
-        Self { pixels: 1 << 26, bytes: 1 << 32 }
+        Self { pixels: 1 << 26, bytes: 1 << 32, decoded: u64::MAX }
     }
 }
 

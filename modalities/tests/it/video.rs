@@ -261,6 +261,7 @@ fn frames_and_clips_have_caps() {
     for name in ["bframes.mp4", "animated.webp", "animated.gif"] {
         refused(name, &Sampling::All, Limits { pixels: 64 * 48 - 1, ..Limits::default() });
         refused(name, &Sampling::All, Limits { bytes: 5 * 3 * 64 * 48, ..Limits::default() });
+        refused(name, &Sampling::All, Limits { decoded: 5 * 64 * 48, ..Limits::default() });
     }
     let limits = Limits { bytes: 5 * 3 * 64 * 48, ..Limits::default() };
     refused("bframes.mp4", &Sampling::Indices(vec![0; 6]), limits.clone());

@@ -41,11 +41,21 @@ pub struct Embed {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Rows {
+pub enum Rows {
     /// The last token, which has seen all others
     Last,
     /// The mean of all tokens
     Mean,
+}
+
+impl Rows {
+    /// What embeds texts by them.
+    pub fn pooling(self) -> Pooling {
+        match self {
+            Rows::Last => Pooling::Last,
+            Rows::Mean => Pooling::Mean,
+        }
+    }
 }
 
 impl Embed {
@@ -84,10 +94,7 @@ impl Embed {
                     return Err(Failure::Usage(why.into()));
                 }
                 let mut embedder = TextEmbedder::new(model, device, options)?;
-                let pooling = match self.pooling {
-                    Rows::Last => Pooling::Last,
-                    Rows::Mean => Pooling::Mean,
-                };
+                let pooling = self.pooling.pooling();
                 let all =
                     self.text.iter().map(|t| embedder.text(t, pooling)).collect::<Result<Vec<_>, _>>()?;
                 report_fallbacks(embedder.reports());

@@ -41,8 +41,7 @@ impl Generate {
         let model = self.causal.model()?;
         let media = self.conversation.media(&messages, model.processor())?;
         let inputs = model.processor().chat(&messages, &media).map_err(percept::infer::Error::from)?;
-        let options = self.continuation.options(&*model)?;
-        let options = GenerateOptions { logprobs: self.logprobs, ..options };
+        let options = GenerateOptions { logprobs: self.logprobs, ..self.continuation.options(&*model)? };
         let mut session = self.causal.session(model)?;
         let load_ms = began.elapsed().as_secs_f64() * 1e3;
         if self.trace.is_some() {

@@ -1,0 +1,36 @@
+//! The models that a server has, each on a thread of its own.
+
+mod language;
+mod registry;
+mod vocabulary;
+mod worker;
+
+pub use registry::{Entry, Kind, Registry};
+
+pub(crate) use language::{Language, Reads, Update};
+pub(crate) use registry::wrong_kind;
+pub(crate) use vocabulary::Vocabulary;
+
+use percept_infer::{Embedder, Pooling, Session, TextEmbedder, Transcriber};
+
+/// A model on its device.
+pub enum Loaded {
+    /// It continues text.
+    Language(Box<Session>),
+    /// It embeds texts, by the rows that are named.
+    Texts(Box<TextEmbedder>, Pooling),
+    /// It embeds images and texts in one space; texts are what requests give.
+    Pairs(Box<Embedder>),
+    /// It transcribes speech.
+    Speech(Box<Transcriber>),
+}
+
+/// A model that a server is to have.
+pub struct Source {
+    /// The name that requests give.
+    pub name: String,
+    /// The name of the model under it, where this one is an adapter's.
+    pub parent: Option<String>,
+    /// Brings the model to its device: when the server starts, and again when the device was lost.
+    pub open: Box<dyn FnMut() -> Result<Loaded, String> + Send>,
+}

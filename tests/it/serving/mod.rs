@@ -1,0 +1,10 @@
+//! `percept serve`, driven over its connections with the small models of the parity cases.
+
+mod answers;
+mod client;
+mod forms;
+mod hostile;
+mod limits;
+mod others;
+mod protocols;
+mod refusals;
