@@ -82,6 +82,7 @@ const CONTAINERS: &[(&str, &str, &str, &str)] = &[
     ("av1", "AV1", "obu", ""),
     ("avi", "AVI", "avi", "audio"),
     ("caf", "CAF", "", "caf"),
+    ("dts", "DTS", "", "dts"),
     ("dv", "DV", "dv", "audio"),
     ("eac3", "E-AC-3", "", "eac3"),
     ("flac", "FLAC", "", "flac"),
@@ -101,8 +102,11 @@ const CONTAINERS: &[(&str, &str, &str, &str)] = &[
     ("obu", "AV1", "obu", ""),
     ("ogg", "Ogg", "ogv", "ogg"),
     ("rm", "RealMedia", "rm", "ra"),
+    ("tta", "True Audio", "", "tta"),
+    ("voc", "Creative Voice", "", "voc"),
     ("w64", "Wave64", "", "w64"),
     ("wav", "WAV", "", "wav"),
+    ("wv", "WavPack", "", "wv"),
     ("yuv4mpegpipe", "YUV4MPEG2", "y4m", ""),
 ];
 
@@ -128,7 +132,8 @@ const EXTENSIONS: [(&[&str], Medium); 3] = [
     (
         &[
             "wav", "flac", "mp3", "ogg", "oga", "opus", "spx", "m4a", "m4b", "aac", "aiff", "aif", "aifc",
-            "au", "snd", "caf", "w64", "wma", "mka", "weba", "amr", "ape", "ac3", "eac3", "ra", "audio",
+            "au", "snd", "caf", "w64", "wma", "mka", "weba", "amr", "ape", "ac3", "eac3", "dts", "tta",
+            "voc", "wv", "ra", "audio",
         ],
         Medium::Audio,
     ),

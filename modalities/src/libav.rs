@@ -6,7 +6,7 @@ use std::sync::{Arc, Once};
 
 use ffmpeg_next::codec::threading;
 use ffmpeg_next::format::context::{Input, StreamIo};
-use ffmpeg_next::util::error::{EAGAIN, register_all};
+use ffmpeg_next::util::error::{EAGAIN, EINVAL, register_all};
 use ffmpeg_next::{Dictionary, Error as Fault, Packet, codec, ffi, format, frame, log, media};
 
 use crate::error::{Error, Result};
@@ -14,7 +14,8 @@ use crate::image::png;
 
 /// Containers that hold frames themselves. Play lists and the like, which name other files, are left out.
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,mpegts,mpeg,mpegvideo,h264,hevc,av1,obu,ivf,\
-                          m4v,mjpeg,flv,asf,ogg,rm,dv,mxf,nut,yuv4mpegpipe,wav,w64,aiff,caf,au,aac,ac3,eac3,amr,mp3,flac,ape";
+                          m4v,mjpeg,flv,asf,ogg,rm,dv,mxf,nut,yuv4mpegpipe,wav,w64,aiff,caf,au,aac,ac3,eac3,amr,mp3,flac,ape,\
+                          dts,tta,voc,wv";
 
 /// Faults in a row after which a decoder that is being emptied is given up.
 const PATIENCE: usize = 64;
@@ -91,6 +92,10 @@ pub(crate) fn demux(source: &Source) -> Result<Input> {
         true => source.damaged(
             "it has no index (`moov`), which says where its streams lie: the file is cut off or was never finished",
         ),
+        // What it says of a container that is not on the list.
+        false if fault == (Fault::Other { errno: EINVAL }) => {
+            source.damaged("its container is none of those that are read")
+        }
         false => source.damaged(format!("FFmpeg finds no stream in it: {fault}")),
     })
 }

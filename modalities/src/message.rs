@@ -1,29 +1,80 @@
 //! A conversation, as chat templates take it.
 
 use serde::de::Error as _;
+use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::kind::Medium;
 
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One turn of a conversation. Its fields keep their order, in which a chat template may print them.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     /// `system`, `user`, `assistant`, `tool`, or any other that the chat template knows.
     pub role: String,
     /// What was said and shown.
-    #[serde(default, skip_serializing_if = "Content::is_nothing")]
     pub content: Content,
     /// Everything else, which the chat template reads: `tool_calls`, `tool_call_id`, `name`, `reasoning_content` ...
-    #[serde(flatten)]
     pub fields: Map<String, Value>,
+    /// The places of the role and of the content among all of these.
+    pub places: (usize, usize),
 }
 
 impl Message {
     /// A turn with nothing but a role and a content.
     pub fn new(role: impl Into<String>, content: Content) -> Message {
-        Message { role: role.into(), content, fields: Map::new() }
+        Message { role: role.into(), content, fields: Map::new(), places: (0, 1) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let mut fields: Map<String, Value> = Map::deserialize(deserializer)?;
+        fields.retain(|name, value| name != "content" || !value.is_null());
+        let place = |name: &str| fields.keys().position(|key| key == name);
+        let role_at = place("role").ok_or_else(|| D::Error::missing_field("role"))?;
+        let content_at = place("content").unwrap_or(role_at + 1);
+        let role = match fields.shift_remove("role") {
+            Some(Value::String(role)) => role,
+            other => {
+                let other = other.unwrap_or_default();
+                return Err(D::Error::custom(format!("the role of a message is a text, not {other}")));
+            }
+        };
+        let content = match fields.shift_remove("content") {
+            Some(content) => serde_json::from_value(content).map_err(D::Error::custom)?,
+            None => Content::Nothing,
+        };
+        Ok(Message { role, content, fields, places: (role_at, content_at) })
+    }
+}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        enum Field<'m> {
+            Role,
+            Content,
+            Other(&'m String, &'m Value),
+        }
+        let mut fields: Vec<Field> =
+            self.fields.iter().map(|(name, value)| Field::Other(name, value)).collect();
+        let mut own = [(self.places.0, Field::Role), (self.places.1, Field::Content)];
+        own.sort_by_key(|(place, _)| *place);
+        for (place, field) in own {
+            if !matches!(field, Field::Content) || self.content != Content::Nothing {
+                fields.insert(place.min(fields.len()), field);
+            }
+        }
+        let mut map = serializer.serialize_map(Some(fields.len()))?;
+        for field in fields {
+            match field {
+                Field::Role => map.serialize_entry("role", &self.role)?,
+                Field::Content => map.serialize_entry("content", &self.content)?,
+                Field::Other(name, value) => map.serialize_entry(name, value)?,
+            }
+        }
+        map.end()
     }
 }
 
@@ -68,10 +119,6 @@ impl Content {
         let plain = if let Content::Text(text) = self { Some(text.as_str()) } else { None };
         plain.into_iter().chain(self.parts().iter().filter_map(Part::text))
     }
-
-    fn is_nothing(&self) -> bool {
-        *self == Content::Nothing
-    }
 }
 
 impl<'de> Deserialize<'de> for Content {
@@ -108,7 +155,8 @@ pub enum Part {
     Audio {
         path: Option<String>,
     },
-    /// A part of another type, for the chat template alone.
+    /// A part of another type, for the chat template alone; or a text that says more than its type and its text, or in
+    /// another order, as the template may print all of it.
     Other(Map<String, Value>),
 }
 
@@ -137,7 +185,13 @@ impl Part {
 
     /// The text, of a part of type text.
     pub fn text(&self) -> Option<&str> {
-        if let Part::Text { text } = self { Some(text) } else { None }
+        match self {
+            Part::Text { text } => Some(text),
+            Part::Other(fields) if fields.get("type").is_some_and(|kind| kind == "text") => {
+                fields.get("text")?.as_str()
+            }
+            _ => None,
+        }
     }
 
     /// The medium that it shows.
@@ -151,7 +205,7 @@ impl Part {
     }
 
     /// A part from its JSON.
-    fn from_fields(mut fields: Map<String, Value>) -> std::result::Result<Part, String> {
+    fn from_fields(fields: Map<String, Value>) -> std::result::Result<Part, String> {
         let Some(kind) = fields.get("type").and_then(Value::as_str).map(str::to_owned) else {
             return Err("a part has no `type`; text, image, video and audio are known".into());
         };
@@ -160,8 +214,11 @@ impl Part {
             "video" | "video_url" => "video",
             "audio" | "audio_url" | "input_audio" => "audio",
             "text" => {
-                return match fields.remove("text") {
-                    Some(Value::String(text)) => Ok(Part::Text { text }),
+                return match fields.get("text") {
+                    Some(Value::String(text)) if fields.keys().eq(["type", "text"]) => {
+                        Ok(Part::Text { text: text.clone() })
+                    }
+                    Some(Value::String(_)) => Ok(Part::Other(fields)),
                     _ => Err("a part of type text has no text".into()),
                 };
             }
@@ -347,10 +404,27 @@ mod tests {
         assert_eq!((read.content.clone(), read.fields.len()), (Content::Nothing, 2));
         let written = serde_json::to_value(&read).unwrap();
         assert_eq!(written, json!({ "role": "assistant", "tool_calls": [{ "id": 1 }], "name": "x" }));
+        // As they stand: templates may print whole messages.
+        for text in [
+            r#"{"role":"tool","tool_call_id":"1","name":"f","content":"6"}"#,
+            r#"{"content":"6","role":"tool"}"#,
+            r#"{"name":"f","content":[],"role":"tool","id":"1"}"#,
+            r#"{"name":"f","role":"assistant"}"#,
+            r#"{"role":"assistant","content":"a","name":"f"}"#,
+        ] {
+            let read: Message = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        }
         let said = message(json!({ "role": "ipython", "content": "6", "tool_call_id": "1" })).unwrap();
         assert_eq!(serde_json::to_value(&said).unwrap()["tool_call_id"], "1");
         let other = json!({ "role": "user", "content": [{ "type": "thinking", "thinking": "hm", "n": 1 }] });
         assert_eq!(serde_json::to_value(message(other.clone()).unwrap()).unwrap(), other);
+        let cached = json!({ "role": "user", "content": [{ "type": "text", "text": "a", "cache_control": { "type": "ephemeral" } },
+            { "text": "b", "type": "text" }, { "type": "text", "text": "c" }] });
+        let read = message(cached.clone()).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), cached.to_string());
+        let Content::Parts(parts) = read.content else { panic!("no parts") };
+        assert_eq!(parts.iter().filter_map(Part::text).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert!(message(json!({ "role": "user", "content": 5 })).unwrap_err().contains("not 5"));
         assert!(message(json!({ "content": "a" })).unwrap_err().contains("role"));
     }

@@ -76,6 +76,12 @@ impl Rope {
         if !(theta.is_finite() && theta > 0.0) {
             return Err(s.error("rope_theta", "must be positive"));
         }
+        // Frequencies are divided by these.
+        for key in ["factor", "low_freq_factor", "high_freq_factor"] {
+            if s.maybe_f64(key)?.is_some_and(|factor| !(factor.is_finite() && factor > 0.0)) {
+                return Err(s.error(key, "must be positive"));
+            }
+        }
         // A context is stretched over a few thousand features at most.
         if head_dim > 1 << 16 {
             return Err(c.error("head_dim", &format!("is {head_dim}, more features than any head has")));
@@ -268,6 +274,9 @@ impl Rope {
             if factors.len() != self.frequencies.len() {
                 let why = format!("has {} factors for {} pairs", factors.len(), self.frequencies.len());
                 return Err(s.error(key, &why));
+            }
+            if factors.iter().any(|by| !(by.is_finite() && *by > 0.0)) {
+                return Err(s.error(key, "must hold positive numbers"));
             }
             Ok(self.frequencies.iter().zip(&factors).map(|(f, by)| f / by).collect())
         };

@@ -1,7 +1,7 @@
 //! The text side of a checkpoint: its tokenizer, its chat template, the tokens that end an answer, and decoders that
 //! read text alone.
 
-use percept_modalities::text::{ChatTemplate, Tokenizer};
+use percept_modalities::text::{ChatTemplate, TOOL_USE_FILE, Tokenizer};
 use percept_modalities::{
     Aim, Array, Content, Error as MediaError, Inputs, Media, Message, Part, Processor, Values,
 };
@@ -39,32 +39,46 @@ pub fn template(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Option
     }
     let Some(source) = checkpoint.file("chat_template.jinja")? else { return Ok(None) };
     let tokens = tokenizer.settings().tokens.clone();
-    Ok(Some(ChatTemplate::new(&String::from_utf8_lossy(&source), tokens)?))
+    let tool_use = checkpoint.file(TOOL_USE_FILE)?;
+    let tool_use = tool_use.as_deref().map(String::from_utf8_lossy);
+    let template = ChatTemplate::new(&String::from_utf8_lossy(&source), tokens)?;
+    Ok(Some(template.with_tool_use(tool_use.as_deref())?))
 }
 
 /// The tokens that end an answer: `eos_token_id` of generation_config.json, or else of config.json, or else the
 /// tokenizer's own.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// When a file cannot be read, or says something else than ids.
 pub fn ends(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Vec<i32>> {
-    let of = |config: &Value| -> Vec<i32> {
+    let of = |file: &str, config: &Value| -> Result<Vec<i32>> {
         let id = |v: &Value| v.as_i64().and_then(|id| i32::try_from(id).ok());
-        match config.get("eos_token_id") {
-            Some(Value::Array(all)) => all.iter().filter_map(id).collect(),
-            Some(one) => id(one).into_iter().collect(),
-            None => Vec::new(),
-        }
+        let given = config.get("eos_token_id").unwrap_or(&Value::Null);
+        let ids = match given {
+            Value::Null => Some(Vec::new()),
+            Value::Array(all) => all.iter().map(id).collect(),
+            one => id(one).map(|one| vec![one]),
+        };
+        ids.ok_or_else(|| Error::Content {
+            file: file.into(),
+            why: format!("'eos_token_id' must be a token's id or a list of them, not {given}"),
+        })
     };
     let generation = checkpoint.file("generation_config.json")?.unwrap_or_default();
     let generation: Value = serde_json::from_slice(&generation).unwrap_or(Value::Null);
     let config = checkpoint.config();
-    let places = [&generation, config, config.get("text_config").unwrap_or(&Value::Null)];
-    let mut ends = places.into_iter().map(of).find(|ids| !ids.is_empty()).unwrap_or_default();
-    if ends.is_empty() {
-        ends.extend(tokenizer.eos().map(|id| id as i32));
+    let places = [
+        ("generation_config.json", &generation),
+        ("config.json", config),
+        ("config.json", config.get("text_config").unwrap_or(&Value::Null)),
+    ];
+    for (file, place) in places {
+        let ends = of(file, place)?;
+        if !ends.is_empty() {
+            return Ok(ends);
+        }
     }
-    Ok(ends)
+    Ok(tokenizer.eos().map(|id| id as i32).into_iter().collect())
 }
 
 /// A decoder that reads text alone.
@@ -148,10 +162,7 @@ fn mentions_media(message: &Message) -> bool {
 
 /// The text of all messages, one after the other.
 fn plain(messages: &[Message]) -> String {
-    let text = |part: &Part| match part {
-        Part::Text { text } => text.clone(),
-        _ => String::new(),
-    };
+    let text = |part: &Part| part.text().unwrap_or_default().to_owned();
     let said = messages.iter().map(|m| match &m.content {
         Content::Nothing => String::new(),
         Content::Text(text) => text.clone(),

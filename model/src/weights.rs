@@ -239,10 +239,29 @@ fn check_extent(name: &str, found: &TensorType, expected: &[usize]) -> Result<()
     let asked = TensorType::new(found.dtype, expected);
     // Blocks lie along the last dimension, which must then be the same.
     let same_rows = !found.dtype.is_quantized() || found.dims.last() == expected.last();
-    if asked.numel() == found.numel() && same_rows {
+    if asked.numel() == found.numel() && same_rows && nested(&found.dims, expected) {
         return Ok(());
     }
     Err(Error::TensorShape { name: name.to_string(), found: found.clone(), expected: expected.to_vec() })
+}
+
+/// Whether one of two shapes is the other with neighbouring dimensions made one, as the kernel of a convolution is a matrix.
+/// Those of a matrix and its transpose are not.
+fn nested(a: &[usize], b: &[usize]) -> bool {
+    let ends = |dims: &[usize]| -> Vec<usize> {
+        let mut ends: Vec<usize> = dims
+            .iter()
+            .scan(1usize, |product, dim| {
+                *product = product.saturating_mul(*dim);
+                Some(*product)
+            })
+            .collect();
+        ends.dedup();
+        ends
+    };
+    let (a, b) = (ends(a), ends(b));
+    let (fewer, more) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    fewer.iter().all(|end| *end == 1 || more.contains(end))
 }
 
 /// The elements as f32: what small parameters become.
@@ -257,4 +276,30 @@ pub(crate) fn widened(weight: &Weight) -> Vec<u8> {
         wide.iter_mut().zip(elements).for_each(|(w, b)| *w = decode(weight.ty.dtype, b) as f32);
     }
     wide.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matrix_may_have_other_dimensions_and_not_those_of_its_transpose() {
+        let floats = |dims: &[usize]| TensorType::new(DType::F32, dims);
+        for (found, expected) in [
+            (&[48, 32][..], &[48, 32][..]),
+            (&[16, 3, 2, 7, 7], &[16, 294]),
+            (&[1, 577, 16], &[577, 16]),
+            (&[16], &[1, 1, 16]),
+            (&[24, 24, 16], &[576, 16]),
+            (&[1], &[]),
+        ] {
+            check_extent("w", &floats(found), expected).unwrap();
+            check_extent("w", &floats(expected), found).unwrap();
+        }
+        for (found, expected) in
+            [(&[48, 32][..], &[32, 48][..]), (&[3, 80, 512], &[512, 240]), (&[4, 6], &[4, 7])]
+        {
+            assert!(check_extent("w", &floats(found), expected).is_err(), "{found:?}");
+        }
+    }
 }

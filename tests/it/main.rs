@@ -16,6 +16,7 @@ mod sampling;
 mod scheduler;
 mod serving;
 mod sessions;
+mod shared_weights;
 mod smollm2;
 mod speech;
 mod thin_slice;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use percept_graph::{Graph, HostTensor, Role, TensorType};
 use percept_modalities::image::Image;
 use percept_modalities::kind::Medium;
+use percept_modalities::text::TOOL_USE_FILE;
 use percept_modalities::{Content, Media, Message};
 use percept_model::checkpoint::{self, Checkpoint};
 use percept_model::family::{Model, open_weights, percept};
@@ -47,6 +48,10 @@ fn transformer(from: &Path, json: &Value, seed: u64, out: &Path) -> Result<()> {
         if belongs && !name.ends_with(".index.json") {
             files.insert(name, std::fs::read(entry.path()).map_err(file(&entry.path()))?);
         }
+    }
+    let tool_use = from.join(TOOL_USE_FILE);
+    if tool_use.is_file() {
+        files.insert(TOOL_USE_FILE.into(), std::fs::read(&tool_use).map_err(file(&tool_use))?);
     }
     // The family's own graphs say what parameters there are, over a checkpoint that holds none yet.
     let parent = out.parent().unwrap_or(Path::new("."));

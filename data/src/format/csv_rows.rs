@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
+use super::column_names::told_apart;
 use super::read::{Draw, Draws, row_key};
 use super::rows::{Cell, Columns, LONGEST, utf8};
 use super::text_file::{Metered, open_text};
@@ -35,12 +36,16 @@ pub(super) fn read(path: &Path, columns: Columns) -> Result<Draws> {
         opened = other.map_or(Ok(opened), open)?;
     }
     let (mut rows, header, room, unclosed) = opened;
-    let header: Result<Arc<[String]>, _> =
+    let header: Result<Vec<String>, _> =
         header.iter().map(|name| Ok(utf8(name.to_vec())?.trim().to_owned())).collect();
     let header = header.map_err(|reject: Reject| Error::Shard {
         path: path.to_path_buf(),
         why: format!("its header: {}", reject.detail),
     })?;
+    let unnamed = |(at, name): (usize, String)| if name.is_empty() { format!("Unnamed: {at}") } else { name };
+    let (header, renamed) = told_apart(header.into_iter().enumerate().map(unnamed).collect());
+    columns.note_renamed(path, renamed.as_ref());
+    let header: Arc<[String]> = header.into();
     columns.check(path, &header, true)?;
     let (columns, path) = (Arc::new(columns), path.to_path_buf());
     let (mut number, mut ended) = (0, false);

@@ -1,6 +1,7 @@
 //! Formats on disk: what is read into samples and written from them.
 
 mod class_folders;
+mod column_names;
 mod csv_rows;
 mod fault;
 mod hashed;

@@ -330,7 +330,7 @@ pub(super) fn row_key(path: &Path, row: u64) -> String {
 
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "it is a text or a list of texts")]
     enum Names {
         One(String),
         Many(Vec<String>),

@@ -103,6 +103,17 @@ impl Columns {
         Ok(())
     }
 
+    /// Report that columns of one name were given different ones: the name, and that of the second.
+    pub fn note_renamed(&self, path: &Path, renamed: Option<&(String, String)>) {
+        if let Some((name, second)) = renamed {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let (name, second) = (shown(name), shown(second));
+            self.left_out.add(format!(
+                "{file}: more than one column is called '{name}'; the first of them is '{name}' here, the second '{second}'"
+            ));
+        }
+    }
+
     /// The sample of a row. `fallback` is its key where the row has none.
     pub fn sample(&self, mut row: Row, fallback: &str) -> Result<Sample, (String, Reject)> {
         let key = take(&mut row, self.key.as_deref(), &KEYS);

@@ -24,9 +24,13 @@ pub(super) fn turns(value: Value) -> Result<Vec<Message>, Reject> {
             let role = role.as_str().ok_or_else(|| malformed("have a role that is no text".into()))?;
             let content = content_of(content)?;
             let mut fields = std::mem::take(turn.as_object_mut().unwrap_or(&mut Map::new()));
+            let own = |name: &str| name == "role" || name == "content";
             // Writers of tables fill the fields that other turns have with nulls.
-            fields.retain(|name, value| !value.is_null() && name != "role" && name != "content");
-            messages.push(Message { role: role.to_owned(), content, fields });
+            fields.retain(|name, value| !value.is_null() || own(name));
+            let place = |name: &str| fields.keys().position(|key| key == name).unwrap_or(0);
+            let places = (place("role"), place("content"));
+            fields.retain(|name, _| !own(name));
+            messages.push(Message { role: role.to_owned(), content, fields, places });
         } else if let (Some(from), Some(Value::String(value))) = (take("from"), take("value")) {
             let role = match from.as_str() {
                 Some("human" | "user") => "user",

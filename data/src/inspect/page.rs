@@ -86,7 +86,7 @@ fn card(split: &str, sample: &Sample) -> Card {
                 Part::Image { .. } => "[image]".into(),
                 Part::Video { .. } => "[video]".into(),
                 Part::Audio { .. } => "[audio]".into(),
-                Part::Other(_) => "[other]".into(),
+                Part::Other(_) => part.text().unwrap_or("[other]").into(),
             };
             parts.iter().map(part).collect::<Vec<_>>().join(" ")
         }

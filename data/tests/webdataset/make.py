@@ -1,7 +1,11 @@
-"""Writes the shards of this folder with Python's webdataset and tarfile: `python make.py`, in this folder."""
+"""Writes the shards of this folder with Python's webdataset and tarfile, and those of sparse files with GNU tar: `python
+make.py`, in this folder."""
 
 import io
+import pathlib
+import subprocess
 import tarfile
+import tempfile
 
 import webdataset
 
@@ -27,3 +31,17 @@ for name, form in FORMATS.items():
                 info = tarfile.TarInfo(f"{key}.{extension}")
                 info.size = len(data)
                 out.addfile(info, io.BytesIO(data))
+
+# A file with holes, of more parts than its header has room for or of two, and a whole one behind it.
+for name, parts, form in [
+    ("sparse-gnu.tar", 6, ["-H", "gnu"]),
+    *((f"sparse-{v}.tar", 2, ["-H", "posix", f"--sparse-version={v}"]) for v in ["0.0", "0.1", "1.0"]),
+]:
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/a.txt", "wb") as out:
+            for part in range(parts):
+                out.seek(part * 65536)
+                out.write(b"part %d " % part * 512)
+        pathlib.Path(f"{folder}/c.txt").write_text("after")
+        options = ["--sparse", "-b1", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0"]
+        subprocess.run(["tar", *options, *form, "-cf", name, "-C", folder, "a.txt", "c.txt"], check=True)

@@ -254,11 +254,8 @@ impl Batch {
     /// Whether an older prompt that is being read begins as this one does: what it reads is shared then.
     fn follows(&self, i: usize) -> bool {
         let (_, answer) = &self.running[i];
-        let reads_for_both = |(_, older): &(RequestId, Box<Answer>)| {
-            let (older, younger) = (&older.sequence, &answer.sequence);
-            let common = || older.common_rows(younger) / PAGE * PAGE;
-            (younger.held()..common()).contains(&older.held())
-        };
+        let reads_for_both =
+            |(_, older): &(RequestId, Box<Answer>)| older.sequence.reads_for(&answer.sequence);
         answer.shares() && self.running[..i].iter().filter(|(_, older)| is_prompt(older)).any(reads_for_both)
     }
 

@@ -252,7 +252,7 @@ impl Session {
     }
 
     /// Say how many of the guesses at the end of a sequence were right; the others are taken back.
-    pub fn keep_drafts(&mut self, sequence: &mut Sequence, n: usize) {
+    pub(crate) fn keep_drafts(&mut self, sequence: &mut Sequence, n: usize) {
         sequence.keep_drafts(n);
         if sequence.cache == self.cache.number {
             self.settle(sequence);

@@ -330,17 +330,6 @@ impl Session {
         check_ids(ids, self.model.decoder().vocab, self.model.processor().tokenizer())
     }
 
-    /// Guess what the next tokens of a sequence are: they are read as others are, and [`Session::keep_drafts`] says later
-    /// how many of them were right.
-    ///
-    /// # Errors
-    /// As [`Session::push`].
-    pub fn push_drafts(&self, sequence: &mut Sequence, ids: &[i32]) -> Result<()> {
-        self.check_push(sequence, ids)?;
-        sequence.push_drafts(ids);
-        Ok(())
-    }
-
     fn check_push(&self, sequence: &Sequence, ids: &[i32]) -> Result<()> {
         let (tokens, context) = (sequence.len() + ids.len(), self.model.decoder().context);
         if tokens > context {

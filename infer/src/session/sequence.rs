@@ -119,14 +119,22 @@ impl Sequence {
         self.layout.features[row].is_some()
     }
 
-    /// Rows at the beginning that are those of another sequence.
-    pub(crate) fn common_rows(&self, other: &Self) -> usize {
-        let ids = self.ids().iter().zip(other.ids());
-        let features = self.layout.features.iter().zip(&other.layout.features);
-        let name = |sequence: &'_ Self, feature: &Option<usize>| {
+    /// Whether another sequence, which has read no more than this one, goes on as this one does up to the end of the page that
+    /// this one is reading: it will find that page then.
+    pub(crate) fn reads_for(&self, other: &Self) -> bool {
+        let (from, to) = (other.held, (self.held / PAGE + 1) * PAGE);
+        let begins_alike =
+            from == other.links.len() * PAGE && self.links.get(..other.links.len()) == Some(&other.links[..]);
+        // The last row is read by itself for its logits.
+        if !begins_alike || self.held < from || to > self.len() || to >= other.len() {
+            return false;
+        }
+        let medium = |sequence: &Self, row: usize| {
+            let feature = sequence.layout.features[row];
             feature.and_then(|row| sequence.media.name(row).map(|(run, row)| (*run, row)))
         };
-        ids.zip(features).take_while(|((a, b), (x, y))| a == b && name(self, x) == name(other, y)).count()
+        self.ids()[from..to] == other.ids()[from..to]
+            && (from..to).all(|row| medium(self, row) == medium(other, row))
     }
 
     /// Rows that are no guesses.

@@ -1,7 +1,8 @@
 //! From a file's bytes to upright 8-bit RGB.
 //!
 //! The rule is `PIL.ImageOps.exif_transpose(image).convert("RGB")`, which is what transformers does with an
-//! image it loads: alpha is dropped, not composited, and 16-bit gray is clipped, not scaled. Formats that PIL
+//! image it loads: alpha is dropped, not composited, and 16-bit gray is clipped, not scaled. What it does not drop is one
+//! colour that a file calls transparent, which the image processors then show as white ([`key`]). Formats that PIL
 //! does not read (OpenEXR, Radiance, farbfeld) follow the nearest sensible rule, said where it is applied.
 
 mod bmp;
@@ -10,6 +11,7 @@ mod gif;
 mod heif;
 mod ico;
 mod jpeg;
+mod key;
 mod orientation;
 mod pixels;
 pub(crate) mod png;
@@ -68,7 +70,13 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
         ImageFormat::Ico => ico::decode(bytes, limits)?,
         ImageFormat::Tiff => tiff::decode(bytes, limits)?,
         ImageFormat::Bmp => bmp::decode(bytes, limits)?,
-        ImageFormat::Png => general(&png::still(bytes), format, limits)?,
+        ImageFormat::Png => {
+            let mut image = general(&png::still(bytes), format, limits)?;
+            if let Some(colour) = key::of_png(bytes) {
+                key::show(&mut image, colour);
+            }
+            image
+        }
         _ => general(bytes, format, limits)?,
     };
     Ok(upright(image, orientation::of(bytes, format)))

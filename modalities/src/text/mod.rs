@@ -11,6 +11,6 @@ mod vocabulary;
 
 pub use settings::TokenizerSettings;
 pub use stream::DecodeStream;
-pub use template::ChatTemplate;
+pub use template::{ChatTemplate, TOOL_USE_FILE};
 pub use tokenizer::{Padded, Tokenizer};
 pub use vocabulary::{GgufVocabulary, TokenKind};

@@ -11,6 +11,10 @@ use crate::error::{Error, Result};
 
 /// Name under which the template is known.
 const NAME: &str = "chat template";
+/// The template that transformers' tokenizers take for a conversation with tools, where there is one of this name.
+const TOOL_USE: &str = "tool_use";
+/// The file of that template beside `chat_template.jinja`.
+pub const TOOL_USE_FILE: &str = "additional_chat_templates/tool_use.jinja";
 /// Names that a message's reasoning goes by; the first is the one that most templates read.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
@@ -18,6 +22,8 @@ const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     template: Template,
+    /// The one for conversations with tools, where it is another.
+    tool_use: Option<Template>,
     source: String,
     /// Special tokens by name, which templates read as variables.
     tokens: BTreeMap<String, String>,
@@ -30,12 +36,22 @@ impl ChatTemplate {
     /// When the text is not a template.
     pub fn new(source: &str, tokens: BTreeMap<String, String>) -> Result<ChatTemplate> {
         let template = Template::parse(source).map_err(fault)?;
-        Ok(ChatTemplate { template, source: source.to_owned(), tokens })
+        Ok(ChatTemplate { template, tool_use: None, source: source.to_owned(), tokens })
+    }
+
+    /// Takes another template for conversations with tools.
+    ///
+    /// # Errors
+    /// When the text is not a template.
+    pub fn with_tool_use(mut self, source: Option<&str>) -> Result<ChatTemplate> {
+        self.tool_use = source.map(|source| Template::parse(source).map_err(fault)).transpose()?;
+        Ok(self)
     }
 
     /// From the files of a checkpoint: `chat_template.jinja`, `chat_template.json`, or the text in
-    /// `tokenizer_config.json`, where a list of named templates offers the one called `default`. `file` gives a file's
-    /// bytes, or `None` when there is no such file.
+    /// `tokenizer_config.json`, where a list of named templates offers the one called `default`, and the one called
+    /// `tool_use` for conversations with tools; beside `chat_template.jinja` that one has a file of its own. `file` gives a
+    /// file's bytes, or `None` when there is no such file.
     ///
     /// # Errors
     /// When a file cannot be read or is wrong.
@@ -45,12 +61,16 @@ impl ChatTemplate {
         let config = file("tokenizer_config.json")?;
         let map = file("special_tokens_map.json")?;
         let settings = TokenizerSettings::read(config.as_deref(), map.as_deref())?;
-        if let Some(bytes) = file("chat_template.jinja")? {
-            let source = String::from_utf8(bytes).map_err(|_| Error::Config {
-                file: "chat_template.jinja".into(),
-                why: "it is not UTF-8".into(),
-            })?;
-            return Ok(Some(ChatTemplate::new(&source, settings.tokens)?));
+        let text = |name: &str| match file(name)? {
+            None => Ok::<_, E>(None),
+            Some(bytes) => {
+                let why = "it is not UTF-8".into();
+                Ok(Some(String::from_utf8(bytes).map_err(|_| Error::Config { file: name.into(), why })?))
+            }
+        };
+        if let Some(source) = text("chat_template.jinja")? {
+            let template = ChatTemplate::new(&source, settings.tokens)?;
+            return Ok(Some(template.with_tool_use(text(TOOL_USE_FILE)?.as_deref())?));
         }
         if let Some(bytes) = file("chat_template.json")?
             && let Some(template) = object("chat_template.json", &bytes)?.remove("chat_template")
@@ -75,20 +95,17 @@ impl ChatTemplate {
     /// When it is not a template.
     pub fn from_settings(settings: &TokenizerSettings) -> Result<Option<ChatTemplate>> {
         let source = match &settings.chat_template {
-            None | Some(serde_json::Value::Null) => return Ok(None),
-            Some(serde_json::Value::String(source)) => Some(source.as_str()),
-            // A list of {"name", "template"}, or an object of templates by name.
-            Some(serde_json::Value::Array(list)) => list
-                .iter()
-                .find(|entry| entry.get("name").is_some_and(|name| name == "default"))
-                .and_then(|entry| entry.get("template")?.as_str()),
-            Some(other) => other.get("default").and_then(serde_json::Value::as_str),
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::String(source)) => Some(source.as_str()),
+            Some(several) => named(several, "default"),
         };
         let source = source.ok_or_else(|| Error::Config {
             file: "tokenizer_config.json".into(),
             why: "chat_template holds neither a text nor a template called `default`".into(),
         })?;
-        Ok(Some(ChatTemplate::new(source, settings.tokens.clone())?))
+        let template = ChatTemplate::new(source, settings.tokens.clone())?;
+        let tool_use = settings.chat_template.as_ref().and_then(|several| named(several, TOOL_USE));
+        Ok(Some(template.with_tool_use(tool_use)?))
     }
 
     /// The prompt of a conversation. `messages` is anything that serializes to a list of messages; `variables` are what
@@ -117,7 +134,9 @@ impl ChatTemplate {
         context.extend(variables.iter().map(|(name, value)| (name.clone(), value.clone())));
         context.insert("messages".into(), messages);
         context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
-        self.template.render(&context).map_err(fault)
+        let with_tools = context.get("tools").is_some_and(|tools| !tools.is_null());
+        let template = self.tool_use.as_ref().filter(|_| with_tools).unwrap_or(&self.template);
+        template.render(&context).map_err(fault)
     }
 
     /// The template's text.
@@ -126,16 +145,27 @@ impl ChatTemplate {
     }
 }
 
+/// One template of a list of {"name", "template"}, or of an object of templates by name; the last of its name, as in
+/// Python.
+fn named<'v>(several: &'v Value, name: &str) -> Option<&'v str> {
+    match several {
+        Value::Array(list) => {
+            let found = list.iter().rev().find(|entry| entry.get("name").is_some_and(|own| own == name));
+            found.and_then(|entry| entry.get("template")?.as_str())
+        }
+        other => other.get(name).and_then(Value::as_str),
+    }
+}
+
 /// A message without what is null, and with its reasoning under every name.
 fn as_templates_know(message: &mut Map<String, Value>) {
     message.retain(|_, value| !value.is_null());
     let Some(reasoning) = REASONING.iter().find_map(|name| message.get(*name)).cloned() else { return };
-    if !message.contains_key("thinking") {
-        // The first of all, as transformers puts it.
-        let rest = std::mem::take(message);
-        message.insert("thinking".into(), reasoning.clone());
-        message.extend(rest);
-    }
+    // The first of all, as transformers puts it.
+    let mut rest = std::mem::take(message);
+    let thinking = rest.shift_remove("thinking").unwrap_or_else(|| reasoning.clone());
+    message.insert("thinking".into(), thinking);
+    message.extend(rest);
     message.insert("reasoning_content".into(), reasoning);
 }
 

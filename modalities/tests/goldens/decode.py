@@ -1,7 +1,8 @@
 """Small files of every format and kind of pixel, and what PIL reads from them: run to renew ../fixtures/decode*.
 
 Needs pillow 13 with pillow_heif, numpy, safetensors and transformers 5.24, whose `load_image` it is that a path or an
-address in a conversation goes through: it drops alpha before any processor sees the picture. Files that PIL does not write are put together here byte by byte.
+address in a conversation goes through: it drops alpha before any processor sees the picture. The processors'
+`convert_to_rgb` then shows what PIL notes as the one transparent colour of a file in white. Files that PIL does not write are put together here byte by byte.
 """
 
 import io
@@ -14,6 +15,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image
 from safetensors.numpy import save_file
+from transformers.image_transforms import convert_to_rgb
 from transformers.image_utils import load_image
 
 warnings.simplefilter("ignore")
@@ -97,6 +99,23 @@ nibbles = rng.integers(0, 256, (H, (W + 1) // 2), dtype=np.uint8)
 files["gray4.png"] = png(W, H, 4, 0, b"".join(b"\0" + r.tobytes() for r in nibbles))
 pairs = rng.integers(0, 256, (H, (W + 3) // 4), dtype=np.uint8)
 files["gray2.png"] = png(W, H, 2, 0, b"".join(b"\0" + r.tobytes() for r in pairs))
+
+
+def with_clear(data, *values):
+    """The file with one transparent colour, of values of 16 bits."""
+    clear = struct.pack(f">{len(values)}H", *values)
+    chunk = struct.pack(">I", len(clear)) + b"tRNS" + clear + struct.pack(">I", zlib.crc32(b"tRNS" + clear))
+    return data[:33] + chunk + data[33:]
+
+
+files["rgb_clear.png"] = with_clear(files["rgb.png"], *map(int, rgb[3, 4]))
+files["gray_clear.png"] = with_clear(files["gray.png"], int(gray[3, 4]))
+files["gray4_clear.png"] = with_clear(files["gray4.png"], 0)
+files["gray2_clear.png"] = with_clear(files["gray2.png"], 3)
+files["one_clear.png"] = with_clear(files["one.png"], 1)
+files["gray16_clear.png"] = with_clear(files["gray16.png"], int(gray[3, 4]) * 3)
+files["deep2_clear.png"] = with_clear(files["deep2.png"], *(int(v) for v in wide[3, 4, :3]))
+files["deep2_clear_low.png"] = with_clear(files["deep2.png"], *(int(v) >> 8 for v in wide[3, 4, :3]))
 
 # GIF.
 save("palette.gif", P, format="GIF")
@@ -401,7 +420,7 @@ for name, data in files.items():
         # A file without a golden is one that is to be refused.
         print(f"{name} is refused: {error}")
         continue
-    out[name] = np.ascontiguousarray(np.array(image))
+    out[name] = np.ascontiguousarray(convert_to_rgb(image, return_numpy=True))
 # PIL takes planes of 16 bits for planes of 8; the samples are those of the file with its samples side by side.
 out["planar16.tiff"] = out["rgb16.tiff"]
 save_file(out, here / "decode.safetensors")

@@ -181,6 +181,38 @@ fn a_templates_place_among_the_files_is_that_of_transformers() {
     assert_eq!(with(&[config, json, ("chat_template.jinja", "jinja")]).as_deref(), Some("jinja"));
 }
 
+/// What transformers 5.24 renders of these files: `tool_use` as soon as tools are given, an empty list among them, and of two
+/// templates with one name the last.
+#[test]
+fn a_template_of_its_own_is_taken_where_there_are_tools() {
+    let (plain, tools) = ("D{{ tools is none }}", "T{{ tools | length }}");
+    let list = serde_json::json!([{ "name": "default", "template": "first" }, { "name": "default", "template": plain },
+        { "name": "tool_use", "template": tools }, { "name": "rag", "template": "no" }]);
+    let config = |templates: Value| serde_json::json!({ "chat_template": templates }).to_string();
+    let by_name = config(serde_json::json!({ "default": plain, "tool_use": tools }));
+    let (list, no) = (config(list), config("no".into()));
+    let jinja = "additional_chat_templates/tool_use.jinja";
+    for files in [
+        vec![("tokenizer_config.json", list.as_str())],
+        vec![("tokenizer_config.json", by_name.as_str())],
+        vec![("tokenizer_config.json", no.as_str()), ("chat_template.jinja", plain), (jinja, tools)],
+    ] {
+        let file = |name: &str| {
+            let found = files.iter().find(|(file, _)| *file == name);
+            Ok::<_, Error>(found.map(|(_, text)| text.as_bytes().to_vec()))
+        };
+        let template = ChatTemplate::find(file).unwrap().unwrap();
+        let rendered = |tools: Value| {
+            let variables = [("tools".to_owned(), tools)].into_iter().collect();
+            template
+                .render(&serde_json::json!([{ "role": "user", "content": "hi" }]), true, &variables)
+                .unwrap()
+        };
+        let all = [Value::Null, serde_json::json!([]), serde_json::json!([{}, {}])].map(rendered);
+        assert_eq!(all, ["DTrue", "T0", "T2"], "{files:?}");
+    }
+}
+
 /// Snippets against Python's Jinja, configured as transformers configures it (`goldens/jinja.py`): the same text, or an error
 /// of the same class.
 #[test]

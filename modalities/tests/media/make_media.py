@@ -181,6 +181,9 @@ def sounds():
         path = HERE / f"{name}.flac"
         soundfile.write(path, short, 8000, subtype=subtype)
         keep(path.name, soundfile.read(path)[0])
+    # The same samples in containers that libsndfile does not know.
+    for form in ["tta", "wv", "voc"]:
+        ffmpeg("-i", "s16.wav", "-bitexact", f"s16.{form}")
     # Eight channels, to be mixed down with equal weights.
     path = HERE / "channels8.wav"
     soundfile.write(path, 0.9 * rng.uniform(-1, 1, (100, 8)), 48000, subtype="PCM_16")

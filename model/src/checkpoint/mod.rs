@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use percept_graph::{DType, TensorType};
 use percept_hal::Weight;
-use percept_modalities::text::GgufVocabulary;
+use percept_modalities::text::{GgufVocabulary, TOOL_USE_FILE};
 use serde_json::{Value as Json, json};
 
 pub use convert::{Converted, convert};
@@ -405,6 +405,9 @@ impl Checkpoint {
             (More::Gguf { keys, .. }, "chat_template.jinja") => {
                 keys.text("tokenizer.chat_template")?.map(String::into_bytes)
             }
+            (More::Gguf { keys, .. }, TOOL_USE_FILE) => {
+                keys.text(gguf::TOOL_USE_KEY)?.map(String::into_bytes)
+            }
             (More::Gguf { keys, .. }, "tokenizer.json") => {
                 keys.text(gguf::TOKENIZER_JSON)?.map(String::into_bytes)
             }
@@ -460,7 +463,7 @@ impl Checkpoint {
     fn side_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let path = folder.join(name);
-        if !is_plain_name(name) || !path.is_file() {
+        if !(is_plain_name(name) || name == TOOL_USE_FILE) || !path.is_file() {
             return Ok(None);
         }
         read_capped(&path, SIDE_FILE_CAP).map(Some)

@@ -149,8 +149,18 @@ impl LoraConfig {
     /// known, or one asks for what is not done here.
     pub fn read(folder: &Path) -> Result<Self> {
         let file = folder.join(FILE);
-        let text = read_capped(&file, CAP)?;
         let wrong = |why: String| Error::Content { file: file.display().to_string(), why };
+        if !file.exists() {
+            // PEFT saves adapters that are not called "default" in folders of their names.
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            let named = entries.filter(|e| e.path().join(FILE).is_file()).map(|e| e.file_name());
+            let mut names: Vec<String> = named.map(|n| n.to_string_lossy().into_owned()).collect();
+            names.sort();
+            if !names.is_empty() {
+                return Err(wrong(format!("is in the folders {}; give one of them", names.join(", "))));
+            }
+        }
+        let text = read_capped(&file, CAP)?;
         let value: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
         let mut config = Self::of(&file, &value)?;
         // Percept trains a table that is the head as one, and did not say so at first.
@@ -406,6 +416,17 @@ mod tests {
         let mut file = json!({ "peft_type": "LORA" });
         file[key] = value;
         of(file).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_folder_of_named_adapters_says_which_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["second", "first"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name).join(FILE), "{}").unwrap();
+        }
+        let error = LoraConfig::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("is in the folders first, second"), "{error}");
     }
 
     #[test]

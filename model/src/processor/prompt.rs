@@ -41,7 +41,8 @@ impl Prompt {
                 "the checkpoint has no chat template, in this file or in tokenizer_config.json",
             )
         })?;
-        Ok(Self { tokenizer, template })
+        // Processors of transformers take the default with tools too.
+        Ok(Self { tokenizer, template: template.with_tool_use(None)? })
     }
 
     /// From a tokenizer and a template that are read already.

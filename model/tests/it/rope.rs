@@ -65,6 +65,13 @@ fn scalings_that_cannot_be_are_refused_by_name() {
     let short = json!({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]});
     assert!(refused(short).contains("'short_factor' has 1 factors for 8 pairs"));
     assert!(refused(json!({"rope_type": "linear"})).contains("'factor' is missing"));
+    for factor in [0.0, -2.0] {
+        let e = refused(json!({"rope_type": "linear", "factor": factor}));
+        assert!(e.contains("'factor' must be positive"), "{e}");
+    }
+    let none = json!({"rope_type": "longrope", "short_factor": vec![0.0; 8], "long_factor": vec![1.0; 8],
+        "original_max_position_embeddings": 8});
+    assert!(refused(none).contains("'short_factor' must hold positive numbers"));
     assert!(refused(json!({"mrope_section": [2, 2, 2]})).contains("8 pairs"));
     assert!(refused(json!({"rope_theta": -1.0})).contains("rope_theta"));
     assert!(refused(json!({"partial_rotary_factor": 0.5})).contains("partial_rotary_factor"));

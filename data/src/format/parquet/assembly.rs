@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use parquet::basic::{ConvertedType, Repetition};
+use parquet::basic::{ConvertedType, LogicalType, Repetition};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
@@ -59,7 +59,8 @@ impl Node {
                 fields.iter().map(|field| Node::new(field, definition, repetition, leaves)).collect()
             }
         };
-        let is_list = info.converted_type() == ConvertedType::LIST
+        let is_list = (info.converted_type() == ConvertedType::LIST
+            || info.logical_type_ref() == Some(&LogicalType::List))
             && matches!(children.as_slice(), [child] if child.is_repeated);
         let (name, leaves) = (field.name().to_owned(), first..*leaves);
         Self { name, is_optional, is_repeated, definition, repetition, leaves, children, is_list }
@@ -113,8 +114,10 @@ impl Node {
         if self.is_list {
             let repeated = &self.children[0];
             let cell = repeated.cell(leaves, self.of_child(repeated, entries)?)?;
-            // The group between a list and its elements says nothing.
-            return Some(if repeated.children.len() == 1 {
+            // The group between a list and its elements says nothing. Under these names it is the element itself, as the
+            // format's specification has it for older writers.
+            let is_element = repeated.name == "array" || repeated.name == format!("{}_tuple", self.name);
+            return Some(if repeated.children.len() == 1 && !is_element {
                 unwrapped(cell, &repeated.children[0].name)
             } else {
                 cell

@@ -43,6 +43,10 @@ pub(super) fn check_footer(file: &File) -> Result<(), String> {
     }
     file.seek(SeekFrom::End(-8)).and_then(|_| file.read_exact(&mut end)).map_err(|e| e.to_string())?;
     let size = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
+    let encrypted = || Err("it is encrypted; decrypt it first".to_owned());
+    if &end[4..] == b"PARE" {
+        return encrypted();
+    }
     if &end[4..] != b"PAR1" {
         return Err("it does not end as Parquet does".into());
     }
@@ -56,6 +60,7 @@ pub(super) fn check_footer(file: &File) -> Result<(), String> {
     file.seek(SeekFrom::Start(start)).map_err(|e| e.to_string())?;
     let mut footer = Compact::new(BufReader::new(file.take(size)), size);
     let rows = walk_footer(&mut footer).map_err(|why| format!("its footer makes no sense: {why}"))?;
+    let Some(rows) = rows else { return encrypted() };
     let most = ROWS.saturating_add(length.saturating_mul(ROWS_PER_BYTE));
     if rows > most {
         return Err(format!(
@@ -65,11 +70,13 @@ pub(super) fn check_footer(file: &File) -> Result<(), String> {
     Ok(())
 }
 
-/// Pass over a footer, whose schema must not be too deep or wide; the rows of its row groups.
-fn walk_footer<R: std::io::Read>(footer: &mut Compact<R>) -> Result<u64, String> {
+/// Pass over a footer, whose schema must not be too deep or wide; the rows of its row groups, or `None` where it says how
+/// columns are encrypted.
+fn walk_footer<R: std::io::Read>(footer: &mut Compact<R>) -> Result<Option<u64>, String> {
     let (mut last, mut rows) = (0, 0_u64);
     while let Some((field, kind)) = footer.field(&mut last)? {
         match (field, kind) {
+            (8, STRUCT) => return Ok(None),
             (2, LIST) => walk_schema(footer)?,
             (4, LIST) => {
                 let (kind, count) = footer.list()?;
@@ -92,7 +99,7 @@ fn walk_footer<R: std::io::Read>(footer: &mut Compact<R>) -> Result<u64, String>
             _ => footer.skip(kind)?,
         }
     }
-    Ok(rows)
+    Ok(Some(rows))
 }
 
 fn walk_schema<R: std::io::Read>(footer: &mut Compact<R>) -> Result<(), String> {

@@ -1,12 +1,12 @@
 //! The leaves of a table's schema, read some records at a time.
 
-use parquet::basic::{ConvertedType, LogicalType};
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::{ByteArray, FixedLenByteArray, Int96};
 use parquet::errors::Result;
 use parquet::schema::types::ColumnDescPtr;
 use serde_json::{Number, Value};
 
+use super::meaning::{Meaning, nanoseconds};
 use crate::format::rows::Cell;
 
 /// What a leaf holds for some records: for each entry how deep it is defined, where it repeats, and the values that are
@@ -18,8 +18,7 @@ pub(super) struct Leaf {
     /// The place among the values of each entry that has one.
     places: Vec<usize>,
     values: Values,
-    is_text: bool,
-    is_unsigned: bool,
+    meaning: Meaning,
     /// Whether entries are those of lists.
     is_repeated: bool,
 }
@@ -75,16 +74,9 @@ impl Leaf {
             place
         };
         let places = definitions.iter().map(place).collect();
-        let is_text = matches!(
-            column.converted_type(),
-            ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON
-        ) || matches!(column.logical_type_ref(), Some(LogicalType::String | LogicalType::Json));
         let is_repeated = column.max_rep_level() > 0;
-        let is_unsigned = matches!(
-            column.converted_type(),
-            ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64
-        );
-        Ok(Self { definitions, repetitions, most_defined, places, values, is_text, is_unsigned, is_repeated })
+        let meaning = Meaning::of(column.logical_type_ref(), column.converted_type(), column.type_scale());
+        Ok(Self { definitions, repetitions, most_defined, places, values, meaning, is_repeated })
     }
 
     /// Where each record ends among the entries.
@@ -106,27 +98,26 @@ impl Leaf {
         let number = |number: f64| Number::from_f64(number).map_or(Value::Null, Value::Number);
         Cell::Value(match &self.values {
             Values::Bools(values) => values[at].into(),
-            Values::Small(values) if self.is_unsigned => (values[at] as u32).into(),
-            Values::Small(values) => values[at].into(),
-            Values::Large(values) if self.is_unsigned => (values[at] as u64).into(),
-            Values::Large(values) => values[at].into(),
+            Values::Small(values) if self.meaning == Meaning::Unsigned => (values[at] as u32).into(),
+            Values::Small(values) => self.meaning.number(values[at].into()),
+            Values::Large(values) if self.meaning == Meaning::Unsigned => (values[at] as u64).into(),
+            Values::Large(values) => self.meaning.number(values[at]),
             Values::Singles(values) => number(f64::from(values[at])),
             Values::Doubles(values) => number(values[at]),
-            Values::Bytes(values) => match std::str::from_utf8(values[at].data()) {
-                Ok(text) if self.is_text => text.into(),
-                _ => return Cell::Bytes(None, values[at].data().to_vec()),
-            },
-            Values::Fixed(values) => return Cell::Bytes(None, values[at].data().to_vec()),
-            // Nanoseconds since 1970.
+            Values::Bytes(values) => return self.bytes_cell(values[at].data()),
+            Values::Fixed(values) => return self.bytes_cell(values[at].data()),
             Values::Times(values) => {
                 let [low, high, day] = *values[at].data() else { return Cell::Value(Value::Null) };
-                let nanoseconds = (u64::from(high) << 32 | u64::from(low)) as i64;
-                (i64::from(day) - EPOCH)
-                    .checked_mul(86_400_000_000_000)
-                    .and_then(|days| days.checked_add(nanoseconds))
-                    .map_or(Value::Null, Value::from)
+                nanoseconds(i64::from(day) - EPOCH, (u64::from(high) << 32 | u64::from(low)) as i64)
             }
         })
+    }
+
+    fn bytes_cell(&self, bytes: &[u8]) -> Cell {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if self.meaning == Meaning::Text => Cell::Value(text.into()),
+            _ => self.meaning.bytes(bytes).map_or_else(|| Cell::Bytes(None, bytes.to_vec()), Cell::Value),
+        }
     }
 
     /// Bytes that the values of some entries take once they are copied out of their pages.

@@ -3,6 +3,7 @@
 mod assembly;
 mod caps;
 mod columns;
+mod meaning;
 mod read;
 mod table;
 mod thrift;

@@ -13,6 +13,7 @@ use crate::reject::Reject;
 /// than `cap` bytes and a text is refused.
 pub(crate) fn read(path: &Path, columns: Columns, cap: u64) -> Result<Draws> {
     let mut table = Table::open(path, |_| true)?;
+    columns.note_renamed(path, table.renamed.as_ref());
     columns.check(path, &table.names(), true)?;
     let (columns, path) = (Arc::new(columns), path.to_path_buf());
     let most = usize::try_from(cap).unwrap_or(usize::MAX).saturating_add(LONGEST);

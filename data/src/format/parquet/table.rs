@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
+use parquet::basic::{Compression, Type as Physical};
 use parquet::column::reader::{ColumnReader, get_column_reader};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -16,7 +16,9 @@ use parquet::schema::types::Type;
 use super::assembly::Node;
 use super::caps::{Capped, ENTRIES, check_footer, check_pages};
 use super::columns::Leaf;
+use super::meaning::Meaning;
 use crate::error::{Error, Result};
+use crate::format::column_names::told_apart;
 use crate::format::rows::Row;
 
 /// Bytes of a table that are in memory at once, as far as records can be cut.
@@ -33,6 +35,8 @@ pub(super) struct Table {
     file: File,
     table: SerializedFileReader<File>,
     fields: Arc<[Node]>,
+    /// A name that several fields have, and what the second of them is called here.
+    pub renamed: Option<(String, String)>,
     /// The columns that are read.
     columns: Vec<usize>,
     /// The next row group.
@@ -76,11 +80,14 @@ impl Table {
         let table = catch_unwind(|| SerializedFileReader::new(copy))
             .map_err(|_| damaged("its footer makes no sense".into()))?
             .map_err(|e| damaged(e.to_string()))?;
-        let (fields, columns) = Node::fields(table.metadata().file_metadata().schema(), keep);
+        let (mut fields, columns) = Node::fields(table.metadata().file_metadata().schema(), keep);
+        let (names, renamed) = told_apart(fields.iter().map(|field| field.name.clone()).collect());
+        fields.iter_mut().zip(names).for_each(|(field, name)| field.name = name);
         Ok(Self {
             file,
             table,
             fields: fields.into(),
+            renamed,
             columns,
             group: 0,
             readers: Vec::new(),
@@ -98,7 +105,12 @@ impl Table {
 
     /// The next records, or `None` at the end. A row group that does not decode is lost, and the rest is read.
     pub fn next(&mut self) -> Option<TableRead> {
-        if self.left == 0 && self.group == self.table.num_row_groups() {
+        // A row group without rows has no pages.
+        let groups = self.table.metadata().row_groups();
+        while self.left == 0 && groups.get(self.group).is_some_and(|group| group.num_rows() == 0) {
+            self.group += 1;
+        }
+        if self.left == 0 && self.group == groups.len() {
             return None;
         }
         // The decoders of pages panic on some damage.
@@ -164,6 +176,16 @@ impl Table {
         for column in &self.columns {
             let about = about.column(*column);
             let name = about.column_path().string();
+            let packed = match about.compression() {
+                Compression::BROTLI(_) => Some("brotli"),
+                Compression::LZO => Some("LZO"),
+                _ => None,
+            };
+            if let Some(packed) = packed {
+                return Err(format!(
+                    "its column {name} is packed with {packed}, which is not read; write it again with zstd, snappy or gzip"
+                ));
+            }
             let longest =
                 check_pages(&self.file, about).map_err(|why| format!("its column {name}: {why}"))?;
             batch = PREFIXED.checked_div(longest).map_or(batch, |most| batch.min(most.max(1)));
@@ -206,17 +228,13 @@ impl Batch {
     }
 }
 
-/// Whether a field holds bytes that are no text.
+/// Whether a field holds bytes that stand for nothing but themselves.
 pub(super) fn has_bytes(field: &Type) -> bool {
     if field.is_group() {
         return field.get_fields().iter().any(|field| has_bytes(field));
     }
     let info = field.get_basic_info();
-    let is_text =
-        matches!(info.logical_type_ref(), Some(LogicalType::String | LogicalType::Json | LogicalType::Enum))
-            || matches!(
-                info.converted_type(),
-                ConvertedType::UTF8 | ConvertedType::JSON | ConvertedType::ENUM
-            );
-    matches!(field.get_physical_type(), Physical::BYTE_ARRAY | Physical::FIXED_LEN_BYTE_ARRAY) && !is_text
+    let meaning = Meaning::of(info.logical_type_ref(), info.converted_type(), field.get_scale());
+    matches!(field.get_physical_type(), Physical::BYTE_ARRAY | Physical::FIXED_LEN_BYTE_ARRAY)
+        && meaning == Meaning::Plain
 }

@@ -78,7 +78,7 @@ impl<S: Source> Entries<S> {
 
     /// The next entry, or what is wrong with the rest of the file.
     pub fn next(&mut self) -> Result<Option<Entry>, String> {
-        let (mut long_name, mut long_size) = (None, None);
+        let (mut long_name, mut sparse_name, mut long_size, mut is_sparse) = (None, None, None, false);
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
             let size = header.entry_size().map_err(|e| self.damage(&e.to_string()))?;
@@ -99,14 +99,29 @@ impl<S: Source> Entries<S> {
                                 let size = extension.value().ok().and_then(|size| size.parse().ok());
                                 long_size = Some(size.ok_or_else(|| self.damage("a size is no number"))?);
                             }
+                            b"GNU.sparse.name" => {
+                                (is_sparse, sparse_name) = (true, Some(extension.value_bytes().to_vec()));
+                            }
+                            key if key.starts_with(b"GNU.sparse.") => is_sparse = true,
                             _ => {}
                         }
                     }
                 }
                 continue;
             }
-            let name = long_name.take().unwrap_or_else(|| header.path_bytes().into_owned());
-            return Ok(Some(Entry { member: member(kind, &name), size: long_size.unwrap_or(size) }));
+            let name = sparse_name.take().or(long_name.take());
+            let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
+            // More places of its parts stand in blocks of their own, which its size does not count.
+            let mut is_extended =
+                kind == EntryType::GNUSparse && header.as_gnu().is_some_and(tar::GnuHeader::is_extended);
+            while is_extended {
+                is_extended = self.body(BLOCK)?.get(504).is_some_and(|more| *more == 1);
+            }
+            let member = match is_sparse || kind == EntryType::GNUSparse {
+                true => sparse(&name),
+                false => member(kind, &name),
+            };
+            return Ok(Some(Entry { member, size: long_size.unwrap_or(size) }));
         }
     }
 
@@ -173,6 +188,13 @@ impl<S: Source> Entries<S> {
     fn damage(&self, what: &str) -> String {
         format!("{what}, at byte {}", self.at)
     }
+}
+
+/// What holds some parts of a file, and where they belong.
+fn sparse(name: &[u8]) -> Member {
+    let name = String::from_utf8_lossy(name).into_owned();
+    let why = "is a sparse file, of which a tar holds parts; pack it without --sparse";
+    Member::Bad(name.clone(), Fault::Name { name, why })
 }
 
 fn member(kind: EntryType, name: &[u8]) -> Member {

@@ -255,6 +255,36 @@ fn shards_of_other_writers_are_read() {
     }
 }
 
+/// `tests/webdataset/make.py` wrote these with GNU tar: the parts of a file with holes, then a whole one.
+#[test]
+fn sparse_files_are_refused_and_the_next_file_is_read() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/webdataset");
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["sparse-gnu.tar", "sparse-0.0.tar", "sparse-0.1.tar", "sparse-1.0.tar"] {
+        let read = both_ways(folder.path(), &fs::read(golden.join(name)).unwrap());
+        let why = read[0].as_ref().unwrap_err();
+        assert!(why.contains(".txt' is a sparse file") && !why.contains("GNUSparseFile"), "{name}: {why}");
+        let after = read[1].as_ref().unwrap();
+        assert_eq!(
+            (read.len(), after.key.as_str(), after.text.as_deref()),
+            (2, "c", Some("after")),
+            "{name}"
+        );
+    }
+}
+
+/// Python's tarfile takes what has no type and a name that is cut behind a slash for a folder, and loses its bytes.
+#[test]
+fn files_are_written_with_their_type() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let key = format!("{}name", "d/".repeat(80));
+    write_all(&path, &[Sample { key, text: Some("x".into()), ..Sample::default() }]);
+    let bytes = fs::read(&path).unwrap();
+    // The long name's header and its name, then the file's own header.
+    assert_eq!((bytes[156], bytes[1024 + 99], bytes[1024 + 156]), (b'L', b'/', b'0'));
+}
+
 /// A few kilobytes that would become gigabytes are no shard.
 #[test]
 fn bombs_of_packed_shards_are_refused_before_they_go_off() {

@@ -71,6 +71,8 @@ impl Writer {
         }
         for (end, bytes) in files {
             let mut header = tar::Header::new_gnu();
+            // Without a type, Python's reader takes a long name that is cut behind a slash for a folder.
+            header.set_entry_type(tar::EntryType::Regular);
             header.set_size(bytes.len() as u64);
             header.set_mode(0o644);
             header.set_mtime(0);

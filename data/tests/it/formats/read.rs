@@ -195,3 +195,56 @@ fn a_table_that_is_written_is_read_again() {
     assert!(rejects.is_empty(), "{rejects:?}");
     assert_eq!(again, samples);
 }
+
+#[test]
+fn values_of_a_table_are_what_they_stand_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected: Vec<serde_json::Value> =
+        serde_json::from_slice(&fs::read(golden("kinds.json")).unwrap()).unwrap();
+    for name in ["kinds", "int96"] {
+        fs::copy(golden(&format!("{name}.parquet")), folder.path().join(format!("{name}.parquet"))).unwrap();
+    }
+    let (samples, manifest, rejects) =
+        run(folder.path(), "[[read]]\npath = [\"kinds.parquet\", \"int96.parquet\"]");
+    assert_eq!((samples.len(), rejects.len(), manifest.left_out.len()), (8, 0, 0), "{:?}", manifest.left_out);
+    for (sample, mut row) in samples.into_iter().zip(expected) {
+        if let Some(id) = row.as_object_mut().unwrap().shift_remove("id") {
+            assert_eq!(sample.key, id);
+        }
+        assert_eq!(serde_json::Value::Object(sample.meta), row);
+    }
+}
+
+#[test]
+fn tables_without_rows_hold_nothing_and_columns_of_one_name_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["no-rows", "twice"] {
+        fs::copy(golden(&format!("{name}.parquet")), folder.path().join(format!("{name}.parquet"))).unwrap();
+    }
+    let (samples, manifest, rejects) = run(folder.path(), "[[read]]\npath = \"*.parquet\"");
+    assert!(rejects.is_empty(), "{rejects:?}");
+    assert_eq!((samples.len(), samples[0].media.len(), samples[0].text.as_deref()), (2, 1, Some("a")));
+    assert_eq!(samples[0].meta["text.1"], "a");
+    let told: Vec<&String> = manifest.left_out.keys().collect();
+    let has = |part: &str| told.iter().any(|note| note.contains(part));
+    assert!(has("more than one column is called 'image'") && has("set image = \"image.1\""), "{told:?}");
+    let both = "[[read]]\npath = \"twice.parquet\"\nimage = [\"image\", \"image.1\"]";
+    let (samples, manifest, _) = run(folder.path(), both);
+    assert_eq!((samples[0].media.len(), manifest.left_out.len()), (2, 1), "{:?}", manifest.left_out);
+    assert_ne!(samples[0].media[0].bytes, samples[0].media[1].bytes);
+}
+
+#[test]
+fn tables_that_are_not_read_are_refused_by_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, why) in [
+        ("brotli", "its column text is packed with brotli"),
+        ("encrypted", "it is encrypted"),
+        ("encrypted-columns", "it is encrypted"),
+    ] {
+        let file = format!("{name}.parquet");
+        fs::copy(golden(&file), folder.path().join(&file)).unwrap();
+        let (samples, _, rejects) = run(folder.path(), &format!("[[read]]\npath = \"{file}\""));
+        assert!(samples.is_empty() && rejects[0].detail.contains(why), "{rejects:?}");
+    }
+}

@@ -1,11 +1,11 @@
-//! The first frame of a GIF, as PIL shows it: a transparent pixel has its palette's colour, and around a frame that does
-//! not cover the canvas lies the transparent index, or else index 0.
+//! The first frame of a GIF, as PIL has it: around a frame that does not cover the canvas lies the transparent index, or
+//! else index 0. The colour of the transparent index is shown as white, wherever it is.
 
 use std::num::NonZeroU64;
 
 use gif::{ColorOutput, DecodeOptions, MemoryLimit};
 
-use super::Limits;
+use super::{Limits, key};
 use crate::error::{Error, Result};
 use crate::image::Image;
 
@@ -46,6 +46,9 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
                 pixel.copy_from_slice(&table[usize::from(*index)]);
             }
         }
+    }
+    if let Some(index) = frame.transparent {
+        key::show(&mut image, table[usize::from(index)]);
     }
     Ok(image)
 }

@@ -33,7 +33,8 @@ pub(super) fn still(bytes: &[u8]) -> Vec<u8> {
             b"IDAT" => data.extend_from_slice(chunk),
             // The image's data stands together; what follows is of another image, or damage.
             _ if !data.is_empty() => break,
-            b"IHDR" | b"PLTE" | b"tRNS" => write(&mut out, kind, chunk, sum),
+            // What is transparent has its colour all the same.
+            b"IHDR" | b"PLTE" => write(&mut out, kind, chunk, sum),
             _ => {}
         }
     }

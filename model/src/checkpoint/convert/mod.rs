@@ -9,7 +9,7 @@ use std::path::Path;
 
 use percept_files::{AtomicFile, AtomicFolder, check_free};
 use percept_graph::{DType, TensorType};
-use percept_modalities::text::Tokenizer;
+use percept_modalities::text::{TOOL_USE_FILE, Tokenizer};
 use serde_json::{Value as Json, json};
 
 use super::error::{Error, Result, unsupported, unwritable};
@@ -203,6 +203,7 @@ impl Checkpoint {
             }
         }
         carry("chat_template.jinja")?;
+        carry(TOOL_USE_FILE)?;
         carry("tokenizer.json")?;
         gguf::CARRIED.into_iter().chain(gguf::PROCESSOR_FILES).try_for_each(carry)?;
         Ok(files)

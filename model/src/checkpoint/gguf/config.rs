@@ -73,6 +73,7 @@ pub fn synthesize(
         return Err(damaged(metadata.path(), format!("key '{name}.attention.head_count' is 0")));
     }
     let head_dim = keys.optional("attention.key_length")?.unwrap_or(hidden / heads);
+    keys.check(head_dim, blocks, facts)?;
     let theta = keys.float("rope.freq_base").unwrap_or(if name == "gemma3" { 1e6 } else { 1e4 });
     set("architectures", json!([architecture.class]));
     let window = keys.optional("attention.sliding_window")?.filter(|w| *w > 0);
@@ -191,8 +192,30 @@ impl Keys<'_> {
         self.optional(key)?.ok_or_else(absent)
     }
 
+    /// A number; what is not finite is refused before ([`Keys::check`]).
     fn float(&self, key: &str) -> Option<f64> {
         self.get(key)?.float()
+    }
+
+    /// Refuse what no file that llama.cpp takes says.
+    fn check(&self, head_dim: u64, blocks: u64, facts: &Facts) -> Result<()> {
+        let wrong = |why: String| Err(damaged(self.metadata.path(), why));
+        let own = |key: &str| key.strip_prefix(self.name).is_some_and(|rest| rest.starts_with('.'));
+        if let Some(key) = self.metadata.not_finite().find(|key| own(key)) {
+            return wrong(format!("key '{key}' is no finite number"));
+        }
+        if let Some(turned) = self.optional("rope.dimension_count")?.filter(|n| *n != head_dim) {
+            let name = self.name;
+            return wrong(format!(
+                "key '{name}.rope.dimension_count' is {turned}, and heads have {head_dim} dimensions, all of which are turned"
+            ));
+        }
+        let block = |name: &&str| name.strip_prefix("blk.")?.split('.').next()?.parse::<u64>().ok();
+        if let Some(beyond) = facts.types.keys().find(|name| block(name).is_some_and(|n| n >= blocks)) {
+            let name = self.name;
+            return wrong(format!("there is a tensor '{beyond}', and key '{name}.block_count' is {blocks}"));
+        }
+        Ok(())
     }
 }
 

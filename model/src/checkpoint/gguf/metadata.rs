@@ -201,6 +201,13 @@ impl Metadata {
         self.values.get(key).map(|(value, _)| value)
     }
 
+    /// The keys of numbers that are not finite.
+    pub fn not_finite(&self) -> impl Iterator<Item = &str> {
+        let keys =
+            self.values.iter().filter(|(_, (value, _))| matches!(value, Value::Float(v) if !v.is_finite()));
+        keys.map(|(key, _)| key.as_str())
+    }
+
     /// A whole number that is not negative; `None` where the key is absent or something else.
     pub fn unsigned(&self, key: &str) -> Option<u64> {
         self.get(key)?.unsigned()

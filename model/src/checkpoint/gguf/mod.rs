@@ -32,7 +32,7 @@ pub(crate) use projector::{
     is_projector,
 };
 pub(crate) use split::{open, piece, whole};
-pub(crate) use tokenizer::{CARRIED, TOKENIZER_JSON, file_key, tokenizer_keys};
+pub(crate) use tokenizer::{CARRIED, TOKENIZER_JSON, TOOL_USE_KEY, file_key, tokenizer_keys};
 pub(crate) use write::{Given, Head, tensor as write_tensor};
 
 /// Files of a processor, which go with a tower.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use percept_modalities::text::{GgufVocabulary, TokenKind};
+use percept_modalities::text::{GgufVocabulary, TOOL_USE_FILE, TokenKind};
 use serde_json::Value as Json;
 
 use super::super::Checkpoint;
@@ -33,6 +33,9 @@ const SPLITS: [(&str, &[&str]); 4] = [
 
 /// The key that holds a whole tokenizer.json (`tokenizer.huggingface.json` of the format's specification).
 pub(crate) const TOKENIZER_JSON: &str = "tokenizer.huggingface.json";
+
+/// The key that holds the template for conversations with tools.
+pub(crate) const TOOL_USE_KEY: &str = "tokenizer.chat_template.tool_use";
 
 /// Files that go with a model and whose contents no key of llama.cpp's holds whole.
 pub(crate) const CARRIED: [&str; 3] =
@@ -125,9 +128,13 @@ pub(crate) fn tokenizer_keys(
     set("ggml.add_eos_token", Given::Bool(ends));
     set("ggml.token_type", Given::I32s(vocabulary.kinds.iter().map(|k| k.to_ggml()).collect()));
     set("ggml.tokens", Given::Texts(vocabulary.tokens));
-    match chat_template(checkpoint, &settings)? {
+    match chat_template(checkpoint, &settings, "default")? {
         Some(template) => set("chat_template", Given::Text(template)),
         None => notes.push("there is no chat template".into()),
+    }
+    if let Some(template) = chat_template(checkpoint, &settings, "tool_use")? {
+        set("chat_templates", Given::Texts(vec!["tool_use".into()]));
+        keys.push((TOOL_USE_KEY.into(), Given::Text(template)));
     }
     Ok(())
 }
@@ -288,21 +295,27 @@ fn around(post_processor: &Json, ids: &BTreeMap<&str, u32>, tokens: &[String]) -
     (is(single.first(), "bos"), is(single.last(), "eos"))
 }
 
-/// The template that is meant when none is named.
-fn chat_template(checkpoint: &Checkpoint, settings: &Json) -> Result<Option<String>, String> {
+/// The template that is meant when none is named, `default`, or the one for tools, `tool_use`.
+fn chat_template(checkpoint: &Checkpoint, settings: &Json, name: &str) -> Result<Option<String>, String> {
     let file = |name: &str| checkpoint.file(name).map_err(|e| e.to_string());
     if let Some(bytes) = file("chat_template.jinja")? {
-        return String::from_utf8(bytes).map(Some).map_err(|e| format!("chat_template.jinja: {e}"));
+        let bytes = if name == "default" { Some(bytes) } else { file(TOOL_USE_FILE)? };
+        return bytes.map(String::from_utf8).transpose().map_err(|e| format!("its template '{name}': {e}"));
     }
-    if let Some(bytes) = file("chat_template.json")? {
-        let json: Json = serde_json::from_slice(&bytes).map_err(|e| format!("chat_template.json: {e}"))?;
-        return Ok(json["chat_template"].as_str().map(str::to_string));
-    }
-    let named =
-        |list: &Vec<Json>| list.iter().find(|t| t["name"] == "default").map(|t| t["template"].clone());
-    let template = &settings["chat_template"];
-    let template = template.as_array().and_then(named).unwrap_or(template.clone());
-    Ok(template.as_str().map(str::to_string))
+    let given = match file("chat_template.json")? {
+        Some(bytes) => {
+            let json: Json =
+                serde_json::from_slice(&bytes).map_err(|e| format!("chat_template.json: {e}"))?;
+            json["chat_template"].clone()
+        }
+        None => settings["chat_template"].clone(),
+    };
+    let found = match &given {
+        Json::String(_) => Some(&given).filter(|_| name == "default"),
+        Json::Array(list) => list.iter().rev().find(|t| t["name"] == name).map(|t| &t["template"]),
+        by_name => by_name.get(name),
+    };
+    Ok(found.and_then(Json::as_str).map(str::to_string))
 }
 
 #[cfg(test)]

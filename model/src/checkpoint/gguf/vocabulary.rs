@@ -12,6 +12,10 @@ pub const CAP: usize = 4 << 20;
 pub fn read(metadata: &Metadata) -> Result<Option<GgufVocabulary>> {
     let Some(model) = metadata.text("tokenizer.ggml.model")? else { return Ok(None) };
     let tokens = metadata.texts("tokenizer.ggml.tokens", CAP)?;
+    if model == "gpt2" && metadata.get("tokenizer.ggml.merges").is_none() {
+        let why = "key 'tokenizer.ggml.merges' is not there, without which texts come apart into bytes";
+        return Err(damaged(metadata.path(), why));
+    }
     let by_id = |key: &str| {
         let values = metadata.numbers(key, CAP)?;
         if !values.is_empty() && values.len() != tokens.len() {

@@ -146,6 +146,40 @@ fn a_gguf_file_has_its_vocabulary_and_its_template() {
     assert!(checkpoint.file("tokenizer.json").unwrap().is_none());
 }
 
+/// What llama.cpp does not load either: fewer turned dimensions than heads have, tensors beyond the last block, and a byte-level
+/// vocabulary without merges.
+#[test]
+fn gguf_keys_that_do_not_fit_the_rest_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.gguf");
+    let find = |bytes: &[u8], what: &str| {
+        bytes.windows(what.len()).position(|window| window == what.as_bytes()).unwrap()
+    };
+    for (key, value, why) in [
+        ("llama.rope.dimension_count", 4u32.to_le_bytes(), "'llama.rope.dimension_count' is 4"),
+        ("llama.block_count", 0u32.to_le_bytes(), "there is a tensor 'blk.0."),
+        ("llama.rope.freq_base", f32::NAN.to_le_bytes(), "'llama.rope.freq_base' is no finite number"),
+        ("llama.rope.freq_base", f32::INFINITY.to_le_bytes(), "'llama.rope.freq_base' is no finite number"),
+    ] {
+        let mut bytes = std::fs::read(fixture("llama.gguf")).unwrap();
+        // Behind a key stand its type and its value.
+        let at = find(&bytes, key) + key.len() + 4;
+        bytes[at..at + 4].copy_from_slice(&value);
+        std::fs::write(&file, bytes).unwrap();
+        let error = Checkpoint::open(&file).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/parity/llama/model");
+    let made = folder.path().join("made.gguf");
+    convert(&Checkpoint::open(model).unwrap(), &made, None).unwrap();
+    let mut bytes = std::fs::read(&made).unwrap();
+    let at = find(&bytes, "tokenizer.ggml.merges");
+    bytes[at + 20] = b'z';
+    std::fs::write(&file, bytes).unwrap();
+    let error = Checkpoint::open(&file).unwrap().vocabulary().unwrap_err().to_string();
+    assert!(error.contains("'tokenizer.ggml.merges' is not there"), "{error}");
+}
+
 #[test]
 fn ctranslate2_tensors_are_those_of_the_model_it_was_made_from() {
     for kind in ["float16", "int8"] {
