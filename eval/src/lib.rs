@@ -8,7 +8,9 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use percept_data::loader::Dataset;
-use percept_infer::Session;
+use percept_infer::{Request, Session};
+use percept_modalities::Processor;
+use rayon::prelude::*;
 
 pub use error::{Error, Result};
 pub use scores::{Answer, Scores, Task};
@@ -58,6 +60,14 @@ impl Corpus {
     pub fn count(&self) -> usize {
         self.count
     }
+
+    /// What sample `at` asks: its task, the question and the request; `None` when it asks nothing.
+    fn prepare(&self, at: usize, processor: &dyn Processor) -> Result<Option<(String, Answer, Request)>> {
+        let sample = self.samples.read(at)?;
+        let Some((question, request)) = questions::request(processor, &sample)? else { return Ok(None) };
+        let task = sample.meta.get("task").and_then(|task| task.as_str()).unwrap_or(&self.name);
+        Ok(Some((task.to_owned(), question, request)))
+    }
 }
 
 /// What a task is called whose samples name none: the corpus and the split, so that splits of several corpora differ.
@@ -85,19 +95,24 @@ pub fn evaluate(
     let told = RefCell::new(told);
     // What was asked: the task and its question, whose answer comes later.
     let asked: RefCell<Vec<(String, Answer)>> = RefCell::default();
-    let samples = corpora.iter().flat_map(|corpus| (0..corpus.count).map(move |at| (corpus, at)));
-    let requests = samples.filter_map(|(corpus, at)| {
-        let request = || {
-            let sample = corpus.samples.read(at)?;
-            let Some((question, request)) = questions::request(model.processor(), &sample)? else {
-                (told.borrow_mut())(None);
-                return Ok(None);
-            };
-            let task = sample.meta.get("task").and_then(|task| task.as_str()).unwrap_or(&corpus.name);
-            asked.borrow_mut().push((task.to_owned(), question));
-            Ok(Some(request))
-        };
-        request().transpose()
+    let samples: Vec<_> =
+        corpora.iter().flat_map(|corpus| (0..corpus.count).map(move |i| (corpus, i))).collect();
+    // As many samples as are answered side by side are read and decoded at a time, on all threads: the device, whose
+    // threads they may be, waits for them anyway, and no more media are in memory than a batch has.
+    let prepared = samples.chunks(batch.max(1)).flat_map(|samples| {
+        let read = |&(corpus, at): &(&Corpus, usize)| corpus.prepare(at, model.processor());
+        samples.par_iter().map(read).collect::<Vec<_>>()
+    });
+    let requests = prepared.filter_map(|prepared| match prepared {
+        Ok(Some((task, question, request))) => {
+            asked.borrow_mut().push((task, question));
+            Some(Ok(request))
+        }
+        Ok(None) => {
+            (told.borrow_mut())(None);
+            None
+        }
+        Err(e) => Some(Err(e)),
     });
     session.generate_all::<Error>(requests, batch, |i, generation| {
         // Each request is one of those that were asked, in their order.

@@ -40,6 +40,20 @@ pub trait Device: Send + Sync {
         self.read_async(src)?.wait()
     }
 
+    /// Copy parts of a buffer, each from an offset in bytes on.
+    ///
+    /// # Errors
+    /// When a part ends behind the buffer.
+    fn read_parts(&self, src: &Buffer, parts: &mut [(usize, &mut [u8])]) -> Result<()> {
+        let bytes = self.read(src)?;
+        for (offset, part) in parts {
+            let end = offset.saturating_add(part.len());
+            let from = bytes.get(*offset..end);
+            part.copy_from_slice(from.ok_or_else(|| Error::ByteCount { ty: src.ty().clone(), given: end })?);
+        }
+        Ok(())
+    }
+
     /// Make a graph executable.
     ///
     /// # Errors

@@ -214,6 +214,20 @@ impl<L: OpLibrary> Device for LibraryDevice<L> {
         Ok(Pending::ready(out))
     }
 
+    /// Without a copy of the whole buffer in between.
+    fn read_parts(&self, src: &Buffer, parts: &mut [(usize, &mut [u8])]) -> Result<()> {
+        let region = self.0.region(src)?;
+        let _stream = self.0.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        for (offset, part) in parts {
+            let end = offset.saturating_add(part.len());
+            if end > region.bytes {
+                return Err(Error::ByteCount { ty: src.ty().clone(), given: end });
+            }
+            self.0.library.read(Region { offset: *offset, bytes: part.len(), ..region }, part)?;
+        }
+        Ok(())
+    }
+
     fn compile(&self, graph: &Graph, options: &CompileOptions) -> Result<Box<dyn Executable>> {
         Ok(Box::new(LibraryExecutable::compile(self.0.clone(), graph, options)?))
     }

@@ -194,6 +194,11 @@ fn image_of(head: &[u8]) -> Option<Kind> {
 /// What a file is that begins with `head` and is no image.
 fn container_of(head: &[u8], source: &Source) -> Option<Kind> {
     let guess = by_mark(head);
+    // WAVE holds audio alone. To look at its stream takes FFmpeg as long as to decode a short one: it searches the samples
+    // for coded audio.
+    if let Some((demuxer @ "wav", _)) = guess {
+        return named(demuxer, head, false, true);
+    }
     // FFmpeg's own measure of certainty: below a quarter of the scale it merely does not rule a format out.
     const SURE: i32 = 26;
     let Some(input) = demux(source).ok().filter(|input| guess.is_some() || input.probe_score() >= SURE)

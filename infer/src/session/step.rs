@@ -6,7 +6,7 @@ use super::extents::{CHUNK, bucket, groups, table_bucket};
 use super::sequence::Sequence;
 use super::{Key, Session};
 use crate::error::{Error, Result};
-use crate::runner::{read_floats, upload_named};
+use crate::runner::upload_named;
 
 /// What a step reads of one sequence.
 pub struct Part<'a> {
@@ -121,23 +121,29 @@ impl Session {
                 return Err(e);
             }
         };
-        let mut logits = Vec::new();
+        let mut found = None;
         for (name, buffer) in outputs {
             if name == "logits" {
-                logits = read_floats(self.device(), &buffer)?;
+                found = Some(buffer);
             } else {
                 self.cache.pools.insert(name, buffer);
             }
         }
         let vocab = self.model.decoder().vocab;
-        // With all rows wanted they are in the order of the groups, otherwise in that of the parts.
-        let mut next = 0;
-        let of = |(part, first): (&Part<'_>, usize)| {
-            let start = if shape.out.is_none() { first + part.rows - part.logits } else { next };
-            next += part.logits;
-            logits.get(start * vocab..(start + part.logits) * vocab).map(<[f32]>::to_vec).unwrap_or_default()
-        };
-        Ok(parts.iter().zip(firsts).map(of).collect())
+        let mut logits: Vec<Vec<f32>> = parts.iter().map(|part| vec![0.0; part.logits * vocab]).collect();
+        if let Some(found) = found {
+            // With all rows wanted they are in the order of the groups, otherwise in that of the parts.
+            let mut next = 0;
+            let place = |((part, first), rows): ((&Part<'_>, usize), _)| {
+                let start = if shape.out.is_none() { first + part.rows - part.logits } else { next };
+                next += part.logits;
+                (start * vocab * size_of::<f32>(), rows)
+            };
+            let rows = logits.iter_mut().map(|rows| bytemuck::cast_slice_mut(rows));
+            let mut places: Vec<_> = parts.iter().zip(firsts).zip(rows).map(place).collect();
+            self.device().read_parts(&found, &mut places)?;
+        }
+        Ok(logits)
     }
 
     /// What the rows of a step are, and where each part begins.

@@ -111,11 +111,19 @@ impl<'a> Mask<'a> {
     }
 }
 
-/// For each query the keys from the first to the last that have its number; none where no key has.
+/// For each query the keys from the first to the last that have its number; none where no key has. Neighbours mostly have
+/// one number, which is then looked up once.
 fn extents(queries: &[i32], keys: &[i32]) -> Vec<Range<usize>> {
     let mut found: HashMap<i32, Range<usize>> = HashMap::new();
-    for (j, id) in keys.iter().enumerate() {
-        found.entry(*id).or_insert(j..j).end = j + 1;
+    let mut first = 0;
+    for run in keys.chunk_by(|a, b| a == b) {
+        let end = first + run.len();
+        found.entry(run[0]).or_insert(first..end).end = end;
+        first = end;
     }
-    queries.iter().map(|id| found.get(id).cloned().unwrap_or(0..0)).collect()
+    let own = |run: &[i32]| {
+        let keys = found.get(&run[0]).cloned().unwrap_or(0..0);
+        std::iter::repeat_n(keys, run.len())
+    };
+    queries.chunk_by(|a, b| a == b).flat_map(own).collect()
 }

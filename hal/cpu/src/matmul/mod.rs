@@ -255,11 +255,11 @@ pub fn decode_f32(isa: DotIsa, dtype: DType, bytes: &[u8], out: &mut [f32]) {
     // SAFETY: the lengths were checked; whole vectors fit, and the rest, which only dense types have, goes through an
     // array.
     unsafe {
-        decode_units(isa, dtype, false, bytes.as_ptr(), whole, first.as_mut_ptr().cast());
+        decode_units(isa, dtype, bytes.as_ptr(), whole, first.as_mut_ptr().cast());
         if !rest.is_empty() {
             let mut last = [0.0f32; 16];
             let from = bytes.as_ptr().add(whole * dtype.block_bytes());
-            decode_units(isa, dtype, false, from, rest.len(), last.as_mut_ptr().cast());
+            decode_units(isa, dtype, from, rest.len(), last.as_mut_ptr().cast());
             rest.copy_from_slice(&last[..rest.len()]);
         }
     }

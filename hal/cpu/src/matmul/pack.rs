@@ -159,28 +159,55 @@ impl Lhs {
     }
 }
 
+/// The longest [`Row::PERIOD`].
+const MOST: usize = 4;
+
 /// Decodes `elements` of a row of `R` into units at `to`, padded with zeros to whole vectors.
 ///
 /// # Safety
 /// The row must be readable and the units writable; quantized rows are whole blocks; `to` is a multiple of 4.
 #[inline(always)]
 pub(super) unsafe fn decode<L: DotLanes, R: Row>(l: L, from: *const u8, elements: usize, to: *mut u8) {
+    let readable = elements / (block_units::<R>() * R::ELEMENTS) * R::BYTES;
+    let mut opened = Opened::NEW;
+    // SAFETY: the caller promises both sides.
+    unsafe { decode_opened::<L, R>(l, from, readable, elements, to, &mut opened) }
+}
+
+/// As [`decode`], with memory for what is opened of the row.
+///
+/// # Safety
+/// As there, and `readable` bytes at `from`, among them the row's blocks, must be readable.
+#[inline(always)]
+unsafe fn decode_opened<L: DotLanes, R: Row>(
+    l: L,
+    from: *const u8,
+    readable: usize,
+    elements: usize,
+    to: *mut u8,
+    opened: &mut Opened,
+) {
     let per_block = block_units::<R>() * R::ELEMENTS;
     let blocks = elements / per_block;
     // SAFETY: the caller promises both sides.
     unsafe {
-        let mut opened = Opened::NEW;
         let together = if R::OPEN == 0 { blocks.max(1) } else { R::OPEN };
         for first in (0..blocks).step_by(together) {
             let count = together.min(blocks - first);
             let (from, to) = (from.add(first * R::BYTES), to.add(first * R::VECTORS * 64));
-            R::open(l, from, count, (blocks - first) * R::BYTES, &mut opened);
-            let opened =
-                if R::OPEN == 0 { std::ptr::null() } else { std::hint::black_box(&raw const opened) };
+            R::open(l, from, count, readable - first * R::BYTES, opened);
+            let opened = std::hint::black_box(&raw const *opened);
             for b in 0..count {
                 let p = from.add(b * R::BYTES);
-                for j in 0..R::VECTORS {
-                    store_units(l, R::vector(l, p, opened, b, j), to.add((b * R::VECTORS + j) * 64));
+                for first in (0..R::VECTORS).step_by(R::PERIOD) {
+                    // All are decoded before one is stored: what they share would be read again after a store.
+                    let mut vectors = [l.splat_int(0); MOST];
+                    for (i, vector) in vectors.iter_mut().enumerate().take(R::PERIOD) {
+                        *vector = R::vector(l, p, opened, b, first + i);
+                    }
+                    for (i, vector) in vectors.iter().enumerate().take(R::PERIOD) {
+                        store_units(l, *vector, to.add((b * R::VECTORS + first + i) * 64));
+                    }
                 }
             }
         }
@@ -192,25 +219,40 @@ pub(super) unsafe fn decode<L: DotLanes, R: Row>(l: L, from: *const u8, elements
     }
 }
 
-/// Decodes `elements` of a row of `dtype` at `from` into units of f32, or of bf16 pairs, at `to`.
+/// Rows in memory, by address.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) from: *const u8,
+    /// Bytes from one row to the next.
+    pub(super) row: usize,
+    pub(super) count: usize,
+    /// Up to where memory is readable: not before the end of the last row.
+    pub(super) end: *const u8,
+}
+
+/// Decodes `elements` of each of some rows of `dtype` into units of f32, or of bf16 pairs, `stride` bytes apart at `to`,
+/// with memory for what is opened of a row. As many rows after them are brought near meanwhile, if there are any.
 ///
 /// # Safety
-/// As [`decode`].
-pub(super) unsafe fn decode_units(
+/// As [`decode`], for every row, and memory up to `rows.end` must be readable.
+pub(super) unsafe fn decode_rows(
     isa: DotIsa,
     dtype: DType,
     pairs: bool,
-    from: *const u8,
+    rows: Rows,
     elements: usize,
-    to: *mut u8,
+    (to, stride): (*mut u8, usize),
+    opened: &mut Opened,
 ) {
-    struct Decode<R> {
-        from: *const u8,
+    struct Decode<'a, R> {
+        rows: Rows,
         elements: usize,
         to: *mut u8,
+        stride: usize,
+        opened: &'a mut Opened,
         row: PhantomData<R>,
     }
-    impl<R: Row> Kernel for Decode<R> {
+    impl<R: Row> Kernel for Decode<'_, R> {
         #[inline(always)]
         fn run<
             L: DotLanes,
@@ -224,15 +266,39 @@ pub(super) unsafe fn decode_units(
             l: L,
             _: U,
         ) {
-            // SAFETY: the caller of `decode_units` promises both sides.
-            unsafe { decode::<L, R>(l, self.from, self.elements, self.to) }
+            let Decode { rows, elements, to, stride, opened, .. } = self;
+            let bytes = elements.div_ceil(block_units::<R>() * R::ELEMENTS) * R::BYTES;
+            for i in 0..rows.count {
+                let later = rows.from.wrapping_add((rows.count + i) * rows.row);
+                (0..bytes).step_by(LINE).for_each(|at| l.prefetch(later.wrapping_add(at)));
+                // SAFETY: the caller of `decode_rows` promises both sides.
+                unsafe {
+                    let from = rows.from.add(i * rows.row);
+                    let readable = rows.end.addr() - from.addr();
+                    decode_opened::<L, R>(l, from, readable, elements, to.add(i * stride), opened);
+                }
+            }
         }
     }
     if pairs {
-        unit::pairs(isa, Decode::<BrainPairs> { from, elements, to, row: PhantomData });
+        unit::pairs(isa, Decode::<BrainPairs> { rows, elements, to, stride, opened, row: PhantomData });
     } else {
-        with_row!(dtype, R => unit::singles(isa, Decode::<R> { from, elements, to, row: PhantomData }));
+        with_row!(dtype, R => {
+            unit::singles(isa, Decode::<R> { rows, elements, to, stride, opened, row: PhantomData });
+        });
     }
+}
+
+/// Decodes `elements` of the row of `dtype` at `from` into units of f32 at `to`.
+///
+/// # Safety
+/// As [`decode`].
+pub(super) unsafe fn decode_units(isa: DotIsa, dtype: DType, from: *const u8, elements: usize, to: *mut u8) {
+    let end = from.wrapping_add(elements.div_ceil(dtype.block_len()) * dtype.block_bytes());
+    let rows = Rows { from, row: 0, count: 1, end };
+    let mut opened = Opened::NEW;
+    // SAFETY: the caller promises both sides.
+    unsafe { decode_rows(isa, dtype, false, rows, elements, (to, 0), &mut opened) }
 }
 
 /// Writes sixteen units.
@@ -248,12 +314,16 @@ pub(super) unsafe fn store_units<L: DotLanes>(l: L, v: L::I, to: *mut u8) {
 /// Writes `row` to `to` as `dtype`, rounding to nearest even.
 ///
 /// # Safety
-/// `row.len()` elements at `to` must be writable.
+/// `row.len()` elements at `to` must be writable, initialized and aligned.
 #[inline(always)]
 pub(super) unsafe fn store_row<L: DotLanes>(l: L, row: &[f32], dtype: DType, to: *mut u8) {
     if dtype == DType::F32 {
-        // SAFETY: the caller promises the elements.
-        unsafe { std::ptr::copy_nonoverlapping(row.as_ptr().cast(), to, size_of_val(row)) };
+        // SAFETY: the caller promises the elements, which are aligned.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.cast::<f32>(), row.len()) };
+        // By vectors: the rows of a small task are too short for the call of a copy.
+        for (to, from) in to.chunks_mut(WIDTH).zip(row.chunks(WIDTH)) {
+            l.store_first(l.load_first(from, 0.0), to);
+        }
         return;
     }
     for (at, sixteen) in row.chunks(WIDTH).enumerate() {

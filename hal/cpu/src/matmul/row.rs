@@ -45,14 +45,12 @@ pub(crate) trait Row: Copy + Send + Sync + 'static {
 pub(crate) struct Opened {
     /// Scales and minima. They come first: a pointer to what is opened is one to them.
     floats: [f32; 64],
-    /// Four: see [`DotLanes::nibbles`].
-    four: i32,
     /// Weights as signed bytes, for types whose bits lie scattered.
     bytes: [i8; 768],
 }
 
 impl Opened {
-    pub(crate) const NEW: Opened = Opened { floats: [0.0; 64], four: 4, bytes: [0; 768] };
+    pub(crate) const NEW: Opened = Opened { floats: [0.0; 64], bytes: [0; 768] };
 
     /// `count` of them at the first fitting address from `memory` on; what they hold of blocks is old.
     ///
@@ -60,12 +58,10 @@ impl Opened {
     /// The memory must be initialized, as long as `count + 1` of them, and nobody else's while they are used.
     pub(crate) unsafe fn over<'a>(memory: *mut u8, count: usize) -> &'a mut [Opened] {
         // SAFETY: any bytes are numbers; the rest is the caller's promise.
-        let all = unsafe {
+        unsafe {
             let first = memory.add(memory.align_offset(align_of::<Opened>()));
             std::slice::from_raw_parts_mut(first.cast::<Opened>(), count)
-        };
-        all.iter_mut().for_each(|one| one.four = Opened::NEW.four);
-        all
+        }
     }
 }
 
@@ -210,18 +206,11 @@ impl Row for Q8_0 {
 /// The weights of sixteen low (`high` false) or high nibbles.
 ///
 /// # Safety
-/// Sixteen bytes at `p` and `opened` must be readable.
+/// Sixteen bytes at `p` must be readable.
 #[inline(always)]
-unsafe fn nibbles<L: DotLanes>(
-    l: L,
-    p: *const u8,
-    opened: *const Opened,
-    high: bool,
-    line: [L::F; 2],
-) -> L::I {
+unsafe fn nibbles<L: DotLanes>(l: L, p: *const u8, high: bool, line: [L::F; 2]) -> L::I {
     // SAFETY: the caller promises the bytes.
-    let (bytes, four) = unsafe { (sixteen(p), (*opened).four) };
-    l.bits(l.nibbles(&bytes, high, line, four))
+    l.bits(l.nibbles(&unsafe { sixteen(p) }, high, line))
 }
 
 /// 32 weights: f16 scale, 32 nibbles offset by 8.
@@ -246,7 +235,7 @@ impl Row for Q4_0 {
         unsafe {
             // Eight scales are exact, so this too is the scale times an integer, rounded once.
             let [scale] = l.scales(p, opened.cast(), b);
-            nibbles(l, p.add(2), opened, j == 1, [scale, l.mul(scale, l.splat(-8.0))])
+            nibbles(l, p.add(2), j == 1, [scale, l.mul(scale, l.splat(-8.0))])
         }
     }
 }
@@ -270,7 +259,7 @@ impl Row for Q4_1 {
     #[inline(always)]
     unsafe fn vector<L: DotLanes>(l: L, p: *const u8, opened: *const Opened, b: usize, j: usize) -> L::I {
         // SAFETY: the caller promises the block.
-        unsafe { nibbles(l, p.add(4), opened, j == 1, l.scales(p, opened.cast(), b)) }
+        unsafe { nibbles(l, p.add(4), j == 1, l.scales(p, opened.cast(), b)) }
     }
 }
 
@@ -318,7 +307,7 @@ impl Row for Q4K {
         unsafe {
             let (scale, min) = (WIDTH * b + group, WIDTH * b + 8 + group);
             let line = [splat(l, opened, scale), splat(l, opened, min)];
-            nibbles(l, p.add(16 + 32 * (group / 2) + 16 * (j % 2)), opened, group % 2 == 1, line)
+            nibbles(l, p.add(16 + 32 * (group / 2) + 16 * (j % 2)), group % 2 == 1, line)
         }
     }
 }

@@ -47,7 +47,7 @@ impl<'a, R: Row> Strip<'a, R> {
                 unsafe {
                     let from = p.rhs.add((first + u) * p.rhs_row + skip);
                     let to = decoded.as_mut_ptr().cast();
-                    decode_units(self.isa, p.rhs_dtype, false, from, self.columns.len(), to);
+                    decode_units(self.isa, p.rhs_dtype, from, self.columns.len(), to);
                 }
             }
         }

@@ -247,6 +247,31 @@ fn a_row_has_the_same_bits_alone_in_a_batch_and_on_any_number_of_threads() {
     }
 }
 
+// Every number of rows has tiles of its own, and every format its own decoding: of one row in registers, of several to memory.
+#[test]
+fn a_few_rows_have_the_bits_of_each_alone_in_every_format() {
+    let mut random = Random(9);
+    let most = 33;
+    for isa in DotIsa::available() {
+        for rhs in DType::ALL.into_iter().filter(|d| d.is_quantized() || d.is_float()) {
+            // Columns that are no whole tile, and a reduced axis of more than one block, the last of them not whole.
+            let (n, k) = (21, if rhs.is_quantized() { 768 + rhs.block_len() } else { 781 });
+            for lhs in [DType::F32, DType::BF16] {
+                let (a, b) = (storage(&mut random, lhs, most * k), storage(&mut random, rhs, n * k));
+                let row = k * lhs.block_bytes();
+                let product = |rows: usize| MatMul::linear(rows, n, k, lhs, rhs, DType::F32);
+                let alone: Vec<u8> =
+                    a.chunks_exact(row).flat_map(|x| run(&product(1), isa, 1, x, &b)).collect();
+                for rows in (2..=19).chain([24, 25, 31, 32, most]) {
+                    let first = most - rows;
+                    let found = run(&product(rows), isa, 1 + rows % 2, &a[first * row..], &b);
+                    assert!(found == alone[first * n * 4..], "{rows} rows of {lhs} x {rhs} on {isa:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn columns_have_the_same_bits_in_a_narrower_product() {
     let mut random = Random(5);

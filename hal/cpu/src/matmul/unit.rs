@@ -3,7 +3,7 @@
 //! A unit is the 32 bits that one lane holds of an operand: one f32, or two neighbouring bf16 of the reduced axis.
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::{Avx2, Avx512};
@@ -25,10 +25,9 @@ pub(crate) trait DotLanes: Lanes {
     /// Sixteen bytes, sign-extended.
     fn load_i8(self, x: &[u8; WIDTH]) -> Self::I;
     /// `scale * q + min`, rounded once, where q is the low (`high` false) or the high four bits of each byte; `scale` and
-    /// `min` are the same in every lane, and `four` is 4.
+    /// `min` are the same in every lane.
     #[inline(always)]
-    fn nibbles(self, bytes: &[u8; WIDTH], high: bool, [scale, min]: [Self::F; 2], four: i32) -> Self::F {
-        let _ = four;
+    fn nibbles(self, bytes: &[u8; WIDTH], high: bool, [scale, min]: [Self::F; 2]) -> Self::F {
         let bytes = self.load_u8(bytes);
         let q = if high { self.shift_right::<4>(bytes) } else { self.and(bytes, self.splat_int(15)) };
         self.fma(scale, self.to_float(q), min)
@@ -159,22 +158,10 @@ impl DotLanes for Avx2 {
         }
     }
     #[inline(always)]
-    fn nibbles(
-        self,
-        bytes: &[u8; WIDTH],
-        high: bool,
-        [scale, min]: [[__m256; 2]; 2],
-        four: i32,
-    ) -> [__m256; 2] {
+    fn nibbles(self, bytes: &[u8; WIDTH], high: bool, [scale, min]: [[__m256; 2]; 2]) -> [__m256; 2] {
         let bytes = self.load_u8(bytes);
-        // By a mask and a count that the compiler does not know: it would apply them before the widening of the bytes,
-        // which is cheap only where it is part of the load.
-        let q = if high {
-            // SAFETY: the token proves the features.
-            bytes.map(|b| unsafe { _mm256_srlv_epi32(b, _mm256_set1_epi32(four)) })
-        } else {
-            self.and(bytes, self.splat_int((1 << four) - 1))
-        };
+        // SAFETY: the token proves the features.
+        let q = bytes.map(|b| unsafe { if high { high_nibbles_256(b) } else { low_nibbles_256(b) } });
         self.fma(scale, self.to_float(q), min)
     }
     /// From the block itself: a broadcast costs less than to put all scales aside and to read them again.
@@ -261,20 +248,12 @@ impl DotLanes for Avx512 {
         unsafe { _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
     }
     #[inline(always)]
-    fn nibbles(self, bytes: &[u8; WIDTH], high: bool, [scale, min]: [__m512; 2], four: i32) -> __m512 {
+    fn nibbles(self, bytes: &[u8; WIDTH], high: bool, [scale, min]: [__m512; 2]) -> __m512 {
         // Both vectors of a block look their weights up in one table of the sixteen possible ones.
         let table = self.fma(scale, self.load(&std::array::from_fn(|i| i as f32)), min);
-        let mut q = self.load_u8(bytes);
-        // SAFETY: the token proves the features.
-        unsafe {
-            if high {
-                // By a count that the compiler does not know: it would move a shift by four before the widening of the
-                // bytes, and then widen twice.
-                q = _mm512_srlv_epi32(q, _mm512_set1_epi32(four));
-            }
-            // The look-up ignores all but the low four bits.
-            _mm512_permutexvar_ps(q, table)
-        }
+        let q = self.load_u8(bytes);
+        // SAFETY: the token proves the features. The look-up ignores all but the low four bits.
+        unsafe { _mm512_permutexvar_ps(if high { high_nibbles_512(q) } else { q }, table) }
     }
     #[inline(always)]
     unsafe fn scales<const N: usize>(self, _: *const u8, opened: *const f32, b: usize) -> [__m512; N] {
@@ -348,6 +327,49 @@ impl DotLanes for Avx512 {
         // SAFETY: a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
+}
+
+// The compiler would apply shifts and masks before bytes are widened, and then widen twice, or not as part of a load. What
+// it cannot see through stays where it is.
+
+/// Each of sixteen numbers shifted to the right by four bits.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn high_nibbles_512(x: __m512i) -> __m512i {
+    let high;
+    // SAFETY: an instruction of AVX-512 F that does nothing but this.
+    unsafe {
+        asm!("vpsrld {}, {}, 4", lateout(zmm_reg) high, in(zmm_reg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    high
+}
+
+/// Each of eight numbers shifted to the right by four bits.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+fn high_nibbles_256(x: __m256i) -> __m256i {
+    let high;
+    // SAFETY: an instruction of AVX2 that does nothing but this.
+    unsafe {
+        asm!("vpsrld {}, {}, 4", lateout(ymm_reg) high, in(ymm_reg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    high
+}
+
+/// The low four bits of each of eight numbers.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+fn low_nibbles_256(x: __m256i) -> __m256i {
+    let mask = _mm256_set1_epi32(15);
+    let low;
+    // SAFETY: an instruction of AVX2 that does nothing but this.
+    unsafe {
+        asm!("vpand {}, {}, {}", lateout(ymm_reg) low, in(ymm_reg) x, in(ymm_reg) mask, options(pure, nomem, nostack, preserves_flags));
+    }
+    low
 }
 
 /// Lanes in which [`DotLanes::open_scales`] finds half `n` of block `b` of `32 / N`: first all of the first kind.

@@ -7,4 +7,5 @@ mod faulty;
 mod ladder;
 mod memory;
 mod program;
+mod reading;
 mod support;
