@@ -90,7 +90,7 @@ impl Answers {
             () = sleep_until(Deadline::from_std(self.deadline)) => return Err(self.late()),
         };
         match update {
-            Some(Update::Event(choice, event)) => self.event(choice, event).map(Some),
+            Some(Update::Event(choice, event)) => self.event(choice, *event).map(Some),
             Some(Update::Stopped) => Err(stopping()),
             None if self.app.phase() == Phase::Ending => Err(stopping()),
             None => Err(Failure::new(

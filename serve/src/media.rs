@@ -178,7 +178,7 @@ fn bytes_of(path: Option<String>, fetched: &Fetched, place: &str) -> Result<Vec<
                 let why = |why: &String| {
                     wrong(format!("the medium cannot be fetched: {why}")).with_code("unsupported_url")
                 };
-                return answer.as_ref().map(Vec::clone).map_err(why);
+                return answer.clone().map_err(|error| why(&error));
             }
             let why = "media are not fetched from URLs; send them in the request, as a data: URL";
             return Err(wrong(why.into()).with_code("unsupported_url"));

@@ -134,14 +134,22 @@ impl Tools {
             ToolChoice::Named(name) => self.tools.iter().filter(|tool| tool.name == *name).collect(),
         };
         let key = if format == CallFormat::Llama { "parameters" } else { "arguments" };
-        let call = |tool: &&Tool| {
+        let call = |(i, tool): (usize, &&Tool)| {
             json!({
                 "type": "object", "required": ["name", key], "additionalProperties": false,
-                "properties": { "name": { "const": tool.name }, key: tool.parameters },
+                "properties": { "name": { "const": tool.name }, key: { "$ref": definition(i) } },
             })
         };
-        let calls: Vec<Value> = allowed.iter().map(call).collect();
-        let schema = |value: Value| spaced(value);
+        let calls: Vec<Value> = allowed.iter().enumerate().map(call).collect();
+        let arguments: Map<String, Value> = allowed
+            .iter()
+            .enumerate()
+            .map(|(i, tool)| (format!("tool{i}"), referring_to(tool.parameters.clone(), &definition(i))))
+            .collect();
+        let schema = |mut value: Value| {
+            value["$defs"] = Value::Object(arguments.clone());
+            spaced(value)
+        };
         let one = json!({ "anyOf": calls });
         let mark = |text: &str| vocabulary.mark(text);
         let many = self.parallel && !matches!(self.choice, ToolChoice::Named(_));
@@ -170,6 +178,33 @@ impl Tools {
         };
         Ok(Some(Form::Lark(grammar)))
     }
+}
+
+/// Where the schema of a tool's arguments stands in the schema of a call.
+fn definition(tool: usize) -> String {
+    format!("#/$defs/tool{tool}")
+}
+
+/// A schema whose references to places of its own, `#/...`, are those of the document in which it stands at `place`.
+fn referring_to(mut schema: Value, place: &str) -> Value {
+    fn visit(value: &mut Value, place: &str) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    match (name.as_str(), value) {
+                        ("$ref", Value::String(to)) if to.starts_with('#') => to.replace_range(..1, place),
+                        // Values and not schemas.
+                        ("const" | "enum" | "default" | "examples", _) => {}
+                        (_, value) => visit(value, place),
+                    }
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| visit(value, place)),
+            _ => {}
+        }
+    }
+    visit(&mut schema, place);
+    schema
 }
 
 fn wrong_choice() -> Failure {

@@ -132,7 +132,7 @@ fn choice(index: usize, ask: &Ask, prompt: &Given, generation: &Generation) -> V
     let mut tokens: Vec<(i32, Option<&TokenLogprob>)> = Vec::new();
     if ask.echo {
         text.insert_str(0, &prompt.text);
-        let read = std::iter::once(None).chain(generation.prompt_logprobs.iter().map(Option::as_ref));
+        let read = generation.prompt_logprobs.iter().map(Option::as_ref);
         tokens.extend(prompt.ids.iter().map(|id| *id as i32).zip(read));
     }
     tokens.extend(generation.logprobs.iter().map(|token| (token.id, Some(token))));

@@ -38,7 +38,7 @@ pub(crate) async fn embeddings(
 ) -> Result<Response, Failure> {
     let ask = parsed(&app, &headers, body, |_, mut fields| {
         let name = fields.needed_text("model")?;
-        let what = format!("a text or a list of at most {TEXTS} texts, none of them empty");
+        let what = format!("a text or a list of 1 to {TEXTS} texts, none of them empty");
         let texts = fields.read("input", &what, |value| {
             let texts: Vec<String> = match value {
                 Value::String(text) => vec![text.clone()],

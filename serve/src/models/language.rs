@@ -26,7 +26,7 @@ const BEHIND: usize = 4096;
 /// What becomes of the answers of a request.
 pub(crate) enum Update {
     /// Something of the answer of this number.
-    Event(usize, Event),
+    Event(usize, Box<Event>),
     /// The server ends.
     Stopped,
 }
@@ -294,7 +294,7 @@ impl Engine {
         let stepped = self.scheduler.step(&mut |id, event| {
             let ends = matches!(event, Event::Finished { .. } | Event::Failed(_));
             let Some(answer) = live.get(&id) else { return };
-            if answer.updates.try_send(Update::Event(answer.choice, event)).is_err() {
+            if answer.updates.try_send(Update::Event(answer.choice, Box::new(event))).is_err() {
                 behind.push(id);
             }
             if ends {
@@ -309,7 +309,7 @@ impl Engine {
                 let failed = |(_, live): (RequestId, Live)| {
                     let event = Event::Failed(error.clone());
                     // Who left need not be told.
-                    let _ = live.updates.try_send(Update::Event(live.choice, event));
+                    let _ = live.updates.try_send(Update::Event(live.choice, Box::new(event)));
                 };
                 self.live.drain().for_each(failed);
                 false

@@ -17,7 +17,7 @@ use crate::options::Limits;
 /// What a model does.
 pub enum Kind {
     /// It continues text.
-    Language(Language),
+    Language(Box<Language>),
     /// It embeds texts.
     Texts(Worker<TextEmbedder>, Pooling),
     /// It embeds texts where images are embedded too.
@@ -152,7 +152,7 @@ impl Registry {
     /// Also when the model of that name does something else.
     pub(crate) fn language(&self, name: &str) -> Result<(&Arc<Entry>, &Language), Failure> {
         match self.find(name)? {
-            (entry, Kind::Language(language)) => Ok((entry, language)),
+            (entry, Kind::Language(language)) => Ok((entry, &**language)),
             (entry, other) => Err(wrong_kind(&entry.name, other, "generates text")),
         }
     }
@@ -205,7 +205,7 @@ fn serve(entry: &Entry, mut open: Open, limits: &Limits, told: oneshot::Sender<R
     match loaded {
         Loaded::Language(session) => match language::bring_up(*session, limits) {
             Ok((language, engine)) => {
-                let _ = entry.kind.set(Kind::Language(language));
+                let _ = entry.kind.set(Kind::Language(Box::new(language)));
                 let _ = told.send(Ok(()));
                 engine.run(open);
             }

@@ -126,7 +126,6 @@ fn forms_that_cannot_be_kept_are_refused_with_the_reason() {
         (schema(json!({ "x-guidance": {} })), "x-guidance"),
         (schema(json!(5)), "must be an object"),
         (json!({ "type": "regex", "regex": "(" }), "cannot be compiled"),
-        (json!({ "type": "regex", "regex": "(a{1000}){1000}{1000}" }), "cannot be compiled"),
         (json!({ "type": "grammar", "grammar": "start: nothing" }), "cannot be compiled"),
     ] {
         let mut document = ask("qwen2", "a", json!({ "max_tokens": 5 }));

@@ -6,5 +6,6 @@ mod forms;
 mod hostile;
 mod limits;
 mod others;
+mod process;
 mod protocols;
 mod refusals;

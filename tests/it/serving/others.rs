@@ -78,9 +78,9 @@ fn embeddings_are_those_of_the_model_alone() {
     let long = "12 34 ".repeat(3000);
     for (document, says) in [
         (json!({ "model": "texts" }), "`input` is missing"),
-        (json!({ "model": "texts", "input": [] }), "not empty"),
+        (json!({ "model": "texts", "input": [] }), "none of them empty"),
         (json!({ "model": "texts", "input": "" }), "empty"),
-        (json!({ "model": "texts", "input": [1, 2] }), "a list of at most"),
+        (json!({ "model": "texts", "input": [1, 2] }), "a list of 1 to"),
         (json!({ "model": "texts", "input": "a", "dimensions": 8 }), "`dimensions` is not supported"),
         (json!({ "model": "texts", "input": "a", "encoding_format": "hex" }), "base64"),
         (json!({ "model": "texts", "input": long }), "context"),

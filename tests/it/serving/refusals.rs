@@ -138,7 +138,7 @@ fn every_fault_of_a_request_is_told_with_its_field() {
             talk("gemma3", show("data:image/png;base64,@@"), json!({})),
             400,
             Some("messages[0].content[0]"),
-            "base64",
+            "data: URL is damaged",
         ),
         (
             chat,

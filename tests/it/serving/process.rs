@@ -1,0 +1,135 @@
+//! The server as a process: how it begins, and how it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::client::{Reply, ask, post_bytes};
+
+fn parity(case: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity").join(case).join("model")
+}
+
+/// A server that is ended when the test is.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server on a free port, and its address.
+fn start(more: &[&str]) -> (Process, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_percept"));
+    command.args(["serve", "--device", "cpu", "--port", "0", "--json", "--model"]);
+    command.arg(format!("qwen2={}", parity("qwen2").display())).args(more);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    // The log is read to its end, so that the server can go on writing it.
+    std::thread::spawn(move || lines.for_each(drop));
+    let url = first["url"].as_str().unwrap().to_owned();
+    (Process(child), url.strip_prefix("http://").unwrap().to_owned())
+}
+
+fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    stream
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_lets_answers_end_and_the_server_ends_well() {
+    let (mut process, address) = start(&["--grace", "60"]);
+    let mut client = connect(&address);
+    let more = json!({ "max_tokens": 200, "ignore_eos": true, "stream": true });
+    let body = ask("qwen2", "12 34", more).to_string();
+    client.write_all(&post_bytes("/v1/chat/completions", "", body.as_bytes())).unwrap();
+    let mut all = vec![0; 64];
+    // It has begun.
+    client.read_exact(&mut all).unwrap();
+    let killed = Command::new("kill").args(["-TERM", &process.0.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    client.read_to_end(&mut all).unwrap();
+    let events = Reply::of(&all).events();
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "length");
+    let began = Instant::now();
+    loop {
+        if let Some(status) = process.0.try_wait().unwrap() {
+            assert_eq!(status.code(), Some(0));
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "the server goes on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn models_of_every_kind_are_served_from_their_files() {
+    let of = |name: &str, case: &str| format!("{name}={}", parity(case).display());
+    let (speech, pairs, vectors) = (of("speech", "whisper"), of("pairs", "clip"), of("vectors", "qwen3"));
+    let more = [
+        "--model",
+        &speech,
+        "--model",
+        &pairs,
+        "--embedding-model",
+        &vectors,
+        "--lookup",
+        "4",
+        "--max-tokens",
+        "5",
+    ];
+    let (_process, address) = start(&more);
+    let send = |bytes: &[u8]| {
+        let mut client = connect(&address);
+        client.write_all(bytes).unwrap();
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        Reply::of(&all)
+    };
+    let list = send(b"GET /v1/models HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").good();
+    let tasks: Vec<&str> =
+        list["data"].as_array().unwrap().iter().map(|m| m["task"].as_str().unwrap()).collect();
+    assert_eq!(tasks, ["generate", "transcribe", "embed", "embed"]);
+    let body = ask("qwen2", "12 34", json!({ "ignore_eos": true })).to_string();
+    let whole = send(&post_bytes("/v1/chat/completions", "", body.as_bytes())).good();
+    assert_eq!(whole["usage"]["completion_tokens"], 5);
+}
+
+#[test]
+fn what_cannot_be_served_is_told_and_ends_the_command() {
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_percept"))
+            .args(["serve", "--device", "cpu", "--port", "0"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, told) = run(&["--model", "none=/nonexistent/model"]);
+    assert!(
+        code == Some(1) && told.contains("'none' cannot be served") && told.contains("/nonexistent"),
+        "{told}"
+    );
+    let model = parity("qwen2").display().to_string();
+    for (arguments, says) in [
+        (vec!["--model", &model, "--running", "0"], "--running 0"),
+        (vec!["--model", &model, "--cors-origin", "example.org"], "no origin"),
+        (vec!["--model", &model, "--media-domain", "http://a"], "no domain"),
+        (vec!["--model", &model, "--lookup", "100"], "1 to 64"),
+        (vec!["--model", &model, "--adapter", &model], "name it"),
+        (vec![], "--model"),
+    ] {
+        let (code, told) = run(&arguments);
+        assert!(code == Some(2) && told.contains(says), "{arguments:?}: {code:?} {told}");
+    }
+}
