@@ -52,7 +52,8 @@ pub(crate) struct Tools {
 impl Tools {
     /// `tools`, `tool_choice` and `parallel_tool_calls`, as OpenAI's chat has them.
     pub fn take(fields: &mut Fields) -> Result<Option<Self>, Failure> {
-        let tools = fields.take("tools");
+        // Some clients send an empty list when there are none.
+        let tools = fields.take("tools").filter(|tools| tools.as_array().is_none_or(|list| !list.is_empty()));
         let choice = fields.take("tool_choice");
         let parallel = fields.flag("parallel_tool_calls")?;
         let Some(tools) = tools else {

@@ -11,10 +11,12 @@ MODEL = sys.argv[2] if len(sys.argv) > 2 else "qwen2"
 PICTURE = pathlib.Path(__file__).parents[3] / "tests/parity/media/a7.png"
 client = anthropic.Anthropic(base_url=URL, api_key="none", max_retries=0)
 TALK = [{"role": "user", "content": "12 34"}]
+# Newer packages have no argument for it.
+GREEDY = {"temperature": 0}
 
-whole = client.messages.create(model=MODEL, system="Count.", messages=TALK, max_tokens=6, temperature=0)
+whole = client.messages.create(model=MODEL, system="Count.", messages=TALK, max_tokens=6, extra_body=GREEDY)
 assert whole.type == "message" and whole.content[0].type == "text" and whole.usage.output_tokens <= 6, whole
-with client.messages.stream(model=MODEL, system="Count.", messages=TALK, max_tokens=6, temperature=0) as stream:
+with client.messages.stream(model=MODEL, system="Count.", messages=TALK, max_tokens=6, extra_body=GREEDY) as stream:
     text = "".join(stream.text_stream)
     last = stream.get_final_message()
 assert text == whole.content[0].text and last.stop_reason == whole.stop_reason, (text, last)

@@ -227,8 +227,10 @@ fn what_tools_gave_comes_back_to_the_model() {
     assert!(prompt.contains("<tool_call>a size</tool_call>") && prompt.contains("\"mould\""), "{prompt}");
     let document = json!({ "model": "m", "messages": messages, "tools": tools(), "max_tokens": 3 });
     server.post(CHAT, &document).good();
+    // No tools, as some clients say it.
+    server.post(CHAT, &ask("m", "a", json!({ "tools": [], "max_tokens": 1 }))).good();
     for (more, param) in [
-        (json!({ "tools": [] }), "tools"),
+        (json!({ "tools": [], "tool_choice": "required" }), "tool_choice"),
         (json!({ "tools": [{ "type": "web_search" }] }), "tools[0].type"),
         (json!({ "tools": [{ "type": "function" }] }), "tools[0].function"),
         (
