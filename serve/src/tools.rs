@@ -41,6 +41,18 @@ pub(crate) enum ToolChoice {
     Named(String),
 }
 
+impl ToolChoice {
+    /// The choice that OpenAI's protocols say in one word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        match word {
+            "auto" => Some(Self::Auto),
+            "none" => Some(Self::None),
+            "required" => Some(Self::Required),
+            _ => None,
+        }
+    }
+}
+
 /// The tools of a request.
 pub(crate) struct Tools {
     pub tools: Vec<Tool>,
@@ -68,12 +80,7 @@ impl Tools {
             list.into_iter().enumerate().map(|(i, tool)| tool_of(tool, i)).collect::<Result<Vec<_>, _>>()?;
         let choice = match choice {
             None => ToolChoice::Auto,
-            Some(Value::String(word)) => match word.as_str() {
-                "auto" => ToolChoice::Auto,
-                "none" => ToolChoice::None,
-                "required" => ToolChoice::Required,
-                _ => return Err(wrong_choice()),
-            },
+            Some(Value::String(word)) => ToolChoice::of_word(&word).ok_or_else(wrong_choice)?,
             Some(object) => {
                 let mut object = Fields::of(object, "tool_choice")?;
                 if object.text("type")?.as_deref() != Some("function") {

@@ -245,12 +245,7 @@ fn tools(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<Option<To
     };
     let choice = match choice {
         None => ToolChoice::Auto,
-        Some(Value::String(word)) => match word.as_str() {
-            "auto" => ToolChoice::Auto,
-            "none" => ToolChoice::None,
-            "required" => ToolChoice::Required,
-            _ => return Err(wrong()),
-        },
+        Some(Value::String(word)) => ToolChoice::of_word(&word).ok_or_else(wrong)?,
         Some(object) => {
             let mut object = Fields::of(object, "tool_choice")?;
             if object.text("type")?.as_deref() != Some("function") {
