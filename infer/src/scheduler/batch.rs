@@ -32,6 +32,8 @@ pub(crate) struct Batch {
     next: u64,
     waiting: VecDeque<(RequestId, Waiting)>,
     running: Vec<(RequestId, Box<Answer>)>,
+    /// The logits of the last step, whose memory the next one uses.
+    logits: Vec<Vec<f32>>,
     counts: SchedulerStatistics,
 }
 
@@ -44,7 +46,8 @@ impl Batch {
             return Err(Error::Setting(why.into()));
         }
         let counts = SchedulerStatistics::default();
-        Ok(Self { options: *options, next: 0, waiting: VecDeque::new(), running: Vec::new(), counts })
+        let (waiting, running, logits) = (VecDeque::new(), Vec::new(), Vec::new());
+        Ok(Self { options: *options, next: 0, waiting, running, logits, counts })
     }
 
     /// Requests that run or wait.
@@ -81,8 +84,8 @@ impl Batch {
     /// One step; false when nothing is left to do.
     pub(crate) fn step(&mut self, session: &mut Session, on_event: OnEvent<'_>) -> Result<bool> {
         self.admit(session, on_event);
-        let found = match self.read(session, on_event) {
-            Ok(found) => found,
+        let rows = match self.read(session, on_event) {
+            Ok(rows) => rows,
             Err(e) => {
                 let waiting = self.waiting.drain(..).map(|(id, _)| id);
                 let all: Vec<RequestId> = self.running.drain(..).map(|(id, _)| id).chain(waiting).collect();
@@ -90,12 +93,13 @@ impl Batch {
                 return Err(e);
             }
         };
-        let running = std::mem::take(&mut self.running);
-        for ((id, mut answer), logits) in running.into_iter().zip(found) {
-            let mut logits = logits;
+        let (running, mut logits) = (std::mem::take(&mut self.running), std::mem::take(&mut self.logits));
+        let mut found = logits.iter_mut();
+        for ((id, mut answer), rows) in running.into_iter().zip(rows) {
+            let logits = if rows > 0 { found.next() } else { None }.map_or(&mut [][..], Vec::as_mut_slice);
             let drafts = answer.sequence.drafts();
             let mut chosen = 0;
-            let ended = answer.take(session, &mut logits, &mut |token| {
+            let ended = answer.take(session, logits, &mut |token| {
                 chosen += 1;
                 on_event(id, Event::Token { id: token.id, logprob: token.logprob, text: token.text });
             });
@@ -110,6 +114,7 @@ impl Batch {
                 Err(e) => on_event(id, Event::Failed(e)),
             }
         }
+        self.logits = logits;
         Ok(self.requests() > 0)
     }
 
@@ -159,8 +164,9 @@ impl Batch {
         Answer::start(session, plan)
     }
 
-    /// One run over rows of as many answers as fit: gives the logits that each wanted.
-    fn read(&mut self, session: &mut Session, on_event: OnEvent<'_>) -> Result<Vec<Vec<f32>>> {
+    /// One run over rows of as many answers as fit: gives how many of each. The logits are those that answers with rows
+    /// wanted.
+    fn read(&mut self, session: &mut Session, on_event: OnEvent<'_>) -> Result<Vec<usize>> {
         let vocab = session.model().decoder().vocab;
         for (_, answer) in &mut self.running {
             session.refresh(&mut answer.sequence);
@@ -180,12 +186,8 @@ impl Batch {
                 let logits = answer.wanted(*rows);
                 parts.push(Part { sequence: &mut answer.sequence, rows: *rows, logits });
             }
-            match session.step(&mut parts) {
-                Ok(found) => {
-                    let mut found = found.into_iter();
-                    let logits = |rows: &usize| if *rows > 0 { found.next() } else { None };
-                    return Ok(rows.iter().map(logits).map(Option::unwrap_or_default).collect());
-                }
+            match session.step_into(&mut parts, &mut self.logits) {
+                Ok(()) => return Ok(rows),
                 Err(Error::CacheFull { .. }) if self.forget_guesses() => {}
                 Err(Error::CacheFull { .. }) if session.may_grow() => {
                     session.grow()?;

@@ -25,8 +25,20 @@ impl Session {
     /// [`Error::CacheFull`] when the cache has no room for the rows: nothing has changed then, and other sequences may be
     /// released. Also when a part names rows that its sequence does not have, or the device fails.
     pub fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<f32>>> {
+        let mut logits = Vec::new();
+        self.step_into(parts, &mut logits)?;
+        Ok(logits)
+    }
+
+    /// As [`Session::step`], into the memory of an earlier step's logits: those of many sequences are megabytes, which the
+    /// system would clear anew for every step.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn step_into(&mut self, parts: &mut [Part<'_>], logits: &mut Vec<Vec<f32>>) -> Result<()> {
         if parts.is_empty() {
-            return Ok(Vec::new());
+            logits.clear();
+            return Ok(());
         }
         for part in parts.iter_mut() {
             self.refresh(part.sequence);
@@ -42,12 +54,12 @@ impl Session {
         let mut sequences: Vec<(&mut Sequence, usize)> =
             parts.iter_mut().map(|part| (&mut *part.sequence, part.rows)).collect();
         self.take_pages(&mut sequences)?;
-        let logits = self.run_step(parts)?;
+        self.run_step(parts, logits)?;
         for part in parts.iter_mut() {
             part.sequence.held += part.rows;
             self.settle(part.sequence);
         }
-        Ok(logits)
+        Ok(())
     }
 
     /// Read all rows of a sequence that the cache does not hold; gives the logits [.., vocab] of those from `from` on, which
@@ -86,7 +98,7 @@ impl Session {
         CacheShape { dtype: self.options.cache, page: PAGE, table, pools: self.cache.extents(), groups }
     }
 
-    fn run_step(&mut self, parts: &[Part<'_>]) -> Result<Vec<Vec<f32>>> {
+    fn run_step(&mut self, parts: &[Part<'_>], logits: &mut Vec<Vec<f32>>) -> Result<()> {
         let rows: Vec<usize> = parts.iter().map(|part| part.rows).collect();
         let (groups, order) = groups(&rows);
         let (inputs, firsts) = self.pass_rows(parts, &groups, &order);
@@ -130,7 +142,15 @@ impl Session {
             }
         }
         let vocab = self.model.decoder().vocab;
-        let mut logits: Vec<Vec<f32>> = parts.iter().map(|part| vec![0.0; part.logits * vocab]).collect();
+        logits.resize_with(parts.len(), Vec::new);
+        for (rows, part) in logits.iter_mut().zip(parts) {
+            let wanted = part.logits * vocab;
+            // A prompt whose rows were all wanted left far more than the next token needs.
+            if rows.capacity() > 4 * wanted {
+                *rows = Vec::new();
+            }
+            rows.resize(wanted, 0.0);
+        }
         if let Some(found) = found {
             // With all rows wanted they are in the order of the groups, otherwise in that of the parts.
             let mut next = 0;
@@ -143,7 +163,7 @@ impl Session {
             let mut places: Vec<_> = parts.iter().zip(firsts).zip(rows).map(place).collect();
             self.device().read_parts(&found, &mut places)?;
         }
-        Ok(logits)
+        Ok(())
     }
 
     /// What the rows of a step are, and where each part begins.

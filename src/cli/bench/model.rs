@@ -65,13 +65,13 @@ impl Decode {
                 depth => Ok(session.prefill(&inputs, steps, depth - 1)?.0),
             };
             let mut sequences = (0..batch).map(|_| start(session)).collect::<Result<Vec<_>, _>>()?;
-            let begun = Instant::now();
+            let (begun, mut logits) = (Instant::now(), Vec::new());
             for id in 0..steps {
                 for (i, sequence) in sequences.iter_mut().enumerate() {
                     session.push(sequence, &[((id + 31 * i) % 1000) as i32])?;
                 }
                 let part = |sequence| Part { sequence, rows: 1, logits: 1 };
-                session.step(&mut sequences.iter_mut().map(part).collect::<Vec<_>>())?;
+                session.step_into(&mut sequences.iter_mut().map(part).collect::<Vec<_>>(), &mut logits)?;
             }
             Ok(begun.elapsed().as_secs_f64() * 1e3)
         })

@@ -108,3 +108,52 @@ fn the_vocabulary_of_a_published_qwen_file_composes_text_first() {
     let ids = |text: &str| b.encode(text, false).unwrap();
     assert_eq!(ids("e\u{301}"), ids("\u{e9}"));
 }
+
+/// transformers takes the template `tool_use` where a conversation offers tools; llama.cpp's key for it holds it.
+#[test]
+fn a_template_for_tools_goes_to_gguf_and_back() {
+    let folder = changed("llama", &json!({}), |_| {});
+    let (plain, tools) = ("D{{ tools is none }}", "T{{ tools | length }}");
+    std::fs::write(folder.path().join("chat_template.jinja"), plain).unwrap();
+    std::fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();
+    std::fs::write(folder.path().join("additional_chat_templates/tool_use.jinja"), tools).unwrap();
+    let from = Checkpoint::open(folder.path()).unwrap();
+    let (file, again) = (folder.path().join("m.gguf"), folder.path().join("again"));
+    convert(&from, &file, None).unwrap();
+    convert(&Checkpoint::open(&file).unwrap(), &again, None).unwrap();
+    for path in [folder.path(), &file, &again] {
+        let checkpoint = Checkpoint::open(path).unwrap();
+        let template = text::template(&checkpoint, &text::tokenizer(&checkpoint).unwrap()).unwrap().unwrap();
+        let rendered = |tools: Value| {
+            let variables = [("tools".to_owned(), tools)].into_iter().collect();
+            template.render(&json!([{ "role": "user", "content": "hi" }]), true, &variables).unwrap()
+        };
+        let said = [Value::Null, json!([{}, {}])].map(rendered);
+        assert_eq!(said, ["DTrue", "T2"], "{}", path.display());
+    }
+}
+
+#[test]
+fn the_end_of_an_answer_is_ids_or_an_error_that_names_the_key() {
+    for (given, expected) in [
+        (json!(2), Some(vec![2])),
+        (json!([2, 5]), Some(vec![2, 5])),
+        (json!("</s>"), None),
+        (json!([2, "x"]), None),
+        (json!(2.5), None),
+        (json!(true), None),
+    ] {
+        let folder = changed("llama", &json!({}), |_| {});
+        let file = json!({ "eos_token_id": given }).to_string();
+        std::fs::write(folder.path().join("generation_config.json"), file).unwrap();
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        let ends = text::ends(&checkpoint, &text::tokenizer(&checkpoint).unwrap());
+        match expected {
+            Some(ids) => assert_eq!(ends.unwrap(), ids),
+            None => {
+                let why = ends.unwrap_err().to_string();
+                assert!(why.contains("generation_config.json") && why.contains("eos_token_id"), "{why}");
+            }
+        }
+    }
+}
