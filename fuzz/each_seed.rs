@@ -4,7 +4,10 @@ use std::path::Path;
 
 /// Each seed of a target, through its entry.
 pub fn run(target: &str, entry: impl Fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
+    // The crate under test stands beside the fuzzers, or above them.
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let all = ["fuzz/seeds", "../fuzz/seeds"].map(|seeds| crate_folder.join(seeds).join(target));
+    let folder = all.iter().find(|folder| folder.exists()).unwrap_or(&all[1]);
     let mut count = 0;
     for file in std::fs::read_dir(&folder).unwrap() {
         entry(&std::fs::read(file.unwrap().path()).unwrap());
@@ -14,7 +17,7 @@ pub fn run(target: &str, entry: impl Fn(&[u8])) {
 }
 
 /// Faults in the middle of a file matter too: bytes changed and the end cut off.
-pub fn spoiled(entry: fn(&[u8])) -> impl Fn(&[u8]) {
+pub fn spoiled(entry: impl Fn(&[u8])) -> impl Fn(&[u8]) {
     move |bytes| {
         entry(bytes);
         for part in 1..8 {

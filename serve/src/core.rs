@@ -30,6 +30,34 @@ pub(crate) enum Prompt {
 /// The form that answers must have, and the field that says so.
 pub(crate) type Formed = (Form, &'static str);
 
+/// What a request asks of a model.
+pub(crate) struct Asked {
+    pub name: String,
+    pub prompt: Prompt,
+    pub choice: Choice,
+    pub form: Option<Formed>,
+}
+
+impl Asked {
+    /// What the model is given, and whether its answers begin within its reasoning. Takes long: media are decoded, text is
+    /// cut into tokens, and the form is compiled.
+    pub fn prepared(self, app: &Shared, fetched: &Fetched) -> Result<(Vec<Request>, bool), Failure> {
+        let (_, language) = app.registry.language(&self.name)?;
+        let compiled = match self.form {
+            Some((form, param)) => Some(language.grammars()?.compile(form, param)?),
+            None => None,
+        };
+        let inputs = match self.prompt {
+            Prompt::Talk { messages, variables } => {
+                media::inputs(language.model(), language.reads, messages, variables, fetched, &app.limits)?
+            }
+            Prompt::Inputs(inputs) => *inputs,
+        };
+        let is_thinking = inputs.prompt.trim_end().ends_with("<think>");
+        Ok((requests(inputs, &self.choice, compiled.as_ref()), is_thinking))
+    }
+}
+
 /// Bodies of more bytes are parsed on a thread that may take long.
 const LONG: usize = 1 << 16;
 
@@ -81,31 +109,14 @@ pub(crate) async fn begin(
     let running = app.limits.running;
     choice.options.draft = app.draft;
     let admission = language.admit(choice.n, || app.metrics.retry_after(name, running))?;
-    let (model, reads, limits) = (language.shared_model(), language.reads, app.limits.clone());
     let n = choice.n;
     let fetched = match &prompt {
         Prompt::Talk { messages, .. } => fetched(app, messages).await?,
         Prompt::Inputs(_) => Fetched::new(),
     };
     // Building the index of a large vocabulary takes long too, so the thread that prepares does it.
-    let (shared, model_name) = (app.clone(), name.to_owned());
-    let made = prepare(app, move || {
-        let compiled = match form {
-            Some((form, param)) => {
-                let (_, language) = shared.registry.language(&model_name)?;
-                Some(language.grammars()?.compile(form, param)?)
-            }
-            None => None,
-        };
-        let inputs = match prompt {
-            Prompt::Talk { messages, variables } => {
-                media::inputs(&*model, reads, messages, variables, &fetched, &limits)?
-            }
-            Prompt::Inputs(inputs) => *inputs,
-        };
-        let is_thinking = inputs.prompt.trim_end().ends_with("<think>");
-        Ok((requests(inputs, &choice, compiled.as_ref()), is_thinking))
-    });
+    let (shared, asked) = (app.clone(), Asked { name: name.to_owned(), prompt, choice, form });
+    let made = prepare(app, move || asked.prepared(&shared, &fetched));
     let (requests, is_thinking) = made.await?;
     let updates = language.submit(requests, admission).await?;
     let mut answers = Answers::new(app, name, updates, arrived, n);

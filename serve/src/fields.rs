@@ -36,7 +36,7 @@ impl Fields {
     /// The full name of a field.
     pub fn name(&self, field: &str) -> String {
         let field = self.renamed.iter().find(|(to, _)| *to == field).map_or(field, |(_, from)| from);
-        if self.place.is_empty() { field.to_owned() } else { format!("{}.{field}", self.place) }
+        named(&self.place, field)
     }
 
     /// Lets a field be taken under another name, which the protocol of the request does not have.
@@ -46,7 +46,8 @@ impl Fields {
             return Err(Failure::field(
                 &name,
                 format!("`{name}` is not known here; this protocol calls it `{from}`"),
-            ));
+            )
+            .with_code("unknown_parameter"));
         }
         if let Some(value) = self.map.remove(from) {
             self.map.insert(to.into(), value);
@@ -155,17 +156,23 @@ impl Fields {
     }
 
     /// Refuses what was not taken.
-    pub fn finish(mut self) -> Result<(), Failure> {
-        self.map.retain(|_, value| !value.is_null());
-        match self.map.keys().next() {
-            None => Ok(()),
-            Some(field) => {
-                let name = self.name(&field.chars().take(80).collect::<String>());
-                Err(Failure::field(&name, format!("`{name}` is not known here; leave it out"))
-                    .with_code("unknown_parameter"))
-            }
-        }
+    pub fn finish(self) -> Result<(), Failure> {
+        nothing_but(&[], &self.map, &self.place)
     }
+}
+
+/// Refuses what an object at a place of the request holds beside these fields.
+pub(crate) fn nothing_but(known: &[&str], map: &Map<String, Value>, place: &str) -> Result<(), Failure> {
+    let other = map.iter().find(|(field, value)| !value.is_null() && !known.contains(&field.as_str()));
+    let Some((field, _)) = other else { return Ok(()) };
+    let name = named(place, &field.chars().take(80).collect::<String>());
+    Err(Failure::field(&name, format!("`{name}` is not known here; leave it out"))
+        .with_code("unknown_parameter"))
+}
+
+/// The full name of a field of the object at a place.
+fn named(place: &str, field: &str) -> String {
+    if place.is_empty() { field.to_owned() } else { format!("{place}.{field}") }
 }
 
 /// The JSON type of a value.

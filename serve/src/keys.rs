@@ -13,6 +13,11 @@ impl Keys {
         Self { keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect() }
     }
 
+    /// Whether clients must show one.
+    pub fn are_asked_for(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     /// Whether a client who shows this may ask.
     pub fn allow(&self, shown: Option<&[u8]>) -> bool {
         if self.keys.is_empty() {

@@ -31,6 +31,7 @@ mod server;
 mod telling;
 mod tls;
 mod tools;
+mod understanding;
 
 pub use error::Error;
 pub use failure::Failure;
@@ -38,3 +39,4 @@ pub use keys::read_keys;
 pub use models::{Loaded, Source};
 pub use options::{Fetch, Limits, Log, Options};
 pub use server::Server;
+pub use understanding::Understanding;

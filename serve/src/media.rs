@@ -8,6 +8,7 @@ use percept_model::CausalModel;
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
+use crate::fields::nothing_but;
 use crate::models::Reads;
 use crate::options::Limits;
 
@@ -21,9 +22,10 @@ pub(crate) fn messages(value: Value) -> Result<Vec<Message>, Failure> {
     }
     let read = |(i, value): (usize, Value)| {
         let place = format!("messages[{i}]");
+        check(&value, &place)?;
         let mut message: Message = serde_json::from_value(value)
             .map_err(|error| Failure::field(&place, format!("{place}: {error}")))?;
-        check(&message, &place)?;
+        plain(&mut message);
         open_arguments(&mut message);
         Ok(message)
     };
@@ -45,22 +47,44 @@ fn open_arguments(message: &mut Message) {
     }
 }
 
-/// Refuses what no template would show the model.
-fn check(message: &Message, place: &str) -> Result<(), Failure> {
-    let Content::Parts(parts) = &message.content else { return Ok(()) };
-    for (i, part) in parts.iter().enumerate() {
-        if let Part::Other(fields) = part {
-            let place = format!("{place}.content[{i}]");
-            let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default();
-            let kind: String = kind.chars().take(40).collect();
-            let why = format!(
-                "{place}: parts of type `{kind}` are not supported; there are text, image_url, video_url, audio_url and \
-                 input_audio"
-            );
-            return Err(Failure::unsupported(&place, why));
+/// Refuses what a message says in its parts and nobody would read.
+fn check(message: &Value, place: &str) -> Result<(), Failure> {
+    let parts = message.get("content").and_then(Value::as_array);
+    for (i, part) in parts.into_iter().flatten().enumerate() {
+        let place = format!("{place}.content[{i}]");
+        // What is no part at all is told where it is read.
+        let Some(fields) = part.as_object() else { continue };
+        let Some(kind) = fields.get("type").and_then(Value::as_str) else { continue };
+        let inner: &[&str] = match kind {
+            "text" => &[],
+            "image_url" => &["url", "detail"],
+            "video_url" | "audio_url" => &["url"],
+            "input_audio" => &["data", "format"],
+            _ => {
+                let kind: String = kind.chars().take(40).collect();
+                let why = format!(
+                    "{place}: parts of type `{kind}` are not supported; there are text, image_url, video_url, audio_url \
+                     and input_audio"
+                );
+                return Err(Failure::unsupported(&place, why));
+            }
+        };
+        nothing_but(&["type", kind], fields, &place)?;
+        if let Some(medium) = fields.get(kind).and_then(Value::as_object) {
+            nothing_but(inner, medium, &format!("{place}.{kind}"))?;
         }
     }
     Ok(())
+}
+
+/// Texts whose fields stand in another order, or have a null among them, are texts.
+fn plain(message: &mut Message) {
+    let Content::Parts(parts) = &mut message.content else { return };
+    for part in parts {
+        if let Some(text) = part.text().map(str::to_owned) {
+            *part = Part::Text { text };
+        }
+    }
 }
 
 /// Media that were fetched, or why they were not, by their addresses.

@@ -9,7 +9,9 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 
-use crate::api::{audio, chat, completions, embeddings, messages, ollama, responses, status, tokens};
+use crate::api::{
+    audio, chat, completions, embeddings, messages, ollama, openapi, responses, status, tokens,
+};
 use crate::app::Shared;
 use crate::error::Error;
 use crate::failure::Failure;
@@ -17,12 +19,13 @@ use crate::observe::observe;
 use crate::page::{self, is_page};
 
 /// All paths, as they are counted. Those that end in a slash stand for all that begin with them.
-const PATHS: [&str; 19] = [
+const PATHS: [&str; 20] = [
     "/tokenize",
     "/detokenize",
     "/health",
     "/ready",
     "/metrics",
+    "/openapi.json",
     "/v1/models",
     "/v1/models/",
     "/v1/chat/completions",
@@ -64,6 +67,7 @@ pub(crate) fn router(app: Shared, origins: &[String]) -> Result<Router, Error> {
         .route("/health", get(status::health))
         .route("/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
+        .route("/openapi.json", get(openapi::openapi))
         .route("/v1/models", get(status::models))
         .route("/v1/models/{*name}", get(status::model))
         .route("/v1/chat/completions", post(chat::chat))

@@ -17,7 +17,7 @@ use crate::app::Shared;
 use crate::body;
 use crate::clock::unix_seconds;
 use crate::constraint::Form;
-use crate::core::{Formed, Prompt, begin, named, parsed};
+use crate::core::{Asked, Formed, Prompt, begin, named, parsed};
 use crate::failure::{Failure, json_response};
 use crate::fields::Fields;
 use crate::logprobs::Logprobs;
@@ -86,6 +86,12 @@ pub(crate) async fn chat(
     let mut document = head.document("chat.completion", choices);
     document["usage"] = usage(used);
     Ok(json_response(StatusCode::OK, &document))
+}
+
+/// What a body asks of its model.
+pub(crate) fn asked(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
+    let Ask { name, messages, variables, choice, form, .. } = parse(app, fields)?;
+    Ok(Asked { name, prompt: Prompt::Talk { messages, variables }, choice, form })
 }
 
 fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {

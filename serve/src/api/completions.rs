@@ -18,7 +18,7 @@ use crate::answers::{Answers, News, Usage, finish_reason};
 use crate::app::Shared;
 use crate::body;
 use crate::clock::unix_seconds;
-use crate::core::{Prompt, begin, named, parsed};
+use crate::core::{Asked, Prompt, begin, named, parsed};
 use crate::failure::{Failure, json_response};
 use crate::fields::Fields;
 use crate::logprobs::Logprobs;
@@ -142,6 +142,14 @@ fn choice(index: usize, ask: &Ask, prompt: &Given, generation: &Generation) -> V
     json!({
         "index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason(generation.finish),
     })
+}
+
+/// What a body asks of its model, by its first prompt.
+pub(crate) fn asked(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
+    let Ask { name, prompts, choice, .. } = parse(app, fields)?;
+    let first = prompts.into_iter().next().ok_or_else(|| Failure::bad("`prompt` is empty"))?;
+    let prompt = Prompt::Inputs(Box::new(inputs_of(&first.text, first.ids)));
+    Ok(Asked { name, prompt, choice, form: None })
 }
 
 fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {

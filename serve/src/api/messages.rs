@@ -16,7 +16,7 @@ use super::chat::variables;
 use crate::answers::{News, Usage};
 use crate::app::Shared;
 use crate::body;
-use crate::core::{Formed, Prompt, begin, named, parsed};
+use crate::core::{Asked, Formed, Prompt, begin, named, parsed};
 use crate::failure::{Failure, json_response};
 use crate::fields::Fields;
 use crate::media::{self, Fetched};
@@ -138,6 +138,12 @@ fn blocks(reply: &Reply) -> Vec<Value> {
         blocks.push(json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": input }));
     }
     blocks
+}
+
+/// What a body asks of its model.
+pub(crate) fn asked(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
+    let Ask { name, messages, variables, choice, form, .. } = parse(app, fields)?;
+    Ok(Asked { name, prompt: Prompt::Talk { messages, variables }, choice, form })
 }
 
 fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod embeddings;
 pub(crate) mod messages;
 pub(crate) mod ollama;
+pub(crate) mod openapi;
 pub(crate) mod responses;
 mod responses_events;
 pub(crate) mod status;

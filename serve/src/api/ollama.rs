@@ -17,7 +17,7 @@ use crate::app::Shared;
 use crate::body;
 use crate::clock::timestamp;
 use crate::constraint::Form;
-use crate::core::{Formed, Prompt, begin, named, parsed};
+use crate::core::{Asked, Formed, Prompt, begin, named, parsed};
 use crate::failure::{Failure, json_response};
 use crate::fields::Fields;
 use crate::media;
@@ -202,6 +202,23 @@ fn common(app: &Shared, fields: &mut Fields, language: &Language) -> Result<Comm
     }
     options.finish()?;
     Ok(Common { choice, streams, form: form.map(|form| (form, "format")), variables })
+}
+
+/// What a body of `/api/chat` asks of its model.
+pub(crate) fn asked_in_chat(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
+    parse_chat(app, fields).map(Ask::asked)
+}
+
+/// What a body of `/api/generate` asks of its model.
+pub(crate) fn asked_to_generate(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
+    parse_generate(app, fields).map(Ask::asked)
+}
+
+impl Ask {
+    fn asked(self) -> Asked {
+        let Self { name, prompt, choice, form, .. } = self;
+        Asked { name, prompt, choice, form }
+    }
 }
 
 fn parse_chat(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {

@@ -17,7 +17,7 @@ use crate::app::Shared;
 use crate::body;
 use crate::clock::unix_seconds;
 use crate::constraint::Form;
-use crate::core::{Formed, Prompt, begin, named, parsed};
+use crate::core::{Asked, Formed, Prompt, begin, named, parsed};
 use crate::failure::{Failure, json_response};
 use crate::fields::Fields;
 use crate::media;
@@ -157,6 +157,12 @@ const REFUSED: [(&str, &str); 5] = [
     ("previous_response_id", "the server keeps no responses; send the conversation as `input`"),
     ("prompt", "the server keeps no prompts"),
 ];
+
+/// What a body asks of its model.
+pub(crate) fn asked(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
+    let Ask { name, messages, variables, choice, form, .. } = parse(app, fields)?;
+    Ok(Asked { name, prompt: Prompt::Talk { messages, variables }, choice, form })
+}
 
 fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     let (name, language) = named(app, &mut fields)?;

@@ -132,11 +132,6 @@ impl Language {
         self.model.weights().checkpoint().config()["model_type"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// A handle to the model for other threads.
-    pub(crate) fn shared_model(&self) -> Arc<dyn CausalModel> {
-        self.model.clone()
-    }
-
     /// The bytes of its tokens.
     pub(crate) fn vocabulary(&self) -> Result<Arc<Vocabulary>, Failure> {
         let read = || Vocabulary::of(self.model.processor().tokenizer()).map(Arc::new);

@@ -95,7 +95,7 @@ async def run(service, options):
     assert over["seconds of the admitted, p50 and p99"][1] <= 1.5 * slowest, (full, over)
     assert over["MB before and at most"][1] - full["MB before and at most"][1] <= 64, (full, over)
     assert insisted["answered"] == options.clients
-    assert counts["percept_cache_pages_used"] == counts["percept_requests_running"] == 0, counts
+    assert counts["percept_cache_usage_ratio"] == counts["percept_requests_running"] == 0, counts
 
 
 def main():
