@@ -245,7 +245,7 @@ impl Decoding {
     /// them. Nothing can be decoded afterwards.
     pub(crate) fn scan(&mut self) -> Vec<(Option<i64>, i64)> {
         let mut packets = Vec::new();
-        while self.packet.read(&mut self.input).is_ok() {
+        while self.read().is_ok() {
             // Edit lists may ask for frames to be decoded and not shown. ffmpeg-next has no name for the
             // flag.
             let shown = self.packet.flags().bits() & ffi::AV_PKT_FLAG_DISCARD == 0;
@@ -278,10 +278,17 @@ impl Decoding {
         }
     }
 
+    /// Reads the next packet of any stream. The one before is let go of first: FFmpeg writes over it, and its bytes would
+    /// never be freed.
+    fn read(&mut self) -> std::result::Result<(), Fault> {
+        self.packet = Packet::empty();
+        self.packet.read(&mut self.input)
+    }
+
     /// Gives the decoder one packet of the stream, or tells it that there are no more.
     fn feed(&mut self) {
         loop {
-            match self.packet.read(&mut self.input) {
+            match self.read() {
                 Ok(()) if self.packet.stream() != self.stream => {}
                 Ok(()) => {
                     if self.packet.is_corrupt() {
