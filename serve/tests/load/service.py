@@ -22,10 +22,12 @@ class Service:
     def __init__(self, percept, *arguments, port=0, log=None):
         command = [percept, "serve", "--device", "cpu", "--json", "--port", str(port), *map(str, arguments)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        first = self.process.stdout.readline()
-        if not first:
+        # Requests that come while it loads have their lines before that of the address.
+        lines = (json.loads(line) for line in self.process.stdout)
+        ready = next((line for line in lines if line.get("ready")), None)
+        if ready is None:
             raise SystemExit(f"the server ended with code {self.process.wait()} before it was ready")
-        self.url = json.loads(first)["url"]
+        self.url = ready["url"]
         self.host, port = self.url.removeprefix("http://").rsplit(":", 1)
         self.port = int(port)
         # The log is read to its end, so that the server can go on writing it.

@@ -194,6 +194,60 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
     ] {
         of(url, shown(json!({ "type": "image_url", "image_url": { "url": url } })));
     }
+    for url in [
+        "http://[::ffff:127.0.0.1]/",
+        "http://0/",
+        "http://127.1/",
+        "http://017700000001/",
+        "https://user:word@localhost/a.png",
+        "https://localhost\\@example.org/a.png",
+        "https://127.0.0.1.nip.io/",
+        "http:///etc/passwd",
+    ] {
+        of(url, shown(json!({ "type": "image_url", "image_url": { "url": url } })));
+    }
+    for (name, bytes) in [
+        ("a video that is empty", b"".as_slice()),
+        ("a video that is text", b"hello"),
+        ("a video of 10^10 pixels a frame", b"YUV4MPEG2 W100000 H100000 F25:1 C420jpeg\nFRAME\n"),
+        ("a video of no pixels", b"YUV4MPEG2 W0 H0 F25:1 C420jpeg\nFRAME\n"),
+        ("a video that ends after its header", b"YUV4MPEG2 W64 H64 F25:1 C420jpeg\n"),
+        ("a video that is a play list", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"),
+        ("a video that names other files", b"ffconcat version 1.0\nfile /etc/passwd\n"),
+        ("a video of boxes in boxes", b"\0\0\0\x08ftyp\0\0\0\x01moov\xff\xff\xff\xff\xff\xff\xff\xff"),
+    ] {
+        let url = format!("data:video/mp4;base64,{}", base64(bytes));
+        let part = json!({ "type": "video_url", "video_url": { "url": url } });
+        of(name, talk("qwen2-vl-video", json!([{ "role": "user", "content": [part] }]), json!({})));
+    }
+    for (name, schema) in [
+        ("a schema that refers to another host", json!({ "$ref": "http://127.0.0.1/schema" })),
+        ("a schema that refers to nothing", json!({ "$ref": "#/$defs/none" })),
+        ("a schema of a type that is none", json!({ "type": "nonsense" })),
+        ("a schema that nothing meets", json!(false)),
+        ("a schema that is a text", json!("object")),
+        ("a schema whose pattern is no expression", json!({ "type": "string", "pattern": "(" })),
+        (
+            "a schema whose pattern goes off",
+            json!({ "type": "string", "pattern": "((x{1000}){1000}){1000}" }),
+        ),
+        ("a schema with settings of the server's", json!({ "x-guidance": {} })),
+    ] {
+        let form = json!({ "type": "json_schema", "json_schema": { "name": "a", "schema": schema } });
+        of(name, ask("qwen2", "a", json!({ "response_format": form, "max_tokens": 1 })));
+    }
+    for (name, kind, text) in [
+        ("an expression that is none", "regex", "(".to_owned()),
+        ("an expression that goes off", "regex", "((a{1000}){1000}){1000}".to_owned()),
+        ("an expression that looks behind", "regex", "(?<=a)b".to_owned()),
+        ("an expression of deep brackets", "regex", "(".repeat(5000) + "a" + &")".repeat(5000)),
+        ("a grammar that is none", "grammar", "start: ".to_owned() + "(" + "\"a\""),
+        ("a grammar without a start", "grammar", "a: \"b\"".to_owned()),
+        ("a grammar that goes off", "grammar", "start: /((a{1000}){1000}){1000}/".to_owned()),
+    ] {
+        let form = json!({ "type": kind, kind: text });
+        of(name, ask("qwen2", "a", json!({ "response_format": form, "max_tokens": 1 })));
+    }
     of("a URL that is a list", shown(json!({ "type": "image_url", "image_url": [] })));
     of("an image by its path", shown(json!({ "type": "image", "path": "/etc/passwd" })));
     of("an image without anything", shown(json!({ "type": "image" })));
@@ -229,11 +283,11 @@ fn hostile_requests_are_refused_and_the_next_good_one_is_served() {
         body: 8 << 20,
         ..Limits::default()
     };
-    let server = Running::within(&["qwen2", "gemma3", "qwen2-audio"], limits);
+    let server = Running::within(&["qwen2", "gemma3", "qwen2-audio", "qwen2-vl-video"], limits);
     let good = ask("qwen2", "a", json!({ "max_tokens": 1, "ignore_eos": true }));
     let answer = server.post(CHAT, &good).good()["choices"].clone();
     let all = requests();
-    assert!(all.len() >= 60, "{}", all.len());
+    assert!(all.len() >= 100, "{}", all.len());
     for (name, bytes) in all {
         let reply = server.raw(&bytes);
         let shown = String::from_utf8_lossy(&reply[..reply.len().min(2000)]).into_owned();
