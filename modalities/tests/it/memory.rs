@@ -13,7 +13,8 @@ fn resident() -> usize {
 /// Two seconds of silence at 16 kHz, as a wave file.
 fn wave() -> Vec<u8> {
     let samples = 64_000u32;
-    let mut wave = [b"RIFF".as_slice(), &(36 + samples).to_le_bytes(), b"WAVEfmt \x10\0\0\0\x01\0\x01\0"].concat();
+    let mut wave =
+        [b"RIFF".as_slice(), &(36 + samples).to_le_bytes(), b"WAVEfmt \x10\0\0\0\x01\0\x01\0"].concat();
     wave.extend(16_000u32.to_le_bytes());
     wave.extend(32_000u32.to_le_bytes());
     wave.extend(b"\x02\0\x10\0data");
