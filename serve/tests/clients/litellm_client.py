@@ -1,10 +1,15 @@
 """Drives a running server with LiteLLM's client of OpenAI: see README.md."""
 
 import base64
+import os
 import pathlib
 import sys
 
-import litellm
+# Its list of prices is not fetched.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+import litellm  # noqa: E402
+
+litellm.suppress_debug_info = True
 
 URL = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
 MODEL = sys.argv[2] if len(sys.argv) > 2 else "qwen2"
