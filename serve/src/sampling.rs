@@ -50,13 +50,15 @@ pub(crate) fn choice(
             let why = format!("`{}` and `{name}` differ; give one of them", lengths[0]);
             return Err(Failure::field(*name, why));
         }
+        if let (Some(asked), Some(most)) = (given, limits.tokens)
+            && asked > most
+        {
+            let name = fields.name(name);
+            let why =
+                format!("`{name}`: {asked} new tokens are asked for, and the server generates {most} at most");
+            return Err(Failure::field(name, why));
+        }
         max_tokens = max_tokens.or(given);
-    }
-    if let (Some(asked), Some(most)) = (max_tokens, limits.tokens)
-        && asked > most
-    {
-        let why = format!("{asked} new tokens are asked for, and the server generates {most} at most");
-        return Err(Failure::field(lengths.first().copied().unwrap_or_default(), why));
     }
     let mut stop = stops(fields)?;
     stop.extend(recommended.stop.iter().cloned());

@@ -21,15 +21,19 @@ def arguments():
     return parser.parse_args()
 
 
-async def times(service, count=100):
-    """The median time of a good request, and the longest."""
-    all_of_them = []
-    for _ in range(count):
-        began = time.monotonic()
-        status, _, _ = await client.ask(service, CHAT, GOOD)
-        assert status == 200, status
-        all_of_them.append(time.monotonic() - began)
-    return statistics.median(all_of_them), max(all_of_them)
+async def times(service, rounds=5, count=40):
+    """The median time of a good request in the quietest of some rounds, and the longest of all."""
+    medians, most = [], 0
+    for _ in range(rounds):
+        all_of_them = []
+        for _ in range(count):
+            began = time.monotonic()
+            status, _, _ = await client.ask(service, CHAT, GOOD)
+            assert status == 200, status
+            all_of_them.append(time.monotonic() - began)
+        medians.append(statistics.median(all_of_them))
+        most = max(most, *all_of_them)
+    return min(medians), most
 
 
 async def idle(service, number):
