@@ -9,7 +9,7 @@ pub fn run(target: &str, entry: impl Fn(&[u8])) {
     let all = ["fuzz/seeds", "../fuzz/seeds"].map(|seeds| crate_folder.join(seeds).join(target));
     let folder = all.iter().find(|folder| folder.exists()).unwrap_or(&all[1]);
     let mut count = 0;
-    for file in std::fs::read_dir(&folder).unwrap() {
+    for file in std::fs::read_dir(folder).unwrap() {
         entry(&std::fs::read(file.unwrap().path()).unwrap());
         count += 1;
     }

@@ -37,5 +37,5 @@ fn source(case: &str, parity: &Path) -> Source {
             Session::new(device, model, SessionOptions::default()).map_err(|error| error.to_string())?;
         Ok(Loaded::Language(Box::new(session)))
     };
-    Source { name: case.into(), parent: None, open: Box::new(open) }
+    Source { name: case.into(), parent: None, open: Box::new(open), over: None }
 }

@@ -1,5 +1,7 @@
 //! The errors of this crate.
 
+use crate::session::AdapterId;
+
 /// An error of this crate. Every message names what is wrong, where, and what to do.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -44,6 +46,9 @@ pub enum Error {
         /// Rows in free pages.
         free: usize,
     },
+    /// The session does not have the adapter, or not any more.
+    #[error("the session has no adapter of the number {0}, or it was removed; add it first")]
+    UnknownAdapter(AdapterId),
     /// The queue of requests is at its bound: nothing is wrong with the request, and it may be made again later.
     #[error("{waiting} requests wait already, as many as may; try again later")]
     QueueFull {

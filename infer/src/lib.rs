@@ -3,7 +3,8 @@
 //! A [`Session`] holds a model on a device: its weights once, a program for every shape of step that was needed, and a
 //! paged cache that many [`Sequence`]s share. [`Session::generate`] continues a prompt, [`Session::generate_all`] many
 //! of them in one batch; [`Session::score`] gives the logits of a continuation that is known. A [`Runner`] is what all
-//! of it stands on: a device, weights, programs. A [`Scheduler`] continues requests that come and go.
+//! of it stands on: a device, weights, programs. A [`Scheduler`] continues requests that come and go. Sequences of one session
+//! may each have an adapter of its model: see [`Session::add_adapter`].
 
 mod embed;
 mod error;
@@ -30,7 +31,7 @@ pub use recommended::Recommended;
 pub use runner::{Program, Runner};
 pub use sampler::{Sampler, Sampling};
 pub use scheduler::{Event, RequestId, Scheduler, SchedulerOptions, SchedulerStatistics};
-pub use session::{CHUNK, Part, Prompt, Sequence, Session, SessionOptions};
+pub use session::{AdapterId, CHUNK, Part, Prompt, Sequence, Session, SessionOptions};
 pub use shared_weights::SharedWeights;
 pub use transcribe::{
     Captions, Segment, SpeechModel, Task, TranscribeOptions, Transcriber, Transcript, Word,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use percept_graph::passes::int8_dots;
 use percept_graph::{Composite, Graph, Op, Role, TensorType};
-use percept_hal::{Arg, Buffer, CompileOptions, CompileReport, Device, Executable, OpTiming};
+use percept_hal::{Arg, Buffer, CompileOptions, CompileReport, Device, Executable, OpTiming, Weight};
 use percept_model::Weights;
 
 use crate::error::{Error, Result};
@@ -109,6 +109,17 @@ impl<K: Hash + Eq + Clone> Runner<K> {
         self.shared = Some(store);
     }
 
+    /// A weight that is no parameter of a program but what some run gives it, on the device.
+    ///
+    /// # Errors
+    /// When the device cannot take it.
+    pub fn load(&self, weight: &Weight) -> Result<Arc<Buffer>> {
+        match &self.shared {
+            Some(store) => store.load(&self.device, weight),
+            None => Ok(Arc::new(self.device.load_weight(weight)?)),
+        }
+    }
+
     /// The device that the programs run on.
     pub fn device(&self) -> &Arc<dyn Device> {
         &self.device
@@ -196,10 +207,9 @@ impl<K: Hash + Eq + Clone> Runner<K> {
             }
             let ty = graph.ty(input.value);
             let key = (input.name.clone(), ty.clone());
-            let buffer = match (self.weights.get(&key), &self.shared) {
-                (Some(loaded), _) => loaded.clone(),
-                (None, Some(store)) => store.load(&self.device, &weights.fetch(&input.name, ty)?)?,
-                (None, None) => Arc::new(weights.load(&*self.device, &input.name, ty)?),
+            let buffer = match self.weights.get(&key) {
+                Some(loaded) => loaded.clone(),
+                None => self.load(&weights.fetch(&input.name, ty)?)?,
             };
             parameters.push(Some(Buffer::clone(&buffer)));
             self.weights.insert(key, buffer);

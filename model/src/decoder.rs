@@ -101,7 +101,18 @@ impl Decoder {
         let windows = self.windows();
         let cache = shape.cache.as_ref().map(|cache| Cache::new(cache, &windows, &inputs));
         let cx = Context { cache: cache.as_ref(), ..self.context(shape, &inputs) };
+        if let Some(slots) = inputs.find(Input::Slot) {
+            p.set_slots(slots.clone());
+        }
         let x = self.rows(&p, shape, &inputs, &cx, Features::given(self, shape, &inputs));
+        if let Some(slots) = inputs.find(Input::Slot) {
+            let all = slots.reshape([shape.count(), 1]);
+            // Those of the rows that are left.
+            p.set_slots(match shape.out {
+                None | Some(0) => all,
+                Some(_) => all.gather(inputs.get(Input::Out), 0),
+            });
+        }
         if shape.out != Some(0) {
             t.output("logits", &self.logits(&p, &x));
         }

@@ -16,6 +16,7 @@ mod decoder;
 mod error;
 pub mod family;
 pub mod hub;
+mod layer_adapter;
 pub mod names;
 mod parameters;
 mod pass;
@@ -37,8 +38,10 @@ pub use contrastive::{Contrastive, TextPool, TextTower, VisionPool};
 pub use decoder::{Decoder, Features};
 pub use error::{Error, Result};
 pub use family::{Model, open, open_weights};
+pub use layer_adapter::{AdapterLayers, LayerAdapter, OpenedAdapter};
 pub use parameters::{
-    Adapter, AllF32, DROPOUT_KEY, DROPOUT_SHARE, Extras, ParameterSpecs, Parameters, product,
+    Adapter, AllF32, DROPOUT_KEY, DROPOUT_SHARE, Extras, ParameterSpecs, Parameters, parse_slot_parameter,
+    product, slot_parameter,
 };
 pub use pass::{Group, Input, MediaShape, PassInputs, PassRows, PassShape, SequenceRows};
 pub use peft::{AdapterFacts, Located, PeftNames, locate, locate_adapter, tied_table};

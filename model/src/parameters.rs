@@ -1,12 +1,13 @@
 //! Parameters of a model while it is traced: declared once each, under their checkpoint names.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 
 use percept_graph::{Activation, DType, Role, Tensor, TensorType, Trace};
 
 use crate::error::Error;
+use crate::peft::suffix;
 
 /// What parameters are on the device: their dtypes, and what adapters put beside them.
 pub trait ParameterSpecs {
@@ -35,6 +36,13 @@ pub trait ParameterSpecs {
         Extras::default()
     }
 
+    /// Adapters to the linear layer `name` that act on some rows each, with the numbers of their slots: see
+    /// [`Parameters::set_slots`].
+    fn slots(&self, name: &str) -> Vec<(usize, Adapter, Extras)> {
+        let _ = name;
+        Vec::new()
+    }
+
     /// Whether an adapter in a file adds something to the tensor `name`, so that it is `{name}.adapted` for
     /// whoever reads it whole. [`Parameters::linear`] and [`Parameters::embedding`] add it to what they
     /// compute.
@@ -45,7 +53,7 @@ pub trait ParameterSpecs {
 }
 
 /// What an adapter does to a linear layer's products beside its addition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Extras {
     /// They are first multiplied by `{name}.lora_magnitude_vector` [n] (DoRA, Liu et al. 2024); rows of a
     /// table by as many values as it has columns.
@@ -83,12 +91,21 @@ pub struct Parameters<'a> {
     trace: Trace,
     specs: &'a dyn ParameterSpecs,
     declared: RefCell<HashMap<String, Tensor>>,
+    slots: RefCell<Slots>,
+}
+
+/// Which rows the adapter of each slot acts on.
+#[derive(Default)]
+struct Slots {
+    of_rows: Option<Tensor>,
+    /// bool, in the shape of `of_rows`, by slot.
+    masks: HashMap<usize, Tensor>,
 }
 
 impl<'a> Parameters<'a> {
     /// Parameters as inputs of `trace`.
     pub fn new(trace: &Trace, specs: &'a dyn ParameterSpecs) -> Self {
-        Self { trace: trace.clone(), specs, declared: RefCell::default() }
+        Self { trace: trace.clone(), specs, declared: RefCell::default(), slots: RefCell::default() }
     }
 
     /// The trace they are inputs of.
@@ -124,33 +141,50 @@ impl<'a> Parameters<'a> {
     }
 
     /// act(x w^T + b) with `{name}.weight` [n,k] and, when there is one, `{name}.bias` [n], plus what an
-    /// adapter adds.
+    /// adapter adds: the one that [`ParameterSpecs::adapter`] tells of, or that of the slot that a row has.
     pub fn linear(&self, x: &Tensor, name: &str, n: usize, bias: bool, act: Option<Activation>) -> Tensor {
         let k = x.dim(x.rank().saturating_sub(1));
         let w = self.as_stored(&format!("{name}.weight"), [n, k]);
         let b = bias.then(|| self.get(&format!("{name}.bias"), [n]));
-        let Some(Adapter { rank, scale }) = self.specs.adapter(name) else {
-            return product(x, &w, b.as_ref(), act);
-        };
-        let down = self.as_stored(&format!("{name}.lora_A.weight"), [rank, k]);
-        let up = self.as_stored(&format!("{name}.lora_B.weight"), [n, rank]);
-        let dropped = self.specs.drops(name).then(|| self.dropped(x, name));
-        let x_down = product(dropped.as_ref().unwrap_or(x), &down, None, None);
-        let added = product(&x_down, &up, None, None) * scale as f64;
-        let extras = self.specs.extras(name);
-        let mut y = match extras.magnitude {
-            false => product(x, &w, b.as_ref(), None) + added,
-            true => {
-                let scaled =
-                    product(x, &w, None, None) * self.get(&format!("{name}.lora_magnitude_vector"), [n]);
-                let y = scaled + added;
-                b.map_or(y.clone(), |b| y + b)
+        let products = Products { x, w: &w, b: b.as_ref(), biased: OnceCell::new(), bare: OnceCell::new() };
+        let y = match self.specs.adapter(name) {
+            None => products.activated(act),
+            Some(adapter) => {
+                let part = |suffix: &str, dims: &[usize]| match *dims {
+                    [rows, columns] => self.as_stored(&format!("{name}{suffix}"), [rows, columns]),
+                    _ => self.get(&format!("{name}{suffix}"), dims),
+                };
+                let dropped = self.specs.drops(name).then(|| self.dropped(x, name));
+                let into = dropped.as_ref().unwrap_or(x);
+                products.adapted(into, n, adapter, self.specs.extras(name), act, part)
             }
         };
-        if extras.bias {
-            y = y + self.get(&format!("{name}.lora_bias"), [n]);
-        }
-        act.map_or(y.clone(), |a| y.activate(a))
+        self.specs.slots(name).into_iter().fold(y, |y, (slot, adapter, extras)| {
+            let part = |suffix: &str, dims: &[usize]| {
+                let name = slot_parameter(slot, &format!("{name}{suffix}"));
+                self.batch_input(&name, TensorType::new(DType::F32, dims))
+            };
+            // The same operations as of an adapter that all rows have, so that a row's result is the same.
+            let adapted = products.adapted(x, n, adapter, extras, act, part);
+            self.mask(slot).select(&adapted, &y)
+        })
+    }
+
+    /// From now on rows have the slots of these numbers, i32[..rows,1], and none where the number is
+    /// negative.
+    pub fn set_slots(&self, of_rows: Tensor) {
+        *self.slots.borrow_mut() = Slots { of_rows: Some(of_rows), masks: HashMap::new() };
+    }
+
+    /// The rows of a slot.
+    fn mask(&self, slot: usize) -> Tensor {
+        let Slots { of_rows, masks } = &mut *self.slots.borrow_mut();
+        let Some(of_rows) = of_rows else {
+            let why = "adapters act on some rows, and the pass does not say on which".to_string();
+            self.trace.fail(format!("slot {slot}"), Vec::new(), why);
+            return self.trace.full(DType::Bool, [], 0.0);
+        };
+        masks.entry(slot).or_insert_with(|| of_rows.eq(&of_rows.like(slot as f64))).clone()
     }
 
     /// x with a random share of its elements replaced by 0 and the others divided by what is left of one
@@ -210,6 +244,79 @@ impl<'a> Parameters<'a> {
     fn refuse(&self, name: &str, e: Error) -> Tensor {
         self.trace.fail(format!("parameter '{name}'"), Vec::new(), e.to_string());
         self.trace.full(DType::F32, [], 0.0)
+    }
+}
+
+/// What the parameter `name` of the adapter in a slot is called in a graph: an input that differs from run to
+/// run.
+pub fn slot_parameter(slot: usize, name: &str) -> String {
+    format!("slot.{slot}.{name}")
+}
+
+/// The slot and the parameter that a name of [`slot_parameter`] says.
+pub fn parse_slot_parameter(name: &str) -> Option<(usize, &str)> {
+    let (slot, name) = name.strip_prefix("slot.")?.split_once('.')?;
+    Some((slot.parse().ok()?, name))
+}
+
+/// The products of a layer that adapters add to, each recorded once.
+struct Products<'a> {
+    x: &'a Tensor,
+    w: &'a Tensor,
+    b: Option<&'a Tensor>,
+    /// x w^T + b.
+    biased: OnceCell<Tensor>,
+    /// x w^T.
+    bare: OnceCell<Tensor>,
+}
+
+impl Products<'_> {
+    fn biased(&self) -> &Tensor {
+        self.biased.get_or_init(|| product(self.x, self.w, self.b, None))
+    }
+
+    fn bare(&self) -> &Tensor {
+        match self.b {
+            None => self.biased(),
+            Some(_) => self.bare.get_or_init(|| product(self.x, self.w, None, None)),
+        }
+    }
+
+    /// act(x w^T + b).
+    fn activated(&self, act: Option<Activation>) -> Tensor {
+        match act {
+            None => self.biased().clone(),
+            Some(_) => product(self.x, self.w, self.b, act),
+        }
+    }
+
+    /// The same with what an adapter adds, whose own product is of `into`. `part` declares its parameters of
+    /// a suffix and a shape.
+    fn adapted(
+        &self,
+        into: &Tensor,
+        n: usize,
+        Adapter { rank, scale }: Adapter,
+        extras: Extras,
+        act: Option<Activation>,
+        part: impl Fn(&str, &[usize]) -> Tensor,
+    ) -> Tensor {
+        let k = into.dim(into.rank().saturating_sub(1));
+        let down = part(suffix::DOWN, &[rank, k]);
+        let up = part(suffix::UP, &[n, rank]);
+        let down = product(into, &down, None, None);
+        let added = product(&down, &up, None, None) * scale as f64;
+        let mut y = match extras.magnitude {
+            false => self.biased() + added,
+            true => {
+                let y = self.bare() * part(suffix::MAGNITUDE, &[n]) + added;
+                self.b.map_or(y.clone(), |b| y + b)
+            }
+        };
+        if extras.bias {
+            y = y + part(suffix::BIAS, &[n]);
+        }
+        act.map_or(y.clone(), |a| y.activate(a))
     }
 }
 

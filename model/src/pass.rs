@@ -48,6 +48,8 @@ pub struct PassShape {
     pub cache: Option<CacheShape>,
     /// The decoder looks up learnt positions.
     pub positions: bool,
+    /// Rows may have adapters: each says whose slot it has.
+    pub adapters: bool,
 }
 
 /// One input of a pass.
@@ -71,6 +73,8 @@ pub enum Input {
     Features,
     /// A set of extra features at their rows, likewise.
     Deepstack(usize),
+    /// The slot of the adapter that a row has, -1 for none, i32[..rows,1].
+    Slot,
     /// Which feature a row is, i32[all rows].
     FeatureRows,
     /// The rows whose logits are wanted, i32[out], counted through the whole pass.
@@ -104,6 +108,7 @@ impl Input {
             Input::IsFeature => "is_feature".into(),
             Input::Features => "features".into(),
             Input::Deepstack(k) => format!("deepstack.{k}"),
+            Input::Slot => "slot".into(),
             Input::FeatureRows => "feature_rows".into(),
             Input::Out => "out".into(),
             Input::PageOf(kind) => format!("page_of.{kind}"),
@@ -161,6 +166,7 @@ impl PassShape {
         for k in 0..decoder.deepstack {
             add(self.media == MediaShape::Given, Input::Deepstack(k), floats(decoder.hidden));
         }
+        add(self.adapters, Input::Slot, ints(&[b, t, 1]));
         add(self.media == MediaShape::Computed, Input::FeatureRows, ints(&[b * t]));
         if let Some(n) = self.out.filter(|n| *n > 0) {
             add(true, Input::Out, ints(&[n]));
@@ -261,6 +267,8 @@ pub struct PassRows {
     pub segments: Vec<i32>,
     /// The image block of each row, -1 for none.
     pub blocks: Vec<i32>,
+    /// The slot of each row's adapter, -1 for none.
+    pub slots: Vec<i32>,
     /// The number of each row's feature, if it is one.
     pub features: Vec<Option<usize>>,
     /// The features at their rows, [rows * hidden], zeros elsewhere.
@@ -290,6 +298,7 @@ impl PassRows {
         zeros(&mut self.positions, 0);
         zeros(&mut self.segments, -1);
         zeros(&mut self.blocks, -1);
+        zeros(&mut self.slots, -1);
         self.features.extend(std::iter::repeat_n(None, rows));
         self.angles.resize(decoder.ropes.len(), Default::default());
         for (rope, all) in decoder.ropes.iter().zip(&mut self.angles) {
@@ -339,6 +348,7 @@ impl PassRows {
             Input::Sin(i) => floats(self.angles.get(i).map(|a| &a[1])),
             Input::Segments => ints(&self.segments, -1),
             Input::Blocks => ints(&self.blocks, -1),
+            Input::Slot => ints(&self.slots, -1),
             Input::IsFeature => {
                 if self.features.len() > n {
                     return Err(wrong(self.features.len()));

@@ -69,6 +69,11 @@ impl Weights {
         Ok(self)
     }
 
+    /// The parameters of the same file, without the adapters.
+    pub fn bare(&self) -> Self {
+        Self::new(self.checkpoint.clone())
+    }
+
     /// The adapters, in the order in which they act.
     pub fn adapters(&self) -> Vec<AdapterFacts> {
         self.overlay.as_ref().map(Overlay::facts).unwrap_or_default()
@@ -166,7 +171,8 @@ impl Weights {
         Ok(Weight::new(ty.clone(), bytes)?)
     }
 
-    fn find(&self, name: &str) -> Result<Weight> {
+    /// A parameter in the type that it has in its file, or as adapters bring it.
+    pub(crate) fn find(&self, name: &str) -> Result<Weight> {
         let adapted = self.overlay.as_ref().map(|o| o.weight(&self.checkpoint, name)).transpose()?.flatten();
         adapted.map_or_else(|| Ok(self.checkpoint.weight(name)?), Ok)
     }

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::models::Registry;
-use crate::options::{Fetch, Limits, Log};
+use crate::options::{Fetch, Limits, Log, OpenWanted};
 
 /// How far the server is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,11 +30,18 @@ pub(crate) struct App {
     pub draft: Option<PromptLookup>,
     pub fetch: Option<Fetch>,
     pub log: Option<Log>,
+    pub admin: Option<Administration>,
     pub phase: watch::Receiver<Phase>,
     /// Bytes of bodies that may still be held, in units of [`BODY_UNIT`].
     pub bodies: Arc<Semaphore>,
     /// Requests whose media and prompts may be prepared at once.
     pub preparing: Arc<Semaphore>,
+}
+
+/// What loads and unloads models, and for whom.
+pub(crate) struct Administration {
+    pub keys: Keys,
+    pub open: OpenWanted,
 }
 
 /// A handle to it.

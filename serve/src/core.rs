@@ -1,6 +1,5 @@
 //! From a request that is understood to the answers that come.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -153,10 +152,7 @@ fn requests(inputs: Inputs, choice: &Choice, compiled: Option<&Compiled>) -> Vec
 }
 
 /// The language model that a request names.
-pub(crate) fn named<'a>(
-    app: &'a Arc<crate::app::App>,
-    fields: &mut Fields,
-) -> Result<(String, &'a Language), Failure> {
+pub(crate) fn named(app: &Shared, fields: &mut Fields) -> Result<(String, Language), Failure> {
     let name = fields.needed_text("model")?;
     let (_, language) = app.registry.language(&name)?;
     Ok((name, language))

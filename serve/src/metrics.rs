@@ -152,8 +152,8 @@ impl Document {
 
     /// What the threads of language models count.
     fn models(&mut self, registry: &Registry) {
-        let all: Vec<_> = registry
-            .entries()
+        let entries = registry.entries();
+        let all: Vec<_> = entries
             .iter()
             .filter_map(|entry| match entry.kind() {
                 Some(Kind::Language(language)) => Some((entry.name.as_str(), language.statistics())),

@@ -160,11 +160,16 @@ fn refused(app: &Shared, request: &Request, path: &str) -> Option<Failure> {
         scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)
     });
     let shown = bearer.or_else(|| headers.get("x-api-key").map(HeaderValue::as_bytes));
-    if !app.keys.allow(shown) {
+    // Those who load and unload models have keys of their own, which are good for nothing else.
+    let (keys, which) = match app.admin.as_ref().filter(|_| path.starts_with("/admin/")) {
+        Some(admin) => (&admin.keys, "admin key"),
+        None => (&app.keys, "API key"),
+    };
+    if !keys.allow(shown) {
         let why = if shown.is_some() {
-            "the API key is not one of the server's"
+            format!("the {which} is not one of the server's")
         } else {
-            "the request shows no API key: send `Authorization: Bearer KEY`"
+            format!("the request shows no {which}: send `Authorization: Bearer KEY`")
         };
         let status = axum::http::StatusCode::UNAUTHORIZED;
         return Some(Failure::new(status, "authentication_error", why).with_code("invalid_api_key"));

@@ -6,6 +6,9 @@ use std::time::Duration;
 use percept_infer::PromptLookup;
 use serde_json::Value;
 
+use crate::failure::Failure;
+use crate::models::Source;
+
 /// What a request may take, and what all of them may take together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -91,4 +94,40 @@ pub struct Options {
     pub fetch: Option<Fetch>,
     /// Where the lines of the log go.
     pub log: Option<Log>,
+    /// Lets models be loaded and unloaded while the server runs.
+    pub admin: Option<Admin>,
 }
+
+/// A model that is to be loaded while the server runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The name that requests give.
+    pub name: String,
+    /// Where it is, in the words of whoever asks.
+    pub path: String,
+    /// What it is.
+    pub kind: WantedKind,
+}
+
+/// What a model is that is to be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WantedKind {
+    /// A model that does what its files say.
+    Model,
+    /// A language model for the embeddings of texts.
+    Embedding,
+    /// An adapter of the served language model of this name.
+    Adapter(String),
+}
+
+/// Who may load and unload models, and how they are opened.
+#[derive(Clone)]
+pub struct Admin {
+    /// The keys that open this and nothing else.
+    pub keys: Vec<String>,
+    /// What opens a model; a failure says why there is nothing to open.
+    pub open: OpenWanted,
+}
+
+/// Gives what opens a model, without opening it.
+pub type OpenWanted = Arc<dyn Fn(&Wanted) -> Result<Source, Failure> + Send + Sync>;

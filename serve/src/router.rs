@@ -5,12 +5,12 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 
 use crate::api::{
-    audio, chat, completions, embeddings, messages, ollama, openapi, responses, status, tokens,
+    admin, audio, chat, completions, embeddings, messages, ollama, openapi, responses, status, tokens,
 };
 use crate::app::Shared;
 use crate::error::Error;
@@ -19,7 +19,9 @@ use crate::observe::observe;
 use crate::page::{self, is_page};
 
 /// All paths, as they are counted. Those that end in a slash stand for all that begin with them.
-const PATHS: [&str; 20] = [
+const PATHS: [&str; 22] = [
+    "/admin/models",
+    "/admin/models/",
     "/tokenize",
     "/detokenize",
     "/health",
@@ -63,7 +65,7 @@ pub(crate) fn is_open(path: &str) -> bool {
 /// # Errors
 /// When an origin is none.
 pub(crate) fn router(app: Shared, origins: &[String]) -> Result<Router, Error> {
-    let routes = Router::new()
+    let mut routes = Router::new()
         .route("/health", get(status::health))
         .route("/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
@@ -83,7 +85,13 @@ pub(crate) fn router(app: Shared, origins: &[String]) -> Result<Router, Error> {
         .route("/api/tags", get(ollama::tags))
         .route("/api/version", get(ollama::version))
         .route("/tokenize", post(tokens::tokenize))
-        .route("/detokenize", post(tokens::detokenize))
+        .route("/detokenize", post(tokens::detokenize));
+    if app.admin.is_some() {
+        routes = routes
+            .route("/admin/models", post(admin::load))
+            .route("/admin/models/{*name}", delete(admin::unload));
+    }
+    let routes = routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         // Bodies are read within the limits of the server's own.

@@ -54,8 +54,9 @@ pub(crate) fn choice(
             && asked > most
         {
             let name = fields.name(name);
-            let why =
-                format!("`{name}`: {asked} new tokens are asked for, and the server generates {most} at most");
+            let why = format!(
+                "`{name}`: {asked} new tokens are asked for, and the server generates {most} at most"
+            );
             return Err(Failure::field(name, why));
         }
         max_tokens = max_tokens.or(given);

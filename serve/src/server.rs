@@ -10,19 +10,19 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use crate::app::{App, BODY_UNIT, Phase, Shared};
+use crate::app::{Administration, App, BODY_UNIT, Phase, Shared};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::io::Timed;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::models::{Registry, Source};
-use crate::options::Options;
+use crate::models::{Load, Registry, Source};
+use crate::options::{Admin, Options};
 use crate::router::router;
 use crate::tls::{Connection, acceptor};
 
@@ -41,7 +41,7 @@ pub struct Server {
     router: Router,
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    loads: Vec<oneshot::Receiver<Result<(), Error>>>,
+    loads: Vec<Load>,
     phase: watch::Sender<Phase>,
 }
 
@@ -51,10 +51,11 @@ impl Server {
     /// # Errors
     /// When an option is wrong, the address is taken, or a model has no name of its own.
     pub async fn start(sources: Vec<Source>, address: &str, options: Options) -> Result<Self, Error> {
+        let admin = options.admin.map(|admin| administration(admin, &options.keys)).transpose()?;
         let tls = options.tls.as_ref().map(|(chain, key)| acceptor(chain, key)).transpose()?;
         let listen = |source| Error::Listen { address: address.to_owned(), source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let (registry, loads) = Registry::start(sources, &options.limits)?;
+        let (registry, loads) = Registry::start(sources, &options.limits, options.log.clone())?;
         let (phase, received) = watch::channel(Phase::Serving);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = Arc::new(App {
@@ -64,6 +65,7 @@ impl Server {
             draft: options.draft,
             fetch: options.fetch,
             log: options.log,
+            admin,
             phase: received,
             bodies: Arc::new(Semaphore::new(options.limits.bodies / BODY_UNIT)),
             preparing: Arc::new(Semaphore::new(cores)),
@@ -154,6 +156,18 @@ impl Server {
         let _ = timeout(FAREWELL, tokio::task::spawn_blocking(move || registry.join())).await;
         result
     }
+}
+
+/// Who may load and unload models: nobody whose key asks for answers.
+fn administration(admin: Admin, keys: &[String]) -> Result<Administration, Error> {
+    if admin.keys.is_empty() {
+        return Err(Error::Setting("whoever loads and unloads models needs a key, and there is none".into()));
+    }
+    if admin.keys.iter().any(|key| keys.contains(key)) {
+        let why = "an admin key is an API key too; give those who load and unload models keys of their own";
+        return Err(Error::Setting(why.into()));
+    }
+    Ok(Administration { keys: Keys::new(&admin.keys), open: admin.open })
 }
 
 /// Tells a client that there is no room for its connection, as far as that can be told at once.

@@ -36,7 +36,7 @@ impl Understanding {
     /// # Errors
     /// When a model cannot be loaded.
     pub fn of(sources: Vec<Source>, limits: Limits) -> Result<Self, Error> {
-        let (registry, loads) = Registry::start(sources, &limits)?;
+        let (registry, loads) = Registry::start(sources, &limits, None)?;
         for load in loads {
             let lost = |_| Error::Setting("a model's thread ended while it loaded the model".into());
             load.blocking_recv().map_err(lost)??;
@@ -49,6 +49,7 @@ impl Understanding {
             draft: None,
             fetch: None,
             log: None,
+            admin: None,
             phase,
             bodies: Arc::new(Semaphore::new(limits.bodies / BODY_UNIT)),
             preparing: Arc::new(Semaphore::new(1)),

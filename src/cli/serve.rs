@@ -1,27 +1,22 @@
 //! `percept serve`: models over HTTP.
 
+mod models;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use percept::graph::DType;
-use percept::hal::{CompileOptions, Device};
-use percept::infer::{
-    Embedder, Pooling, PromptLookup, Session, SessionOptions, SharedWeights, TextEmbedder, TranscribeOptions,
-    Transcriber,
-};
-use percept::model::Model;
-use percept::model::checkpoint::LoadOptions;
+use percept::infer::PromptLookup;
 use percept::pull::{AllowPrivate, MediaFetcher};
-use percept::serve::{Fetch, Limits, Loaded, Options, Server, Source, read_keys};
+use percept::serve::{Admin, Fetch, Limits, Options, Server, Source, Wanted, read_keys};
 use serde_json::{Value, json};
 
 use super::Failure;
 use super::failure::{read_bytes, read_text};
 use super::model::embed::Rows;
-use super::model::hub::find_model;
-use super::model::loading::{Weighted, weights};
+use models::Models;
 
 #[derive(Args)]
 pub struct Serve {
@@ -47,6 +42,10 @@ pub struct Serve {
     /// A file of API keys, one a line, of which clients must show one
     #[arg(long, value_name = "FILE")]
     api_keys: Option<PathBuf>,
+    /// A file of admin keys, one a line, with one of which models are loaded and unloaded at /admin/models while the server
+    /// runs; no API key is one
+    #[arg(long, value_name = "FILE")]
+    admin_keys: Option<PathBuf>,
     /// A certificate chain in PEM, to speak TLS
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -174,7 +173,9 @@ impl Named {
 impl Serve {
     pub fn run(self) -> Result<(), Failure> {
         let options = self.options()?;
-        let sources = self.sources()?;
+        let models = Arc::new(Models::new(&self));
+        let sources = self.sources(&models)?;
+        let options = Options { admin: self.admin(&models)?, ..options };
         let address = match self.host.contains(':') && !self.host.starts_with('[') {
             true => format!("[{}]:{}", self.host, self.port),
             false => format!("{}:{}", self.host, self.port),
@@ -206,13 +207,7 @@ impl Serve {
         if self.lookup.is_some_and(|tokens| !(1..=64).contains(&tokens)) {
             return Err(Failure::Usage("--lookup: give 1 to 64 tokens".into()));
         }
-        let keys = match &self.api_keys {
-            Some(file) => {
-                let why = |why| Failure::Content { path: file.clone(), why };
-                read_keys(&read_text(file)?).map_err(why)?
-            }
-            None => Vec::new(),
-        };
+        let keys = self.api_keys.as_deref().map(keys).transpose()?.unwrap_or_default();
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(chain), Some(key)) => Some((read_bytes(chain)?, read_bytes(key)?)),
             _ => None,
@@ -241,7 +236,7 @@ impl Serve {
         let fetch = self.fetch(limits.body as u64)?;
         let draft = self.lookup.map(|tokens| PromptLookup { ngram: NGRAM, tokens });
         let origins = self.cors_origin.clone();
-        Ok(Options { limits, keys, origins, tls, draft, fetch, log: Some(Arc::new(log)) })
+        Ok(Options { limits, keys, origins, tls, draft, fetch, log: Some(Arc::new(log)), admin: None })
     }
 
     /// What fetches media, where some domain is named.
@@ -253,14 +248,20 @@ impl Serve {
         Ok(Some(Arc::new(move |address: &str| fetcher.get(address))))
     }
 
-    fn sources(&self) -> Result<Vec<Source>, Failure> {
-        let devices = Arc::new(Devices { args: self.devices.clone(), opened: Mutex::default() });
+    /// Who loads and unloads models while the server runs.
+    fn admin(&self, models: &Arc<Models>) -> Result<Option<Admin>, Failure> {
+        let Some(file) = &self.admin_keys else { return Ok(None) };
+        let models = models.clone();
+        Ok(Some(Admin { keys: keys(file)?, open: Arc::new(move |wanted: &Wanted| models.wanted(wanted)) }))
+    }
+
+    fn sources(&self, models: &Arc<Models>) -> Result<Vec<Source>, Failure> {
         let mut sources = Vec::new();
         for model in &self.model {
-            sources.push(self.source(model, None, None, &devices));
+            sources.push(models.model(model.name(), &model.path, None));
         }
         for model in &self.embedding_model {
-            sources.push(self.source(model, None, Some(self.pooling.pooling()), &devices));
+            sources.push(models.model(model.name(), &model.path, Some(self.pooling.pooling())));
         }
         for adapter in &self.adapter {
             let Some(name) = &adapter.name else {
@@ -268,8 +269,7 @@ impl Serve {
                 return Err(Failure::Usage(why));
             };
             let base = self.base(adapter)?;
-            let source = self.source(base, Some(adapter.path.clone()), None, &devices);
-            sources.push(Source { name: name.clone(), parent: Some(base.name()), ..source });
+            sources.push(models.adapter(name.clone(), &adapter.path, base.name(), &base.path));
         }
         Ok(sources)
     }
@@ -289,26 +289,11 @@ impl Serve {
             ))
         })
     }
+}
 
-    fn source(
-        &self,
-        model: &Named,
-        adapter: Option<PathBuf>,
-        pooling: Option<Pooling>,
-        devices: &Arc<Devices>,
-    ) -> Source {
-        let (path, devices) = (model.path.clone(), devices.clone());
-        let adapters: Vec<Weighted> =
-            adapter.into_iter().map(|path| Weighted { path, weight: 1.0 }).collect();
-        let mut seen = None;
-        let open = move || {
-            // Asked again, the device that was seen before is lost.
-            let (number, opened) = devices.open(seen).map_err(|failure| failure.message())?;
-            seen = Some(number);
-            load(&path, &adapters, &devices.args, &opened, pooling).map_err(|failure| failure.message())
-        };
-        Source { name: model.name(), parent: None, open: Box::new(open) }
-    }
+/// The keys of a file.
+fn keys(file: &Path) -> Result<Vec<String>, Failure> {
+    read_keys(&read_text(file)?).map_err(|why| Failure::Content { path: file.to_path_buf(), why })
 }
 
 /// Whether two paths lead to one place.
@@ -316,82 +301,6 @@ fn same_place(a: &Path, b: &Path) -> bool {
     match (a.canonicalize(), b.canonicalize()) {
         (Ok(a), Ok(b)) => a == b,
         _ => a == b,
-    }
-}
-
-/// A device that is open, the host that runs what it cannot, and the weights that models hold on it together.
-#[derive(Clone)]
-struct Opened {
-    device: Arc<dyn Device>,
-    host: Option<Arc<dyn Device>>,
-    weights: SharedWeights,
-}
-
-/// The device that all models share.
-struct Devices {
-    args: DeviceArgs,
-    /// How often it was opened, and as what.
-    opened: Mutex<(u64, Option<Opened>)>,
-}
-
-impl Devices {
-    /// The device, and the number of its opening. It is opened again when the one of the number `lost` is the last.
-    fn open(&self, lost: Option<u64>) -> Result<(u64, Opened), Failure> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let (number, last) = &mut *opened;
-        if let Some(last) = last.as_ref().filter(|_| lost != Some(*number)) {
-            return Ok((*number, last.clone()));
-        }
-        let registry = percept::registry();
-        let device = registry.open(&self.args.device)?;
-        let host = if device.info().id == "cpu" { None } else { Some(registry.open("cpu")?) };
-        let new = Opened { device, host, weights: SharedWeights::default() };
-        *number += 1;
-        *last = Some(new.clone());
-        Ok((*number, new))
-    }
-}
-
-/// Brings a model to its device; `pooling` is what it embeds texts with, where it is to do that and not to generate.
-fn load(
-    path: &Path,
-    adapters: &[Weighted],
-    args: &DeviceArgs,
-    opened: &Opened,
-    pooling: Option<Pooling>,
-) -> Result<Loaded, Failure> {
-    let options = LoadOptions { dtype: args.dtype, dequantize: args.dtype.is_some() };
-    let found = find_model(path, None)?;
-    let weights = weights(&found, None, adapters, options, args.strict)?;
-    let (device, host, strict) = (opened.device.clone(), opened.host.clone(), args.strict);
-    let compile =
-        CompileOptions { strict, host: host.clone(), batch_invariant: true, ..CompileOptions::default() };
-    let model = percept::model::open_weights(weights)?;
-    match (model, pooling) {
-        (Model::Causal(model), None) => {
-            let options = SessionOptions {
-                strict,
-                host,
-                cache: args.cache,
-                cache_rows: args.cache_rows,
-                int8: args.int8,
-                batch_invariant: true,
-                weights: Some(opened.weights.clone()),
-                ..SessionOptions::default()
-            };
-            Ok(Loaded::Language(Box::new(Session::new(device, model, options)?)))
-        }
-        (Model::Causal(model), Some(pooling)) => {
-            Ok(Loaded::Texts(Box::new(TextEmbedder::new(model, device, compile)?), pooling))
-        }
-        (Model::Contrastive(model), _) => Ok(Loaded::Pairs(Box::new(Embedder::new(model, device, compile)))),
-        (Model::Speech(model), None) => {
-            let options = TranscribeOptions::default();
-            Ok(Loaded::Speech(Box::new(Transcriber::new(model, device, compile, options)?)))
-        }
-        (Model::Speech(_), Some(_)) => Err(Failure::Usage(
-            "this model transcribes speech and embeds no texts; give it with --model".into(),
-        )),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The facade and the command line from outside, and everything that crosses crates. One program, so that the crate and what it needs are linked once.
 
+mod adapters;
 #[path = "../alone/mod.rs"]
 mod alone;
 #[path = "../assets/mod.rs"]

@@ -46,7 +46,7 @@ fn ids(inputs: &Inputs) -> Vec<i64> {
 }
 
 /// Texts that begin alike or repeat themselves, and the case's own prompt with its media; options of every kind.
-fn requests(case: &Case, session: &Session, count: usize) -> Vec<(Inputs, GenerateOptions)> {
+pub fn requests(case: &Case, session: &Session, count: usize) -> Vec<(Inputs, GenerateOptions)> {
     let vocab = session.model().decoder().vocab;
     let common = ids(&text(case, vocab, 2 * PAGE + 5, 999));
     let request = |i: usize| {
@@ -85,7 +85,7 @@ fn alone(case: &Case, requests: &[(Inputs, GenerateOptions)]) -> Vec<Found> {
 }
 
 /// Run everything to its end; what is streamed must be what it ends with.
-fn drain(scheduler: &mut Scheduler) -> HashMap<RequestId, Result<Generation, Error>> {
+pub fn drain(scheduler: &mut Scheduler) -> HashMap<RequestId, Result<Generation, Error>> {
     let mut ended = HashMap::new();
     let mut streamed: HashMap<RequestId, (Vec<i32>, String)> = HashMap::new();
     let mut more = true;
@@ -116,7 +116,7 @@ fn drain(scheduler: &mut Scheduler) -> HashMap<RequestId, Result<Generation, Err
     ended
 }
 
-const LOOKUP: PromptLookup = PromptLookup { ngram: 3, tokens: 6 };
+pub const LOOKUP: PromptLookup = PromptLookup { ngram: 3, tokens: 6 };
 
 #[test]
 fn many_requests_are_answered_as_each_alone_bit_for_bit() {

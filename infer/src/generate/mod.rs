@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::sampler::Sampling;
 use crate::scheduler::{Batch, Event, SchedulerOptions};
-use crate::session::{CHUNK, Session};
+use crate::session::{AdapterId, CHUNK, Session};
 pub(crate) use answer::Answer;
 pub use constraint::Constraint;
 pub use draft::PromptLookup;
@@ -45,6 +45,8 @@ pub struct GenerateOptions {
     /// Guess the next tokens, and read the guesses together: the tokens stay the same, and come sooner where guesses are
     /// right.
     pub draft: Option<PromptLookup>,
+    /// The adapter of the session that the prompt and its continuation are read with.
+    pub adapter: Option<AdapterId>,
 }
 
 /// Why a continuation ended.

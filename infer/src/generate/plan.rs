@@ -48,7 +48,7 @@ impl Plan {
                 "prompt lookup needs an n-gram of at least one token and guesses 1 to {MOST_DRAFTED} tokens at a time"
             )));
         }
-        let prompt = session.prompt(inputs)?;
+        let prompt = session.prompt_with(inputs, options.adapter)?;
         let prompt_tokens = prompt.len();
         if prompt_tokens >= context {
             let (what, tokens) = ("the prompt and its first new token", prompt_tokens + 1);

@@ -4,9 +4,11 @@ mod batch;
 
 use std::fmt;
 
+use percept_model::LayerAdapter;
+
 use crate::error::{Error, Result};
 use crate::generate::{Generation, Plan, Request, TokenLogprob};
-use crate::session::{CHUNK, Session};
+use crate::session::{AdapterId, CHUNK, Session};
 pub(crate) use batch::Batch;
 
 /// How many requests a scheduler holds, and how it divides a step among them.
@@ -125,6 +127,22 @@ impl Scheduler {
     /// The session, without its requests.
     pub fn into_session(self) -> Session {
         self.session
+    }
+
+    /// As [`Session::add_adapter`]; requests name it by [`crate::GenerateOptions::adapter`].
+    ///
+    /// # Errors
+    /// As [`Session::add_adapter`].
+    pub fn add_adapter(&mut self, adapter: LayerAdapter) -> Result<AdapterId> {
+        self.session.add_adapter(adapter)
+    }
+
+    /// As [`Session::remove_adapter`]: requests with it that were queued are answered.
+    ///
+    /// # Errors
+    /// As [`Session::remove_adapter`].
+    pub fn remove_adapter(&mut self, id: AdapterId) -> Result<()> {
+        self.session.remove_adapter(id)
     }
 
     /// Queue a request. All of it is checked: settings, its length against the context and the cache.

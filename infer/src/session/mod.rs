@@ -4,6 +4,7 @@
 //! of keys and values. [`Session::step`] reads rows of any number of sequences in one run, whole prompts and single tokens
 //! mixed; everything else is made of it. What a sequence gives does not depend on its company.
 
+mod adapters;
 mod cache;
 mod extents;
 mod media;
@@ -22,9 +23,11 @@ use crate::error::{Error, Result};
 use crate::ids::check_ids;
 use crate::runner::Runner;
 use crate::shared_weights::SharedWeights;
+use adapters::{Adapters, Held};
 use cache::{Cache, FIRST_PAGES};
 use media::{Encoded, RunHash};
 
+pub use adapters::AdapterId;
 pub use extents::CHUNK;
 pub use sequence::Sequence;
 pub use step::Part;
@@ -72,8 +75,8 @@ impl Default for SessionOptions {
 /// What a program of a session is for.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
-    /// A step of the decoder.
-    Step(PassShape),
+    /// A step of the decoder, and what the adapters of its slots do beside which layers, by number.
+    Step(PassShape, Vec<u64>),
     /// An encoder, by the key of its run.
     Encoder(String),
     /// A page is copied, by the kind of layer and the pages of its pools.
@@ -90,6 +93,7 @@ pub struct Session {
     grows: bool,
     cache: Cache,
     encoded: Encoded,
+    adapters: Adapters,
     ends: OnceLock<Vec<i32>>,
     /// Sequences that the cache was made for.
     sequences: usize,
@@ -99,6 +103,7 @@ pub struct Session {
 pub struct Prompt {
     layout: Layout,
     runs: Vec<(RunHash, EncoderRun)>,
+    adapter: Option<Arc<Held>>,
 }
 
 impl Prompt {
@@ -151,6 +156,7 @@ impl Session {
             grows: decoder.ropes.iter().any(percept_model::Rope::grows),
             cache: Cache::new(1, pages.max(FIRST_PAGES), sequences, &windows),
             encoded: Encoded::new(options.encoded_bytes),
+            adapters: Adapters::default(),
             ends: OnceLock::new(),
             sequences,
             windows,
@@ -159,7 +165,7 @@ impl Session {
         };
         let shape = session.shape(percept_model::Group { sequences: 1, rows: 1 });
         let weights = session.model.weights();
-        let graph = session.runner.prepare(&Key::Step(shape.clone()), weights, || {
+        let graph = session.runner.prepare(&Key::Step(shape.clone(), Vec::new()), weights, || {
             Ok(session.model.decoder().step(weights, &shape)?)
         })?;
         let rounded = |op: &Op| matches!(op, Op::Composite(Composite::Int8Dot));
@@ -215,6 +221,15 @@ impl Session {
     /// # Errors
     /// When the inputs do not fit the model or its context.
     pub fn prompt(&self, inputs: &Inputs) -> Result<Prompt> {
+        self.prompt_with(inputs, None)
+    }
+
+    /// As [`Session::prompt`], for a sequence that is read with an adapter of the session.
+    ///
+    /// # Errors
+    /// Also when the session has no such adapter.
+    pub fn prompt_with(&self, inputs: &Inputs, adapter: Option<AdapterId>) -> Result<Prompt> {
+        let adapter = adapter.map(|id| self.adapters.find(id)).transpose()?;
         let layout = self.model.layout(inputs)?;
         let (rows, context) = (layout.ids.len(), self.model.decoder().context);
         if rows == 0 {
@@ -227,7 +242,7 @@ impl Session {
         let embedded = layout.ids.iter().zip(&layout.features).filter(|(_, feature)| feature.is_none());
         self.check_ids(embedded.map(|(id, _)| *id))?;
         let runs = self.model.encoder_runs(inputs)?.into_iter().map(|run| (media::hash(&run), run)).collect();
-        Ok(Prompt { layout, runs })
+        Ok(Prompt { layout, runs, adapter })
     }
 
     /// A sequence that begins with a prompt: its encoders run, and what the cache holds of it already is shared. The
@@ -252,7 +267,7 @@ impl Session {
                 "the encoders gave {given} rows of features in {sets} sets, {needed} in {wanted} are needed"
             )));
         }
-        Ok(Sequence::new(prompt.layout, Arc::new(media), self.windows.len()))
+        Ok(Sequence::new(prompt.layout, Arc::new(media), self.windows.len(), prompt.adapter))
     }
 
     /// A sequence without a row.
@@ -264,7 +279,7 @@ impl Session {
             features: Vec::new(),
             blocks: None,
         };
-        Sequence::new(nothing, Arc::default(), self.windows.len())
+        Sequence::new(nothing, Arc::default(), self.windows.len(), None)
     }
 
     /// Read a prompt into a new sequence, with room in the cache for `more` tokens; gives the logits [.., vocab] of its rows

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use percept_model::{Layout, PAGE};
 
+use super::adapters::Held;
 use super::extents::next_run;
 use super::media::MediaFeatures;
 use super::pages::{Page, PageContent, Prefixes};
@@ -16,6 +17,8 @@ pub struct Sequence {
     /// For each row the length of the sequence as it was when the row came, which some rotations depend on.
     pub(crate) totals: Vec<usize>,
     pub(crate) media: Arc<MediaFeatures>,
+    /// What its rows are read with beside the model.
+    pub(crate) adapter: Option<Arc<Held>>,
     /// Rows that the cache holds.
     pub(crate) held: usize,
     /// Its pages by kind of layer, those that a window has left behind excepted.
@@ -30,10 +33,15 @@ pub struct Sequence {
 
 impl Sequence {
     /// A sequence of which nothing was read.
-    pub(crate) fn new(layout: Layout, media: Arc<MediaFeatures>, kinds: usize) -> Self {
+    pub(crate) fn new(
+        layout: Layout,
+        media: Arc<MediaFeatures>,
+        kinds: usize,
+        adapter: Option<Arc<Held>>,
+    ) -> Self {
         let totals = vec![layout.ids.len(); layout.ids.len()];
         let pages = vec![Vec::new(); kinds];
-        Self { layout, totals, media, held: 0, pages, cache: 0, links: Vec::new(), drafts: 0 }
+        Self { layout, totals, media, adapter, held: 0, pages, cache: 0, links: Vec::new(), drafts: 0 }
     }
 
     /// All rows: tokens and features of media.
@@ -80,6 +88,7 @@ impl Sequence {
             layout: self.layout.clone(),
             totals: self.totals.clone(),
             media: self.media.clone(),
+            adapter: self.adapter.clone(),
             held: self.held,
             pages: self.pages.clone(),
             cache: self.cache,
@@ -104,9 +113,14 @@ impl Sequence {
         }
     }
 
-    /// The link of its last whole page.
+    /// The link of its last whole page. What is read with different adapters begins differently, so that none of its pages
+    /// are shared.
     pub(crate) fn link(&self) -> u64 {
-        self.links.last().copied().unwrap_or(Prefixes::START)
+        self.links.last().copied().unwrap_or_else(|| self.start())
+    }
+
+    fn start(&self) -> u64 {
+        self.adapter.as_ref().map_or(Prefixes::START, |adapter| adapter.start())
     }
 
     /// The tokens of all rows.
@@ -123,8 +137,9 @@ impl Sequence {
     /// this one is reading: it will find that page then.
     pub(crate) fn reads_for(&self, other: &Self) -> bool {
         let (from, to) = (other.held, (self.held / PAGE + 1) * PAGE);
-        let begins_alike =
-            from == other.links.len() * PAGE && self.links.get(..other.links.len()) == Some(&other.links[..]);
+        let begins_alike = self.start() == other.start()
+            && from == other.links.len() * PAGE
+            && self.links.get(..other.links.len()) == Some(&other.links[..]);
         // The last row is read by itself for its logits.
         if !begins_alike || self.held < from || to > self.len() || to >= other.len() {
             return false;

@@ -2,6 +2,7 @@
 
 use percept_model::{CacheShape, Group, MediaShape, PAGE, PassRows, PassShape, SequenceRows};
 
+use super::adapters::{Slots, runs};
 use super::extents::{CHUNK, bucket, groups, table_bucket};
 use super::sequence::Sequence;
 use super::{Key, Session};
@@ -54,7 +55,7 @@ impl Session {
         let mut sequences: Vec<(&mut Sequence, usize)> =
             parts.iter_mut().map(|part| (&mut *part.sequence, part.rows)).collect();
         self.take_pages(&mut sequences)?;
-        self.run_step(parts, logits)?;
+        self.run_parts(parts, logits)?;
         for part in parts.iter_mut() {
             part.sequence.held += part.rows;
             self.settle(part.sequence);
@@ -98,32 +99,49 @@ impl Session {
         CacheShape { dtype: self.options.cache, page: PAGE, table, pools: self.cache.extents(), groups }
     }
 
-    fn run_step(&mut self, parts: &[Part<'_>], logits: &mut Vec<Vec<f32>>) -> Result<()> {
+    /// All parts in one run, or in several where they have more adapters than a run has slots.
+    fn run_parts(&mut self, parts: &[Part<'_>], logits: &mut Vec<Vec<f32>>) -> Result<()> {
+        logits.resize_with(parts.len(), Vec::new);
+        for run in runs(parts.iter().map(|part| part.sequence.adapter.as_ref())) {
+            let own: Vec<&Part<'_>> = run.iter().map(|&i| &parts[i]).collect();
+            let mut found: Vec<Vec<f32>> = run.iter().map(|&i| std::mem::take(&mut logits[i])).collect();
+            self.run_step(&own, &mut found)?;
+            run.into_iter().zip(found).for_each(|(i, found)| logits[i] = found);
+        }
+        Ok(())
+    }
+
+    fn run_step(&mut self, parts: &[&Part<'_>], logits: &mut [Vec<f32>]) -> Result<()> {
+        let slots = Slots::of(parts.iter().filter_map(|part| part.sequence.adapter.as_ref()));
         let rows: Vec<usize> = parts.iter().map(|part| part.rows).collect();
         let (groups, order) = groups(&rows);
-        let (inputs, firsts) = self.pass_rows(parts, &groups, &order);
-        let pages = |part: &Part<'_>| (part.sequence.held + part.rows).div_ceil(PAGE);
+        let (inputs, firsts) = self.pass_rows(parts, &groups, &order, &slots);
+        let pages = |part: &&Part<'_>| (part.sequence.held + part.rows).div_ceil(PAGE);
         let table = table_bucket(parts.iter().map(pages).max().unwrap_or(1));
         let mut shape = PassShape::step(self.cache_shape(table, groups), None);
         let wanted: usize = parts.iter().map(|part| part.logits).sum();
         if wanted < shape.count() {
             shape.out = Some(if wanted == 0 { 0 } else { bucket(wanted) });
         }
+        shape.adapters = !slots.is_empty();
         shape.blocks = inputs.blocks.iter().any(|&block| block >= 0);
         if !inputs.given.is_empty() {
             shape.media = MediaShape::Given;
         }
         let (decoder, weights) = (self.model.decoder(), self.model.weights());
         let given = shape.fill(decoder, &inputs)?;
-        let key = Key::Step(shape.clone());
-        self.runner.prepare(&key, weights, || Ok(decoder.step(weights, &shape)?))?;
+        let key = Key::Step(shape.clone(), slots.key());
+        self.runner.prepare(&key, weights, || Ok(decoder.step(&slots.beside(weights), &shape)?))?;
         let pools = &mut self.cache.pools;
         let has_pools = !pools.is_empty();
         let outputs = self.runner.run(&key, |device, name, ty| match pools.remove(name) {
             Some(pool) => Ok(pool),
             // A new cache holds nothing: its pools start as zeros, and nothing else does.
             None if !has_pools && name.starts_with("cache.") => Ok(device.zeros(ty)?),
-            None => upload_named(device, &given, name),
+            None => match slots.tensor(name) {
+                Some(tensor) => Ok(tensor),
+                None => upload_named(device, &given, name),
+            },
         });
         let outputs = match outputs {
             Ok(outputs) => outputs,
@@ -142,7 +160,6 @@ impl Session {
             }
         }
         let vocab = self.model.decoder().vocab;
-        logits.resize_with(parts.len(), Vec::new);
         for (rows, part) in logits.iter_mut().zip(parts) {
             let wanted = part.logits * vocab;
             // A prompt whose rows were all wanted left far more than the next token needs.
@@ -154,7 +171,7 @@ impl Session {
         if let Some(found) = found {
             // With all rows wanted they are in the order of the groups, otherwise in that of the parts.
             let mut next = 0;
-            let place = |((part, first), rows): ((&Part<'_>, usize), _)| {
+            let place = |((part, first), rows): ((&&Part<'_>, usize), _)| {
                 let start = if shape.out.is_none() { first + part.rows - part.logits } else { next };
                 next += part.logits;
                 (start * vocab * size_of::<f32>(), rows)
@@ -169,22 +186,25 @@ impl Session {
     /// What the rows of a step are, and where each part begins.
     fn pass_rows(
         &self,
-        parts: &[Part<'_>],
+        parts: &[&Part<'_>],
         groups: &[Group],
         order: &[Option<usize>],
+        slots: &Slots,
     ) -> (PassRows, Vec<usize>) {
         let decoder = self.model.decoder();
         let mut all = PassRows::default();
         let mut firsts = vec![0; parts.len()];
         let widths = groups.iter().flat_map(|g| std::iter::repeat_n(g.rows, g.sequences));
         for (slot, width) in order.iter().zip(widths) {
-            let Some(part) = slot.map(|i| &parts[i]) else {
+            let Some(part) = slot.map(|i| parts[i]) else {
                 all.pad(decoder, width);
                 all.sequences.push(SequenceRows::default());
                 continue;
             };
             firsts[slot.unwrap_or(0)] = all.ids.len();
             self.add_rows(&mut all, part);
+            let adapter = slots.find(part.sequence.adapter.as_ref());
+            all.slots.extend(std::iter::repeat_n(adapter, part.rows));
             all.pad(decoder, width - part.rows);
         }
         let mut out = Vec::new();
@@ -230,7 +250,7 @@ impl Session {
     }
 
     /// Features of media at their rows.
-    fn give_features(&self, all: &mut PassRows, parts: &[Part<'_>], firsts: &[usize]) {
+    fn give_features(&self, all: &mut PassRows, parts: &[&Part<'_>], firsts: &[usize]) {
         let decoder = self.model.decoder();
         let (hidden, count) = (decoder.hidden, all.ids.len());
         all.given = vec![0.0; count * hidden];

@@ -74,8 +74,8 @@ async fn answer(
     let ask = parse(multipart, translate).await?;
     record.model(&ask.name);
     let (_, kind) = app.registry.find(&ask.name)?;
-    let Kind::Speech(worker) = kind else { return Err(wrong_kind(&ask.name, kind, "transcribes speech")) };
-    let Ask { name, audio, options, format, segments, streams } = ask;
+    let Kind::Speech(worker) = &kind else { return Err(wrong_kind(&ask.name, &kind, "transcribes speech")) };
+    let Ask { name: _, audio, options, format, segments, streams } = ask;
     let most = app.limits.seconds;
     if !streams {
         let words = options.words;
@@ -86,6 +86,7 @@ async fn answer(
         return Ok(written(&transcript, format, words, segments, translate));
     }
     let (response, writer) = body::stream("text/event-stream");
+    let worker = worker.clone();
     tokio::spawn(async move {
         let (sender, mut pieces) = mpsc::unbounded_channel::<String>();
         let job = move |model: &mut Transcriber, is_left: &dyn Fn() -> bool| {
@@ -95,7 +96,6 @@ async fn answer(
                 let _ = sender.send(segment.text.clone());
             })
         };
-        let Ok((_, Kind::Speech(worker))) = app.registry.find(&name) else { return };
         let work = worker.work(job);
         tokio::pin!(work);
         let delta = |text: &str| event(&json!({ "type": "transcript.text.delta", "delta": text }));

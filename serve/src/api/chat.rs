@@ -99,7 +99,7 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     let messages = fields.take("messages").ok_or_else(|| fields.missing("messages"))?;
     let messages = media::messages(messages)?;
     let lengths = ["max_completion_tokens", "max_tokens"];
-    let mut choice = sampling::choice(&mut fields, language, &app.limits, &lengths)?;
+    let mut choice = sampling::choice(&mut fields, &language, &app.limits, &lengths)?;
     let (streams, tells_usage) = streaming(&mut fields)?;
     let top = fields.count("top_logprobs", 0, 20)?;
     let asked = fields.flag("logprobs")?.unwrap_or(false);
@@ -110,7 +110,7 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     choice.options.logprobs = asked.then_some(top.unwrap_or(0) as usize);
     let mut variables = variables(&mut fields)?;
     let form = Form::take(&mut fields)?.map(|form| (form, "response_format"));
-    let (form, reading) = offered(Tools::take(&mut fields)?, form, language, &choice, &mut variables)?;
+    let (form, reading) = offered(Tools::take(&mut fields)?, form, &language, &choice, &mut variables)?;
     harmless(&mut fields)?;
     fields.only("modalities", &[json!(["text"])], "answers are text")?;
     fields.only("verbosity", &[json!("medium")], "leave it out")?;

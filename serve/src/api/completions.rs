@@ -155,7 +155,7 @@ pub(crate) fn asked(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
 fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     let (name, language) = named(app, &mut fields)?;
     let prompts = prompts(&mut fields, language.model().processor().tokenizer())?;
-    let mut choice = sampling::choice(&mut fields, language, &app.limits, &["max_tokens"])?;
+    let mut choice = sampling::choice(&mut fields, &language, &app.limits, &["max_tokens"])?;
     let (streams, tells_usage) = streaming(&mut fields)?;
     let echo = fields.flag("echo")?.unwrap_or(false);
     let top = fields.count("logprobs", 0, 20)?.map(|top| top as usize);

@@ -66,11 +66,10 @@ pub(crate) async fn embeddings(
     let (_, kind) = app.registry.find(&name)?;
     let (vectors, tokens) = match kind {
         Kind::Texts(worker, pooling) => {
-            let pooling = *pooling;
             worker.work(move |model, is_left| embed(model, &texts, pooling, is_left)).await?
         }
         Kind::Pairs(worker) => worker.work(move |model, is_left| embed_pairs(model, &texts, is_left)).await?,
-        other => return Err(wrong_kind(&name, other, "embeds texts")),
+        other => return Err(wrong_kind(&name, &other, "embeds texts")),
     };
     record.usage(Usage { prompt: tokens, ..Usage::default() });
     let vector = |vector: &Vec<f32>| match base64 {

@@ -89,7 +89,7 @@ pub(crate) async fn count_tokens(
         let messages = talk(&mut fields)?;
         let mut variables = variables(&mut fields)?;
         if let Some(tools) = tools(&mut fields)?
-            && tools.format(language)?.is_some()
+            && tools.format(&language)?.is_some()
         {
             variables.insert("tools".into(), tools.variable());
         }
@@ -150,13 +150,13 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     let (name, language) = named(app, &mut fields)?;
     let messages = talk(&mut fields)?;
     fields.rename("stop_sequences", "stop")?;
-    let choice = sampling::choice(&mut fields, language, &app.limits, &["max_tokens"])?;
+    let choice = sampling::choice(&mut fields, &language, &app.limits, &["max_tokens"])?;
     if choice.n != 1 {
         return Err(Failure::unsupported("n", "`n`: this protocol gives one answer"));
     }
     let streams = fields.flag("stream")?.unwrap_or(false);
     let mut variables = variables(&mut fields)?;
-    let (form, reading) = offered(tools(&mut fields)?, None, language, &choice, &mut variables)?;
+    let (form, reading) = offered(tools(&mut fields)?, None, &language, &choice, &mut variables)?;
     if let Some(thinking) = fields.take("thinking") {
         let mut thinking = Fields::of(thinking, "thinking")?;
         let why = "whether a model thinks is told to its template, with `chat_template_kwargs`";

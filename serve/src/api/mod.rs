@@ -1,5 +1,6 @@
 //! The endpoints, one family of them a file.
 
+pub(crate) mod admin;
 pub(crate) mod audio;
 pub(crate) mod chat;
 pub(crate) mod completions;

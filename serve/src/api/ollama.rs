@@ -223,7 +223,7 @@ impl Ask {
 
 fn parse_chat(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     let (name, language) = named(app, &mut fields)?;
-    let Common { choice, streams, form, mut variables } = common(app, &mut fields, language)?;
+    let Common { choice, streams, form, mut variables } = common(app, &mut fields, &language)?;
     let messages = fields.take("messages").ok_or_else(|| fields.missing("messages"))?;
     let Value::Array(messages) = messages else {
         return Err(Failure::field("messages", "`messages` must be a list of messages"));
@@ -231,7 +231,7 @@ fn parse_chat(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     let messages =
         messages.into_iter().enumerate().map(|(i, message)| turn(message, &format!("messages[{i}]")));
     let messages = media::messages(Value::Array(messages.collect::<Result<_, _>>()?))?;
-    let (form, reading) = offered(Tools::take(&mut fields)?, form, language, &choice, &mut variables)?;
+    let (form, reading) = offered(Tools::take(&mut fields)?, form, &language, &choice, &mut variables)?;
     fields.finish()?;
     let prompt = Prompt::Talk { messages, variables };
     Ok(Ask { endpoint: Endpoint::Chat, name, prompt, choice, streams, form, reading })
@@ -265,7 +265,7 @@ fn shown(images: Value, text: &str, place: &str) -> Result<Value, Failure> {
 
 fn parse_generate(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     let (name, language) = named(app, &mut fields)?;
-    let Common { choice, streams, form, mut variables } = common(app, &mut fields, language)?;
+    let Common { choice, streams, form, mut variables } = common(app, &mut fields, &language)?;
     let text = fields.text("prompt")?.unwrap_or_default();
     let system = fields.text("system")?;
     let images = fields.take("images");
@@ -295,7 +295,7 @@ fn parse_generate(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     };
     messages.push(json!({ "role": "user", "content": content }));
     let messages = media::messages(Value::Array(messages))?;
-    let (form, reading) = offered(None, form, language, &choice, &mut variables)?;
+    let (form, reading) = offered(None, form, &language, &choice, &mut variables)?;
     let prompt = Prompt::Talk { messages, variables };
     Ok(Ask { endpoint: Endpoint::Generate, name, prompt, choice, streams, form, reading })
 }

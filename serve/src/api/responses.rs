@@ -170,7 +170,7 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     let instructions = fields.text("instructions")?;
     let messages = input(&mut fields, instructions.as_deref())?;
     echo.insert("instructions".into(), json!(instructions));
-    let choice = sampling::choice(&mut fields, language, &app.limits, &["max_output_tokens"])?;
+    let choice = sampling::choice(&mut fields, &language, &app.limits, &["max_output_tokens"])?;
     if choice.n != 1 {
         return Err(Failure::unsupported("n", "`n`: this protocol gives one answer"));
     }
@@ -185,7 +185,7 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     }
     echo.insert("text".into(), text);
     let tools = tools(&mut fields, &mut echo)?;
-    let (form, reading) = offered(tools, form, language, &choice, &mut variables)?;
+    let (form, reading) = offered(tools, form, &language, &choice, &mut variables)?;
     let streams = fields.flag("stream")?.unwrap_or(false);
     if let Some(options) = fields.take("stream_options") {
         let mut options = Fields::of(options, "stream_options")?;

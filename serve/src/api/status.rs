@@ -50,10 +50,11 @@ pub(crate) async fn model(
         return Err(Failure::not_found("the name of the model is no text").with_code("model_not_found"));
     };
     let (entry, _) = app.registry.find(&name)?;
-    Ok(json_response(StatusCode::OK, &described(entry)))
+    Ok(json_response(StatusCode::OK, &described(&entry)))
 }
 
-fn described(entry: &Entry) -> Value {
+/// What is told of a model.
+pub(crate) fn described(entry: &Entry) -> Value {
     let mut model = json!({
         "id": entry.name, "object": "model", "created": entry.created, "owned_by": "percept",
     });

@@ -1,27 +1,23 @@
 //! A language model on its thread, which steps through all answers that are under way.
 
-use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use percept_infer::{
-    Error as InferError, Event, Recommended, Request, RequestId, Scheduler, SchedulerOptions,
-    SchedulerStatistics, Session,
-};
+use percept_infer::{Event, Recommended, Request, Scheduler, SchedulerOptions, SchedulerStatistics, Session};
 use percept_modalities::{Content, Media, Message, Part, image::Image};
-use percept_model::CausalModel;
 use percept_model::text::template;
+use percept_model::{CausalModel, LayerAdapter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::Loaded;
+use super::OpenOver;
+use super::engine::Engine;
 use super::vocabulary::Vocabulary;
 use crate::constraint::Grammars;
 use crate::failure::Failure;
 use crate::options::Limits;
 use crate::reply::CallFormat;
-
-/// Events that an answer may be behind its client. One that is further behind is ended.
-const BEHIND: usize = 4096;
 
 /// What becomes of the answers of a request.
 pub(crate) enum Update {
@@ -32,7 +28,7 @@ pub(crate) enum Update {
 }
 
 /// Room for answers of a model. It is given back when it is dropped, or with each answer that ends.
-pub(crate) struct Admission(OwnedSemaphorePermit);
+pub(crate) struct Admission(pub(super) OwnedSemaphorePermit);
 
 /// What a model reads beside text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +38,16 @@ pub(crate) struct Reads {
     pub audio: bool,
 }
 
-/// A handle to a language model.
+/// A handle to a language model, or to an adapter that is read beside one. Clones are the same.
+#[derive(Clone)]
 pub struct Language {
+    thread: Arc<Thread>,
+    /// The number of the adapter, among those of the model's thread.
+    adapter: Option<u64>,
+}
+
+/// What is known of a language model, and the way to its thread.
+pub struct Thread {
     model: Arc<dyn CausalModel>,
     pub(crate) recommended: Recommended,
     pub(crate) reads: Reads,
@@ -56,26 +60,54 @@ pub struct Language {
     slots: Arc<Semaphore>,
     most: usize,
     commands: std_mpsc::Sender<Command>,
+    adapters: AtomicU64,
     shared: Arc<Shared>,
+}
+
+impl Deref for Language {
+    type Target = Thread;
+
+    fn deref(&self) -> &Thread {
+        &self.thread
+    }
 }
 
 /// What the thread tells all.
 #[derive(Default)]
-struct Shared {
-    statistics: Mutex<SchedulerStatistics>,
-    fault: Mutex<Option<String>>,
+pub(super) struct Shared {
+    pub statistics: Mutex<Statistics>,
+    pub fault: Mutex<Option<String>>,
 }
 
-enum Command {
+/// What a thread counts, for the model itself and each adapter.
+#[derive(Default)]
+pub(super) struct Statistics {
+    pub model: SchedulerStatistics,
+    pub adapters: Vec<(u64, SchedulerStatistics)>,
+}
+
+/// What begins of a request, or why it does not.
+pub(super) type Begun = Result<mpsc::Receiver<Update>, Failure>;
+
+/// What a thread is asked for.
+pub(super) enum Command {
     Submit {
         requests: Vec<Request>,
+        adapter: Option<u64>,
         admission: Admission,
-        told: oneshot::Sender<Result<mpsc::Receiver<Update>, InferError>>,
+        told: oneshot::Sender<Begun>,
     },
+    /// Read what names this number with an adapter, which `over` opens again when the model is brought back.
+    Add { number: u64, adapter: Box<LayerAdapter>, over: OpenOver, told: oneshot::Sender<Result<(), String>> },
+    /// Take no more answers of an adapter.
+    Remove { number: u64 },
+    /// Take no more answers, and end when those that run have ended.
+    Leave,
+    /// End, whatever runs.
     Stop,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -94,7 +126,7 @@ pub(super) fn bring_up(session: Session, limits: &Limits) -> Result<(Language, E
     let scheduler = Scheduler::new(session, options).map_err(|error| error.to_string())?;
     let (commands, received) = std_mpsc::channel();
     let shared = Arc::new(Shared::default());
-    let language = Language {
+    let thread = Thread {
         reads: reads(&*model),
         model,
         recommended,
@@ -105,9 +137,11 @@ pub(super) fn bring_up(session: Session, limits: &Limits) -> Result<(Language, E
         slots: Arc::new(Semaphore::new(most)),
         most,
         commands,
+        adapters: AtomicU64::new(0),
         shared: shared.clone(),
     };
-    Ok((language, Engine { scheduler, options, received, shared, live: HashMap::new() }))
+    let language = Language { thread: Arc::new(thread), adapter: None };
+    Ok((language, Engine::new(scheduler, options, received, shared)))
 }
 
 /// What a model reads beside text. Whether it takes images, its processor alone knows, so it is shown one.
@@ -148,9 +182,16 @@ impl Language {
         self.grammars.get_or_init(make).clone().map_err(Failure::server)
     }
 
-    /// Counts of what its thread does.
+    /// Counts of what its thread does for it. Those of the cache are the model's alone.
     pub fn statistics(&self) -> SchedulerStatistics {
-        *lock(&self.shared.statistics)
+        let all = lock(&self.shared.statistics);
+        match self.adapter {
+            None => all.model,
+            Some(number) => {
+                let own = all.adapters.iter().find(|(other, _)| *other == number);
+                own.map(|(_, statistics)| *statistics).unwrap_or_default()
+            }
+        }
     }
 
     /// Why it does not answer.
@@ -158,9 +199,30 @@ impl Language {
         lock(&self.shared.fault).clone()
     }
 
+    /// Ends its thread, whatever runs. That of an adapter is the model's, and goes on.
     pub(super) fn stop(&self) {
-        // A thread that ended already has nothing to stop.
-        let _ = self.commands.send(Command::Stop);
+        if self.adapter.is_none() {
+            // A thread that ended already has nothing to stop.
+            let _ = self.commands.send(Command::Stop);
+        }
+    }
+
+    /// Lets what runs end, and frees what it has.
+    pub(super) fn leave(&self) {
+        let command = self.adapter.map_or(Command::Leave, |number| Command::Remove { number });
+        let _ = self.commands.send(command);
+    }
+
+    /// Reads answers with an adapter from now on; what is given is the handle to it. It waits for the step that runs, so no
+    /// thread that must not wait may call it.
+    pub(super) fn add(&self, adapter: LayerAdapter, over: OpenOver) -> Result<Self, String> {
+        let number = self.adapters.fetch_add(1, Ordering::Relaxed);
+        let (told, added) = oneshot::channel();
+        let gone = || "the model under it is being unloaded, or its device was lost".to_owned();
+        let command = Command::Add { number, adapter: Box::new(adapter), over, told };
+        self.commands.send(command).map_err(|_| gone())?;
+        added.blocking_recv().map_err(|_| gone())??;
+        Ok(Self { thread: self.thread.clone(), adapter: Some(number) })
     }
 
     /// Room for some answers; `retry_after` estimates when there would be some.
@@ -197,159 +259,8 @@ impl Language {
     ) -> Result<mpsc::Receiver<Update>, Failure> {
         let gone = || Failure::unavailable("the server is stopping", 5);
         let (told, answer) = oneshot::channel();
-        self.commands.send(Command::Submit { requests, admission, told }).map_err(|_| gone())?;
-        let begun = answer.await.map_err(|_| gone())?;
-        begun.map_err(|error| match error {
-            InferError::QueueFull { .. } => Failure::busy(error.to_string(), 1),
-            other => Failure::of_infer(&other),
-        })
+        let command = Command::Submit { requests, adapter: self.adapter, admission, told };
+        self.commands.send(command).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 }
-
-/// An answer that is being made.
-struct Live {
-    choice: usize,
-    updates: mpsc::Sender<Update>,
-    _admission: Admission,
-}
-
-/// What a model's thread runs.
-pub(super) struct Engine {
-    scheduler: Scheduler,
-    options: SchedulerOptions,
-    received: std_mpsc::Receiver<Command>,
-    shared: Arc<Shared>,
-    live: HashMap<RequestId, Live>,
-}
-
-impl Engine {
-    /// Answers until it is stopped. `open` brings the model back when its device was lost.
-    pub fn run(mut self, mut open: impl FnMut() -> Result<Loaded, String>) {
-        loop {
-            let command = match self.live.is_empty() {
-                true => self.received.recv().ok(),
-                false => match self.received.try_recv() {
-                    Ok(command) => Some(command),
-                    Err(std_mpsc::TryRecvError::Empty) => {
-                        if !self.step() && !self.reopen(&mut open) {
-                            return;
-                        }
-                        continue;
-                    }
-                    Err(std_mpsc::TryRecvError::Disconnected) => None,
-                },
-            };
-            match command {
-                Some(Command::Submit { requests, admission, told }) => self.begin(requests, admission, told),
-                Some(Command::Stop) | None => return self.end(),
-            }
-        }
-    }
-
-    fn begin(
-        &mut self,
-        requests: Vec<Request>,
-        mut admission: Admission,
-        told: oneshot::Sender<Result<mpsc::Receiver<Update>, InferError>>,
-    ) {
-        let (updates, receiver) = mpsc::channel(BEHIND * requests.len().max(1));
-        let mut begun = Vec::with_capacity(requests.len());
-        for (choice, request) in requests.into_iter().enumerate() {
-            match self.scheduler.submit(request) {
-                Ok(id) => {
-                    // There is a permit for every answer; one without is not counted.
-                    let permit = admission.0.split(1).map(Admission);
-                    let Some(permit) = permit else { continue };
-                    self.live.insert(id, Live { choice, updates: updates.clone(), _admission: permit });
-                    begun.push(id);
-                }
-                Err(error) => {
-                    begun.into_iter().for_each(|id| self.cancel(id));
-                    let _ = told.send(Err(error));
-                    return;
-                }
-            }
-        }
-        // When nobody waits any more, the receiver is dropped and the answers are cancelled before the next step.
-        let _ = told.send(Ok(receiver));
-        self.publish();
-    }
-
-    fn cancel(&mut self, id: RequestId) {
-        self.scheduler.cancel(id);
-        self.live.remove(&id);
-    }
-
-    /// One step over all answers; false when the device failed.
-    fn step(&mut self) -> bool {
-        let left: Vec<RequestId> =
-            self.live.iter().filter(|(_, live)| live.updates.is_closed()).map(|(id, _)| *id).collect();
-        left.into_iter().for_each(|id| self.cancel(id));
-        let (live, mut behind) = (&mut self.live, Vec::new());
-        let stepped = self.scheduler.step(&mut |id, event| {
-            let ends = matches!(event, Event::Finished { .. } | Event::Failed(_));
-            let Some(answer) = live.get(&id) else { return };
-            if answer.updates.try_send(Update::Event(answer.choice, Box::new(event))).is_err() {
-                behind.push(id);
-            }
-            if ends {
-                live.remove(&id);
-            }
-        });
-        behind.into_iter().for_each(|id| self.cancel(id));
-        self.publish();
-        match stepped {
-            Ok(_) => true,
-            Err(error) => {
-                let failed = |(_, live): (RequestId, Live)| {
-                    let event = Event::Failed(error.clone());
-                    // Who left need not be told.
-                    let _ = live.updates.try_send(Update::Event(live.choice, Box::new(event)));
-                };
-                self.live.drain().for_each(failed);
-                false
-            }
-        }
-    }
-
-    fn publish(&self) {
-        *lock(&self.shared.statistics) = self.scheduler.statistics();
-    }
-
-    /// Brings the model back after its device failed; false when the server is to end meanwhile.
-    fn reopen(&mut self, open: &mut impl FnMut() -> Result<Loaded, String>) -> bool {
-        loop {
-            let opened = open().and_then(|loaded| match loaded {
-                Loaded::Language(session) => {
-                    Scheduler::new(*session, self.options).map_err(|error| error.to_string())
-                }
-                _ => Err("it is another model now".into()),
-            });
-            match opened {
-                Ok(scheduler) => {
-                    self.scheduler = scheduler;
-                    *lock(&self.shared.fault) = None;
-                    self.publish();
-                    return true;
-                }
-                Err(why) => *lock(&self.shared.fault) = Some(why),
-            }
-            // Requests are refused meanwhile; the device is tried again after a while.
-            match self.received.recv_timeout(AGAIN) {
-                Ok(Command::Stop) | Err(std_mpsc::RecvTimeoutError::Disconnected) => return false,
-                Ok(Command::Submit { .. }) | Err(std_mpsc::RecvTimeoutError::Timeout) => {}
-            }
-        }
-    }
-
-    /// Ends all answers.
-    fn end(mut self) {
-        for (id, live) in std::mem::take(&mut self.live) {
-            self.scheduler.cancel(id);
-            let _ = live.updates.try_send(Update::Stopped);
-        }
-    }
-}
-
-/// Between two tries to open a lost device.
-const AGAIN: std::time::Duration = std::time::Duration::from_secs(5);

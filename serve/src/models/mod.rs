@@ -1,17 +1,21 @@
 //! The models that a server has, each on a thread of its own.
 
+mod engine;
+mod entry;
 mod language;
 mod registry;
 mod vocabulary;
 mod worker;
 
-pub use registry::{Entry, Kind, Registry};
+pub use entry::{Entry, Kind};
+pub use registry::Registry;
 
 pub(crate) use language::{Language, Reads, Update};
-pub(crate) use registry::wrong_kind;
+pub(crate) use registry::{Load, wrong_kind};
 pub(crate) use vocabulary::Vocabulary;
 
 use percept_infer::{Embedder, Pooling, Session, TextEmbedder, Transcriber};
+use percept_model::{CausalModel, OpenedAdapter};
 
 /// A model on its device.
 pub enum Loaded {
@@ -32,5 +36,13 @@ pub struct Source {
     /// The name of the model under it, where this one is an adapter's.
     pub parent: Option<String>,
     /// Brings the model to its device: when the server starts, and again when the device was lost.
-    pub open: Box<dyn FnMut() -> Result<Loaded, String> + Send>,
+    pub open: Open,
+    /// Opens an adapter over the model under it, whose answers it can then share steps with. What does more than that is
+    /// brought up by `open`, with a session of its own.
+    pub over: Option<OpenOver>,
 }
+
+/// Brings a model to its device.
+pub type Open = Box<dyn FnMut() -> Result<Loaded, String> + Send>;
+/// Opens an adapter over a model.
+pub type OpenOver = Box<dyn FnMut(&dyn CausalModel) -> Result<OpenedAdapter, String> + Send>;

@@ -21,11 +21,17 @@ pub(crate) enum After {
 
 type Job<T> = Box<dyn FnOnce(&mut T) -> After + Send>;
 
-/// A handle to a model that does jobs.
+/// A handle to a model that does jobs. Clones are the same.
 pub struct Worker<T> {
     jobs: std_mpsc::Sender<Option<Job<T>>>,
     slots: Arc<Semaphore>,
     fault: Arc<Mutex<Option<String>>>,
+}
+
+impl<T> Clone for Worker<T> {
+    fn clone(&self) -> Self {
+        Self { jobs: self.jobs.clone(), slots: self.slots.clone(), fault: self.fault.clone() }
+    }
 }
 
 /// What its thread runs.
@@ -53,6 +59,7 @@ impl<T> Worker<T> {
         lock(&self.fault).clone()
     }
 
+    /// Ends its thread when the jobs that wait are done.
     pub(super) fn stop(&self) {
         // A thread that ended already has nothing to stop.
         let _ = self.jobs.send(None);

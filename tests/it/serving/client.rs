@@ -38,7 +38,7 @@ fn session_of(model: Box<dyn CausalModel>) -> Session {
 pub fn language(case: &str) -> Source {
     let folder = case.to_owned();
     let open = move || Ok(Loaded::Language(Box::new(session(&folder))));
-    Source { name: case.into(), parent: None, open: Box::new(open) }
+    Source { name: case.into(), parent: None, open: Box::new(open), over: None }
 }
 
 /// A server that runs.
@@ -116,7 +116,16 @@ impl Running {
     }
 
     pub fn get(&self, path: &str) -> Reply {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        self.ask("GET", path)
+    }
+
+    pub fn delete(&self, path: &str) -> Reply {
+        self.ask("DELETE", path)
+    }
+
+    /// A request without a body.
+    fn ask(&self, method: &str, path: &str) -> Reply {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         Reply::of(&self.raw(request.as_bytes()))
     }
 

@@ -42,7 +42,7 @@ fn source(name: &str, folder: PathBuf) -> Source {
         let options = SessionOptions { strict: true, ..SessionOptions::default() };
         Ok(Loaded::Language(Box::new(Session::new(devices::device("cpu"), model, options).unwrap())))
     };
-    Source { name: name.into(), parent: None, open: Box::new(open) }
+    Source { name: name.into(), parent: None, open: Box::new(open), over: None }
 }
 
 /// A schema that a model without sense fills soon: nothing in it has room.

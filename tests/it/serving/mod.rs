@@ -1,5 +1,7 @@
 //! `percept serve`, driven over its connections with the small models of the parity cases.
 
+mod adapters;
+mod admin;
 mod answers;
 mod client;
 mod forms;

@@ -17,10 +17,12 @@ fn server() -> Running {
         let embedder = percept::infer::TextEmbedder::new(model, device, Default::default()).unwrap();
         Ok(Loaded::Texts(Box::new(embedder), percept::infer::Pooling::Last))
     };
-    let vectors = Source { name: "vectors".into(), parent: None, open: Box::new(open) };
+    let vectors = Source { name: "vectors".into(), parent: None, open: Box::new(open), over: None };
     let sources = vec![language("qwen2"), language("gemma3"), language("qwen2-audio"), vectors];
     let limits = Limits { tokens: Some(1), ..Limits::default() };
-    Running::start(sources, percept::serve::Options { limits, ..Default::default() })
+    let open = std::sync::Arc::new(|_: &percept::serve::Wanted| panic!("nothing is loaded"));
+    let admin = Some(percept::serve::Admin { keys: vec!["admin-key-1".into()], open });
+    Running::start(sources, percept::serve::Options { limits, admin, ..Default::default() })
 }
 
 fn source(file: &str) -> String {
@@ -38,6 +40,8 @@ fn every_route_is_in_the_document_and_the_reverse() {
             told.insert((path.clone(), method.clone()));
             let reply = match method.as_str() {
                 "get" => server.get(&path.replace("{name}", "qwen2")),
+                // Without a key nothing is unloaded.
+                "delete" => server.delete(&path.replace("{name}", "qwen2")),
                 _ => server.post(path, &json!({})),
             };
             assert!(!matches!(reply.status, 404 | 405), "{method} {path}: {}", reply.text());

@@ -27,7 +27,7 @@ fn speech() -> Transcriber {
 }
 
 fn source(name: &str, open: impl FnMut() -> Result<Loaded, String> + Send + 'static) -> Source {
-    Source { name: name.into(), parent: None, open: Box::new(open) }
+    Source { name: name.into(), parent: None, open: Box::new(open), over: None }
 }
 
 fn server(limits: Limits) -> Running {

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::client::{Reply, ask, post_bytes};
 
-fn parity(case: &str) -> PathBuf {
+pub fn parity(case: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity").join(case).join("model")
 }
 
 /// A server that is ended when the test is.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -26,7 +26,7 @@ impl Drop for Process {
 }
 
 /// A server on a free port, and its address.
-fn start(more: &[&str]) -> (Process, String) {
+pub fn start(more: &[&str]) -> (Process, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_percept"));
     command.args(["serve", "--device", "cpu", "--port", "0", "--json", "--model"]);
     command.arg(format!("qwen2={}", parity("qwen2").display())).args(more);
@@ -39,7 +39,7 @@ fn start(more: &[&str]) -> (Process, String) {
     (Process(child), url.strip_prefix("http://").unwrap().to_owned())
 }
 
-fn connect(address: &str) -> TcpStream {
+pub fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
     stream

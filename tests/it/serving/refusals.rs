@@ -307,6 +307,7 @@ fn a_model_that_cannot_be_loaded_ends_the_server_with_its_name() {
         name: "broken".into(),
         parent: None,
         open: Box::new(|| Err("no such file".into())),
+        over: None,
     };
     let run = |sources| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -23,6 +23,7 @@ pub(super) fn all(limits: &Limits) -> Vec<(&'static str, Value)> {
         ("OllamaGenerateRequest", ollama_generate(limits)),
         ("TokenizeRequest", tokenize()),
         ("DetokenizeRequest", detokenize()),
+        ("LoadRequest", load()),
     ]
 }
 
@@ -292,6 +293,12 @@ fn tokenize() -> Value {
 fn detokenize() -> Value {
     let own = json!({ "tokens": list(count(0, u32::MAX.into())) });
     object(&["model", "tokens"], together([model("LanguageModel"), own]))
+}
+
+fn load() -> Value {
+    let kinds = one_word_of(&["model", "adapter", "embedding"]);
+    let name = json!({ "type": "string", "minLength": 1, "maxLength": 200 });
+    object(&["name", "path", "kind"], json!({ "name": name, "path": text(), "kind": kinds, "base": text() }))
 }
 
 /// `name`, `description`, `strict` and the schema of a function.

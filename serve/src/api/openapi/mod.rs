@@ -20,21 +20,23 @@ pub(crate) async fn openapi(State(app): State<Shared>) -> Response {
     let mut names = Names::default();
     for entry in app.registry.entries() {
         match entry.kind() {
-            Some(Kind::Language(_)) => names.language.push(&entry.name),
-            Some(Kind::Texts(..) | Kind::Pairs(_)) => names.embedding.push(&entry.name),
-            Some(Kind::Speech(_)) => names.speech.push(&entry.name),
+            Some(Kind::Language(_)) => names.language.push(entry.name.clone()),
+            Some(Kind::Texts(..) | Kind::Pairs(_)) => names.embedding.push(entry.name.clone()),
+            Some(Kind::Speech(_)) => names.speech.push(entry.name.clone()),
             None => {}
         }
     }
-    json_response(StatusCode::OK, &document(&names, &app.limits, app.keys.are_asked_for()))
+    let endpoints: Vec<&Endpoint> =
+        ENDPOINTS.iter().chain(ADMIN.iter().filter(|_| app.admin.is_some())).collect();
+    json_response(StatusCode::OK, &document(&endpoints, &names, &app.limits, app.keys.are_asked_for()))
 }
 
 /// The names of the models, by what they do.
 #[derive(Default)]
-struct Names<'a> {
-    language: Vec<&'a str>,
-    embedding: Vec<&'a str>,
-    speech: Vec<&'a str>,
+struct Names {
+    language: Vec<String>,
+    embedding: Vec<String>,
+    speech: Vec<String>,
 }
 
 /// An endpoint: its path and method, what it does, its body and its answer by their schemas' names, and the type in which
@@ -75,12 +77,19 @@ const ENDPOINTS: [Endpoint; 20] = [
     Endpoint("post", "/detokenize", "The text of tokens", Some("DetokenizeRequest"), "Detokenized", None),
 ];
 
-fn document(names: &Names, limits: &Limits, asks_for_keys: bool) -> Value {
+/// Those for who loads and unloads models, where anyone may.
+#[rustfmt::skip]
+const ADMIN: [Endpoint; 2] = [
+    Endpoint("post", "/admin/models", "Load a model", Some("LoadRequest"), "Model", None),
+    Endpoint("delete", "/admin/models/{name}", "Unload a model", None, "Unloaded", None),
+];
+
+fn document(endpoints: &[&Endpoint], names: &Names, limits: &Limits, asks_for_keys: bool) -> Value {
     let mut paths = Map::new();
-    for endpoint in &ENDPOINTS {
+    for endpoint in endpoints {
         paths.insert(endpoint.1.into(), json!({ endpoint.0: operation(endpoint, asks_for_keys) }));
     }
-    let model = |names: &[&str]| match names {
+    let model = |names: &[String]| match names {
         // An enumeration has one value at least.
         [] => text(),
         names => json!({ "enum": names }),
@@ -129,10 +138,11 @@ fn operation(endpoint: &Endpoint, asks_for_keys: bool) -> Value {
         _ => "Error",
     };
     let failed = |what: &str| json!({ "description": what, "content": { "application/json": { "schema": shared(error) } } });
+    let good = if *body == Some("LoadRequest") { "201" } else { "200" };
     let mut operation = json!({
         "summary": summary, "operationId": format!("{}{}", endpoint.0, path.replace(['/', '.'], "_").replace(['{', '}'], "")),
         "responses": {
-            "200": { "description": "The answer", "content": content },
+            good: { "description": "The answer", "content": content },
             "4XX": failed("The request is wrong, or comes at the wrong time"),
             "503": failed("The server does not answer now"),
             "504": failed("The answer took too long"),
@@ -147,7 +157,7 @@ fn operation(endpoint: &Endpoint, asks_for_keys: bool) -> Value {
         operation["parameters"] =
             json!([{ "name": "name", "in": "path", "required": true, "schema": text() }]);
     }
-    if asks_for_keys && !crate::router::is_open(path) {
+    if path.starts_with("/admin/") || (asks_for_keys && !crate::router::is_open(path)) {
         operation["security"] = json!([{ "bearer": [] }, { "key": [] }]);
     }
     operation
@@ -181,6 +191,10 @@ fn answers() -> Vec<(&'static str, Value)> {
     vec![
         ("State", has(json!({ "status": text() }))),
         ("Model", has(model)),
+        (
+            "Unloaded",
+            has(json!({ "id": text(), "object": { "const": "model" }, "deleted": { "const": true } })),
+        ),
         ("ModelList", has(json!({ "object": { "const": "list" }, "data": list(shared("Model")) }))),
         (
             "ChatCompletion",
