@@ -13,6 +13,7 @@ mod needs;
 mod parity;
 mod parity_case;
 mod porters_tutorial;
+mod runner;
 mod sampling;
 mod scheduler;
 mod serving;
