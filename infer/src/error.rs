@@ -49,6 +49,19 @@ pub enum Error {
     /// The session does not have the adapter, or not any more.
     #[error("the session has no adapter of the number {0}, or it was removed; add it first")]
     UnknownAdapter(AdapterId),
+    /// A draft model's tokens are others than those of the model that it is to guess for.
+    #[error(
+        "the draft model has another tokenizer: token {id} is {own} to the model and {draft} to the draft model; give a draft \
+         model with the same tokens"
+    )]
+    OtherTokenizer {
+        /// The first token that differs.
+        id: u32,
+        /// What it is to the model.
+        own: String,
+        /// What it is to the draft model.
+        draft: String,
+    },
     /// The queue of requests is at its bound: nothing is wrong with the request, and it may be made again later.
     #[error("{waiting} requests wait already, as many as may; try again later")]
     QueueFull {

@@ -23,8 +23,8 @@ pub mod view;
 pub use embed::{Embedder, Pooling, TextEmbedder, cosine};
 pub use error::{Error, Result};
 pub use generate::{
-    BATCH, Constraint, Finish, GenerateOptions, Generation, PromptLookup, Request, StoppedBy, Timings,
-    TokenLogprob,
+    BATCH, Constraint, Draft, Finish, GenerateOptions, Generation, NotDrafted, PromptLookup, Request,
+    StoppedBy, Timings, TokenLogprob,
 };
 pub use memory::peak_memory;
 pub use recommended::Recommended;

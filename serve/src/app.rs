@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use percept_infer::PromptLookup;
+use percept_infer::Draft;
 use tokio::sync::{Semaphore, watch};
 
 use crate::keys::Keys;
@@ -27,7 +27,7 @@ pub(crate) struct App {
     pub limits: Limits,
     pub keys: Keys,
     pub metrics: Metrics,
-    pub draft: Option<PromptLookup>,
+    pub draft: Option<Draft>,
     pub fetch: Option<Fetch>,
     pub log: Option<Log>,
     pub admin: Option<Administration>,

@@ -106,7 +106,7 @@ pub(crate) async fn begin(
 ) -> Result<Answers, Failure> {
     let (_, language) = app.registry.language(name)?;
     let running = app.limits.running;
-    choice.options.draft = app.draft;
+    choice.options.draft = app.draft.filter(|draft| language.has(draft));
     let admission = language.admit(choice.n, || app.metrics.retry_after(name, running))?;
     let n = choice.n;
     let fetched = match &prompt {

@@ -162,7 +162,7 @@ impl Document {
             .collect();
         let share = |used: usize, all: usize| if all == 0 { 0.0 } else { used as f64 / all as f64 };
         type Read<'a, S> = &'a dyn Fn(&S) -> f64;
-        let rows: [(&str, &str, &str, Read<'_, percept_infer::SchedulerStatistics>); 9] = [
+        let rows: [(&str, &str, &str, Read<'_, percept_infer::SchedulerStatistics>); 11] = [
             ("percept_requests_running", "Answers that are being made.", "gauge", &|s| s.running as f64),
             ("percept_requests_waiting", "Answers that wait for their turn.", "gauge", &|s| s.waiting as f64),
             (
@@ -194,11 +194,27 @@ impl Document {
                 &|s| s.preemptions as f64,
             ),
             ("percept_cache_pages", "Pages of the cache.", "gauge", &|s| s.pages as f64),
+            ("percept_drafted_tokens_total", "Tokens that were guessed.", "counter", &|s| {
+                s.drafted_tokens as f64
+            }),
+            ("percept_accepted_tokens_total", "Guessed tokens that were right.", "counter", &|s| {
+                s.accepted_tokens as f64
+            }),
         ];
         for (name, help, kind, value) in rows {
             self.head(name, help, kind);
             for (model, statistics) in &all {
                 self.line(name, &[("model", model)], value(statistics));
+            }
+        }
+        let name = "percept_undrafted_total";
+        let help = "Answers, and steps of answers where the draft model's cache is full, that it does not guess for.";
+        self.head(name, help, "counter");
+        for (model, s) in &all {
+            let reasons =
+                [("unread", s.undrafted_unread), ("long", s.undrafted_long), ("full", s.undrafted_full)];
+            for (reason, n) in reasons {
+                self.line(name, &[("model", model), ("reason", reason)], n as f64);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use percept_infer::PromptLookup;
+use percept_infer::Draft;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -87,9 +87,9 @@ pub struct Options {
     pub origins: Vec<String>,
     /// A certificate chain and its key, both PEM, under which the server speaks TLS.
     pub tls: Option<(Vec<u8>, Vec<u8>)>,
-    /// Guess the next tokens of every answer by what its own text has said before: what is answered stays the same, and comes
-    /// sooner where a text is quoted.
-    pub draft: Option<PromptLookup>,
+    /// Guess the next tokens of every answer by what its own text has said before, or by the draft models of those models that
+    /// have one: what is answered stays the same, and comes sooner where guesses are right.
+    pub draft: Option<Draft>,
     /// What fetches media by their addresses; without it they come in the requests alone.
     pub fetch: Option<Fetch>,
     /// Where the lines of the log go.

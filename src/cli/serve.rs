@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clap::Args;
 use percept::graph::DType;
-use percept::infer::PromptLookup;
 use percept::pull::{AllowPrivate, MediaFetcher};
 use percept::serve::{Admin, Fetch, Limits, Options, Server, Source, Wanted, read_keys};
 use serde_json::{Value, json};
@@ -16,6 +15,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::failure::{read_bytes, read_text};
 use super::model::embed::Rows;
+use super::model::guessing::Guessing;
 use models::Models;
 
 #[derive(Args)]
@@ -59,10 +59,12 @@ pub struct Serve {
     /// and without it none is
     #[arg(long, value_name = "DOMAIN")]
     media_domain: Vec<String>,
-    /// Guess up to N tokens at a time from what the text itself has said before: answers stay the same, and come sooner where
-    /// they quote
-    #[arg(long, value_name = "N")]
-    lookup: Option<usize>,
+    /// A smaller model with the same tokenizer that guesses the next tokens of the --model of this name, or of the only
+    /// one: answers stay the same, and come sooner where it is often right; may be repeated, once for each model
+    #[arg(long, value_name = "[NAME=]PATH", value_parser = Named::parse)]
+    draft_model: Vec<Named>,
+    #[command(flatten)]
+    guessing: Guessing,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -106,9 +108,6 @@ struct LimitArgs {
     #[arg(long, default_value_t = 30, value_name = "S")]
     grace: u64,
 }
-
-/// Tokens that must have been said before, so that what came after them is a guess.
-const NGRAM: usize = 3;
 
 /// For fetching a medium.
 const FETCH_TIME: Duration = Duration::from_secs(20);
@@ -204,9 +203,6 @@ impl Serve {
         if limits.running == 0 {
             return Err(Failure::Usage("--running 0: at least one answer must be made at once".into()));
         }
-        if self.lookup.is_some_and(|tokens| !(1..=64).contains(&tokens)) {
-            return Err(Failure::Usage("--lookup: give 1 to 64 tokens".into()));
-        }
         let keys = self.api_keys.as_deref().map(keys).transpose()?.unwrap_or_default();
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(chain), Some(key)) => Some((read_bytes(chain)?, read_bytes(key)?)),
@@ -234,7 +230,7 @@ impl Serve {
             ..defaults
         };
         let fetch = self.fetch(limits.body as u64)?;
-        let draft = self.lookup.map(|tokens| PromptLookup { ngram: NGRAM, tokens });
+        let draft = self.guessing.draft(!self.draft_model.is_empty());
         let origins = self.cors_origin.clone();
         Ok(Options { limits, keys, origins, tls, draft, fetch, log: Some(Arc::new(log)), admin: None })
     }
@@ -256,12 +252,13 @@ impl Serve {
     }
 
     fn sources(&self, models: &Arc<Models>) -> Result<Vec<Source>, Failure> {
+        self.check_drafts()?;
         let mut sources = Vec::new();
         for model in &self.model {
-            sources.push(models.model(model.name(), &model.path, None));
+            sources.push(models.model(model.name(), &model.path, None, self.draft_of(model)));
         }
         for model in &self.embedding_model {
-            sources.push(models.model(model.name(), &model.path, Some(self.pooling.pooling())));
+            sources.push(models.model(model.name(), &model.path, Some(self.pooling.pooling()), None));
         }
         for adapter in &self.adapter {
             let Some(name) = &adapter.name else {
@@ -272,6 +269,42 @@ impl Serve {
             sources.push(models.adapter(name.clone(), &adapter.path, base.name(), &base.path));
         }
         Ok(sources)
+    }
+
+    /// Every draft model guesses for one model, and there is one for each at most.
+    fn check_drafts(&self) -> Result<(), Failure> {
+        let mut names: Vec<String> = Vec::new();
+        for draft in &self.draft_model {
+            let path = draft.path.display();
+            let name = match (&draft.name, self.model.as_slice()) {
+                (Some(name), _) => name.clone(),
+                (None, [only]) => only.name(),
+                (None, _) => {
+                    let why = format!(
+                        "--draft-model {path}: name the --model that it guesses for, as in NAME={path}"
+                    );
+                    return Err(Failure::Usage(why));
+                }
+            };
+            if !self.model.iter().any(|model| model.name() == name) {
+                return Err(Failure::Usage(format!(
+                    "--draft-model {path}: there is no --model '{name}' that it could guess for"
+                )));
+            }
+            if names.contains(&name) {
+                let why = format!("--draft-model {path}: the model '{name}' has a draft model already");
+                return Err(Failure::Usage(why));
+            }
+            names.push(name);
+        }
+        Ok(())
+    }
+
+    /// The draft model of a model: that of its name, or the one without a name, which [`Serve::check_drafts`] lets the only
+    /// model have.
+    fn draft_of(&self, model: &Named) -> Option<PathBuf> {
+        let is_of = |draft: &&Named| draft.name.as_ref().is_none_or(|name| *name == model.name());
+        self.draft_model.iter().find(is_of).map(|draft| draft.path.clone())
     }
 
     /// The served model that an adapter stands on: the only one, or the one that the adapter names.

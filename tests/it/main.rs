@@ -8,6 +8,7 @@ mod assets;
 mod chat;
 mod command_line;
 mod devices;
+mod drafts;
 #[path = "../needs/mod.rs"]
 mod needs;
 mod parity;

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use percept::infer::{
-    Constraint, Error, Event, Finish, GenerateOptions, Generation, PromptLookup, Request, RequestId, Result,
-    Sampling, Scheduler, SchedulerOptions, Session, SessionOptions, StoppedBy, TokenLogprob,
+    Constraint, Draft, Error, Event, Finish, GenerateOptions, Generation, PromptLookup, Request, RequestId,
+    Result, Sampling, Scheduler, SchedulerOptions, Session, SessionOptions, StoppedBy, TokenLogprob,
 };
 use percept::modalities::{Array, Inputs, Media, Values};
 use percept::model::PAGE;
@@ -31,7 +31,7 @@ fn scheduler(case: &Case, session_options: SessionOptions, options: SchedulerOpt
 }
 
 /// A prompt of the ids.
-fn of_ids(ids: &[i64]) -> Inputs {
+pub fn of_ids(ids: &[i64]) -> Inputs {
     let mut inputs = Inputs::default();
     let array = Array { dims: vec![1, ids.len()], values: Values::I64(ids.to_vec()) };
     inputs.arrays.insert("input_ids".into(), array);
@@ -73,7 +73,7 @@ pub fn requests(case: &Case, session: &Session, count: usize) -> Vec<(Inputs, Ge
 }
 
 /// What each request gives alone.
-fn alone(case: &Case, requests: &[(Inputs, GenerateOptions)]) -> Vec<Found> {
+pub fn alone(case: &Case, requests: &[(Inputs, GenerateOptions)]) -> Vec<Found> {
     let mut session = session(case, &devices::device("cpu"), SessionOptions::default());
     let one = |(inputs, options): &(Inputs, GenerateOptions)| {
         let mut streamed = String::new();
@@ -116,7 +116,7 @@ pub fn drain(scheduler: &mut Scheduler) -> HashMap<RequestId, Result<Generation,
     ended
 }
 
-pub const LOOKUP: PromptLookup = PromptLookup { ngram: 3, tokens: 6 };
+pub const LOOKUP: Draft = Draft::Lookup(PromptLookup { ngram: 3, tokens: 6 });
 
 #[test]
 fn many_requests_are_answered_as_each_alone_bit_for_bit() {
@@ -213,7 +213,7 @@ fn requests_that_are_cancelled_leave_no_page_and_change_no_other() {
 }
 
 /// One step; what ends must be as expected.
-fn step(scheduler: &mut Scheduler, live: &mut HashMap<RequestId, usize>, expected: &[Found]) -> bool {
+pub fn step(scheduler: &mut Scheduler, live: &mut HashMap<RequestId, usize>, expected: &[Found]) -> bool {
     scheduler
         .step(&mut |id, event| match event {
             Event::Finished { generation, .. } => {
@@ -502,8 +502,14 @@ fn biases_and_ends_do_what_they_say() {
     assert!(wrong.to_string().contains("token 1"), "{wrong}");
     let wrong = ask(GenerateOptions { logit_bias: vec![(vocab as i32, 1.0)], ..base.clone() }).unwrap_err();
     assert!(wrong.to_string().contains(&vocab.to_string()), "{wrong}");
-    let none = PromptLookup { ngram: 0, tokens: 4 };
-    assert!(ask(GenerateOptions { draft: Some(none), ..base }).unwrap_err().to_string().contains("n-gram"));
+    for (draft, says) in [
+        (Draft::Lookup(PromptLookup { ngram: 0, tokens: 4 }), "n-gram"),
+        (Draft::Model { tokens: 65 }, "1 to 64"),
+        (Draft::Model { tokens: 4 }, "the session has none"),
+    ] {
+        let refused = ask(GenerateOptions { draft: Some(draft), ..base.clone() }).unwrap_err().to_string();
+        assert!(refused.contains(says), "{refused}");
+    }
 }
 
 /// Log-probabilities against the softmax of the logits that another way gives.

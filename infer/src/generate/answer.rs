@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::constraint::Constrained;
+use super::draft::{Place, Source};
 use super::logprobs::Row;
 use super::text::AnswerText;
-use super::{Finish, Generation, Plan, PromptLookup, StoppedBy, Timings, TokenLogprob};
+use super::{Finish, Generation, Plan, StoppedBy, Timings, TokenLogprob};
 use crate::error::Result;
 use crate::sampler::Sampler;
 use crate::session::{Sequence, Session};
@@ -40,7 +41,9 @@ pub(crate) struct Answer {
     prompt_logprobs: Option<usize>,
     /// Of the prompt's first tokens, as far as it was read.
     prompt: Vec<Option<TokenLogprob>>,
-    draft: Option<PromptLookup>,
+    source: Option<Source>,
+    /// Tokens that were guessed, and those of them that were right.
+    guessed: (usize, usize),
     steps: usize,
     finish: Option<(Finish, Option<StoppedBy>)>,
     /// Whether a step was to read rows of it.
@@ -69,7 +72,8 @@ impl Answer {
             prompt_logprobs: plan.prompt_logprobs,
             // Nothing comes before the first.
             prompt: plan.prompt_logprobs.iter().map(|_| None).collect(),
-            draft: plan.draft,
+            source: plan.draft.map(|draft| draft.start(session)).transpose()?,
+            guessed: (0, 0),
             steps: 0,
             finish: None,
             is_begun: false,
@@ -118,19 +122,23 @@ impl Answer {
         found
     }
 
-    /// Guess the next tokens, where all before them are read; gives their number.
-    pub(crate) fn guess(&mut self, vocab: usize) -> usize {
-        let Some(draft) = self.draft else { return 0 };
-        if !self.is_decoding() || self.sequence.held() + 1 != self.sequence.len() {
-            return 0;
-        }
-        let most = self.most.saturating_sub(self.tokens.len() + 1);
-        let mut ids = draft.guess(self.sequence.ids(), most);
-        // Where features stand, ids may be none of the table's.
-        let fits = |id: &i32| usize::try_from(*id).is_ok_and(|id| id < vocab);
-        ids.truncate(ids.iter().take_while(|id| fits(id)).count());
-        self.sequence.push_drafts(&ids);
-        ids.len()
+    /// Where it stands, if its next tokens are guessed at all: they are once all before them are read.
+    pub(super) fn place(&mut self) -> Option<Place<'_>> {
+        let is_read = self.is_decoding() && self.sequence.held() + 1 == self.sequence.len();
+        let most = if is_read { self.most.saturating_sub(self.tokens.len() + 1) } else { 0 };
+        let Self { source, sequence, ends, .. } = self;
+        source.as_mut().map(|source| Place { source, sequence, ends, most })
+    }
+
+    /// Tokens that were guessed and read, and those of them that were right.
+    pub(crate) fn guessed(&self) -> (usize, usize) {
+        self.guessed
+    }
+
+    /// Give back all pages. It goes on when its rows are read again.
+    pub(crate) fn release(&mut self) {
+        self.sequence.release();
+        self.source.iter_mut().for_each(Source::release);
     }
 
     /// Rows that the next step may read, of `limit` rows.
@@ -158,6 +166,7 @@ impl Answer {
         let first = self.sequence.held() - logits.len() / vocab.max(1);
         let certain = self.sequence.certain();
         let mut right = 0;
+        self.guessed.0 += self.sequence.drafts();
         for (row, logits) in (first..).zip(logits.chunks_exact_mut(vocab.max(1))) {
             if row + 1 < self.prompt_tokens {
                 self.take_prompt(row + 1, logits);
@@ -170,13 +179,16 @@ impl Answer {
                 self.prefill = Some(self.begun.elapsed().as_secs_f64());
                 self.begun = Instant::now();
             }
+            let before = self.tokens.len();
             self.finish = self.choose(logits, on_token)?;
+            let guess = self.sequence.ids().get(certain + right);
+            let is_right = self.tokens.len() > before && guess == self.tokens.last();
+            self.guessed.1 += usize::from(is_right);
             if self.finish.is_some() {
                 return Ok(true);
             }
             self.steps += 1;
-            let guess = self.sequence.ids().get(certain + right);
-            if guess == self.tokens.last() && guess.is_some() {
+            if is_right {
                 right += 1;
                 continue;
             }
@@ -248,6 +260,9 @@ impl Answer {
             tokens: self.tokens,
             prompt_tokens: self.prompt_tokens,
             cached_tokens: self.cached,
+            drafted_tokens: self.guessed.0,
+            accepted_tokens: self.guessed.1,
+            not_drafted: self.source.as_ref().and_then(Source::not_drafted),
             finish,
             stopped_by,
             logprobs: self.chosen,

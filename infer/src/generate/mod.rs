@@ -19,7 +19,8 @@ use crate::scheduler::{Batch, Event, SchedulerOptions};
 use crate::session::{AdapterId, CHUNK, Session};
 pub(crate) use answer::Answer;
 pub use constraint::Constraint;
-pub use draft::PromptLookup;
+pub(crate) use draft::guess;
+pub use draft::{Draft, NotDrafted, PromptLookup};
 pub use logprobs::TokenLogprob;
 pub(crate) use plan::Plan;
 
@@ -44,7 +45,7 @@ pub struct GenerateOptions {
     pub ignore_ends: bool,
     /// Guess the next tokens, and read the guesses together: the tokens stay the same, and come sooner where guesses are
     /// right.
-    pub draft: Option<PromptLookup>,
+    pub draft: Option<Draft>,
     /// The adapter of the session that the prompt and its continuation are read with.
     pub adapter: Option<AdapterId>,
 }
@@ -96,6 +97,12 @@ pub struct Generation {
     pub cached_tokens: usize,
     /// The reason for its end.
     pub finish: Finish,
+    /// Tokens that were guessed, as [`GenerateOptions::draft`] says.
+    pub drafted_tokens: usize,
+    /// Those of them that were right.
+    pub accepted_tokens: usize,
+    /// Why the draft model made no guesses at some time, where there was a reason.
+    pub not_drafted: Option<NotDrafted>,
     /// What stopped it, where [`Finish::Stop`] is the reason.
     pub stopped_by: Option<StoppedBy>,
     /// For each token, when [`GenerateOptions::logprobs`] asks for them.

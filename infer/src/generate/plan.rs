@@ -2,8 +2,9 @@
 
 use percept_modalities::Inputs;
 
+use super::GenerateOptions;
 use super::constraint::{Constrained, Constraint};
-use super::{GenerateOptions, PromptLookup};
+use super::draft::Planned;
 use crate::error::{Error, Result};
 use crate::sampler::{Sampler, Sampling};
 use crate::session::{Prompt, Session};
@@ -22,13 +23,11 @@ pub(crate) struct Plan {
     pub(super) stop: Vec<String>,
     pub(super) logprobs: Option<usize>,
     pub(super) prompt_logprobs: Option<usize>,
-    pub(super) draft: Option<PromptLookup>,
+    pub(super) draft: Option<Planned>,
 }
 
 /// Rows that an answer without a limit is given room for at first.
 const FIRST_ROOM: usize = 1024;
-/// Tokens that may be guessed at a time: more are seldom right.
-const MOST_DRAFTED: usize = 64;
 
 impl Plan {
     pub(crate) fn new(
@@ -42,12 +41,7 @@ impl Plan {
             let why = "a constraint decides where the text may end, so ends cannot be ignored under it; give one of both";
             return Err(Error::Setting(why.into()));
         }
-        let in_range = |draft: &PromptLookup| draft.ngram > 0 && (1..=MOST_DRAFTED).contains(&draft.tokens);
-        if options.draft.as_ref().is_some_and(|draft| !in_range(draft)) {
-            return Err(Error::Setting(format!(
-                "prompt lookup needs an n-gram of at least one token and guesses 1 to {MOST_DRAFTED} tokens at a time"
-            )));
-        }
+        options.draft.map_or(Ok(()), |draft| draft.check(session))?;
         let prompt = session.prompt_with(inputs, options.adapter)?;
         let prompt_tokens = prompt.len();
         if prompt_tokens >= context {
@@ -78,6 +72,7 @@ impl Plan {
         sampling.ends.extend(&ends);
         sampling.max_length.get_or_insert(prompt_tokens + most);
         add_bias(&mut sampling, &options.logit_bias)?;
+        let draft = options.draft.map(|draft| draft.plan(session, inputs, &prompt)).transpose()?;
         Ok(Self {
             sampler: Sampler::new(sampling, prompt.ids(), vocab)?,
             prompt,
@@ -88,13 +83,14 @@ impl Plan {
             stop: options.stop.clone(),
             logprobs: options.logprobs,
             prompt_logprobs: options.prompt_logprobs,
-            draft: options.draft,
+            draft,
         })
     }
 
     /// Whether no encoder has to run for it.
     pub(crate) fn is_encoded(&self, session: &Session) -> bool {
-        session.is_encoded(&self.prompt)
+        let draft = self.draft.as_ref();
+        session.is_encoded(&self.prompt) && draft.is_none_or(|draft| draft.is_encoded(session))
     }
 
     /// Rows of the prompt.

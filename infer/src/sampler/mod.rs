@@ -187,7 +187,7 @@ impl Sampler {
 }
 
 /// The first of the greatest; NaN is never chosen.
-fn greedy(logits: &[f32]) -> i32 {
+pub(crate) fn greedy(logits: &[f32]) -> i32 {
     let mut best = 0;
     let mut greatest = f32::NEG_INFINITY;
     for (i, &x) in logits.iter().enumerate() {

@@ -6,7 +6,7 @@ use percept_model::PAGE;
 
 use super::{Event, RequestId, SchedulerOptions, SchedulerStatistics};
 use crate::error::{Error, Result};
-use crate::generate::{Answer, Plan};
+use crate::generate::{Answer, Plan, guess};
 use crate::session::{Part, Session};
 
 /// A request that waits.
@@ -97,14 +97,16 @@ impl Batch {
         let mut found = logits.iter_mut();
         for ((id, mut answer), rows) in running.into_iter().zip(rows) {
             let logits = if rows > 0 { found.next() } else { None }.map_or(&mut [][..], Vec::as_mut_slice);
-            let drafts = answer.sequence.drafts();
+            let before = answer.guessed();
             let mut chosen = 0;
             let ended = answer.take(session, logits, &mut |token| {
                 chosen += 1;
                 on_event(id, Event::Token { id: token.id, logprob: token.logprob, text: token.text });
             });
             self.counts.generated_tokens += chosen;
-            self.counts.accepted_tokens += chosen.saturating_sub(1).min(drafts as u64);
+            let (drafted, accepted) = answer.guessed();
+            self.counts.drafted_tokens += (drafted - before.0) as u64;
+            self.counts.accepted_tokens += (accepted - before.1) as u64;
             match ended {
                 Ok(false) => self.running.push((id, answer)),
                 Ok(true) => match answer.finish() {
@@ -167,12 +169,12 @@ impl Batch {
     /// One run over rows of as many answers as fit: gives how many of each. The logits are those that answers with rows
     /// wanted.
     fn read(&mut self, session: &mut Session, on_event: OnEvent<'_>) -> Result<Vec<usize>> {
-        let vocab = session.model().decoder().vocab;
         for (_, answer) in &mut self.running {
             session.refresh(&mut answer.sequence);
             self.counts.prefix_hits += answer.share(session) as u64;
-            self.counts.drafted_tokens += answer.guess(vocab) as u64;
         }
+        let answers = self.running.iter_mut().map(|(_, answer)| &mut **answer);
+        guess(session, answers, self.options.prompt_rows, &mut self.counts)?;
         loop {
             let rows = self.rows();
             let mut parts = Vec::new();
@@ -206,14 +208,13 @@ impl Batch {
             any += answer.sequence.drafts();
             answer.sequence.keep_drafts(0);
         }
-        self.counts.drafted_tokens -= any as u64;
         any > 0
     }
 
     /// The youngest gives its pages back, and goes on when there is room again.
     fn pause_youngest(&mut self) {
         if let Some((id, mut answer)) = self.running.pop() {
-            answer.sequence.release();
+            answer.release();
             self.counts.preemptions += 1;
             let at = self.waiting.partition_point(|(other, _)| *other < id);
             self.waiting.insert(at, (id, Waiting::Paused(answer)));

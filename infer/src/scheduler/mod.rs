@@ -90,10 +90,16 @@ pub struct SchedulerStatistics {
     pub generated_tokens: u64,
     /// How often a sequence gave its pages back, to be read again.
     pub preemptions: u64,
-    /// Tokens that were guessed.
+    /// Tokens that were guessed and read.
     pub drafted_tokens: u64,
     /// Those of them that were right.
     pub accepted_tokens: u64,
+    /// Answers that the draft model does not guess for, because it lacks the media of their prompt, or one of their tokens.
+    pub undrafted_unread: u64,
+    /// Answers that the draft model does not guess for any more, because they are longer than its context.
+    pub undrafted_long: u64,
+    /// How often an answer was not guessed for in a step, because the draft model's cache was full.
+    pub undrafted_full: u64,
     /// Runs of encoders.
     pub encoder_runs: u64,
     /// Runs of encoders that were not needed, because their result was kept.

@@ -132,7 +132,7 @@ impl Session {
         self.make_cache(2 * pages, 2 * self.sequences)
     }
 
-    fn make_cache(&mut self, pages: usize, sequences: usize) -> Result<()> {
+    pub(super) fn make_cache(&mut self, pages: usize, sequences: usize) -> Result<()> {
         if i32::try_from(pages).is_err() {
             return Err(Error::Setting(format!("a cache of {pages} pages is larger than any")));
         }

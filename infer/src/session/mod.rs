@@ -6,6 +6,7 @@
 
 mod adapters;
 mod cache;
+mod draft;
 mod extents;
 mod media;
 mod pages;
@@ -97,6 +98,8 @@ pub struct Session {
     ends: OnceLock<Vec<i32>>,
     /// Sequences that the cache was made for.
     sequences: usize,
+    /// Guesses next tokens.
+    draft: Option<Box<Session>>,
 }
 
 /// A prompt whose tokens and media have their rows, and whose encoders have not run yet.
@@ -162,6 +165,7 @@ impl Session {
             windows,
             model: model.into(),
             options,
+            draft: None,
         };
         let shape = session.shape(percept_model::Group { sequences: 1, rows: 1 });
         let weights = session.model.weights();
@@ -201,19 +205,27 @@ impl Session {
         &**self.runner.device()
     }
 
-    /// What every compilation decided.
+    /// What every compilation decided, those of a draft model behind the others.
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
-        self.runner.reports()
+        let draft = self.draft.iter().flat_map(|draft| draft.runner.reports());
+        self.runner.reports().chain(draft)
     }
 
     /// From now on time operations one by one, which is slower; [`Session::take_timeline`] gives what was timed.
     pub fn record_timeline(&mut self) {
         self.runner.record_timeline();
+        self.draft.iter_mut().for_each(|draft| draft.runner.record_timeline());
     }
 
-    /// The operations timed so far.
+    /// The operations timed so far, those of a draft model behind the others.
     pub fn take_timeline(&mut self) -> Vec<OpTiming> {
-        self.runner.take_timeline()
+        let mut all = self.runner.take_timeline();
+        let after = all.iter().map(|e| e.start_us + e.duration_us).fold(0.0, f64::max);
+        if let Some(draft) = &mut self.draft {
+            let own = draft.runner.take_timeline().into_iter();
+            all.extend(own.map(|e| OpTiming { start_us: e.start_us + after, ..e }));
+        }
+        all
     }
 
     /// Where the tokens and media of a prompt stand. Nothing runs yet.

@@ -203,6 +203,26 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// Whether a token steers the model and is no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.inner
+            .get_added_vocabulary()
+            .get_added_tokens_decoder()
+            .get(&id)
+            .is_some_and(|token| token.special)
+    }
+
+    /// The first id that is another token to another tokenizer, or special to one of both alone.
+    pub fn first_difference(&self, other: &Tokenizer) -> Option<u32> {
+        // llama.cpp gives names to the ids up to the rows of a model's table, and those are no tokens.
+        let token = |tokenizer: &Tokenizer, id: u32| {
+            let token = tokenizer.token(id).filter(|token| *token != format!("[PAD{id}]"))?;
+            Some((tokenizer.is_special(id), token))
+        };
+        let last = [self, other].iter().flat_map(|one| one.inner.get_vocab(true).into_values()).max()?;
+        (0..=last).find(|&id| token(self, id) != token(other, id))
+    }
+
     /// Id of a token by its role: `bos_token`, `eos_token`, `image_token` ...
     pub fn named(&self, role: &str) -> Option<u32> {
         self.id(self.settings.tokens.get(role)?)

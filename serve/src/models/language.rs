@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use percept_infer::{Event, Recommended, Request, Scheduler, SchedulerOptions, SchedulerStatistics, Session};
+use percept_infer::{
+    Draft, Event, Recommended, Request, Scheduler, SchedulerOptions, SchedulerStatistics, Session,
+};
 use percept_modalities::{Content, Media, Message, Part, image::Image};
 use percept_model::text::template;
 use percept_model::{CausalModel, LayerAdapter};
@@ -55,6 +57,7 @@ pub struct Thread {
     pub(crate) calls: Option<CallFormat>,
     /// Its answers may begin with reasoning.
     pub(crate) thinks: bool,
+    has_draft_model: bool,
     vocabulary: OnceLock<Result<Arc<Vocabulary>, String>>,
     grammars: OnceLock<Result<Arc<Grammars>, String>>,
     slots: Arc<Semaphore>,
@@ -123,6 +126,7 @@ pub(super) fn bring_up(session: Session, limits: &Limits) -> Result<(Language, E
     let template = template(model.weights().checkpoint(), tokenizer).map_err(|error| error.to_string())?;
     let most = limits.running.saturating_add(limits.waiting);
     let options = SchedulerOptions { running: limits.running, waiting: most, ..SchedulerOptions::default() };
+    let has_draft_model = session.draft().is_some();
     let scheduler = Scheduler::new(session, options).map_err(|error| error.to_string())?;
     let (commands, received) = std_mpsc::channel();
     let shared = Arc::new(Shared::default());
@@ -132,6 +136,7 @@ pub(super) fn bring_up(session: Session, limits: &Limits) -> Result<(Language, E
         recommended,
         calls: template.as_ref().and_then(|template| CallFormat::of(template.source())),
         thinks: template.as_ref().is_some_and(|template| template.source().contains("</think>")),
+        has_draft_model,
         vocabulary: OnceLock::new(),
         grammars: OnceLock::new(),
         slots: Arc::new(Semaphore::new(most)),
@@ -164,6 +169,11 @@ impl Language {
     /// The name of its family, as its configuration has it.
     pub(crate) fn family(&self) -> String {
         self.model.weights().checkpoint().config()["model_type"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Whether it has this source of guesses.
+    pub(crate) fn has(&self, draft: &Draft) -> bool {
+        self.has_draft_model || matches!(draft, Draft::Lookup(_))
     }
 
     /// The bytes of its tokens.

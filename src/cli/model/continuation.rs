@@ -1,13 +1,13 @@
 //! How a model continues a conversation: how far, and how it chooses among tokens.
 
+use std::path::PathBuf;
+
 use clap::Args;
-use percept::infer::{GenerateOptions, PromptLookup, Recommended, Sampling};
+use percept::infer::{GenerateOptions, Recommended, Sampling};
 use percept::model::CausalModel;
 
+use super::guessing::Guessing;
 use crate::cli::Failure;
-
-/// Last tokens that are looked for when the next ones are guessed.
-const NGRAM: usize = 3;
 
 /// What is not given comes from the checkpoint's generation_config.json.
 #[derive(Args)]
@@ -21,10 +21,12 @@ pub struct Continuation {
     /// End before this text appears, which may be a special token such as <|im_end|>; may be repeated
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Guess up to N tokens at a time by what followed the last ones before: the same tokens, sooner where the answer
-    /// quotes its prompt
-    #[arg(long, value_name = "N")]
-    lookup: Option<usize>,
+    /// A smaller model with the same tokenizer, of any kind that --model takes, that guesses the next tokens: the same
+    /// answer, sooner where it is often right
+    #[arg(long, value_name = "PATH")]
+    pub draft_model: Option<PathBuf>,
+    #[command(flatten)]
+    guessing: Guessing,
 }
 
 impl Continuation {
@@ -36,7 +38,7 @@ impl Continuation {
             max_length: recommended.max_length,
             sampling: self.choice.sampling(&recommended),
             stop: [&self.stop[..], &recommended.stop].concat(),
-            draft: self.lookup.map(|tokens| PromptLookup { ngram: NGRAM, tokens }),
+            draft: self.guessing.draft(self.draft_model.is_some()),
             ..GenerateOptions::default()
         })
     }

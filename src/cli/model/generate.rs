@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::continuation::Continuation;
 use super::conversation::Conversation;
+use super::guessing::{tell, told};
 use super::loading::{Causal, report_fallbacks};
 use crate::cli::Failure;
 use crate::cli::failure::write_file;
@@ -42,7 +43,7 @@ impl Generate {
         let media = self.conversation.media(&messages, model.processor())?;
         let inputs = model.processor().chat(&messages, &media).map_err(percept::infer::Error::from)?;
         let options = GenerateOptions { logprobs: self.logprobs, ..self.continuation.options(&*model)? };
-        let mut session = self.causal.session(model)?;
+        let mut session = self.causal.session_with(model, self.continuation.draft_model.as_deref())?;
         let load_ms = began.elapsed().as_secs_f64() * 1e3;
         if self.trace.is_some() {
             session.record_timeline();
@@ -59,20 +60,28 @@ impl Generate {
         }
         let memory = peak_memory(session.device());
         if self.json {
-            println!("{}", document(&generation, self.logprobs.is_some(), load_ms, memory));
+            let mut document = document(&generation, self.logprobs.is_some(), load_ms, memory);
+            if options.draft.is_some() {
+                tell(&mut document, &generation);
+            }
+            println!("{document}");
         } else {
             println!();
             if std::io::stderr().is_terminal() {
                 let t = &generation.timings;
                 eprintln!(
-                    "{} + {} tokens; load {load_ms:.0} ms, prompt {:.1} tokens/s, then {:.1} tokens/s; {} MB",
+                    "{} + {} tokens; load {load_ms:.0} ms, prompt {:.1} tokens/s, then {:.1} tokens/s{}; {} MB",
                     generation.prompt_tokens,
                     generation.tokens.len(),
                     t.prefill_tokens_per_s,
                     t.decode_tokens_per_s,
+                    told(&generation),
                     memory / 1_000_000
                 );
             }
+        }
+        if let Some(why) = generation.not_drafted {
+            eprintln!("not guessed for: {why}");
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use percept::infer::{Session, SessionOptions};
 use percept::model::checkpoint::{Checkpoint, LoadOptions};
 use percept::model::{CausalModel, Model, Weights};
 
+use super::guessing::with_draft_model;
 use super::hub::find_model;
 use crate::cli::Failure;
 
@@ -145,9 +146,29 @@ impl Causal {
         self.session_of(model, false)
     }
 
+    /// The same, with a draft model on that device where one is given.
+    pub fn session_with(
+        &self,
+        model: Box<dyn CausalModel>,
+        draft: Option<&Path>,
+    ) -> Result<Session, Failure> {
+        let (device, options) = self.place(false)?;
+        let session = Session::new(device.clone(), model, options.clone())?;
+        match draft {
+            Some(path) => with_draft_model(session, path, device, options),
+            None => Ok(session),
+        }
+    }
+
     /// The same; with `batch_invariant`, what a sequence gives does not depend on those beside it, on any
     /// device.
     pub fn session_of(&self, model: Box<dyn CausalModel>, batch_invariant: bool) -> Result<Session, Failure> {
+        let (device, options) = self.place(batch_invariant)?;
+        Ok(Session::new(device, model, options)?)
+    }
+
+    /// Where a model runs, and how.
+    fn place(&self, batch_invariant: bool) -> Result<(Arc<dyn Device>, SessionOptions), Failure> {
         let (device, host) = self.loading.device()?;
         let options = SessionOptions {
             batch_invariant,
@@ -157,7 +178,7 @@ impl Causal {
             int8: self.int8,
             ..SessionOptions::default()
         };
-        Ok(Session::new(device, model, options)?)
+        Ok((device, options))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod convert;
 pub mod embed;
 pub mod eval;
 pub mod generate;
+pub mod guessing;
 pub mod hub;
 pub mod inspect;
 pub mod loading;

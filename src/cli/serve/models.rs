@@ -14,6 +14,7 @@ use percept::serve::{self, Loaded, Source, Wanted, WantedKind};
 
 use super::{DeviceArgs, Serve};
 use crate::cli::Failure;
+use crate::cli::model::guessing::with_draft_model;
 use crate::cli::model::hub::find_model;
 use crate::cli::model::loading::{Weighted, weights};
 
@@ -36,12 +37,19 @@ impl Models {
         Self { devices, pooling: serve.pooling.pooling(), paths: Mutex::default() }
     }
 
-    /// A model; `pooling` is what it embeds texts with, where it is to do that and not to generate.
-    pub fn model(self: &Arc<Self>, name: String, path: &Path, pooling: Option<Pooling>) -> Source {
+    /// A model; `pooling` is what it embeds texts with, where it is to do that and not to generate, and `draft` the model that
+    /// guesses for it.
+    pub fn model(
+        self: &Arc<Self>,
+        name: String,
+        path: &Path,
+        pooling: Option<Pooling>,
+        draft: Option<PathBuf>,
+    ) -> Source {
         let (models, path, known) = (self.clone(), path.to_path_buf(), name.clone());
         let mut seen = None;
         let open = move || {
-            let loaded = models.open(&mut seen, &path, &[], pooling)?;
+            let loaded = models.open(&mut seen, &path, &[], pooling, draft.as_deref())?;
             // From now on adapters can stand on it.
             lock(&models.paths).insert(known.clone(), path.clone());
             Ok(loaded)
@@ -55,7 +63,7 @@ impl Models {
         let adapters = [Weighted { path: path.to_path_buf(), weight: 1.0 }];
         let base_path = base_path.to_path_buf();
         let mut seen = None;
-        let open = move || models.open(&mut seen, &base_path, &adapters, None);
+        let open = move || models.open(&mut seen, &base_path, &adapters, None, None);
         let (path, strict) = (path.to_path_buf(), self.devices.args.strict);
         let over = move |model: &dyn CausalModel| over(model, &path, strict);
         Source { name, parent: Some(base), open: Box::new(open), over: Some(Box::new(over)) }
@@ -70,8 +78,8 @@ impl Models {
             return Err(serve::Failure::field("path", why).with_code("path_not_found"));
         }
         Ok(match kind {
-            WantedKind::Model => self.model(name.clone(), place, None),
-            WantedKind::Embedding => self.model(name.clone(), place, Some(self.pooling)),
+            WantedKind::Model => self.model(name.clone(), place, None, None),
+            WantedKind::Embedding => self.model(name.clone(), place, Some(self.pooling), None),
             WantedKind::Adapter(base) => {
                 let base_path = lock(&self.paths).get(base).cloned();
                 let base_path = base_path.ok_or_else(|| {
@@ -89,11 +97,12 @@ impl Models {
         path: &Path,
         adapters: &[Weighted],
         pooling: Option<Pooling>,
+        draft: Option<&Path>,
     ) -> Result<Loaded, String> {
         // Asked again, the device that was seen before is lost.
         let (number, opened) = self.devices.open(*seen).map_err(|failure| failure.message())?;
         *seen = Some(number);
-        load(path, adapters, &self.devices.args, &opened, pooling).map_err(|failure| failure.message())
+        load(path, adapters, &self.devices.args, &opened, pooling, draft).map_err(|failure| failure.message())
     }
 }
 
@@ -151,6 +160,7 @@ fn load(
     args: &DeviceArgs,
     opened: &Opened,
     pooling: Option<Pooling>,
+    draft: Option<&Path>,
 ) -> Result<Loaded, Failure> {
     let options = LoadOptions { dtype: args.dtype, dequantize: args.dtype.is_some() };
     let found = find_model(path, None)?;
@@ -159,6 +169,12 @@ fn load(
     let compile =
         CompileOptions { strict, host: host.clone(), batch_invariant: true, ..CompileOptions::default() };
     let model = percept::model::open_weights(weights)?;
+    if let (Some(draft), Model::Contrastive(_) | Model::Speech(_)) = (draft, &model) {
+        let draft = draft.display();
+        return Err(Failure::Usage(format!(
+            "--draft-model {draft}: this model generates no text; leave it out"
+        )));
+    }
     match (model, pooling) {
         (Model::Causal(model), None) => {
             let options = SessionOptions {
@@ -171,7 +187,12 @@ fn load(
                 weights: Some(opened.weights.clone()),
                 ..SessionOptions::default()
             };
-            Ok(Loaded::Language(Box::new(Session::new(device, model, options)?)))
+            let session = Session::new(device.clone(), model, options.clone())?;
+            let session = match draft {
+                Some(path) => with_draft_model(session, path, device, options)?,
+                None => session,
+            };
+            Ok(Loaded::Language(Box::new(session)))
         }
         (Model::Causal(model), Some(pooling)) => {
             Ok(Loaded::Texts(Box::new(TextEmbedder::new(model, device, compile)?), pooling))

@@ -106,6 +106,45 @@ fn models_of_every_kind_are_served_from_their_files() {
 }
 
 #[test]
+fn a_draft_model_guesses_for_the_model_that_it_is_given_to() {
+    let draft = format!("qwen2={}", parity("qwen2").display());
+    let other = format!("llama={}", parity("llama").display());
+    let more = ["--model", &other, "--draft-model", &draft, "--draft", "3"];
+    let (_process, address) = start(&more);
+    let (_plain, plain_address) = start(&["--model", &other]);
+    let send = |address: &str, bytes: &[u8]| {
+        let mut client = connect(address);
+        client.write_all(bytes).unwrap();
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        Reply::of(&all)
+    };
+    for name in ["qwen2", "llama"] {
+        let more = json!({ "ignore_eos": true, "max_tokens": 14, "temperature": 0, "logprobs": true });
+        let request = post_bytes("/v1/chat/completions", "", ask(name, "12 34", more).to_string().as_bytes());
+        let [with, without] = [&address, &plain_address].map(|address| send(address, &request).good());
+        assert_eq!(with["choices"], without["choices"], "{name}");
+    }
+    let metrics = send(&address, b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").text();
+    let value = |line: &str| {
+        let found = metrics.lines().find_map(|l| l.strip_prefix(line));
+        found.unwrap_or_else(|| panic!("no {line} in\n{metrics}")).trim().parse::<u64>().unwrap()
+    };
+    // The first token of the prompt, then three steps of four.
+    for (model, n) in [("qwen2", 9), ("llama", 0)] {
+        let drafted = value(&format!("percept_drafted_tokens_total{{model=\"{model}\"}}"));
+        let accepted = value(&format!("percept_accepted_tokens_total{{model=\"{model}\"}}"));
+        assert_eq!((drafted, accepted), (n, n), "{model}");
+        for reason in ["unread", "long", "full"] {
+            assert_eq!(
+                value(&format!("percept_undrafted_total{{model=\"{model}\",reason=\"{reason}\"}}")),
+                0
+            );
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_served_is_told_and_ends_the_command() {
     let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_percept"))
@@ -121,12 +160,27 @@ fn what_cannot_be_served_is_told_and_ends_the_command() {
         "{told}"
     );
     let model = parity("qwen2").display().to_string();
+    let [other, named] = ["other", "named"].map(|name| format!("{name}={model}"));
+    let vision = format!("qwen2={}", parity("gemma3").display());
+    let (code, told) = run(&["--model", &format!("qwen2={model}"), "--draft-model", &vision]);
+    assert!(
+        code == Some(1) && told.contains("'qwen2' cannot be served") && told.contains("token 399"),
+        "{told}"
+    );
     for (arguments, says) in [
         (vec!["--model", &model, "--running", "0"], "--running 0"),
         (vec!["--model", &model, "--cors-origin", "example.org"], "no origin"),
         (vec!["--model", &model, "--media-domain", "http://a"], "no domain"),
         (vec!["--model", &model, "--lookup", "100"], "1 to 64"),
         (vec!["--model", &model, "--adapter", &model], "name it"),
+        (vec!["--model", &model, "--draft", "4"], "--draft-model"),
+        (vec!["--model", &model, "--draft-model", &model, "--lookup", "4"], "cannot be used with"),
+        (vec!["--model", &model, "--draft-model", &other], "no --model 'other'"),
+        (
+            vec!["--model", &model, "--draft-model", &model, "--draft-model", &model],
+            "has a draft model already",
+        ),
+        (vec!["--model", &model, "--model", &named, "--draft-model", &model], "name the --model"),
         (vec![], "--model"),
     ] {
         let (code, told) = run(&arguments);

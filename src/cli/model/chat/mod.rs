@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::continuation::Continuation;
 use super::conversation::{Conversation, MediaFiles, TemplateVariables};
+use super::guessing::{tell, told};
 use super::loading::{Causal, report_fallbacks};
 use crate::cli::Failure;
 use crate::cli::failure::write_file;
@@ -59,7 +60,7 @@ impl Chat {
         if let Some(text) = &self.system {
             talk.system(text);
         }
-        let session = self.causal.session(model)?;
+        let session = self.causal.session_with(model, self.continuation.draft_model.as_deref())?;
         let scheduler =
             Scheduler::new(session, SchedulerOptions { running: 1, ..SchedulerOptions::default() })?;
         let interrupt =
@@ -250,17 +251,25 @@ impl Desk {
     fn tell(&mut self, g: Generation) {
         if self.streams && std::io::stderr().is_terminal() {
             eprintln!(
-                "({} tokens, {:.1} a second; {} of the {} before were known)",
+                "({} tokens, {:.1} a second{}; {} of the {} before were known)",
                 g.tokens.len(),
                 g.timings.decode_tokens_per_s,
+                told(&g),
                 g.cached_tokens,
                 g.prompt_tokens
             );
         }
-        self.turns.push(json!({
+        let mut turn = json!({
             "text": g.text, "tokens": g.tokens, "prompt_tokens": g.prompt_tokens, "cached_tokens": g.cached_tokens,
             "finish_reason": g.finish, "timings": g.timings,
-        }));
+        });
+        if self.options.draft.is_some() {
+            tell(&mut turn, &g);
+        }
+        if let Some(why) = g.not_drafted {
+            eprintln!("(not guessed for: {why})");
+        }
+        self.turns.push(turn);
     }
 }
 
