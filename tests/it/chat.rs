@@ -79,6 +79,20 @@ fn answers_are_those_of_generate_given_the_same_messages() {
 }
 
 #[test]
+fn a_draft_model_guesses_and_changes_no_answer() {
+    let lines = format!("{LONG}\n\nAnd then?\n");
+    let plain = document("llama", &["--max-tokens", "12"], &lines);
+    let draft = model("llama").display().to_string();
+    let made = document("llama", &["--max-tokens", "12", "--draft-model", &draft], &lines);
+    assert_eq!(made["messages"], plain["messages"]);
+    for (turn, plain) in made["turns"].as_array().unwrap().iter().zip(plain["turns"].as_array().unwrap()) {
+        assert_eq!(turn["tokens"], plain["tokens"]);
+        assert!(turn["drafted_tokens"].as_u64() > Some(0), "{turn}");
+        assert_eq!((&turn["accepted_tokens"], plain.get("drafted_tokens")), (&turn["drafted_tokens"], None));
+    }
+}
+
+#[test]
 fn images_and_videos_are_shown_as_generate_shows_them() {
     let media = root().join("tests/parity/media");
     let (a, b) = (media.join("a7.png"), media.join("b7.png"));

@@ -151,6 +151,39 @@ fn all_guesses_of_the_model_itself_are_right_and_counted() {
 }
 
 #[test]
+fn no_row_is_read_twice_by_the_draft_model() {
+    let case = case("llama");
+    for (draft, tokens) in [("llama", 1), ("llama", 4), ("qwen2", 1), ("qwen2", 5), ("gemma3-text", 3)] {
+        // Caches that grow are read again.
+        let session = pair("llama", model(&crate::sessions::case(draft)), Some(16 * PAGE), Some(16 * PAGE));
+        let batching = SchedulerOptions { running: 4, waiting: 8, prompt_rows: 70 };
+        let mut scheduler = Scheduler::new(session, batching).unwrap();
+        let vocab = scheduler.session().model().decoder().vocab;
+        // Two prompts of three pages are the same: their whole pages are read once.
+        let prompts = [(180, 1), (180, 1), (33, 2), (1, 3)];
+        for (rows, seed) in prompts {
+            let options = GenerateOptions {
+                max_tokens: Some(40),
+                ignore_ends: true,
+                draft: Some(Draft::Model { tokens }),
+                ..GenerateOptions::default()
+            };
+            let inputs = text(&case, vocab, rows, seed);
+            scheduler.submit(Request::new(inputs, options)).unwrap();
+        }
+        drain(&mut scheduler);
+        let s = scheduler.statistics();
+        let read = scheduler.session().draft().unwrap().rows_read();
+        // Rows of prompts, one of each token that was certain, and one of each guess that was wrong, but not of the last ones
+        // of a round.
+        let prompts: usize = prompts.iter().map(|(rows, _)| rows).sum::<usize>() - 2 * PAGE;
+        let most = (prompts + 4 * 40) as u64 + s.drafted_tokens - s.accepted_tokens;
+        println!("{draft}, {tokens} guesses: {read} rows of at most {most}; {s:?}");
+        assert!(read <= most && read > most / 2, "{draft}: {read} rows of at most {most}; {s:?}");
+    }
+}
+
+#[test]
 fn an_end_is_not_guessed_and_what_stops_a_text_is_found_among_guesses() {
     let case = case("llama");
     let mut plain = session(&case, &devices::device("cpu"), SessionOptions::default());

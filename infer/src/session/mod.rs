@@ -98,6 +98,8 @@ pub struct Session {
     ends: OnceLock<Vec<i32>>,
     /// Sequences that the cache was made for.
     sequences: usize,
+    /// Rows that steps have read.
+    rows_read: u64,
     /// Guesses next tokens.
     draft: Option<Box<Session>>,
 }
@@ -165,6 +167,7 @@ impl Session {
             windows,
             model: model.into(),
             options,
+            rows_read: 0,
             draft: None,
         };
         let shape = session.shape(percept_model::Group { sequences: 1, rows: 1 });
@@ -198,6 +201,11 @@ impl Session {
         }
         let ends = self.model.ends()?;
         Ok(self.ends.get_or_init(|| ends))
+    }
+
+    /// Rows that steps have read so far, those among them that were read again.
+    pub fn rows_read(&self) -> u64 {
+        self.rows_read
     }
 
     /// The device that the model runs on.

@@ -58,6 +58,7 @@ impl Session {
         self.run_parts(parts, logits)?;
         for part in parts.iter_mut() {
             part.sequence.held += part.rows;
+            self.rows_read += part.rows as u64;
             self.settle(part.sequence);
         }
         Ok(())

@@ -1,23 +1,14 @@
 //! Guesses at the next tokens: what makes answers come sooner and changes none of them.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use clap::Args;
-use percept::hal::Device;
-use percept::infer::{Draft, Generation, PromptLookup, Session, SessionOptions};
-use percept::model::checkpoint::LoadOptions;
-use percept::model::{CausalModel, Model};
+use percept::infer::{Draft, Generation, PromptLookup};
 use serde_json::{Value, json};
-
-use super::hub::find_model;
-use super::loading::weights;
-use crate::cli::Failure;
 
 /// Last tokens that are looked for when the next ones are guessed by what followed them.
 const NGRAM: usize = 3;
-/// Tokens that a draft model guesses at a time unless told otherwise.
-const DRAFT: usize = 4;
+/// Tokens that a draft model guesses at a time unless told otherwise: a step pads the rows of a token and its guesses to 4 or
+/// 8.
+const DRAFT: usize = 3;
 
 /// How many tokens are guessed at a time, and from what.
 #[derive(Args)]
@@ -26,7 +17,7 @@ pub struct Guessing {
     /// its prompt
     #[arg(long, value_name = "N", value_parser = tokens, conflicts_with = "draft_model")]
     lookup: Option<usize>,
-    /// Tokens that the draft model guesses at a time; 4 by default
+    /// Tokens that the draft model guesses at a time; 3 by default
     #[arg(long, value_name = "N", value_parser = tokens, requires = "draft_model")]
     draft: Option<usize>,
 }
@@ -45,30 +36,6 @@ impl Guessing {
             None => has_model.then(|| Draft::Model { tokens: self.draft.unwrap_or(DRAFT) }),
         }
     }
-}
-
-/// The session with a draft model on its device, under the same options; weights are as the draft model's file has them.
-pub fn with_draft_model(
-    session: Session,
-    path: &Path,
-    device: Arc<dyn Device>,
-    options: SessionOptions,
-) -> Result<Session, Failure> {
-    let found = find_model(path, None)?;
-    let weights = weights(&found, None, &[], LoadOptions::default(), options.strict)?;
-    let Model::Causal(model) = percept::model::open_weights(weights)? else {
-        let why = "this model does not generate text, and so it cannot guess what is generated";
-        return Err(Failure::Usage(format!("--draft-model {}: {why}", path.display())));
-    };
-    // Where no weight is quantized, there is nothing to round.
-    let int8 = options.int8 && is_quantized(&*model);
-    let draft = Session::new(device, model, SessionOptions { int8, ..options })?;
-    session.with_draft(draft).map_err(|e| Failure::Content { path: path.into(), why: e.to_string() })
-}
-
-fn is_quantized(model: &dyn CausalModel) -> bool {
-    let checkpoint = model.weights().checkpoint();
-    checkpoint.names().filter_map(|name| checkpoint.ty(name)).any(|ty| ty.dtype.is_quantized())
 }
 
 /// Add to the document of an answer what became of the guesses.

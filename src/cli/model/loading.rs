@@ -10,7 +10,6 @@ use percept::infer::{Session, SessionOptions};
 use percept::model::checkpoint::{Checkpoint, LoadOptions};
 use percept::model::{CausalModel, Model, Weights};
 
-use super::guessing::with_draft_model;
 use super::hub::find_model;
 use crate::cli::Failure;
 
@@ -180,6 +179,30 @@ impl Causal {
         };
         Ok((device, options))
     }
+}
+
+/// The session with a draft model on its device, under the same options; weights are as the draft model's file has them.
+pub fn with_draft_model(
+    session: Session,
+    path: &Path,
+    device: Arc<dyn Device>,
+    options: SessionOptions,
+) -> Result<Session, Failure> {
+    let found = find_model(path, None)?;
+    let weights = weights(&found, None, &[], LoadOptions::default(), options.strict)?;
+    let Model::Causal(model) = percept::model::open_weights(weights)? else {
+        let why = "this model does not generate text, and so it cannot guess what is generated";
+        return Err(Failure::Usage(format!("--draft-model {}: {why}", path.display())));
+    };
+    // Where no weight is quantized, there is nothing to round.
+    let int8 = options.int8 && is_quantized(&*model);
+    let draft = Session::new(device, model, SessionOptions { int8, ..options })?;
+    session.with_draft(draft).map_err(|e| Failure::Content { path: path.into(), why: e.to_string() })
+}
+
+fn is_quantized(model: &dyn CausalModel) -> bool {
+    let checkpoint = model.weights().checkpoint();
+    checkpoint.names().filter_map(|name| checkpoint.ty(name)).any(|ty| ty.dtype.is_quantized())
 }
 
 /// Name on standard error, once each, the operations that ran on the host.

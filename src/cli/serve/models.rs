@@ -14,9 +14,8 @@ use percept::serve::{self, Loaded, Source, Wanted, WantedKind};
 
 use super::{DeviceArgs, Serve};
 use crate::cli::Failure;
-use crate::cli::model::guessing::with_draft_model;
 use crate::cli::model::hub::find_model;
-use crate::cli::model::loading::{Weighted, weights};
+use crate::cli::model::loading::{Weighted, weights, with_draft_model};
 
 /// What opens the models of a server.
 pub struct Models {

@@ -108,7 +108,7 @@ impl Planned {
                     Ok(prompt) => Ok(start(prompt)?),
                     Err(why) => Err(why),
                 };
-                Source::Model(Follower::new(tokens, sequence))
+                Source::Model(Box::new(Follower::new(tokens, sequence)))
             }
         })
     }
@@ -117,7 +117,7 @@ impl Planned {
 /// What guesses for an answer.
 pub(super) enum Source {
     Lookup(PromptLookup),
-    Model(Follower),
+    Model(Box<Follower>),
 }
 
 impl Source {
@@ -168,7 +168,7 @@ pub(crate) fn guess<'a>(
                 sequence.push_drafts(&ids);
             }
             Source::Lookup(_) => {}
-            Source::Model(follower) => followed.push((follower, sequence, ends, most)),
+            Source::Model(follower) => followed.push((&mut **follower, sequence, ends, most)),
         }
     }
     if followed.is_empty() {
