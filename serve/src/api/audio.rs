@@ -85,10 +85,9 @@ async fn answer(
         let transcript = worker.work(job).await?;
         return Ok(written(&transcript, format, words, segments, translate));
     }
-    let (response, writer) = body::stream("text/event-stream");
+    let (sender, mut pieces) = mpsc::unbounded_channel::<String>();
     let worker = worker.clone();
-    tokio::spawn(async move {
-        let (sender, mut pieces) = mpsc::unbounded_channel::<String>();
+    let mut work = Box::pin(async move {
         let job = move |model: &mut Transcriber, is_left: &dyn Fn() -> bool| {
             let is_left = || is_left() || sender.is_closed();
             transcribe(model, &audio, options, most, &is_left, |segment| {
@@ -96,22 +95,33 @@ async fn answer(
                 let _ = sender.send(segment.text.clone());
             })
         };
-        let work = worker.work(job);
-        tokio::pin!(work);
-        let delta = |text: &str| event(&json!({ "type": "transcript.text.delta", "delta": text }));
+        worker.work(job).await
+    });
+    // What fails before there is anything to tell is told by the status.
+    let (mut first, mut ended) = (None, None);
+    tokio::select! {
+        biased;
+        Some(piece) = pieces.recv() => first = Some(piece),
+        done = &mut work => ended = Some(done?),
+    }
+    let (response, writer) = body::stream("text/event-stream");
+    tokio::spawn(async move {
         let mut told = String::new();
         let done = loop {
-            tokio::select! {
-                biased;
-                Some(piece) = pieces.recv() => {
-                    let piece = if told.is_empty() { piece } else { format!(" {}", piece.trim_start()) };
-                    told.push_str(&piece);
-                    if !writer.send(delta(&piece)).await {
-                        return;
-                    }
-                }
-                () = writer.left() => return,
-                done = &mut work => break done,
+            let piece = match first.take() {
+                Some(piece) => piece,
+                None => tokio::select! {
+                    biased;
+                    Some(piece) = pieces.recv() => piece,
+                    () = writer.left() => return,
+                    done = async { match ended.take() { Some(done) => Ok(done), None => work.as_mut().await } } => break done,
+                },
+            };
+            let piece = if told.is_empty() { piece } else { format!(" {}", piece.trim_start()) };
+            told.push_str(&piece);
+            let delta = event(&json!({ "type": "transcript.text.delta", "delta": piece }));
+            if !writer.send(delta).await {
+                return;
             }
         };
         let last = match done {

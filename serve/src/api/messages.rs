@@ -181,7 +181,9 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
 
 /// `tools` and `tool_choice`.
 fn tools(fields: &mut Fields) -> Result<Option<Tools>, Failure> {
-    let (tools, choice) = (fields.take("tools"), fields.take("tool_choice"));
+    // An empty list is no tools, as elsewhere.
+    let tools = fields.take("tools").filter(|tools| *tools != json!([]));
+    let choice = fields.take("tool_choice");
     let (mut parallel, mut chosen) = (true, ToolChoice::Auto);
     if let Some(choice) = choice {
         let mut choice = Fields::of(choice, "tool_choice")?;

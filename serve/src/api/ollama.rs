@@ -268,7 +268,7 @@ fn parse_generate(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     let Common { choice, streams, form, mut variables } = common(app, &mut fields, &language)?;
     let text = fields.text("prompt")?.unwrap_or_default();
     let system = fields.text("system")?;
-    let images = fields.take("images");
+    let images = fields.take("images").filter(|images| *images != json!([]));
     let raw = fields.flag("raw")?.unwrap_or(false);
     fields.refuse(&[
         ("suffix", "models continue a text and do not fill gaps"),

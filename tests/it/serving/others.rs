@@ -186,6 +186,12 @@ fn transcripts_are_those_of_the_model_alone_in_every_format() {
     assert_eq!(error["param"], "file");
     let error = Reply::of(&server.raw(&form(&[("model", "speech")], b"no sound"))).error();
     assert!(error["message"].as_str().unwrap().contains("the audio"), "{error}");
+    // So is what a stream fails at before its first event.
+    let stream = [("model", "speech"), ("stream", "true")];
+    let reply = Reply::of(&server.raw(&form(&stream, b"no sound")));
+    assert_eq!((reply.status, &reply.error()["type"]), (400, &json!("invalid_request_error")));
+    let klingon = [stream[0], stream[1], ("language", "klingon")];
+    assert_eq!(Reply::of(&server.raw(&form(&klingon, &audio))).status, 400);
     let error = server.post("/v1/audio/transcriptions", &json!({})).error();
     assert!(error["message"].as_str().unwrap().contains("multipart/form-data"), "{error}");
 }

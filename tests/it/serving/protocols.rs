@@ -102,6 +102,26 @@ fn messages_of_anthropic_are_answered() {
 }
 
 #[test]
+fn what_says_nothing_changes_nothing() {
+    let server = Running::of(&["qwen2"]);
+    let (text, _) = expected(&server, None);
+    let greedy = json!({ "model": "qwen2", "max_tokens": 8, "temperature": 0, "ignore_eos": true });
+    // The fields of a part in another order, and nulls among them.
+    let part = json!({ "text": "12 34", "cache_control": null, "type": "text" });
+    let talk = json!({ "messages": [{ "role": "user", "content": [part] }] });
+    let whole = server.post("/v1/chat/completions", &with(talk, greedy.clone())).good();
+    assert_eq!(whole["choices"][0]["message"]["content"], text);
+    // Lists of nothing.
+    let talk = json!({ "messages": [{ "role": "user", "content": "12 34" }], "tools": [], "tool_choice": { "type": "auto" } });
+    let whole = server.post("/v1/messages", &with(talk, greedy)).good();
+    assert_eq!(whole["content"][0]["text"], text);
+    let raw = json!({
+        "model": "qwen2", "prompt": "12 34", "raw": true, "images": [], "stream": false, "options": { "num_predict": 1, "ignore_eos": true },
+    });
+    assert_eq!(server.post("/api/generate", &raw).good()["eval_count"], 1);
+}
+
+#[test]
 fn responses_are_given_whole_and_in_events() {
     let server = Running::of(&["qwen2"]);
     let (text, usage) = expected(&server, Some("Count."));

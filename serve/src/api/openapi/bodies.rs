@@ -76,7 +76,9 @@ fn harmless() -> Value {
 }
 
 fn streaming() -> Value {
-    let options = object(&[], json!({ "include_usage": flag(), "include_obfuscation": { "const": false } }));
+    let mut options =
+        object(&[], json!({ "include_usage": flag(), "include_obfuscation": { "const": false } }));
+    options["description"] = json!("Where `stream` is true alone.");
     json!({ "stream": flag(), "stream_options": options })
 }
 

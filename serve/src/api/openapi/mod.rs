@@ -130,7 +130,8 @@ fn operation(endpoint: &Endpoint, asks_for_keys: bool) -> Value {
         content.insert("text/plain".into(), json!({ "schema": text() }));
         content.insert("text/vtt".into(), json!({ "schema": text() }));
     }
-    content.extend(streamed.map(|kind| (kind.to_owned(), json!({ "schema": text() }))));
+    // Documents of events have no schema of their own here.
+    content.extend(streamed.map(|kind| (kind.to_owned(), json!({ "schema": {} }))));
     let error = match *path {
         path if path.starts_with("/v1/messages") => "MessagesError",
         path if path.starts_with("/api/") => "OllamaError",
