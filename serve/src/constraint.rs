@@ -132,7 +132,7 @@ impl Grammars {
     /// # Errors
     /// When the form cannot be compiled: where and why.
     pub fn compile(&self, form: Form, param: &str) -> Result<Compiled, Failure> {
-        let parser = self.factory.create_parser(form.grammar()?);
+        let parser = self.factory.create_parser(form.grammar().map_err(|failure| failure.at(param))?);
         let mut matcher = Matcher::new(parser);
         let wrong = |why: String| {
             let why: String = why.chars().take(1000).collect();

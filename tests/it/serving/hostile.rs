@@ -227,10 +227,6 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
         ("a schema that nothing meets", json!(false)),
         ("a schema that is a text", json!("object")),
         ("a schema whose pattern is no expression", json!({ "type": "string", "pattern": "(" })),
-        (
-            "a schema whose pattern goes off",
-            json!({ "type": "string", "pattern": "((x{1000}){1000}){1000}" }),
-        ),
         ("a schema with settings of the server's", json!({ "x-guidance": {} })),
     ] {
         let form = json!({ "type": "json_schema", "json_schema": { "name": "a", "schema": schema } });
@@ -238,12 +234,10 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
     }
     for (name, kind, text) in [
         ("an expression that is none", "regex", "(".to_owned()),
-        ("an expression that goes off", "regex", "((a{1000}){1000}){1000}".to_owned()),
         ("an expression that looks behind", "regex", "(?<=a)b".to_owned()),
         ("an expression of deep brackets", "regex", "(".repeat(5000) + "a" + &")".repeat(5000)),
         ("a grammar that is none", "grammar", "start: ".to_owned() + "(" + "\"a\""),
         ("a grammar without a start", "grammar", "a: \"b\"".to_owned()),
-        ("a grammar that goes off", "grammar", "start: /((a{1000}){1000}){1000}/".to_owned()),
     ] {
         let form = json!({ "type": kind, kind: text });
         of(name, ask("qwen2", "a", json!({ "response_format": form, "max_tokens": 1 })));
@@ -301,6 +295,18 @@ fn hostile_requests_are_refused_and_the_next_good_one_is_served() {
             assert!(reply.is_empty(), "{name}: {shown}");
         }
         assert_eq!(server.post(CHAT, &good).good()["choices"], answer, "after {name}");
+    }
+    // Forms that would be huge if they were written out are not: answers keep to them as to others.
+    let bomb = "((a{1000}){1000}){1000}";
+    for form in [
+        json!({ "type": "regex", "regex": bomb }),
+        json!({ "type": "grammar", "grammar": format!("start: /{bomb}/") }),
+        json!({ "type": "json_schema", "json_schema": { "schema": { "type": "string", "pattern": bomb } } }),
+    ] {
+        let began = Instant::now();
+        let reply = server.post(CHAT, &ask("qwen2", "a", json!({ "response_format": form, "max_tokens": 50 })));
+        assert!(reply.status == 200 || reply.status == 400, "{form}: {}", reply.text());
+        assert!(began.elapsed() < Duration::from_secs(20), "{form}");
     }
     // A sound that says that it is longer than it is: what there is of it is heard.
     let reply = server.post(CHAT, &sound(&wave_of(u32::MAX)));
