@@ -304,7 +304,8 @@ fn hostile_requests_are_refused_and_the_next_good_one_is_served() {
         json!({ "type": "json_schema", "json_schema": { "schema": { "type": "string", "pattern": bomb } } }),
     ] {
         let began = Instant::now();
-        let reply = server.post(CHAT, &ask("qwen2", "a", json!({ "response_format": form, "max_tokens": 50 })));
+        let reply =
+            server.post(CHAT, &ask("qwen2", "a", json!({ "response_format": form, "max_tokens": 50 })));
         assert!(reply.status == 200 || reply.status == 400, "{form}: {}", reply.text());
         assert!(began.elapsed() < Duration::from_secs(20), "{form}");
     }
