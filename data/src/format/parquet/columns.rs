@@ -2,7 +2,7 @@
 
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::{ByteArray, FixedLenByteArray, Int96};
-use parquet::errors::Result;
+use parquet::errors::{ParquetError, Result};
 use parquet::schema::types::ColumnDescPtr;
 use serde_json::{Number, Value};
 
@@ -74,6 +74,12 @@ impl Leaf {
             place
         };
         let places = definitions.iter().map(place).collect();
+        // Levels of a damaged page may be deeper than the column, or more or fewer than its values.
+        let deepest = definitions.iter().copied().max().unwrap_or(0);
+        if deepest > most_defined || next != count || repetitions.len() != definitions.len() {
+            let why = "the levels of its entries do not fit its values";
+            return Err(ParquetError::General(format!("column {}: {why}", column.path().string())));
+        }
         let is_repeated = column.max_rep_level() > 0;
         let meaning = Meaning::of(column.logical_type_ref(), column.converted_type(), column.type_scale());
         Ok(Self { definitions, repetitions, most_defined, places, values, meaning, is_repeated })
