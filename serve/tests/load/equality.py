@@ -49,7 +49,7 @@ def weights(name, options):
 
 
 def conversations(options):
-    """Models and what they are asked: text, images, videos, sounds and mixtures; short, long, and with common beginnings."""
+    """Models and what they are asked: text, images, video, audio and mixtures; short, long, and with common beginnings."""
     draw = random.Random(7)
     images = [material.picture("a7.png"), material.picture("b7.png")]
     images += [material.image_part(file.read_bytes(), f"image/{file.suffix[1:]}") for file in options.images]

@@ -1,4 +1,4 @@
-"""What clients ask and show: texts, images and sounds, made from a number, and the small media of the parity cases."""
+"""What clients ask and show: texts, images and audio, made from a number, and the small media of the parity cases."""
 
 import base64
 import io

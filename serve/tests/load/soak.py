@@ -13,7 +13,7 @@ import material
 from service import PARITY, Service, metrics, small
 
 VISION, AUDIO = "gemma3", "qwen2-audio"
-# Images and sounds that there are: a server keeps what encoders made of the last ones, and is to have all of it early.
+# Images and audio that there are: a server keeps what encoders made of the last ones, and is to have all of it early.
 MEDIA = 40
 ADAPTER = ("--adapter", f"tuned={PARITY.parent / 'adapters/lora-only'}")
 

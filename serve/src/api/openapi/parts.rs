@@ -118,8 +118,8 @@ fn item_content() -> Value {
     });
     let image =
         json!({ "type": { "const": "input_image" }, "image_url": data_url(), "detail": { "const": "auto" } });
-    let sound = object(&["data"], json!({ "data": shared("Base64"), "format": text() }));
-    let audio = json!({ "type": { "const": "input_audio" }, "input_audio": sound });
+    let audio = object(&["data"], json!({ "data": shared("Base64"), "format": text() }));
+    let audio = json!({ "type": { "const": "input_audio" }, "input_audio": audio });
     let parts = vec![
         object(&["type", "text"], words),
         object(&["type", "image_url"], image),
