@@ -64,8 +64,13 @@ pub fn ends(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Vec<i32>> 
             why: format!("'eos_token_id' must be a token's id or a list of them, not {given}"),
         })
     };
-    let generation = checkpoint.file("generation_config.json")?.unwrap_or_default();
-    let generation: Value = serde_json::from_slice(&generation).unwrap_or(Value::Null);
+    let generation: Value = match checkpoint.file("generation_config.json")? {
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::Content {
+            file: "generation_config.json".into(),
+            why: format!("it is no JSON: {error}"),
+        })?,
+        None => Value::Null,
+    };
     let config = checkpoint.config();
     let places = [
         ("generation_config.json", &generation),

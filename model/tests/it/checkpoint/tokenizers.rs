@@ -135,6 +135,16 @@ fn a_template_for_tools_goes_to_gguf_and_back() {
 
 #[test]
 fn the_end_of_an_answer_is_ids_or_an_error_that_names_the_key() {
+    let ends = |generation: &str| {
+        let folder = changed("llama", &json!({}), |_| {});
+        std::fs::write(folder.path().join("generation_config.json"), generation).unwrap();
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        text::ends(&checkpoint, &text::tokenizer(&checkpoint).unwrap()).map_err(|error| error.to_string())
+    };
+    for damaged in ["", "{\"eos_token_id\": 2", "eos_token_id = 2"] {
+        let why = ends(damaged).unwrap_err();
+        assert!(why.contains("generation_config.json") && why.contains("JSON"), "{why}");
+    }
     for (given, expected) in [
         (json!(2), Some(vec![2])),
         (json!([2, 5]), Some(vec![2, 5])),
@@ -143,15 +153,11 @@ fn the_end_of_an_answer_is_ids_or_an_error_that_names_the_key() {
         (json!(2.5), None),
         (json!(true), None),
     ] {
-        let folder = changed("llama", &json!({}), |_| {});
-        let file = json!({ "eos_token_id": given }).to_string();
-        std::fs::write(folder.path().join("generation_config.json"), file).unwrap();
-        let checkpoint = Checkpoint::open(folder.path()).unwrap();
-        let ends = text::ends(&checkpoint, &text::tokenizer(&checkpoint).unwrap());
+        let ends = ends(&json!({ "eos_token_id": given }).to_string());
         match expected {
             Some(ids) => assert_eq!(ends.unwrap(), ids),
             None => {
-                let why = ends.unwrap_err().to_string();
+                let why = ends.unwrap_err();
                 assert!(why.contains("generation_config.json") && why.contains("eos_token_id"), "{why}");
             }
         }
