@@ -1,4 +1,4 @@
-//! `cargo xtask test`: setup, format, lints and every test, with one line of summary at the end.
+//! `cargo xtask test`: setup, format, a build with lints and every test, with one line of summary at the end.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -22,9 +22,8 @@ pub fn run(root: &Path) -> Result<(), Error> {
         assets::folder().and_then(|tools| deny::run(root, &tools, false))
     });
     step("format", &mut failed_steps, || Line::of("cargo fmt --all -- --check").run(root, environment));
-    step("lints", &mut failed_steps, || {
-        let line = Line::of("cargo clippy --workspace --all-targets --locked -- -D warnings");
-        line.run(root, environment)
+    step("build and lints", &mut failed_steps, || {
+        Line::of("cargo test --workspace --all-targets --locked --no-run").run(root, with_lints)
     });
     step("tests", &mut failed_steps, || count_tests(root, &mut tests));
     if !failed_steps.is_empty() {
@@ -61,8 +60,17 @@ fn environment(command: &mut Command) {
     }
 }
 
-/// Runs the workspace's tests, and those of its documentation. Examples are not linked: what they do is
-/// tested through the tests that include them, and clippy has seen that they compile.
+/// Compiles the workspace with Clippy's compiler, warnings as errors, as `cargo clippy -- -D warnings` does. That
+/// command only checks, and builds every dependency a second time to do so; here what is linted is what the tests run.
+fn with_lints(command: &mut Command) {
+    environment(command);
+    command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
+    // The driver's own form of `-D warnings`: arguments end with this word.
+    command.env("CLIPPY_ARGS", ["-D", "warnings", ""].join("__CLIPPY_HACKERY__"));
+}
+
+/// Runs the workspace's tests, and those of its documentation. What examples do is tested through the tests that
+/// include them.
 fn count_tests(root: &Path, tally: &mut Tally) -> Result<(), Error> {
     let outcomes = ["--tests", "--doc"].map(|kind| {
         let line = Line::of("cargo test --workspace --locked --no-fail-fast");
@@ -76,7 +84,7 @@ fn count(line: Line, root: &Path, tally: &mut Tally) -> Result<(), Error> {
     let failed_before = tally.failed;
     println!("$ {line}");
     let mut command = line.command(root);
-    environment(&mut command);
+    with_lints(&mut command);
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|source| line.cannot_start(source))?;
     if let Some(output) = child.stdout.take() {
         for text in BufReader::new(output).split(b'\n').map_while(Result::ok) {
@@ -180,6 +188,28 @@ mod tests {
         let expected =
             "SKIPPED, NOT TESTED (1):\n    test::tests::lacks_a_rocket: there is no rocket: build one\n\n";
         assert_eq!(named, expected);
+    }
+
+    #[test]
+    fn what_clippy_warns_of_does_not_build() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write(
+            "Cargo.toml",
+            "[package]\nname = 'linted'\nedition = '2024'\n[lib]\npath = 'lib.rs'\n[workspace]\n",
+        );
+        let build = || {
+            let mut command = Line::of("cargo build --offline").command(folder.path());
+            with_lints(&mut command);
+            let output = command.env("CARGO_TARGET_DIR", folder.path().join("target")).output().unwrap();
+            (output.status.success(), String::from_utf8(output.stderr).unwrap())
+        };
+        write("lib.rs", "pub fn twice(x: i32) -> i32 {\n    2 * x\n}\n");
+        let (built, told) = build();
+        assert!(built, "{told}");
+        write("lib.rs", "pub fn twice(x: i32) -> i32 {\n    2 * x.clone()\n}\n");
+        let (built, told) = build();
+        assert!(!built && told.contains("clone_on_copy"), "{told}");
     }
 
     #[test]
