@@ -138,9 +138,14 @@ impl Graph {
     /// The node that makes a value, unless it is an input.
     pub fn producer(&self, v: ValueId) -> Option<&Node> {
         match self.values[v.index()].source {
-            Source::Node(n) => Some(&self.nodes[n]),
+            Source::Node(n) => self.nodes.get(n),
             Source::Input(_) => None,
         }
+    }
+
+    /// The inputs, the outputs and the types of all values alone, for who has made something else of the nodes.
+    pub fn without_nodes(self) -> Self {
+        Self { nodes: Vec::new(), ..self }
     }
 
     /// Types of several values.

@@ -28,7 +28,7 @@ pub use generate::{
 };
 pub use memory::peak_memory;
 pub use recommended::Recommended;
-pub use runner::{Program, Runner};
+pub use runner::{Program, ProgramOutput, RecordedRun, Runner};
 pub use sampler::{Sampler, Sampling};
 pub use scheduler::{Event, RequestId, Scheduler, SchedulerOptions, SchedulerStatistics};
 pub use session::{AdapterId, CHUNK, Part, Prompt, Sequence, Session, SessionOptions};

@@ -5,18 +5,34 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use percept_graph::passes::int8_dots;
-use percept_graph::{Composite, Graph, Op, Role, TensorType};
+use percept_graph::{Composite, Graph, Input, Op, Output, Role, TensorType};
 use percept_hal::{Arg, Buffer, CompileOptions, CompileReport, Device, Executable, OpTiming, Weight};
 use percept_model::Weights;
 
 use crate::error::{Error, Result};
 use crate::shared_weights::SharedWeights;
 
-/// A compiled graph. Whoever runs it gives every input by name.
+/// A compiled graph. Whoever runs it gives every input by name. Of the graph it keeps what a run asks for: a session has
+/// many programs, and the graph of a large model is half a megabyte.
 pub struct Program {
-    graph: Graph,
+    inputs: Vec<ProgramInput>,
+    outputs: Vec<ProgramOutput>,
     executable: Box<dyn Executable>,
-    donated: Vec<bool>,
+}
+
+struct ProgramInput {
+    name: String,
+    role: Role,
+    ty: TensorType,
+    donated: bool,
+}
+
+/// An output of a program.
+pub struct ProgramOutput {
+    /// The name, unique among the outputs.
+    pub name: String,
+    /// It is the donated buffer of an input, updated.
+    pub in_place: bool,
 }
 
 impl Program {
@@ -24,16 +40,26 @@ impl Program {
     ///
     /// # Errors
     /// When an operation does not run on the device.
-    pub fn compile(device: &dyn Device, graph: Graph, options: &CompileOptions) -> Result<Self> {
-        let executable = device.compile(&graph, options)?;
+    pub fn compile(device: &dyn Device, graph: &Graph, options: &CompileOptions) -> Result<Self> {
+        let executable = device.compile(graph, options)?;
         let replaced = graph.donated();
-        let donated = (0..graph.inputs().len()).map(|i| replaced.contains(&i)).collect();
-        Ok(Self { graph, executable, donated })
+        let input = |(i, input): (usize, &Input)| ProgramInput {
+            name: input.name.clone(),
+            role: input.role,
+            ty: graph.ty(input.value).clone(),
+            donated: replaced.contains(&i),
+        };
+        let output = |o: &Output| ProgramOutput { name: o.name.clone(), in_place: o.alias.is_some() };
+        Ok(Self {
+            inputs: graph.inputs().iter().enumerate().map(input).collect(),
+            outputs: graph.outputs().iter().map(output).collect(),
+            executable,
+        })
     }
 
-    /// The graph that was compiled.
-    pub fn graph(&self) -> &Graph {
-        &self.graph
+    /// The outputs in the order of the graph.
+    pub fn outputs(&self) -> &[ProgramOutput] {
+        &self.outputs
     }
 
     /// What the compilation decided.
@@ -43,7 +69,7 @@ impl Program {
 
     /// Whether the buffer of an input, by its number, becomes an output's.
     pub fn is_donated(&self, input: usize) -> bool {
-        self.donated.get(input).copied().unwrap_or(false)
+        self.inputs.get(input).is_some_and(|input| input.donated)
     }
 
     /// Run on inputs that `argument` gives by number, name and type; inputs that outputs replace are donated. Gives the
@@ -56,10 +82,10 @@ impl Program {
         timeline: Option<&mut Vec<OpTiming>>,
         mut argument: impl FnMut(usize, &str, &TensorType) -> Result<Buffer, E>,
     ) -> Result<Vec<Buffer>, E> {
-        let mut arguments = Vec::with_capacity(self.donated.len());
-        for (i, (input, donated)) in self.graph.inputs().iter().zip(&self.donated).enumerate() {
-            let buffer = argument(i, &input.name, self.graph.ty(input.value))?;
-            arguments.push(if *donated { Arg::Donate(buffer) } else { Arg::Borrow(buffer) });
+        let mut arguments = Vec::with_capacity(self.inputs.len());
+        for (i, input) in self.inputs.iter().enumerate() {
+            let buffer = argument(i, &input.name, &input.ty)?;
+            arguments.push(if input.donated { Arg::Donate(buffer) } else { Arg::Borrow(buffer) });
         }
         let Some(timeline) = timeline else { return Ok(self.executable.run(arguments)?) };
         let (outputs, events) = self.executable.run_timed(arguments)?;
@@ -67,6 +93,14 @@ impl Program {
         timeline.extend(events.into_iter().map(|e| OpTiming { start_us: e.start_us + after, ..e }));
         Ok(outputs)
     }
+}
+
+/// A program that ran and the bytes of its inputs: what it takes to run the same graph elsewhere.
+pub struct RecordedRun {
+    /// The graph of the program.
+    pub graph: Arc<Graph>,
+    /// The bytes of each input, as `Device::upload` takes them; `None` for parameters, which are the model's weights.
+    pub inputs: Vec<Option<Vec<u8>>>,
 }
 
 /// A device with a model's weights, each loaded once, and the programs compiled over them, found by their keys. All that
@@ -82,26 +116,39 @@ pub struct Runner<K> {
     /// Counts the uses of programs.
     clock: u64,
     timeline: Option<Vec<OpTiming>>,
+    recorded: Option<Vec<RecordedRun>>,
 }
 
 /// A program and its parameters, by the number of the input.
 struct Loaded {
     program: Program,
     parameters: Vec<Option<Buffer>>,
+    /// Its graph, where runs are recorded.
+    graph: Option<Arc<Graph>>,
     /// When it was used last.
     used: u64,
 }
 
 /// Programs that are kept: of more, those that were not used for longest are forgotten, so that memory stays bounded whatever
-/// shapes come.
-const PROGRAMS: usize = 128;
+/// shapes come. Compiling one again costs a fraction of a step of many rows.
+const PROGRAMS: usize = 64;
 
 impl<K: Hash + Eq + Clone> Runner<K> {
     /// Nothing loaded or compiled yet. With `int8`, what is multiplied by quantized weights is rounded to int8, as llama.cpp
     /// does: faster, and less exact.
     pub fn new(device: Arc<dyn Device>, options: CompileOptions, int8: bool) -> Self {
         let (weights, programs) = (HashMap::new(), HashMap::new());
-        Self { device, options, int8, weights, shared: None, programs, clock: 0, timeline: None }
+        Self {
+            device,
+            options,
+            int8,
+            weights,
+            shared: None,
+            programs,
+            clock: 0,
+            timeline: None,
+            recorded: None,
+        }
     }
 
     /// Load no weight from now on that another runner of the store holds.
@@ -140,7 +187,19 @@ impl<K: Hash + Eq + Clone> Runner<K> {
         self.timeline.take().unwrap_or_default()
     }
 
-    /// The graph of a key, compiled when it is new, with its weights loaded where they are not yet.
+    /// From now on keep the graph and the inputs of every run. They are read back from the device, which is slow.
+    pub fn record_runs(&mut self) {
+        self.recorded.get_or_insert_default();
+        // Programs so far have no graph to show.
+        self.programs.clear();
+    }
+
+    /// The runs recorded so far.
+    pub fn take_recorded_runs(&mut self) -> Vec<RecordedRun> {
+        self.recorded.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Make sure that the graph of a key is compiled, and its weights loaded.
     ///
     /// # Errors
     /// When the graph cannot be made or does not run on the device, or a weight cannot be loaded.
@@ -149,7 +208,7 @@ impl<K: Hash + Eq + Clone> Runner<K> {
         key: &K,
         weights: &Weights,
         graph: impl FnOnce() -> Result<Graph>,
-    ) -> Result<&Graph> {
+    ) -> Result<()> {
         self.clock += 1;
         if !self.programs.contains_key(key) {
             let loaded = self.compile(weights, graph()?)?;
@@ -164,7 +223,7 @@ impl<K: Hash + Eq + Clone> Runner<K> {
             return Err(Error::Setting("a program was forgotten before it ran".into()));
         };
         loaded.used = self.clock;
-        Ok(loaded.program.graph())
+        Ok(())
     }
 
     /// Forget the programs whose keys are not kept. Weights stay.
@@ -182,30 +241,39 @@ impl<K: Hash + Eq + Clone> Runner<K> {
         key: &K,
         mut argument: impl FnMut(&dyn Device, &str, &TensorType) -> Result<Buffer>,
     ) -> Result<Vec<(String, Buffer)>> {
-        let Some(Loaded { program, parameters, .. }) = self.programs.get(key) else {
+        let Some(Loaded { program, parameters, graph, .. }) = self.programs.get(key) else {
             return Err(Error::Setting("a program was run before it was compiled".into()));
         };
         let device = &*self.device;
-        let outputs = program.run(self.timeline.as_mut(), |i, name, ty| match &parameters[i] {
-            Some(parameter) => Ok(parameter.clone()),
-            None => argument(device, name, ty),
+        let mut inputs = self.recorded.is_some().then(Vec::new);
+        let outputs = program.run(self.timeline.as_mut(), |i, name, ty| {
+            let (buffer, is_weight) = match &parameters[i] {
+                Some(parameter) => (parameter.clone(), true),
+                None => (argument(device, name, ty)?, false),
+            };
+            if let Some(inputs) = &mut inputs {
+                inputs.push(if is_weight { None } else { Some(device.read(&buffer)?) });
+            }
+            Ok::<Buffer, Error>(buffer)
         })?;
-        Ok(program.graph().outputs().iter().map(|o| o.name.clone()).zip(outputs).collect())
+        if let (Some(recorded), Some(inputs), Some(graph)) = (&mut self.recorded, inputs, graph) {
+            recorded.push(RecordedRun { graph: graph.clone(), inputs });
+        }
+        Ok(program.outputs().iter().map(|o| o.name.clone()).zip(outputs).collect())
     }
 
     fn compile(&mut self, weights: &Weights, graph: Graph) -> Result<Loaded> {
         let quantized = |op: &Op| matches!(op, Op::Composite(Composite::QuantizedDot { .. }));
         let rounds = self.int8 && graph.nodes().iter().any(|node| quantized(&node.op));
         let graph = if rounds { int8_dots(&graph)? } else { graph };
-        let program = Program::compile(&*self.device, graph, &self.options)?;
-        let graph = program.graph();
-        let mut parameters = Vec::with_capacity(graph.inputs().len());
-        for input in graph.inputs() {
+        let program = Program::compile(&*self.device, &graph, &self.options)?;
+        let mut parameters = Vec::with_capacity(program.inputs.len());
+        for input in &program.inputs {
             if input.role != Role::Parameter {
                 parameters.push(None);
                 continue;
             }
-            let ty = graph.ty(input.value);
+            let ty = &input.ty;
             let key = (input.name.clone(), ty.clone());
             let buffer = match self.weights.get(&key) {
                 Some(loaded) => loaded.clone(),
@@ -214,7 +282,8 @@ impl<K: Hash + Eq + Clone> Runner<K> {
             parameters.push(Some(Buffer::clone(&buffer)));
             self.weights.insert(key, buffer);
         }
-        Ok(Loaded { program, parameters, used: 0 })
+        let graph = self.recorded.is_some().then(|| Arc::new(graph));
+        Ok(Loaded { program, parameters, graph, used: 0 })
     }
 }
 

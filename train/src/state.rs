@@ -32,10 +32,10 @@ impl State {
             arguments.get(name).or_else(|| self.0.get(name)).cloned().ok_or_else(missing)
         })?;
         let mut others = BTreeMap::new();
-        for (output, buffer) in program.graph().outputs().iter().zip(buffers) {
-            match output.alias {
-                Some(_) => self.0.insert(output.name.clone(), buffer),
-                None => others.insert(output.name.clone(), buffer),
+        for (output, buffer) in program.outputs().iter().zip(buffers) {
+            match output.in_place {
+                true => self.0.insert(output.name.clone(), buffer),
+                false => others.insert(output.name.clone(), buffer),
             };
         }
         Ok(others)

@@ -299,7 +299,7 @@ impl Trainer {
         let scalars = self.scalars(answers, 0.0)?;
         for (piece, batch) in batches.iter().enumerate() {
             let (graph, places) = diagnose::graph(self.differentiated(batch)?.graph())?;
-            let program = Program::compile(&*self.device, graph, &self.options)?;
+            let program = Program::compile(&*self.device, &graph, &self.options)?;
             let mut arguments = self.upload(&batch.arrays)?;
             arguments.extend(scalars.iter().map(|(n, b)| (n.clone(), b.clone())));
             arguments.extend(self.dropout(peers.rank(), piece)?);
@@ -537,7 +537,7 @@ impl Trainer {
     }
 
     fn compile(&mut self, key: Key, graph: Graph) -> Result<()> {
-        let program = Program::compile(&*self.device, graph, &self.options)?;
+        let program = Program::compile(&*self.device, &graph, &self.options)?;
         self.programs.insert(key, program);
         Ok(())
     }

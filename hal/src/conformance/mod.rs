@@ -24,7 +24,7 @@ mod workload;
 pub use case::{Case, Level, Outcome, Status, Subject};
 pub use cases::all as cases;
 pub use reference_device::ReferenceDevice;
-pub use report::{Counts, Report};
+pub use report::{Counts, Report, Row};
 pub use runner::{Options, RunError, Runner, run};
 pub use tolerance::{Class, Tolerance};
 pub use trial::{Rejection, TrialCase, trial_cases, try_kernel};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::case::{Level, Outcome, Status};
@@ -19,7 +20,7 @@ pub struct Report {
 }
 
 /// How many cases ended in each way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// The number of all cases.
     pub cases: usize,
@@ -42,15 +43,21 @@ impl Counts {
     }
 }
 
-/// One row of the matrix.
-#[derive(Default)]
-struct Row {
-    counts: Counts,
-    worst: Option<Placement>,
-    ulp: f64,
-    nmse: f64,
-    ms: f64,
-    share: Option<f64>,
+/// One row of the matrix: all cases of an operation or promise on a rung.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Row {
+    /// How its cases ended.
+    pub counts: Counts,
+    /// The farthest from native that any of them ran; `None` when none ran.
+    pub worst: Option<Placement>,
+    /// The largest error of an element in units in the last place.
+    pub ulp: f64,
+    /// The largest normalized mean square error.
+    pub nmse: f64,
+    /// Milliseconds of all cases.
+    pub ms: f64,
+    /// The largest share of the measured memory bandwidth, where speed was measured.
+    pub share: Option<f64>,
 }
 
 impl Report {
@@ -109,7 +116,19 @@ impl Report {
         })
     }
 
-    fn rows(&self) -> BTreeMap<(Level, &str), Row> {
+    /// The report in a document that [`Report::to_json`] wrote.
+    ///
+    /// # Errors
+    /// What of the document is not such a report's.
+    pub fn from_json(document: &Value) -> Result<Self, String> {
+        let device = document["device"].as_str().ok_or("it has no \"device\"")?;
+        let results = document.get("results").ok_or("it has no \"results\"")?;
+        let outcomes = Vec::deserialize(results).map_err(|e| format!("its \"results\" are no cases: {e}"))?;
+        Ok(Self::new(device, outcomes))
+    }
+
+    /// The matrix: a row for each operation or promise of each rung.
+    pub fn rows(&self) -> BTreeMap<(Level, &str), Row> {
         let mut rows: BTreeMap<(Level, &str), Row> = BTreeMap::new();
         for o in &self.outcomes {
             let row = rows.entry((o.level, &o.op)).or_default();
@@ -233,8 +252,10 @@ mod tests {
         );
         assert_eq!(j["results"][1]["error_ulp"], Value::Null);
         assert_eq!(j["next"][0]["op"], "rope");
-        let back: Vec<Outcome> = serde_json::from_value(j["results"].clone()).unwrap();
-        assert_eq!(back, r.outcomes);
+        let back = Report::from_json(&j).unwrap();
+        assert_eq!((&back.device, &back.outcomes), (&r.device, &r.outcomes));
+        let broken = Report::from_json(&json!({"device": "cpu", "results": [{"case": 7}]})).unwrap_err();
+        assert!(broken.contains("results"), "{broken}");
         let text = r.to_string();
         assert!(text.contains("the operation to write next: rope (host"), "{text}");
         assert!(text.contains("L1/exp/f32/one: crashed: element 7"), "{text}");

@@ -165,7 +165,8 @@ impl<L: OpLibrary> LibraryExecutable<L> {
         if first < self.launches.len() {
             self.items.push(Item::Launches(first..self.launches.len()));
         }
-        self.graph = graph;
+        // Launches have what they need of their nodes.
+        self.graph = graph.without_nodes();
         Ok(())
     }
 

@@ -22,7 +22,7 @@ use percept_model::{CausalModel, EncoderRun, Layout, PAGE, PassShape};
 
 use crate::error::{Error, Result};
 use crate::ids::check_ids;
-use crate::runner::Runner;
+use crate::runner::{RecordedRun, Runner};
 use crate::shared_weights::SharedWeights;
 use adapters::{Adapters, Held};
 use cache::{Cache, FIRST_PAGES};
@@ -172,11 +172,11 @@ impl Session {
         };
         let shape = session.shape(percept_model::Group { sequences: 1, rows: 1 });
         let weights = session.model.weights();
-        let graph = session.runner.prepare(&Key::Step(shape.clone(), Vec::new()), weights, || {
+        session.runner.prepare(&Key::Step(shape.clone(), Vec::new()), weights, || {
             Ok(session.model.decoder().step(weights, &shape)?)
         })?;
-        let rounded = |op: &Op| matches!(op, Op::Composite(Composite::Int8Dot));
-        let rounds = graph.nodes().iter().any(|node| rounded(&node.op));
+        let int8_dot = Op::Composite(Composite::Int8Dot).name();
+        let rounds = session.runner.reports().flat_map(|report| &report.placed).any(|p| p.op == int8_dot);
         if session.options.int8 && !rounds {
             let why = "no weight is quantized, so nothing would be rounded to int8; leave int8 away";
             return Err(Error::Setting(why.into()));
@@ -217,6 +217,16 @@ impl Session {
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
         let draft = self.draft.iter().flat_map(|draft| draft.runner.reports());
         self.runner.reports().chain(draft)
+    }
+
+    /// From now on keep the graph and the inputs of every run of the model: encoders, prompts and steps.
+    pub fn record_runs(&mut self) {
+        self.runner.record_runs();
+    }
+
+    /// The runs recorded so far, in their order.
+    pub fn take_recorded_runs(&mut self) -> Vec<RecordedRun> {
+        self.runner.take_recorded_runs()
     }
 
     /// From now on time operations one by one, which is slower; [`Session::take_timeline`] gives what was timed.

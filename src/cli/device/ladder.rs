@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use percept::hal::Device;
-use percept::hal::conformance::{Level, Options, RunError, Runner, Status, Subject, run, serve};
+use percept::hal::conformance::{Level, Options, Report, RunError, Runner, Status, Subject, run, serve};
 
 use crate::cli::Failure;
 use crate::cli::failure::write_file;
@@ -60,28 +60,8 @@ impl Ladder {
             timeout: Duration::from_secs(self.timeout),
             ..Options::default()
         };
-        // Opening the device here gives a bad id its own error rather than a worker's death.
-        let subject = self.subject()?;
-        let program = std::env::current_exe()
-            .map_err(|source| Failure::File { path: "this program".into(), source })?;
-        let command = || {
-            let mut c = Command::new(&program);
-            c.args(["device", "test", &self.id, "--worker"]);
-            if self.strict {
-                c.arg("--strict");
-            }
-            c
-        };
-        let runner = if self.in_process { Runner::InProcess(&subject) } else { Runner::Workers(&command) };
-        let mut progress = Progress::start();
-        let report = run(&self.id, &runner, &options, &mut |outcome, done, all| {
-            progress.step(outcome.status != Status::Passed && outcome.status != Status::Skipped, done, all);
-        });
-        progress.end();
-        let report = report.map_err(|e| match e {
-            RunError::NoCase { .. } => Failure::Usage(e.to_string()),
-            e => Failure::Negative(e.to_string()),
-        })?;
+        let isolation = Isolation { strict: self.strict, in_process: self.in_process };
+        let report = climb(&self.id, &options, isolation)?;
         if let Some(file) = &self.json {
             let text = format!("{:#}\n", report.to_json());
             write_file(file, text.as_bytes())?;
@@ -98,14 +78,54 @@ impl Ladder {
     }
 
     fn subject(&self) -> Result<Subject, Failure> {
-        let registry = percept::registry();
-        let device = registry.open(&self.id)?;
-        let host: Option<Arc<dyn Device>> =
-            if device.info().id == "cpu" { None } else { Some(registry.open("cpu")?) };
-        let mut subject = Subject::new(device);
-        (subject.host, subject.strict) = (host, self.strict);
-        Ok(subject)
+        subject(&self.id, self.strict)
     }
+}
+
+/// How cases run.
+#[derive(Clone, Copy)]
+pub struct Isolation {
+    /// Running anything on the host is a failure.
+    pub strict: bool,
+    /// In this process rather than in children, where a crash is the failure of its case alone.
+    pub in_process: bool,
+}
+
+/// Climb the ladder with a device, telling on standard error how far it is.
+pub fn climb(id: &str, options: &Options, isolation: Isolation) -> Result<Report, Failure> {
+    // Opening the device here gives a bad id its own error rather than a worker's death.
+    let subject = subject(id, isolation.strict)?;
+    let program =
+        std::env::current_exe().map_err(|source| Failure::File { path: "this program".into(), source })?;
+    let command = || {
+        let mut c = Command::new(&program);
+        c.args(["device", "test", id, "--worker"]);
+        if isolation.strict {
+            c.arg("--strict");
+        }
+        c
+    };
+    let runner = if isolation.in_process { Runner::InProcess(&subject) } else { Runner::Workers(&command) };
+    let mut progress = Progress::start();
+    let report = run(id, &runner, options, &mut |outcome, done, all| {
+        progress.step(outcome.status != Status::Passed && outcome.status != Status::Skipped, done, all);
+    });
+    progress.end();
+    report.map_err(|e| match e {
+        RunError::NoCase { .. } => Failure::Usage(e.to_string()),
+        e => Failure::Negative(e.to_string()),
+    })
+}
+
+/// The device, with the cpu as the host for what it lacks.
+fn subject(id: &str, strict: bool) -> Result<Subject, Failure> {
+    let registry = percept::registry();
+    let device = registry.open(id)?;
+    let host: Option<Arc<dyn Device>> =
+        if device.info().id == "cpu" { None } else { Some(registry.open("cpu")?) };
+    let mut subject = Subject::new(device);
+    (subject.host, subject.strict) = (host, strict);
+    Ok(subject)
 }
 
 /// A line on standard error that tells how far the run is; silent where nobody watches.

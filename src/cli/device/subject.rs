@@ -1,16 +1,19 @@
-//! What `--model` names for the checks of a device: a text graph, or a checkpoint whose decoder is run for
-//! one step.
+//! What `--model` names for the checks of a device: a text graph, or a checkpoint whose decoder is run for one step, or
+//! answers a prompt.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use percept::graph::{Graph, Role, TensorType};
 use percept::hal::Device;
+use percept::infer::{GenerateOptions, RecordedRun, Session, SessionOptions};
 use percept::model::checkpoint::LoadOptions;
-use percept::model::{Model, PassRows, PassShape, SequenceRows};
+use percept::model::{CausalModel, Model, PassRows, PassShape, SequenceRows};
 
 use super::values::{check_sizes, example};
 use crate::cli::Failure;
 use crate::cli::failure::read_text;
+use crate::cli::model::conversation::Conversation;
 use crate::cli::model::hub::is_hub_id;
 use crate::cli::model::loading::weights;
 
@@ -18,6 +21,33 @@ use crate::cli::model::loading::weights;
 const ROWS: usize = 16;
 /// Rows of its cache.
 const CAPACITY: usize = 64;
+
+/// What a model ran to answer.
+pub struct Recorded {
+    runs: Vec<RecordedRun>,
+    model: Arc<dyn CausalModel>,
+}
+
+impl Recorded {
+    /// Each run with the model's weights as its parameters, made when it is asked for.
+    pub fn subjects(&self) -> impl ExactSizeIterator<Item = Result<Subject, Failure>> {
+        self.runs.iter().map(|run| {
+            let weights = self.model.weights();
+            let inputs = run.graph.inputs().iter().zip(&run.inputs).map(|(input, bytes)| match bytes {
+                Some(bytes) => Ok(bytes.clone()),
+                None => Ok(weights.fetch(&input.name, run.graph.ty(input.value))?.bytes().to_vec()),
+            });
+            Ok(Subject { graph: Graph::clone(&run.graph), inputs: inputs.collect::<Result<_, Failure>>()? })
+        })
+    }
+}
+
+fn is_checkpoint(path: &Path) -> bool {
+    let weights = ["safetensors", "gguf", "bin"];
+    path.is_dir()
+        || is_hub_id(path)
+        || path.extension().is_some_and(|e| weights.iter().any(|w| e.eq_ignore_ascii_case(w)))
+}
 
 /// A graph and the bytes of its inputs.
 pub struct Subject {
@@ -29,11 +59,33 @@ impl Subject {
     /// A checkpoint with its own weights, or a text graph with seeded values, checked against the device's
     /// limits before any value is made.
     pub fn open(path: &Path, seed: u64, device: &dyn Device) -> Result<Self, Failure> {
-        let weights = ["safetensors", "gguf", "bin"];
-        let is_checkpoint = path.is_dir()
-            || is_hub_id(path)
-            || path.extension().is_some_and(|e| weights.iter().any(|w| e.eq_ignore_ascii_case(w)));
-        if is_checkpoint { Self::of_model(path, device) } else { Self::of_text(path, seed, device) }
+        if is_checkpoint(path) { Self::of_model(path, device) } else { Self::of_text(path, seed, device) }
+    }
+
+    /// The runs of a model that answers a conversation on `cpu`: encoders of its media, the prompt, a step for each token.
+    pub fn of_conversation(
+        path: &Path,
+        conversation: &Conversation,
+        tokens: usize,
+        cpu: &Arc<dyn Device>,
+    ) -> Result<Recorded, Failure> {
+        if !is_checkpoint(path) {
+            let why = "is a text graph, which answers no prompt; give a checkpoint, or leave the prompt out";
+            return Err(Failure::Usage(format!("{} {why}", path.display())));
+        }
+        let weights = weights(path, None, &[], LoadOptions::default(), false)?;
+        let Model::Causal(model) = percept::model::open_weights(weights)? else {
+            let why = "does not generate text, so it answers no prompt";
+            return Err(Failure::Usage(format!("{} {why}", path.display())));
+        };
+        let messages = conversation.messages()?;
+        let media = conversation.media(&messages, model.processor())?;
+        let inputs = model.processor().chat(&messages, &media).map_err(percept::infer::Error::from)?;
+        let mut session = Session::new(cpu.clone(), model, SessionOptions::default())?;
+        session.record_runs();
+        let options = GenerateOptions { max_tokens: Some(tokens), ..GenerateOptions::default() };
+        session.generate(&inputs, &options, &mut |_| {})?;
+        Ok(Recorded { runs: session.take_recorded_runs(), model: session.shared_model() })
     }
 
     fn of_text(path: &Path, seed: u64, device: &dyn Device) -> Result<Self, Failure> {

@@ -37,6 +37,10 @@ pub struct TemplateVariables {
 }
 
 impl TemplateVariables {
+    fn are_given(&self) -> bool {
+        self.tools.is_some() || !self.template_vars.is_empty()
+    }
+
     /// What the chat template reads beside the turns.
     pub fn read(&self) -> Result<Map<String, Value>, Failure> {
         let mut variables = Map::new();
@@ -79,6 +83,13 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// Whether anything of a conversation is given, if only a file that no prompt goes with.
+    pub fn is_given(&self) -> bool {
+        let MediaFiles { image, video, audio } = &self.files;
+        let has_files = [image, video, audio].iter().any(|files| !files.is_empty());
+        self.prompt.is_some() || self.messages.is_some() || has_files || self.variables.are_given()
+    }
+
     /// The turns: those of the file, or one of the user's with the media before the text.
     pub fn messages(&self) -> Result<Vec<Message>, Failure> {
         if let Some(file) = &self.messages {
