@@ -254,6 +254,7 @@ impl Part {
 fn url(kind: &str, value: Option<&Value>) -> std::result::Result<String, String> {
     let url = match value {
         Some(Value::Object(fields)) => {
+            only(fields, kind, &["url", "detail"])?;
             if let Some(detail) =
                 fields.get("detail").filter(|detail| **detail != "auto" && !detail.is_null())
             {
@@ -270,14 +271,28 @@ fn url(kind: &str, value: Option<&Value>) -> std::result::Result<String, String>
 
 /// OpenAI's `{"data": base64, "format": ...}`.
 fn input_audio(value: Option<&Value>) -> std::result::Result<String, String> {
-    let data = value.and_then(|audio| audio.get("data")).and_then(Value::as_str);
-    let format = value.and_then(|audio| audio.get("format")).and_then(Value::as_str).unwrap_or("wav");
-    match data {
-        Some(data) => Ok(format!("data:audio/{format};base64,{data}")),
-        None => {
-            Err("a part of type input_audio needs {\"input_audio\": {\"data\": base64, \"format\": ...}}"
-                .into())
+    let needed = "a part of type input_audio needs {\"input_audio\": {\"data\": base64, \"format\": ...}}";
+    let fields = value.and_then(Value::as_object).ok_or(needed)?;
+    only(fields, "input_audio", &["data", "format"])?;
+    let data = fields.get("data").and_then(Value::as_str).ok_or(needed)?;
+    // Decoding goes by the bytes, whatever the format is called.
+    let format = match fields.get("format") {
+        None | Some(Value::Null) => "wav",
+        Some(Value::String(format)) => format,
+        Some(other) => {
+            return Err(format!("the format of input_audio is a text such as \"wav\", not {other}"));
         }
+    };
+    Ok(format!("data:audio/{format};base64,{data}"))
+}
+
+/// Refuses fields of an object that nothing here reads.
+fn only(fields: &Map<String, Value>, object: &str, known: &[&str]) -> std::result::Result<(), String> {
+    match fields.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => {
+            Err(format!("the field '{key}' of {object} is not supported; known: {}", known.join(", ")))
+        }
+        None => Ok(()),
     }
 }
 
@@ -482,6 +497,18 @@ mod tests {
         );
         assert!(part(json!({ "type": "image_url" })).contains("image_url"));
         assert!(part(json!({ "type": "input_audio", "input_audio": {} })).contains("input_audio"));
+        let audio = |format: Value, more: &str| {
+            part(
+                json!({ "type": "input_audio", "input_audio": { "data": "aGk", "format": format, more: 1 } }),
+            )
+        };
+        assert!(
+            audio(json!(3), "data ").contains("'data '") && audio(json!("wav"), "rate").contains("'rate'")
+        );
+        let typed = part(json!({ "type": "input_audio", "input_audio": { "data": "aGk", "format": 3 } }));
+        assert!(typed.contains("not 3"), "{typed}");
+        let url = json!({ "url": "data:,", "mime": "image/png" });
+        assert!(part(json!({ "type": "image_url", "image_url": url })).contains("'mime'"));
         assert!(part(json!({ "text": "a" })).contains("type"));
         assert!(part(json!({ "type": "text" })).contains("text"));
         for scheme in ["http", "https", "s3"] {
