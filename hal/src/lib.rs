@@ -1,13 +1,15 @@
 //! The device contract, the traits that backends implement, fallback and the conformance ladder.
 //!
 //! A [`Device`] compiles a graph and runs it. Most backends implement a smaller trait: [`OpLibrary`] for
-//! libraries of operations, `KernelDevice` for GPUs that take kernel source.
+//! libraries of operations, [`KernelDevice`] for GPUs that take kernel source, [`GraphEmitter`] for compilers of
+//! whole graphs.
 
 mod buffer;
 pub mod conformance;
 mod device;
 mod error;
 mod fallback;
+mod graph_emitter;
 mod kernel_device;
 mod lower;
 mod op_library;
@@ -19,6 +21,7 @@ pub use buffer::{Arg, Buffer, DeviceKey};
 pub use device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support, Weight};
 pub use error::{Error, Result};
 pub use fallback::HostCall;
+pub use graph_emitter::{EmitterDevice, GraphEmitter, Operand};
 pub use kernel_device::{Dispatch, KernelBackedDevice, KernelDevice, KernelLimits, Window};
 pub use lower::{Lowered, describe, is_structural, lower};
 pub use op_library::{LibraryDevice, OpLaunch, OpLibrary, Planned, Region};
