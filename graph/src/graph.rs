@@ -144,7 +144,8 @@ impl Graph {
     }
 
     /// The inputs, the outputs and the types of all values alone, for who has made something else of the nodes.
-    pub fn without_nodes(self) -> Self {
+    pub fn without_nodes(mut self) -> Self {
+        self.values.shrink_to_fit();
         Self { nodes: Vec::new(), ..self }
     }
 

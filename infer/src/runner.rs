@@ -131,7 +131,7 @@ struct Loaded {
 
 /// Programs that are kept: of more, those that were not used for longest are forgotten, so that memory stays bounded whatever
 /// shapes come. Compiling one again costs a fraction of a step of many rows.
-const PROGRAMS: usize = 64;
+const PROGRAMS: usize = 48;
 
 impl<K: Hash + Eq + Clone> Runner<K> {
     /// Nothing loaded or compiled yet. With `int8`, what is multiplied by quantized weights is rounded to int8, as llama.cpp

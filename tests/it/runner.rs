@@ -9,7 +9,7 @@ use crate::devices;
 use crate::sessions::{case, model};
 
 /// Programs that are kept at most.
-const KEPT: usize = 128;
+const KEPT: usize = 48;
 
 /// Compile the program of a key where it is not kept: it adds the key to each of so many numbers. True when it was compiled.
 fn prepare(runner: &mut Runner<usize>, model: &dyn CausalModel, key: usize) -> bool {

@@ -165,8 +165,10 @@ impl<L: OpLibrary> LibraryExecutable<L> {
         if first < self.launches.len() {
             self.items.push(Item::Launches(first..self.launches.len()));
         }
-        // Launches have what they need of their nodes.
+        // Launches have what they need of their nodes. Programs are many, and live long.
         self.graph = graph.without_nodes();
+        self.launches.shrink_to_fit();
+        self.report.placed.shrink_to_fit();
         Ok(())
     }
 
