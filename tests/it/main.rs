@@ -7,6 +7,7 @@ mod alone;
 mod assets;
 mod chat;
 mod command_line;
+mod device_commands;
 mod devices;
 mod drafts;
 #[path = "../needs/mod.rs"]
