@@ -28,3 +28,22 @@ fn the_table_is_large_and_its_ids_differ() {
     assert_eq!(ids.len(), all.len());
     assert!(all.iter().all(|c| !c.id.contains(char::is_whitespace)));
 }
+
+#[test]
+fn a_compiler_alone_is_held_to_every_graph_and_to_no_run() {
+    let mut subject = Subject::new(Arc::new(ReferenceDevice::new()));
+    (subject.compile_only, subject.strict) = (true, true);
+    for case in cases().iter().filter(|c| c.id.contains("softmax") || c.level == Level::L0) {
+        let outcome = case.run(&subject);
+        let (status, placed) =
+            if case.level == Level::L0 { (Status::Skipped, false) } else { (Status::Passed, true) };
+        assert_eq!(
+            (outcome.status, outcome.placement.is_some()),
+            (status, placed),
+            "{}: {}",
+            case.id,
+            outcome.note
+        );
+        assert_eq!(outcome.error_ulp, None, "{}: nothing ran", case.id);
+    }
+}

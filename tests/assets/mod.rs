@@ -4,7 +4,8 @@
 use std::env;
 use std::path::PathBuf;
 
-/// The folder of the weights: `PERCEPT_ASSETS`, or a folder in the user's cache. `None` where neither is known.
+/// The folder of the assets: `PERCEPT_ASSETS`, or a folder in the user's cache. `None` where neither is known.
+#[allow(dead_code)]
 pub fn folder() -> Option<PathBuf> {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || variable("HOME");

