@@ -187,7 +187,7 @@ typedef struct percept_region {
  * @op cast            (x)                     to:t
  * @op bitcast         (x)                     to:t
  *
- * Movement. Reshape, bitcast and barrier are asked for where bytes must be copied, else memory is renamed.
+ * Movement. The host renames memory or copies it for reshape, bitcast and barrier, so only regions have them.
  *
  * @op constant        ()                      splat:f? bytes:y*?   in regions only: one value, or dense bytes
  * @op iota            ()                      axis:i
@@ -310,7 +310,8 @@ typedef struct percept_devices {
     /* Optional: where the host sees a block, when it does without a copy; else null. Valid until it is freed. */
     void *(*memory_address)(percept_device *device, percept_memory *memory);
 
-    /* Optional, all six or none: points in queues. `microseconds` from one to the other is finite and 0 or more. */
+    /* Optional, all six or none: points in queues. `microseconds` from one to the other is finite and 0 or more. Hosts
+       of version 1 record none. */
     percept_status (*event_new)(percept_device *device, percept_event **event, percept_message *message);
     void (*event_free)(percept_device *device, percept_event *event);
     percept_status (*event_record)(percept_queue *queue, percept_event *event, percept_message *message);
@@ -446,9 +447,9 @@ typedef struct percept_kernels {
 /* ---- Graph compilers ------------------------------------------------------------------------------------------ */
 
 enum {
-    PERCEPT_TEXT_FORM = 1, /* Percept's own, as docs/porting.md describes it */
-    PERCEPT_STABLEHLO = 2, /* MLIR text */
-    PERCEPT_ONNX = 3       /* the bytes of a ModelProto */
+    PERCEPT_TEXT_FORM = 1, /* Percept's own, as docs/porting.md describes it; every host writes it */
+    PERCEPT_STABLEHLO = 2, /* MLIR text; a host that does not write it refuses the plug-in by name */
+    PERCEPT_ONNX = 3       /* the bytes of a ModelProto; likewise */
 };
 
 typedef struct percept_graph {
@@ -461,17 +462,23 @@ typedef struct percept_graph {
     uint64_t input_count;
     const percept_tensor *outputs;
     uint64_t output_count;
-    const int32_t *replaces; /* one for each output: the input whose memory holds it, or -1 */
+    const int32_t *replaces; /* one for each output: the input that is given up for it, or -1 */
 } percept_graph;
 
 typedef struct percept_graphs {
     uint64_t struct_size;
     uint32_t format; /* the one that graphs are handed over in */
     uint32_t reserved;
+    /* Whether a graph may have an operation; after PERCEPT_UNSUPPORTED it is taken apart or runs on the host. Of formats
+       other than the text form, the host asks only about operations that it can write. */
+    percept_status (*supports)(percept_device *device, const percept_op *op, percept_message *message);
+    /* Compile a graph of such operations, and of constants, reshapes, bitcasts and barriers, which are never asked
+       about. */
     percept_status (*compile)(percept_device *device, const percept_graph *graph, percept_executable **executable,
                               percept_message *message);
     void (*executable_free)(percept_device *device, percept_executable *executable);
-    /* Put a run into a queue. Outputs have memory of their own, or that of the input which they replace. */
+    /* Put a run into a queue. An output has memory of its own, or that of the input that is given up for it, which
+       what else reads that input must still see as it was. */
     percept_status (*run)(percept_queue *queue, percept_executable *executable, const percept_span *inputs,
                           uint64_t input_count, const percept_span *outputs, uint64_t output_count,
                           percept_message *message);

@@ -28,6 +28,10 @@ pub enum Need {
     Libclang,
     /// Python's package installer, which fetches the weights that tests use.
     Pip,
+    /// Compilers of C and C++, and `make`, which build the plug-ins that tests load.
+    Compilers,
+    /// OpenCL with headers and a driver, on which a sample plug-in runs; PoCL where there is none.
+    OpenCl,
 }
 
 impl Need {
@@ -60,6 +64,11 @@ impl Need {
             }
             Need::Pip => {
                 "Python 3 with pip (`python3 -m pip`; Debian's packages are python3 and python3-pip)"
+            }
+            Need::Compilers => "compilers of C and C++, and make (cc, c++, make)",
+            Need::OpenCl => {
+                "OpenCL: its headers, the loader libOpenCL, and a driver such as PoCL (Debian's packages are \
+                 opencl-headers, ocl-icd-opencl-dev and pocl-opencl-icd)"
             }
         }
     }
@@ -112,6 +121,14 @@ impl Manager {
             (Need::Pip, Manager::Apt | Manager::Dnf) => Some("python3 python3-pip"),
             (Need::Pip, Manager::Pacman) => Some("python python-pip"),
             (Need::Pip, Manager::Brew) => Some("python"),
+            (Need::Compilers, Manager::Apt) => Some("gcc g++ make"),
+            (Need::Compilers, Manager::Dnf) => Some("gcc gcc-c++ make"),
+            (Need::Compilers, Manager::Pacman) => Some("gcc make"),
+            (Need::Compilers, Manager::Brew) => Some("gcc make"),
+            (Need::OpenCl, Manager::Apt) => Some("opencl-headers ocl-icd-opencl-dev pocl-opencl-icd"),
+            (Need::OpenCl, Manager::Dnf) => Some("opencl-headers ocl-icd-devel pocl"),
+            (Need::OpenCl, Manager::Pacman) => Some("opencl-headers ocl-icd pocl"),
+            (Need::OpenCl, Manager::Brew) => Some("opencl-headers opencl-icd-loader pocl"),
             (Need::Rustfmt | Need::Clippy, _) => None,
         }
     }
@@ -163,6 +180,12 @@ impl System {
             if !is_set("LIBCLANG_PATH") && !has_libclang(&llvm_folders(&library_folders())) {
                 missing.push(Need::Libclang);
             }
+            if !has_opencl(&library_folders()) {
+                missing.push(Need::OpenCl);
+            }
+        }
+        if cfg!(unix) && !["cc", "c++", "make"].into_iter().all(on_path) {
+            missing.push(Need::Compilers);
         }
         if !answers("python3", &["-m", "pip", "--version"]) {
             missing.push(Need::Pip);
@@ -298,6 +321,14 @@ fn llvm_folders(libraries: &[PathBuf]) -> Vec<PathBuf> {
 /// headers.
 fn has_libclang(folders: &[PathBuf]) -> bool {
     folders.iter().any(|folder| folder.join("libclang.so").exists())
+}
+
+/// Whether plug-ins that use OpenCL can be built, and find a driver.
+fn has_opencl(libraries: &[PathBuf]) -> bool {
+    let drivers = std::fs::read_dir("/etc/OpenCL/vendors").is_ok_and(|mut entries| entries.next().is_some());
+    let header =
+        ["/usr/include", "/usr/local/include"].iter().any(|base| Path::new(base).join("CL/cl.h").exists());
+    drivers && header && libraries.iter().any(|folder| folder.join("libOpenCL.so").exists())
 }
 
 fn brew_prefix() -> Option<PathBuf> {

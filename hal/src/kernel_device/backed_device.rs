@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use percept_graph::{Graph, OpDesc, TensorType};
+use percept_kernels::Module;
 
 use super::device::KernelDevice;
 use super::layout::{device_bytes, read_bytes, to_device, to_host};
@@ -70,7 +71,8 @@ impl<K: KernelDevice> Device for KernelBackedDevice<K> {
     }
 
     fn supports(&self, op: &OpDesc<'_>) -> Support {
-        Lowering::new(self.0.device.limits(), false, &|_, _| None).support(op)
+        let accepts = |module: &Module| self.0.device.accepts(module);
+        Lowering::new(self.0.device.limits(), false, &|_, _| None, &accepts).support(op)
     }
 
     fn upload(&self, ty: &TensorType, bytes: &[u8]) -> Result<Buffer> {

@@ -20,6 +20,12 @@ pub trait KernelDevice: Send + Sync + 'static {
     /// What kernels and bindings may be.
     fn limits(&self) -> &KernelLimits;
 
+    /// Whether the device's compiler takes a module. An operation is decomposed or runs on the host, with this reason,
+    /// when it does not take one of its modules. A device that compiles all of what its limits allow need not say.
+    fn accepts(&self, _module: &Module) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Memory of at least this many bytes with unspecified contents; `what` names it in errors.
     fn allocate(&self, bytes: u64, what: &str) -> Result<Self::Memory>;
 

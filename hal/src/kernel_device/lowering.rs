@@ -6,7 +6,7 @@ use std::mem::{Discriminant, discriminant};
 use std::rc::Rc;
 
 use percept_graph::{DType, Op, OpDesc, TensorType};
-use percept_kernels::{Caps, KernelProgram, Slot, Unsupported};
+use percept_kernels::{Caps, KernelProgram, Module, Slot, Unsupported};
 
 use super::device::{KernelLimits, Window};
 use super::layout::device_bytes;
@@ -19,11 +19,15 @@ pub(super) struct Lowering<'a> {
     limits: &'a KernelLimits,
     caps: Caps,
     tune: Tune<'a>,
+    accepts: Accepts<'a>,
     known: RefCell<HashMap<Kind, Vec<Known>>>,
 }
 
 /// Picks the variant of an operation.
 type Tune<'a> = &'a dyn Fn(&OpDesc<'_>, &Caps) -> Option<u32>;
+
+/// Whether the device's compiler takes a module.
+type Accepts<'a> = &'a dyn Fn(&Module) -> Result<(), String>;
 
 /// What two equal operations have in common and can be hashed.
 type Kind = (Discriminant<Op>, Vec<TensorType>);
@@ -57,10 +61,15 @@ impl Part {
 }
 
 impl<'a> Lowering<'a> {
-    pub fn new(limits: &'a KernelLimits, batch_invariant: bool, tune: Tune<'a>) -> Self {
+    pub fn new(
+        limits: &'a KernelLimits,
+        batch_invariant: bool,
+        tune: Tune<'a>,
+        accepts: Accepts<'a>,
+    ) -> Self {
         let (max_window, alignment) = (limits.max_window, limits.alignment);
         let caps = Caps { batch_invariant, max_window, alignment, ..limits.caps.clone() };
-        Self { limits, caps, tune, known: RefCell::default() }
+        Self { limits, caps, tune, accepts, known: RefCell::default() }
     }
 
     /// The launches of an operation, or why there are none on this device.
@@ -136,6 +145,7 @@ impl<'a> Lowering<'a> {
         if let Some(bytes) = program.scratch.iter().find(|&&b| b > self.limits.max_window) {
             return Err(Unsupported::new(format!("its kernel needs {bytes} bytes of scratch in one piece")));
         }
+        program.launches.iter().try_for_each(|l| (self.accepts)(&l.module)).map_err(Unsupported::new)?;
         Ok(program)
     }
 

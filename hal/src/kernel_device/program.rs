@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use percept_graph::passes::{FuseOptions, Memory, MemoryOptions, Slot, plan_memory};
 use percept_graph::{Graph, Op, OpDesc, Output, TensorType, ValueId};
-use percept_kernels::{Caps, KernelProgram, Unsupported};
+use percept_kernels::{Caps, KernelProgram, Module, Unsupported};
 
 use super::backed_device::{Arena, Shared};
 use super::device::{Dispatch, KernelDevice, Window};
@@ -63,7 +63,8 @@ impl<K: KernelDevice> Compiled<K> {
         let start = Instant::now();
         let limits = shared.device.limits();
         let tune = |op: &OpDesc<'_>, caps: &Caps| tune::choose(&shared, op, caps);
-        let lowering = Lowering::new(limits, options.batch_invariant, &tune);
+        let accepts = |module: &Module| shared.device.accepts(module);
+        let lowering = Lowering::new(limits, options.batch_invariant, &tune, &accepts);
         let fusion = FuseOptions { max_buffers: limits.caps.max_bindings as usize, ..FuseOptions::default() };
         let lowered = lower(shared.id(), graph, options, &fusion, &|op| lowering.support(op))?;
         let graph = lowered.graph;

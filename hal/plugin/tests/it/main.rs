@@ -1,0 +1,10 @@
+//! Plug-ins from outside: they are built with the machine's compilers, loaded, and climb the ladder.
+
+mod build;
+mod captures;
+mod faults;
+#[path = "../../../../tests/needs/mod.rs"]
+mod needs;
+mod opencl;
+mod skeletons;
+mod worker;
