@@ -16,5 +16,9 @@ pub use percept_train as train;
 
 /// The backends this build knows, in the order `auto` prefers them.
 pub fn registry() -> hal::Registry {
-    hal::Registry::new(vec![Box::new(percept_wgpu::WgpuBackend), Box::new(percept_cpu::CpuBackend)])
+    hal::Registry::new(vec![
+        Box::new(percept_wgpu::WgpuBackend),
+        Box::new(percept_cpu::CpuBackend),
+        Box::new(percept_plugin::PluginBackend::default()),
+    ])
 }

@@ -14,6 +14,7 @@ mod documented;
 mod failure;
 mod kernel;
 mod model;
+mod plugin;
 mod serve;
 mod table;
 
@@ -40,6 +41,9 @@ enum Command {
     /// List, test, time and export WGSL kernels
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
+    /// Write plug-ins that bring a device
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
     /// Generate text from a prompt or a conversation, with images, video and audio
     #[command(
         after_help = "Examples:\n  percept generate --model SmolLM2.gguf --temperature 0 \"What is the capital of France?\"\n  \
@@ -125,6 +129,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Devices(c) => c.run(),
         Command::Device(c) => c.run(),
         Command::Kernel(c) => c.run(),
+        Command::Plugin(c) => c.run(),
         Command::Generate(c) => c.run(),
         Command::Chat(c) => c.run(),
         Command::Bench(c) => c.run(),
