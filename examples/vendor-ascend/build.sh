@@ -1,0 +1,66 @@
+#!/bin/sh
+# Builds the plug-in, and the stand-in for the libraries of CANN that tests run it on.
+#
+#   build.sh OUT                     OUT/libpercept_ascend.so
+#   build.sh OUT fake                that, and OUT/fake/lib{ascendcl,nnopbase,opapi}.so
+#   build.sh OUT breaks              those, and OUT/breaks, which breaks rules of the stand-in
+#   build.sh OUT headers DIRECTORY   what is declared here is held to DIRECTORY/acl/acl.h, and the plug-in built on it
+#
+# CC is the compiler (cc), CFLAGS are flags of one's own.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+out=${1:?the directory to build in}
+what=${2:-plugin}
+cc=${CC:-cc}
+strict="-std=c11 -O2 -fPIC -Wall -Wextra -Wpedantic -Werror ${CFLAGS:-}"
+mkdir -p "$out"
+
+plugin() {
+    # Beside its target and then in its place, so that a build beside it never sees half a file.
+    "$cc" $strict -D_POSIX_C_SOURCE=200809L -fvisibility=hidden -shared "$@" "$here"/*.c -o "$out/plugin.$$" -ldl -lpthread
+    mv "$out/plugin.$$" "$out/libpercept_ascend.so"
+}
+
+stand_in() {
+    name=$1
+    shift
+    "$cc" -std=gnu11 -O2 -fPIC -Wall -Wextra -Werror ${CFLAGS:-} -shared "$@" -o "$out/fake/$name.$$" -L"$out/fake" \
+        -Wl,-rpath,"\$ORIGIN" -Wl,-soname,"$name" $libraries -lm -lpthread
+    mv "$out/fake/$name.$$" "$out/fake/$name"
+}
+
+fake() {
+    mkdir -p "$out/fake"
+    libraries=
+    stand_in libascendcl.so "$here/fake/runtime.c"
+    libraries="-lascendcl"
+    stand_in libnnopbase.so "$here/fake/objects.c"
+    libraries="-lnnopbase -lascendcl"
+    stand_in libopapi.so "$here/fake/operations.c" "$here/fake/values.c" "$here/fake/checks.c" "$here/fake/elementwise.c" \
+        "$here/fake/moving.c" "$here/fake/reducing.c" "$here/fake/network.c" "$here/fake/attention.c"
+}
+
+case $what in
+plugin)
+    plugin
+    ;;
+fake)
+    plugin
+    fake
+    ;;
+breaks)
+    plugin
+    fake
+    "$cc" -std=gnu11 -O1 -Wall -Wextra -Werror ${CFLAGS:-} "$here/fake/breaks.c" -o "$out/breaks" -L"$out/fake" \
+        -Wl,-rpath,"\$ORIGIN/fake" -lopapi -lnnopbase -lascendcl
+    ;;
+headers)
+    include=${3:?the directory that holds acl/acl.h}
+    "$cc" $strict -isystem "$include" -c "$here/headers/agree.c" -o "$out/agree.o"
+    plugin -DASCEND_REAL_HEADERS -isystem "$include"
+    ;;
+*)
+    echo "build.sh: '$what' is none of plugin, fake, breaks, headers" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,126 @@
+/* Elementwise operations: one call each, on types that phase one is asked about. */
+#include "plugin.h"
+
+enum { ANY = 0, FLOATS = 1, BOOLS = 2, INTEGERS = 3 };
+
+typedef struct row {
+    const char *name;
+    enum ascend_op op;
+    int types;
+} row;
+
+static const row unary[] = {
+    {"neg", ASCEND_Neg, ANY},
+    {"abs", ASCEND_Abs, ANY},
+    {"sign", ASCEND_Sign, ANY},
+    {"exp", ASCEND_Exp, FLOATS},
+    {"expm1", ASCEND_Expm1, FLOATS},
+    {"log", ASCEND_Log, FLOATS},
+    {"log1p", ASCEND_Log1p, FLOATS},
+    {"sqrt", ASCEND_Sqrt, FLOATS},
+    {"rsqrt", ASCEND_Rsqrt, FLOATS},
+    {"sin", ASCEND_Sin, FLOATS},
+    {"cos", ASCEND_Cos, FLOATS},
+    {"tanh", ASCEND_Tanh, FLOATS},
+    {"erf", ASCEND_Erf, FLOATS},
+    {"logistic", ASCEND_Sigmoid, FLOATS},
+    {"floor", ASCEND_Floor, FLOATS},
+    {"ceil", ASCEND_Ceil, FLOATS},
+    {"round", ASCEND_Round, FLOATS},
+    {"not", ASCEND_LogicalNot, BOOLS},
+    {"not", ASCEND_BitwiseNot, INTEGERS},
+    {"is_finite", ASCEND_IsFinite, FLOATS},
+};
+
+static const row binary[] = {
+    {"mul", ASCEND_Mul, ANY},
+    /* Whole numbers by zero are defined here and not there. */
+    {"div", ASCEND_Div, FLOATS},
+    {"rem", ASCEND_FmodTensor, FLOATS},
+    {"pow", ASCEND_PowTensorTensor, FLOATS},
+    {"max", ASCEND_Maximum, ANY},
+    {"min", ASCEND_Minimum, ANY},
+    {"and", ASCEND_LogicalAnd, BOOLS},
+    {"or", ASCEND_LogicalOr, BOOLS},
+    {"xor", ASCEND_LogicalXor, BOOLS},
+    {"and", ASCEND_BitwiseAndTensor, INTEGERS},
+    {"or", ASCEND_BitwiseOrTensor, INTEGERS},
+    {"xor", ASCEND_BitwiseXorTensor, INTEGERS},
+    {"compare_eq", ASCEND_EqTensor, ANY},
+    {"compare_ne", ASCEND_NeTensor, ANY},
+    {"compare_lt", ASCEND_LtTensor, ANY},
+    {"compare_le", ASCEND_LeTensor, ANY},
+    {"compare_gt", ASCEND_GtTensor, ANY},
+    {"compare_ge", ASCEND_GeTensor, ANY},
+};
+
+static bool takes(int types, int type) {
+    switch (types) {
+    case FLOATS:
+        return is_float(type);
+    case BOOLS:
+        return type == ASCEND_BOOL;
+    case INTEGERS:
+        return !is_float(type) && type != ASCEND_BOOL;
+    default:
+        return true;
+    }
+}
+
+/* The row of an operation on a type; `known` tells whether there is one for another type. */
+static const row *row_of(const row *rows, size_t count, const char *name, int type, bool *known) {
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(rows[i].name, name) != 0) continue;
+        *known = true;
+        if (takes(rows[i].types, type)) return &rows[i];
+    }
+    return NULL;
+}
+
+/* Operands of the result's dtype may lie where it does. */
+static void all_in_place(builder *b) {
+    for (uint32_t i = 0; i < b->op->input_count; i++)
+        if (b->op->inputs[i].dtype == b->op->outputs[0].dtype) in_place(b, i, 0);
+}
+
+static void add_or_sub(builder *b, enum ascend_op op) {
+    argument a[4] = {in(input(b, 0)), in(input(b, 1)), scalar(1.0, ASCEND_FLOAT), out(output(b, 0))};
+    if (!is_float(a[0].tensor.type)) a[2].integer = ASCEND_INT32;
+    call(b, op, 4, a);
+}
+
+bool build_elementwise(builder *b) {
+    const percept_op *op = b->op;
+    if (op->input_count == 0) return false;
+    int type = input(b, 0).type;
+    bool known = false;
+    const row *r = row_of(unary, sizeof unary / sizeof unary[0], op->name, type, &known);
+    if (r) {
+        const argument a[2] = {in(input(b, 0)), out(output(b, 0))};
+        call(b, r->op, 2, a);
+    } else if ((r = row_of(binary, sizeof binary / sizeof binary[0], op->name, type, &known))) {
+        const argument a[3] = {in(input(b, 0)), in(input(b, 1)), out(output(b, 0))};
+        call(b, r->op, 3, a);
+    } else if (known) {
+        refuse(b, "the library's %s has another meaning on this dtype", op->name);
+    } else if (percept_is(op, "add")) {
+        add_or_sub(b, ASCEND_Add);
+    } else if (percept_is(op, "sub")) {
+        add_or_sub(b, ASCEND_Sub);
+    } else if (percept_is(op, "select")) {
+        CALL(b, SWhere, in(input(b, 0)), in(bits(input(b, 1))), in(bits(input(b, 2))), out(bits(output(b, 0))));
+    } else if (percept_is(op, "clamp")) {
+        view y = output(b, 0), most = scratch(b, y.type, y.rank, y.dims);
+        CALL(b, Maximum, in(input(b, 1)), in(input(b, 0)), out(most));
+        CALL(b, Minimum, in(most), in(input(b, 2)), out(y));
+    } else if (percept_is(op, "cast")) {
+        /* Between the two words of 32 bits nothing changes. */
+        cast(b, bits(output(b, 0)), bits(input(b, 0)));
+        if (output(b, 0).type == ASCEND_UINT32 && is_float(type)) refuse(b, "the library casts no float to uint32");
+        if (type == ASCEND_UINT32 && is_float(output(b, 0).type)) refuse(b, "the library casts no uint32 to a float");
+    } else {
+        return false;
+    }
+    all_in_place(b);
+    return true;
+}

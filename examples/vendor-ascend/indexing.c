@@ -1,0 +1,201 @@
+/* Operations with indices. The library leaves an index out of range undefined, and Percept does not: indices are
+   brought into range first. */
+#include "plugin.h"
+
+/* Indices limited to low .. high. */
+static view limited(builder *b, view indices, double low, double high) {
+    view to = scratch(b, ASCEND_INT32, indices.rank, indices.dims);
+    CALL(b, Clamp, in(indices), scalar(low, ASCEND_INT32), scalar(high, ASCEND_INT32), out(to));
+    return to;
+}
+
+static view flat(view v) {
+    int64_t n = count_of(&v);
+    return reshaped(v, 1, &n);
+}
+
+/* `count` indices from a start that is on the device, limited so that they fit an extent. */
+static view range_from(builder *b, view start, int64_t count, int64_t extent) {
+    view row = scratch(b, ASCEND_INT32, 1, &count), to = scratch(b, ASCEND_INT32, 1, &count);
+    CALL(b, Arange, scalar(0, ASCEND_INT32), scalar((double)count, ASCEND_INT32), scalar(1, ASCEND_INT32), out(row));
+    CALL(b, Add, in(row), in(limited(b, flat(start), 0, (double)(extent - count))), scalar(1, ASCEND_INT32), out(to));
+    return to;
+}
+
+/* Rows of `x` along an axis. */
+static void select_rows(builder *b, view to, view x, int axis, view indices) {
+    CALL(b, IndexSelect, in(bits(x)), integer(axis), in(indices), out(bits(to)));
+}
+
+static void dynamic_slice(builder *b) {
+    view x = input(b, 0), y = output(b, 0);
+    int last = -1, rank = (int)b->op->inputs[0].rank;
+    for (int i = 0; i < rank; i++)
+        if (x.dims[i] != y.dims[i]) last = i;
+    if (last < 0) {
+        copy(b, y, x);
+        return;
+    }
+    for (int i = 0; i <= last; i++) {
+        if (x.dims[i] == y.dims[i]) continue;
+        view indices = range_from(b, input(b, (uint32_t)i + 1), y.dims[i], x.dims[i]);
+        int64_t dims[MAX_RANK];
+        for (int k = 0; k < rank; k++)
+            dims[k] = k == i ? y.dims[k] : x.dims[k];
+        view to = i == last ? y : scratch(b, y.type, rank, dims);
+        select_rows(b, to, x, i, indices);
+        x = to;
+    }
+}
+
+/* Overwrite the block of `x` that begins at starts, from one axis on. */
+static void update_block(builder *b, view x, view update, int axis) {
+    while (axis < x.rank && x.dims[axis] == update.dims[axis])
+        axis++;
+    if (axis >= x.rank) {
+        copy(b, x, update);
+        return;
+    }
+    int next = axis + 1;
+    while (next < x.rank && x.dims[next] == update.dims[next])
+        next++;
+    view indices = range_from(b, input(b, (uint32_t)axis + 2), update.dims[axis], x.dims[axis]);
+    if (next < x.rank) {
+        /* The rows as they are, of which a part changes. */
+        int64_t dims[MAX_RANK];
+        for (int k = 0; k < x.rank; k++)
+            dims[k] = k == axis ? update.dims[k] : x.dims[k];
+        view rows = scratch(b, x.type, x.rank, dims);
+        select_rows(b, rows, x, axis, indices);
+        update_block(b, rows, update, next);
+        update = rows;
+    }
+    CALL(b, InplaceIndexCopy, ref(bits(x)), integer(axis), in(indices), in(bits(update)));
+}
+
+static void gather(builder *b) {
+    view x = input(b, 0), y = output(b, 0), indices = flat(input(b, 1));
+    int axis = (int)percept_int(b->op, "axis", 0);
+    if (x.dims[axis] == 0) {
+        refuse(b, "rows of nothing");
+        return;
+    }
+    int64_t dims[MAX_RANK];
+    for (int i = 0; i < x.rank; i++)
+        dims[i] = i == axis ? indices.dims[0] : x.dims[i];
+    select_rows(b, reshaped(y, x.rank, dims), x, axis, limited(b, indices, 0, (double)(x.dims[axis] - 1)));
+}
+
+static void scatter(builder *b) {
+    view x = input(b, 0), y = output(b, 0), updates = input(b, 2), indices = flat(input(b, 1));
+    int axis = (int)percept_int(b->op, "axis", 0);
+    if (strcmp(percept_text(b->op, "kind"), "add") != 0) {
+        refuse(b, "the library does not say which of several updates of one index wins");
+        return;
+    }
+    if (count_of(&updates) == 0) {
+        copy(b, y, x);
+        return;
+    }
+    int type = is_float(x.type) ? ASCEND_FLOAT : x.type;
+    if (type != ASCEND_FLOAT && type != ASCEND_INT32) {
+        refuse(b, "sums of this dtype");
+        return;
+    }
+    /* With a row before and one behind, which take what is out of range. */
+    int64_t dims[MAX_RANK], n = x.dims[axis];
+    for (int i = 0; i < x.rank; i++)
+        dims[i] = i == axis ? n + 2 : x.dims[i];
+    view wide = scratch(b, type, x.rank, dims), sums = scratch(b, type, x.rank, dims);
+    CALL(b, InplaceZero, ref(wide));
+    copy(b, part(wide, axis, 1, n, 1), as_type(b, x, type));
+    view shifted = scratch(b, ASCEND_INT32, 1, indices.dims);
+    CALL(b, Adds, in(limited(b, indices, -1, (double)n)), scalar(1, ASCEND_INT32), scalar(1, ASCEND_INT32),
+         out(shifted));
+    dims[axis] = indices.dims[0];
+    updates = as_type(b, reshaped(updates, x.rank, dims), type);
+    CALL(b, IndexAdd, in(wide), integer(axis), in(shifted), in(updates), scalar(1, type), out(sums));
+    cast(b, y, part(sums, axis, 1, n, 1));
+}
+
+static void sort(builder *b) {
+    view x = input(b, 0), values = output(b, 0), indices = output(b, 1);
+    int axis = (int)percept_int(b->op, "axis", 0);
+    bool whole = values.dims[axis] == x.dims[axis];
+    view sorted = whole ? values : scratch(b, x.type, x.rank, x.dims), order = scratch(b, ASCEND_INT64, x.rank, x.dims);
+    CALL(b, Sort, in(x), integer(1), integer(axis), integer(percept_int(b->op, "descending", 0)), out(sorted),
+         out(order));
+    if (!whole) copy(b, values, part(sorted, axis, 0, values.dims[axis], 1));
+    cast(b, indices, part(order, axis, 0, values.dims[axis], 1));
+}
+
+static void embedding(builder *b) {
+    view table = input(b, 0), ids = input(b, 1);
+    CALL(b, Embedding, in(table), in(limited(b, ids, 0, (double)(table.dims[0] - 1))), out(output(b, 0)));
+}
+
+/*
+ * Rows pos .. pos + t of a cache are replaced, and rows outside of it dropped, which InplaceScatterUpdate does not do.
+ * So the window is moved into range, and rows of it that the new ones do not reach get what is there.
+ */
+static void kv_append(builder *b) {
+    view cache = input(b, 0), rows = input(b, 1), pos = input(b, 2), y = output(b, 0);
+    if (percept_int(b->op, "paged", 0)) {
+        refuse(b, "pages are found by a table on the device");
+        return;
+    }
+    int64_t s = cache.dims[2], t = rows.dims[2], n = cache.dims[0];
+    if (t > s) {
+        refuse(b, "more new rows than the cache has");
+        return;
+    }
+    copy(b, y, cache);
+    in_place(b, 0, 0);
+    if (count_of(&rows) == 0) return;
+    int64_t heads = cache.dims[1], d = cache.dims[3];
+    const int64_t each[2] = {n, 1}, across[2] = {1, t}, grid[2] = {n, t}, spread[4] = {n, 1, t, 1};
+    view start = limited(b, pos, 0, (double)(s - t)), step = scratch(b, ASCEND_INT32, 1, &t);
+    view at = scratch(b, ASCEND_INT32, 2, grid), source = scratch(b, ASCEND_INT32, 2, grid);
+    CALL(b, Arange, scalar(0, ASCEND_INT32), scalar((double)t, ASCEND_INT32), scalar(1, ASCEND_INT32), out(step));
+    CALL(b, Add, in(reshaped(step, 2, across)), in(reshaped(start, 2, each)), scalar(1, ASCEND_INT32), out(at));
+    /* Row i of the window is new row start + i - pos. */
+    CALL(b, Sub, in(at), in(reshaped(pos, 2, each)), scalar(1, ASCEND_INT32), out(source));
+    view near = limited(b, source, 0, (double)(t - 1)), is_new = scratch(b, ASCEND_BOOL, 2, grid);
+    CALL(b, EqTensor, in(near), in(source), out(is_new));
+    const int64_t window[4] = {n, heads, t, d};
+    view there = scratch(b, ASCEND_INT32, 4, window), old = scratch(b, cache.type, 4, window);
+    view update = scratch(b, cache.type, 4, window), moved = rows;
+    CALL(b, Expand, in(reshaped(at, 4, spread)), ints(4, window), out(there));
+    CALL(b, Gather, in(y), integer(2), in(there), out(old));
+    if (t > 1) {
+        view from = scratch(b, ASCEND_INT32, 4, window);
+        moved = scratch(b, cache.type, 4, window);
+        CALL(b, Expand, in(reshaped(near, 4, spread)), ints(4, window), out(from));
+        CALL(b, Gather, in(rows), integer(2), in(from), out(moved));
+    }
+    CALL(b, SWhere, in(reshaped(is_new, 4, spread)), in(moved), in(old), out(update));
+    CALL(b, InplaceScatterUpdate, ref(y), in(start), in(update), integer(-2));
+}
+
+bool build_indexing(builder *b) {
+    const percept_op *op = b->op;
+    if (percept_is(op, "dynamic_slice"))
+        dynamic_slice(b);
+    else if (percept_is(op, "dynamic_update_slice")) {
+        copy(b, output(b, 0), input(b, 0));
+        in_place(b, 0, 0);
+        update_block(b, output(b, 0), input(b, 1), 0);
+    } else if (percept_is(op, "gather"))
+        gather(b);
+    else if (percept_is(op, "scatter"))
+        scatter(b);
+    else if (percept_is(op, "sort"))
+        sort(b);
+    else if (percept_is(op, "embedding") && op->inputs[0].dtype <= PERCEPT_BF16)
+        embedding(b);
+    else if (percept_is(op, "kv_append"))
+        kv_append(b);
+    else
+        return false;
+    return true;
+}
