@@ -128,6 +128,7 @@ typedef aclnnStatus (*ascend_tio)(ASCEND_T, int64_t, ASCEND_O, ASCEND_END);
 typedef aclnnStatus (*ascend_tiyo)(ASCEND_T, int64_t, aclDataType, ASCEND_O, ASCEND_END);
 typedef aclnnStatus (*ascend_tito)(ASCEND_T, int64_t, ASCEND_T, ASCEND_O, ASCEND_END);
 typedef aclnnStatus (*ascend_tittso)(ASCEND_T, int64_t, ASCEND_T, ASCEND_T, ASCEND_S, ASCEND_O, ASCEND_END);
+typedef aclnnStatus (*ascend_ttno)(ASCEND_T, ASCEND_T, int, ASCEND_O, ASCEND_END);
 typedef aclnnStatus (*ascend_tibo)(ASCEND_T, int64_t, bool, ASCEND_O, ASCEND_END);
 typedef aclnnStatus (*ascend_tibyo)(ASCEND_T, int64_t, bool, aclDataType, ASCEND_O, ASCEND_END);
 typedef aclnnStatus (*ascend_tabo)(ASCEND_T, ASCEND_A, bool, ASCEND_O, ASCEND_END);
@@ -175,7 +176,7 @@ typedef aclnnStatus (*ascend_phase_two)(void *workspace, uint64_t size, aclOpExe
     F(Mul, tto) F(Div, tto) F(Maximum, tto) F(Minimum, tto) F(PowTensorTensor, tto) F(FmodTensor, tto)                 \
     F(LogicalAnd, tto) F(LogicalOr, tto) F(LogicalXor, tto) F(BitwiseAndTensor, tto) F(BitwiseOrTensor, tto)           \
     F(BitwiseXorTensor, tto) F(EqTensor, tto) F(NeTensor, tto) F(LtTensor, tto) F(LeTensor, tto) F(GtTensor, tto)      \
-    F(GeTensor, tto) F(Embedding, tto) F(Add, ttso) F(Sub, ttso) F(Muls, tso) F(Adds, tsso) F(Clamp, tsso)             \
+    F(GeTensor, tto) F(Embedding, tto) F(DivMod, ttno) F(Add, ttso) F(Sub, ttso) F(Muls, tso) F(Adds, tsso) F(Clamp, tsso)             \
     F(SWhere, ttto) F(Cast, tyo) F(Expand, tao) F(Arange, ssso) F(InplaceCopy, rt) F(InplaceZero, r)                   \
     F(IndexSelect, tito) F(IndexAdd, tittso) F(InplaceIndexCopy, ritt) F(InplaceScatterUpdate, rtti)                   \
     F(Sort, tbiboo) F(ReduceSum, tabyo) F(Amax, tabo) F(Amin, tabo) F(All, tabo) F(Any, tabo) F(ProdDim, tibyo)        \

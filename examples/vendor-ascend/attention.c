@@ -132,12 +132,33 @@ static void settle_empty_rows(masks *m, view result, view lse, view to, view lse
     CALL(b, SWhere, in(none), in(least), in(lse), out(lse_to));
 }
 
+/* The pages of every sequence in a row, [b,hk,pages*page,d]. Paged attention of the library itself wants the lengths
+   on the host. */
+static view unpaged(builder *b, view pool, view table) {
+    int64_t n = table.dims[0], pages = table.dims[1], all = n * pages, heads = pool.dims[1], page = pool.dims[2];
+    int64_t d = pool.dims[3];
+    const int64_t picked[4] = {all, heads, page, d}, split[5] = {n, pages, heads, page, d}, order[5] = {0, 2, 1, 3, 4};
+    const int64_t whole[4] = {n, heads, pages * page, d};
+    view ids = scratch(b, ASCEND_INT32, 1, &all), rows = scratch(b, pool.type, 4, picked);
+    view to = scratch(b, pool.type, 4, whole), from = permuted(reshaped(rows, 5, split), order);
+    if (pool.dims[0] == 0) {
+        refuse(b, "a pool without pages");
+        return to;
+    }
+    CALL(b, Clamp, in(reshaped(table, 1, &all)), scalar(0, ASCEND_INT32),
+         scalar((double)(pool.dims[0] - 1), ASCEND_INT32), out(ids));
+    CALL(b, IndexSelect, in(pool), integer(0), in(ids), out(rows));
+    copy(b, reshaped(to, 5, from.dims), from);
+    return to;
+}
+
 static void attention(builder *b) {
     const percept_op *op = b->op;
     view q = input(b, 0), k = input(b, 1), v = input(b, 2), y = output(b, 0), lse = output(b, 1);
     if (percept_int(op, "paged", 0)) {
-        refuse(b, "lengths of paged attention are wanted on the host");
-        return;
+        uint32_t table = (uint32_t)op->input_count - 1;
+        k = unpaged(b, k, input(b, table));
+        v = unpaged(b, v, input(b, table));
     }
     if (percept_attribute_of(op, "soft_cap")) {
         refuse(b, "the library caps no scores");

@@ -56,6 +56,9 @@ static percept_status set_up(percept_device *device, percept_message *message) {
     for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++)
         if (multiplies(device, asked[i].ascend)) device->dtypes |= 1ull << asked[i].percept;
     /* Whole numbers and blocks are only moved where nothing computes on them, so every chip has them. */
+    size_t available = 0, total = 0;
+    TRY(device, aclrtGetMemInfo((aclrtMemAttr)ASCEND_HBM_MEM, &available, &total), message);
+    device->memory_bytes = total ? total : 1ull << 32;
     device->dtypes |= 1ull << PERCEPT_I32 | 1ull << PERCEPT_U32 | 1ull << PERCEPT_U8 | 1ull << PERCEPT_BOOL;
     for (uint32_t type = PERCEPT_Q8_0; type <= PERCEPT_Q8_X; type++)
         device->dtypes |= 1ull << type;
@@ -122,17 +125,14 @@ static percept_status device_info(percept_device *device, percept_device_info *i
     if (!ascend_enter(device, message)) return PERCEPT_FAILED;
     const char *name = device->f->aclrtGetSocName();
     int32_t major = 0, minor = 0, patch = 0;
-    size_t available = 0, total = 0;
     TRY(device, aclrtGetVersion(&major, &minor, &patch), message);
-    TRY(device, aclrtGetMemInfo((aclrtMemAttr)ASCEND_HBM_MEM, &available, &total), message);
     (void)snprintf(info->name, sizeof info->name, "%s:%d", name ? name : "Ascend", (int)device->number);
     (void)snprintf(info->vendor, sizeof info->vendor, "Huawei");
     (void)snprintf(info->driver, sizeof info->driver, "AscendCL %d.%d.%d", (int)major, (int)minor, (int)patch);
     (void)snprintf(info->features, sizeof info->features, "capture%s",
                    device->cube ? " reduced-precision-products" : "");
     info->dtypes = device->dtypes;
-    info->memory_bytes = total;
-    info->max_buffer_bytes = total ? total : 1ull << 32;
+    info->memory_bytes = info->max_buffer_bytes = device->memory_bytes;
     return PERCEPT_OK;
 }
 
@@ -229,7 +229,11 @@ static percept_status queue_copy(percept_queue *queue, const percept_span *from,
     percept_device *device = queue->device;
     if (!ascend_enter(device, message)) return PERCEPT_FAILED;
     if (from->bytes == 0) return PERCEPT_OK;
-    ascend_forget_weights(to->memory);
+    if (to->memory->weights) {
+        /* What runs may still read them. */
+        TRY(device, aclrtSynchronizeStream(queue->stream), message);
+        ascend_forget_weights(to->memory);
+    }
     TRY(device,
         aclrtMemcpyAsync(to->memory->base + to->offset, (size_t)to->bytes, from->memory->base + from->offset,
                          (size_t)from->bytes, (aclrtMemcpyKind)ASCEND_DEVICE_TO_DEVICE, queue->stream),

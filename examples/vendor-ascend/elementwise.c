@@ -1,7 +1,8 @@
 /* Elementwise operations: one call each, on types that phase one is asked about. */
 #include "plugin.h"
 
-enum { ANY = 0, FLOATS = 1, BOOLS = 2, INTEGERS = 3 };
+/* WORDS are any dtype, and of unsigned words only the bits matter. */
+enum { ANY, FLOATS, BOOLS, INTEGERS, WORDS };
 
 typedef struct row {
     const char *name;
@@ -33,7 +34,7 @@ static const row unary[] = {
 };
 
 static const row binary[] = {
-    {"mul", ASCEND_Mul, ANY},
+    {"mul", ASCEND_Mul, WORDS},
     /* Whole numbers by zero are defined here and not there. */
     {"div", ASCEND_Div, FLOATS},
     {"rem", ASCEND_FmodTensor, FLOATS},
@@ -46,8 +47,8 @@ static const row binary[] = {
     {"and", ASCEND_BitwiseAndTensor, INTEGERS},
     {"or", ASCEND_BitwiseOrTensor, INTEGERS},
     {"xor", ASCEND_BitwiseXorTensor, INTEGERS},
-    {"compare_eq", ASCEND_EqTensor, ANY},
-    {"compare_ne", ASCEND_NeTensor, ANY},
+    {"compare_eq", ASCEND_EqTensor, WORDS},
+    {"compare_ne", ASCEND_NeTensor, WORDS},
     {"compare_lt", ASCEND_LtTensor, ANY},
     {"compare_le", ASCEND_LeTensor, ANY},
     {"compare_gt", ASCEND_GtTensor, ANY},
@@ -83,10 +84,36 @@ static void all_in_place(builder *b) {
         if (b->op->inputs[i].dtype == b->op->outputs[0].dtype) in_place(b, i, 0);
 }
 
+/* Unsigned words wrap as signed ones do. */
 static void add_or_sub(builder *b, enum ascend_op op) {
-    argument a[4] = {in(input(b, 0)), in(input(b, 1)), scalar(1.0, ASCEND_FLOAT), out(output(b, 0))};
+    argument a[4] = {in(bits(input(b, 0))), in(bits(input(b, 1))), scalar(1.0, ASCEND_FLOAT), out(bits(output(b, 0)))};
     if (!is_float(a[0].tensor.type)) a[2].integer = ASCEND_INT32;
     call(b, op, 4, a);
+}
+
+/* x / 0 is x and x % 0 is 0; -2^31 / -1 wraps. The library is given divisors for which there is no question. */
+static void whole_division(builder *b, bool remainder) {
+    view x = input(b, 0), y = input(b, 1), to = output(b, 0);
+    int64_t single = 1;
+    view zero = scratch(b, ASCEND_INT32, 1, &single), one = scratch(b, ASCEND_INT32, 1, &single);
+    view minus = scratch(b, ASCEND_INT32, 1, &single), is_zero = scratch(b, ASCEND_BOOL, y.rank, y.dims);
+    view is_minus = scratch(b, ASCEND_BOOL, y.rank, y.dims), divisor = scratch(b, ASCEND_INT32, y.rank, y.dims);
+    view safe = scratch(b, ASCEND_INT32, y.rank, y.dims), quotient = scratch(b, ASCEND_INT32, y.rank, y.dims);
+    view opposite = scratch(b, ASCEND_INT32, y.rank, y.dims),
+         whole = remainder ? scratch(b, ASCEND_INT32, y.rank, y.dims) : to;
+    CALL(b, InplaceZero, ref(zero));
+    CALL(b, Adds, in(zero), scalar(1, ASCEND_INT32), scalar(1, ASCEND_INT32), out(one));
+    CALL(b, Adds, in(zero), scalar(-1, ASCEND_INT32), scalar(1, ASCEND_INT32), out(minus));
+    CALL(b, EqTensor, in(y), in(zero), out(is_zero));
+    CALL(b, EqTensor, in(y), in(minus), out(is_minus));
+    CALL(b, SWhere, in(is_zero), in(one), in(y), out(divisor));
+    CALL(b, SWhere, in(is_minus), in(one), in(divisor), out(safe));
+    CALL(b, DivMod, in(x), in(safe), integer(1), out(quotient));
+    CALL(b, Neg, in(x), out(opposite));
+    CALL(b, SWhere, in(is_minus), in(opposite), in(quotient), out(whole));
+    if (!remainder) return;
+    CALL(b, Mul, in(whole), in(divisor), out(quotient));
+    CALL(b, Sub, in(x), in(quotient), scalar(1, ASCEND_INT32), out(to));
 }
 
 bool build_elementwise(builder *b) {
@@ -95,11 +122,17 @@ bool build_elementwise(builder *b) {
     int type = input(b, 0).type;
     bool known = false;
     const row *r = row_of(unary, sizeof unary / sizeof unary[0], op->name, type, &known);
+    if (type == ASCEND_INT32 && (percept_is(op, "div") || percept_is(op, "rem"))) {
+        whole_division(b, percept_is(op, "rem"));
+        return true;
+    }
     if (r) {
         const argument a[2] = {in(input(b, 0)), out(output(b, 0))};
         call(b, r->op, 2, a);
     } else if ((r = row_of(binary, sizeof binary / sizeof binary[0], op->name, type, &known))) {
-        const argument a[3] = {in(input(b, 0)), in(input(b, 1)), out(output(b, 0))};
+        argument a[3] = {in(input(b, 0)), in(input(b, 1)), out(output(b, 0))};
+        for (int i = 0; i < 3 && r->types == WORDS; i++)
+            a[i].tensor = bits(a[i].tensor);
         call(b, r->op, 3, a);
     } else if (known) {
         refuse(b, "the library's %s has another meaning on this dtype", op->name);

@@ -86,34 +86,77 @@ static void gather(builder *b) {
     select_rows(b, reshaped(y, x.rank, dims), x, axis, limited(b, indices, 0, (double)(x.dims[axis] - 1)));
 }
 
+/* Updates of one scatter, above which the matrix that finds the last of each index is too large. */
+enum { MOST_UPDATES = 2048 };
+
+/*
+ * Rows are set, and the last update of an index wins. The library does not say which one does, so all updates of an
+ * index are made to bring the row of the last; those out of range bring the row that is there.
+ */
+static void scatter_set(builder *b, view y, view updates, view indices, int axis) {
+    int64_t n = indices.dims[0];
+    if (n > MOST_UPDATES) {
+        refuse(b, "%lld updates, of which the last of each index is to be found, and %d can be", (long long)n,
+               MOST_UPDATES);
+        return;
+    }
+    const int64_t grid[2] = {n, n}, down[2] = {n, 1}, across[2] = {1, n}, second = 1, one = 1;
+    view near = limited(b, indices, 0, (double)(y.dims[axis] - 1)), row = scratch(b, ASCEND_INT32, 1, &n);
+    view zero = scratch(b, ASCEND_INT32, 1, &one), same = scratch(b, ASCEND_BOOL, 2, grid);
+    view found = scratch(b, ASCEND_INT32, 2, grid), last = scratch(b, ASCEND_INT32, 2, down);
+    view is_there = scratch(b, ASCEND_BOOL, 1, &n), before = scratch(b, ASCEND_INT32, 1, &n);
+    /* Update i is to bring update last[i] - 1. */
+    CALL(b, InplaceZero, ref(zero));
+    CALL(b, Arange, scalar(1, ASCEND_INT32), scalar((double)(n + 1), ASCEND_INT32), scalar(1, ASCEND_INT32), out(row));
+    CALL(b, EqTensor, in(reshaped(near, 2, down)), in(reshaped(indices, 2, across)), out(same));
+    CALL(b, SWhere, in(same), in(reshaped(row, 2, across)), in(zero), out(found));
+    CALL(b, Amax, in(found), ints(1, &second), integer(1), out(last));
+    CALL(b, GtTensor, in(reshaped(last, 1, &n)), in(zero), out(is_there));
+    CALL(b, Adds, in(reshaped(last, 1, &n)), scalar(-1, ASCEND_INT32), scalar(1, ASCEND_INT32), out(before));
+    view brought = scratch(b, y.type, y.rank, updates.dims), old = scratch(b, y.type, y.rank, updates.dims);
+    view rows = scratch(b, y.type, y.rank, updates.dims);
+    int64_t dims[MAX_RANK];
+    for (int i = 0; i < y.rank; i++)
+        dims[i] = i == axis ? n : 1;
+    select_rows(b, brought, updates, axis, limited(b, before, 0, (double)(n - 1)));
+    select_rows(b, old, y, axis, near);
+    CALL(b, SWhere, in(reshaped(is_there, y.rank, dims)), in(bits(brought)), in(bits(old)), out(bits(rows)));
+    CALL(b, InplaceIndexCopy, ref(bits(y)), integer(axis), in(near), in(bits(rows)));
+}
+
 static void scatter(builder *b) {
     view x = input(b, 0), y = output(b, 0), updates = input(b, 2), indices = flat(input(b, 1));
     int axis = (int)percept_int(b->op, "axis", 0);
-    if (strcmp(percept_text(b->op, "kind"), "add") != 0) {
-        refuse(b, "the library does not say which of several updates of one index wins");
-        return;
-    }
-    if (count_of(&updates) == 0) {
+    int64_t dims[MAX_RANK], n = x.dims[axis];
+    in_place(b, 0, 0);
+    if (count_of(&updates) == 0 || count_of(&x) == 0) {
         copy(b, y, x);
         return;
     }
+    for (int i = 0; i < x.rank; i++)
+        dims[i] = i == axis ? indices.dims[0] : x.dims[i];
+    updates = reshaped(updates, x.rank, dims);
+    if (strcmp(percept_text(b->op, "kind"), "add") != 0) {
+        copy(b, y, x);
+        scatter_set(b, y, updates, indices, axis);
+        return;
+    }
+    x = bits(x);
+    y = bits(y);
     int type = is_float(x.type) ? ASCEND_FLOAT : x.type;
     if (type != ASCEND_FLOAT && type != ASCEND_INT32) {
         refuse(b, "sums of this dtype");
         return;
     }
     /* With a row before and one behind, which take what is out of range. */
-    int64_t dims[MAX_RANK], n = x.dims[axis];
-    for (int i = 0; i < x.rank; i++)
-        dims[i] = i == axis ? n + 2 : x.dims[i];
+    dims[axis] = n + 2;
     view wide = scratch(b, type, x.rank, dims), sums = scratch(b, type, x.rank, dims);
     CALL(b, InplaceZero, ref(wide));
-    copy(b, part(wide, axis, 1, n, 1), as_type(b, x, type));
+    cast(b, part(wide, axis, 1, n, 1), x);
     view shifted = scratch(b, ASCEND_INT32, 1, indices.dims);
     CALL(b, Adds, in(limited(b, indices, -1, (double)n)), scalar(1, ASCEND_INT32), scalar(1, ASCEND_INT32),
          out(shifted));
-    dims[axis] = indices.dims[0];
-    updates = as_type(b, reshaped(updates, x.rank, dims), type);
+    updates = as_type(b, bits(updates), type);
     CALL(b, IndexAdd, in(wide), integer(axis), in(shifted), in(updates), scalar(1, type), out(sums));
     cast(b, y, part(sums, axis, 1, n, 1));
 }

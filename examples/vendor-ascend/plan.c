@@ -276,6 +276,9 @@ static percept_status query(percept_device *device, const percept_op *op, percep
     for (size_t i = 0; !known && i < sizeof parts / sizeof parts[0]; i++)
         known = parts[i](&b);
     if (!known) refuse(&b, "%s is not mapped to the library", op->name);
+    if (plan->scratch + plan->workspace > device->memory_bytes)
+        refuse(&b, "it takes %llu bytes of scratch memory, and the device has %llu",
+               (unsigned long long)(plan->scratch + plan->workspace), (unsigned long long)device->memory_bytes);
     if (b.status != PERCEPT_OK) {
         plan_free(device, plan);
         return b.status;
@@ -438,7 +441,7 @@ static percept_status run_plan(percept_queue *queue, const percept_launch *launc
             ascend_forget_weights(launch->outputs[i].memory);
         }
     void *weights[2] = {NULL, NULL};
-    for (int i = 0; i < plan->wanted_count; i++) {
+    for (int i = 0; i < plan->wanted_count && plan->call_count > 0; i++) {
         const wanted_weight *w = &plan->wanted[i];
         percept_status status = find_weight(queue, w, &launch->inputs[w->index], &weights[i], message);
         if (status != PERCEPT_OK) return status;

@@ -38,7 +38,8 @@ struct percept_device_s {
     int8_t cube;        /* cubeMathType of products */
     bool offset_minima; /* minima of 4-bit blocks by antiquantOffset, which rounds them to 16 bits */
     void *dummy;        /* the address that operands have while an operation is only asked about */
-    uint64_t dtypes;    /* as percept_device_info has them */
+    uint64_t memory_bytes;
+    uint64_t dtypes; /* as percept_device_info has them */
 };
 
 struct percept_queue_s {

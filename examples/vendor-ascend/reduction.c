@@ -1,6 +1,32 @@
 /* Reductions, arg-reductions and running sums. Dimensions are kept, with extent 1, so that no result is without any. */
 #include "plugin.h"
 
+/* What a reduction of nothing gives, made from zeros. */
+static void of_nothing(builder *b, view y, const char *kind) {
+    bool is_max = strcmp(kind, "max") == 0, is_min = strcmp(kind, "min") == 0;
+    view zero = bits(y);
+    if (strcmp(kind, "sum") == 0 || strcmp(kind, "or") == 0) {
+        CALL(b, InplaceZero, ref(zero));
+        return;
+    }
+    if (!is_float(y.type) && y.type != ASCEND_BOOL) {
+        refuse(b, "a reduction of nothing of whole numbers");
+        return;
+    }
+    zero = scratch(b, y.type, y.rank, y.dims);
+    CALL(b, InplaceZero, ref(zero));
+    if (strcmp(kind, "and") == 0) {
+        CALL(b, LogicalNot, in(zero), out(y));
+    } else if (is_max || is_min) {
+        /* The logarithm of 0 is -inf. */
+        view low = is_max ? y : scratch(b, y.type, y.rank, y.dims);
+        CALL(b, Log, in(zero), out(low));
+        if (is_min) CALL(b, Neg, in(low), out(y));
+    } else {
+        CALL(b, Exp, in(zero), out(y));
+    }
+}
+
 static void reduce(builder *b, const char *kind) {
     view x = input(b, 0), y = output(b, 0), kept = x;
     const percept_attribute *axes = percept_attribute_of(b->op, "axes");
@@ -12,7 +38,7 @@ static void reduce(builder *b, const char *kind) {
         return;
     }
     if (count_of(&x) == 0) {
-        refuse(b, "a reduction of nothing");
+        of_nothing(b, y, kind);
         return;
     }
     view to = reshaped(y, x.rank, kept.dims);
@@ -20,16 +46,20 @@ static void reduce(builder *b, const char *kind) {
     bool is_sum = strcmp(kind, "sum") == 0, is_product = strcmp(kind, "prod") == 0;
     if (is_sum || is_product) {
         /* Sums of 16-bit floats are kept in 32 bits. */
-        int type = is_float(x.type) ? ASCEND_FLOAT : x.type;
-        view wide = as_type(b, x, type), total = to.type == type ? to : scratch(b, type, x.rank, kept.dims);
+        int type = is_float(x.type) ? ASCEND_FLOAT : bits(x).type;
+        view wide = as_type(b, bits(x), type),
+             total = bits(to).type == type ? bits(to) : scratch(b, type, x.rank, kept.dims);
         if (is_sum) {
             CALL(b, ReduceSum, in(wide), over, integer(1), integer(type), out(total));
         } else {
-            if (count > 1) {
-                refuse(b, "the library multiplies along one dimension");
-                return;
+            /* The library multiplies along one dimension. */
+            for (int i = 0; i < count; i++) {
+                view next = wide;
+                next.dims[axes->ints[i]] = 1;
+                next = i == count - 1 ? total : scratch(b, type, x.rank, next.dims);
+                CALL(b, ProdDim, in(wide), integer(axes->ints[i]), integer(1), integer(type), out(next));
+                wide = next;
             }
-            CALL(b, ProdDim, in(wide), integer(axes->ints[0]), integer(1), integer(type), out(total));
         }
         if (total.place == AT_SCRATCH) cast(b, to, total);
     } else if (strcmp(kind, "max") == 0) {
@@ -56,8 +86,8 @@ static void arg_reduce(builder *b) {
 
 static void cum_sum(builder *b) {
     view x = input(b, 0), y = output(b, 0);
-    int type = is_float(x.type) ? ASCEND_FLOAT : x.type;
-    view wide = as_type(b, x, type), total = y.type == type ? y : scratch(b, type, y.rank, y.dims);
+    int type = is_float(x.type) ? ASCEND_FLOAT : bits(x).type;
+    view wide = as_type(b, bits(x), type), total = bits(y).type == type ? bits(y) : scratch(b, type, y.rank, y.dims);
     CALL(b, Cumsum, in(wide), integer(percept_int(b->op, "axis", 0)), integer(type), out(total));
     if (total.place == AT_SCRATCH) cast(b, y, total);
 }

@@ -26,7 +26,8 @@ static double *attend(const problem *p, double *most, double *sum) {
         sum[r] = 0;
         for (int64_t j = 0; j < s; j++) {
             double dot = 0;
-            for (int64_t c = 0; c < d; c++) dot += q[r * d + c] * k[(group * s + j) * d + c];
+            for (int64_t c = 0; c < d; c++)
+                dot += q[r * d + c] * k[(group * s + j) * d + c];
             bool is_hidden = hidden && hidden[(batch * t + i) * s + j] != 0;
             scores[j] = is_hidden ? -INFINITY : dot * p->scale;
             if (scores[j] > most[r]) most[r] = scores[j];
@@ -35,7 +36,8 @@ static double *attend(const problem *p, double *most, double *sum) {
         for (int64_t j = 0; j < s && !nothing; j++) {
             double weight = exp(scores[j] - most[r]);
             sum[r] += weight;
-            for (int64_t c = 0; c < e; c++) out[r * e + c] += weight * v[(group * s + j) * e + c];
+            for (int64_t c = 0; c < e; c++)
+                out[r * e + c] += weight * v[(group * s + j) * e + c];
         }
         for (int64_t c = 0; c < e; c++)
             out[r * e + c] = nothing ? (p->zeros ? 0 : GARBAGE) : out[r * e + c] / sum[r];
@@ -52,7 +54,11 @@ bool fake_attention(enum ascend_op op, const argument *a) {
     bool infer = op == ASCEND_FusedInferAttentionScoreV2;
     if (!infer && op != ASCEND_FlashAttentionScore) return false;
     const argument *mask = &a[infer ? 4 : 6];
-    problem p = {&a[0].seen, &a[1].seen, &a[2].seen, mask->null ? NULL : &mask->seen, a[infer ? 25 : 8].real,
+    problem p = {&a[0].seen,
+                 &a[1].seen,
+                 &a[2].seen,
+                 mask->null ? NULL : &mask->seen,
+                 a[infer ? 25 : 8].real,
                  infer && a[31].whole == 2};
     int64_t rows = p.q->dims[0] * p.q->dims[1] * p.q->dims[2];
     double *most = malloc((size_t)(rows + 1) * sizeof *most), *sum = malloc((size_t)(rows + 1) * sizeof *sum);
@@ -61,7 +67,8 @@ bool fake_attention(enum ascend_op op, const argument *a) {
         fake_store(&a[37].seen, out);
         if (a[34].whole) {
             /* Documented: infinity where nothing is seen. */
-            for (int64_t r = 0; r < rows; r++) most[r] = sum[r] == 0 ? INFINITY : most[r] + log(sum[r]);
+            for (int64_t r = 0; r < rows; r++)
+                most[r] = sum[r] == 0 ? INFINITY : most[r] + log(sum[r]);
             fake_store(&a[38].seen, most);
         }
     } else {

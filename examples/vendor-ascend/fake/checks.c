@@ -84,6 +84,7 @@ static int types_of(enum ascend_op op) {
     case ASCEND_BitwiseOrTensor:
     case ASCEND_BitwiseXorTensor:
         return WHOLES | BOOLEAN;
+    case ASCEND_DivMod:
     case ASCEND_Muls:
     case ASCEND_Adds:
     case ASCEND_Clamp:
@@ -200,7 +201,8 @@ static aclnnStatus check_fused_weights(const argument *a) {
     if (w->type != ASCEND_INT8 && w->type != ASCEND_INT4) REFUSE("weights are int8 or int4");
     if (group != 0 && (group % 32 || group < 32 || group > k - 1)) REFUSE("groups of %d with k %d", (int)group, (int)k);
     if (w->dims[0] != k || w->dims[1] != y->dims[1] || x->dims[0] != y->dims[0]) REFUSE("extents");
-    if (group && (scale->dims[0] != (k + group - 1) / group || scale->dims[1] != w->dims[1])) REFUSE("extents of scales");
+    if (group && (scale->dims[0] != (k + group - 1) / group || scale->dims[1] != w->dims[1]))
+        REFUSE("extents of scales");
     return 0;
 }
 

@@ -78,11 +78,11 @@ static bool is_binary(enum ascend_op op) { return op >= ASCEND_Mul && op <= ASCE
 
 bool fake_elementwise(enum ascend_op op, const argument *a, int count) {
     bool others = op == ASCEND_Add || op == ASCEND_Sub || op == ASCEND_Muls || op == ASCEND_Adds || op == ASCEND_Clamp ||
-                  op == ASCEND_SWhere || op == ASCEND_Cast;
+                  op == ASCEND_SWhere || op == ASCEND_Cast || op == ASCEND_DivMod;
     if (!is_unary(op) && !is_binary(op) && !others) return false;
     const aclTensor *to = &a[count - 1].seen, *from = &a[0].seen;
     int64_t n = fake_count_of(to);
-    bool two = is_binary(op) || op == ASCEND_Add || op == ASCEND_Sub || op == ASCEND_SWhere;
+    bool two = is_binary(op) || op == ASCEND_Add || op == ASCEND_Sub || op == ASCEND_SWhere || op == ASCEND_DivMod;
     bool whole = !fake_is_float(from->type);
     double *x = fake_load_as(from, to->rank, to->dims);
     double *y = two ? fake_load_as(&a[1].seen, to->rank, to->dims) : NULL;
@@ -95,7 +95,10 @@ bool fake_elementwise(enum ascend_op op, const argument *a, int count) {
             v = binary(op, v, y[i], whole);
         else if (op == ASCEND_Add)
             v = v + a[2].real * y[i];
-        else if (op == ASCEND_Sub)
+        else if (op == ASCEND_DivMod) {
+            if (y[i] == 0 || a[2].whole != 1) fake_rule("division", "by zero, or rounded otherwise than towards it");
+            v = trunc(v / y[i]);
+        } else if (op == ASCEND_Sub)
             v = v - a[2].real * y[i];
         else if (op == ASCEND_Muls)
             v = v * a[1].real;

@@ -13,7 +13,8 @@ typedef struct split {
 static split split_at(const aclTensor *t, int64_t axis) {
     split s = {1, 1, 1};
     if (axis < 0) axis += t->rank;
-    for (int i = 0; i < t->rank; i++) *(i < axis ? &s.before : i == axis ? &s.extent : &s.behind) *= t->dims[i];
+    for (int i = 0; i < t->rank; i++)
+        *(i < axis ? &s.before : i == axis ? &s.extent : &s.behind) *= t->dims[i];
     return s;
 }
 
@@ -24,7 +25,8 @@ static int64_t index_in(double value, int64_t extent, enum ascend_op op) {
 }
 
 /* Rows of x along an axis, found by indices. */
-static void select_rows(enum ascend_op op, const aclTensor *x, int64_t axis, const aclTensor *indices, const aclTensor *to) {
+static void select_rows(enum ascend_op op, const aclTensor *x, int64_t axis, const aclTensor *indices,
+                        const aclTensor *to) {
     split s = split_at(x, axis);
     int64_t n = fake_count_of(indices);
     double *from = fake_load(x), *at = fake_load(indices), *y = malloc((size_t)(fake_count_of(to) + 1) * sizeof *y);
@@ -57,8 +59,8 @@ static void gather(const argument *a) {
 }
 
 /* x with rows of `source` along an axis set or added at indices. */
-static void put_rows(enum ascend_op op, const aclTensor *x, int64_t axis, const aclTensor *indices, const aclTensor *source,
-                     const aclTensor *to) {
+static void put_rows(enum ascend_op op, const aclTensor *x, int64_t axis, const aclTensor *indices,
+                     const aclTensor *source, const aclTensor *to) {
     split s = split_at(x, axis);
     int64_t n = fake_count_of(indices);
     double *v = fake_load(x), *at = fake_load(indices), *rows = fake_load(source);
@@ -84,8 +86,8 @@ static void scatter_update(const argument *a) {
     double *v = fake_load(data), *at = fake_load(&a[1].seen), *rows = fake_load(updates);
     for (int64_t b = 0; b < n; b++) {
         if (at[b] < 0 || at[b] + (double)t > (double)s)
-            fake_rule("indices are in range", "aclnnInplaceScatterUpdate of %lld rows at %g of %lld", (long long)t, at[b],
-                      (long long)s);
+            fake_rule("indices are in range", "aclnnInplaceScatterUpdate of %lld rows at %g of %lld", (long long)t,
+                      at[b], (long long)s);
         for (int64_t i = 0; i < h; i++)
             memcpy(v + ((b * h + i) * s + (int64_t)at[b]) * d, rows + (b * h + i) * t * d, (size_t)(t * d) * sizeof *v);
     }
@@ -117,7 +119,8 @@ static void sort(const argument *a) {
     item *items = malloc((size_t)(s.extent + 1) * sizeof *items);
     for (int64_t b = 0; b < s.before * s.behind; b++) {
         int64_t start = b / s.behind * s.extent * s.behind + b % s.behind;
-        for (int64_t i = 0; i < s.extent; i++) items[i] = (item){v[start + i * s.behind], i, a[3].whole != 0};
+        for (int64_t i = 0; i < s.extent; i++)
+            items[i] = (item){v[start + i * s.behind], i, a[3].whole != 0};
         qsort(items, (size_t)s.extent, sizeof *items, compare);
         for (int64_t i = 0; i < s.extent; i++) {
             v[start + i * s.behind] = items[i].value;
@@ -155,7 +158,8 @@ bool fake_moving(enum ascend_op op, const argument *a) {
         int64_t n = fake_count_of(&a[3].seen);
         double *v = malloc((size_t)(n + 1) * sizeof *v);
         if (n != (int64_t)ceil((a[1].real - a[0].real) / a[2].real)) fake_rule("extents", "the result of aclnnArange");
-        for (int64_t i = 0; i < n; i++) v[i] = a[0].real + (double)i * a[2].real;
+        for (int64_t i = 0; i < n; i++)
+            v[i] = a[0].real + (double)i * a[2].real;
         fake_store(&a[3].seen, v);
         free(v);
         return true;

@@ -13,7 +13,8 @@ static void multiply(double *to, const double *x, const double *w, int64_t g, in
             for (int64_t p = 0; p < k; p++) {
                 double left = x[(b * m + i) * k + p];
                 const double *row = w + (b * k + p) * n;
-                for (int64_t j = 0; j < n; j++) to[(b * m + i) * n + j] += left * row[j];
+                for (int64_t j = 0; j < n; j++)
+                    to[(b * m + i) * n + j] += left * row[j];
             }
 }
 
@@ -26,7 +27,8 @@ static void product(enum ascend_op op, const argument *a) {
     multiply(sum, left, right, g, m, k, n);
     if (add) {
         double *bias = fake_load_as(&a[0].seen, y->rank, y->dims);
-        for (int64_t i = 0; i < m * n; i++) sum[i] = a[3].real * bias[i] + a[4].real * sum[i];
+        for (int64_t i = 0; i < m * n; i++)
+            sum[i] = a[3].real * bias[i] + a[4].real * sum[i];
         free(bias);
     }
     fake_store(y, sum);
@@ -62,9 +64,12 @@ static void softmax(const argument *a, bool logarithm) {
     double *v = fake_load(x);
     for (int64_t r = 0; r < rows; r++) {
         double *row = v + r * d, most = -INFINITY, sum = 0;
-        for (int64_t i = 0; i < d; i++) most = row[i] > most || isnan(row[i]) ? row[i] : most;
-        for (int64_t i = 0; i < d; i++) sum += exp(row[i] - most);
-        for (int64_t i = 0; i < d; i++) row[i] = logarithm ? row[i] - most - log(sum) : exp(row[i] - most) / sum;
+        for (int64_t i = 0; i < d; i++)
+            most = row[i] > most || isnan(row[i]) ? row[i] : most;
+        for (int64_t i = 0; i < d; i++)
+            sum += exp(row[i] - most);
+        for (int64_t i = 0; i < d; i++)
+            row[i] = logarithm ? row[i] - most - log(sum) : exp(row[i] - most) / sum;
     }
     fake_store(&a[2].seen, v);
     free(v);
@@ -74,7 +79,8 @@ static void gelu(const argument *a) {
     double *v = fake_load(&a[0].seen);
     int64_t n = fake_count_of(&a[0].seen);
     for (int64_t i = 0; i < n; i++) {
-        double x = v[i], inner = a[1].whole ? tanh(sqrt(2 / acos(-1.0)) * (x + 0.044715 * x * x * x)) : erf(x / sqrt(2.0));
+        double x = v[i],
+               inner = a[1].whole ? tanh(sqrt(2 / acos(-1.0)) * (x + 0.044715 * x * x * x)) : erf(x / sqrt(2.0));
         v[i] = x / 2 * (1 + inner);
     }
     fake_store(&a[2].seen, v);
@@ -102,9 +108,11 @@ static void rms_norm(const argument *a) {
     double *v = fake_load(x), *w = fake_load(&a[1].seen), *rstd = room(rows);
     for (int64_t r = 0; r < rows; r++) {
         double sum = 0;
-        for (int64_t i = 0; i < d; i++) sum += v[r * d + i] * v[r * d + i];
+        for (int64_t i = 0; i < d; i++)
+            sum += v[r * d + i] * v[r * d + i];
         rstd[r] = 1 / sqrt(sum / (double)d + a[2].real);
-        for (int64_t i = 0; i < d; i++) v[r * d + i] *= rstd[r] * w[i];
+        for (int64_t i = 0; i < d; i++)
+            v[r * d + i] *= rstd[r] * w[i];
     }
     fake_store(&a[3].seen, v);
     fake_store(&a[4].seen, rstd);
@@ -120,7 +128,8 @@ static void rms_norm_grad(const argument *a) {
     double *dw = room(d);
     for (int64_t r = 0; r < rows; r++) {
         double dot = 0;
-        for (int64_t i = 0; i < d; i++) dot += dy[r * d + i] * w[i] * v[r * d + i];
+        for (int64_t i = 0; i < d; i++)
+            dot += dy[r * d + i] * w[i] * v[r * d + i];
         for (int64_t i = 0; i < d; i++) {
             double g = dy[r * d + i] * w[i], x_i = v[r * d + i];
             dw[i] += dy[r * d + i] * x_i * rstd[r];
@@ -139,13 +148,17 @@ static void rms_norm_grad(const argument *a) {
 static void layer_norm(const argument *a) {
     const aclTensor *x = &a[0].seen;
     int64_t d = a[1].array.values[0], rows = d ? fake_count_of(x) / d : 0;
-    double *v = fake_load(x), *w = fake_load(&a[2].seen), *b = fake_load(&a[3].seen), *mean = room(rows), *rstd = room(rows);
+    double *v = fake_load(x), *w = fake_load(&a[2].seen), *b = fake_load(&a[3].seen), *mean = room(rows),
+           *rstd = room(rows);
     for (int64_t r = 0; r < rows; r++) {
         double *row = v + r * d, square = 0;
-        for (int64_t i = 0; i < d; i++) mean[r] += row[i] / (double)d;
-        for (int64_t i = 0; i < d; i++) square += (row[i] - mean[r]) * (row[i] - mean[r]);
+        for (int64_t i = 0; i < d; i++)
+            mean[r] += row[i] / (double)d;
+        for (int64_t i = 0; i < d; i++)
+            square += (row[i] - mean[r]) * (row[i] - mean[r]);
         rstd[r] = 1 / sqrt(square / (double)d + a[4].real);
-        for (int64_t i = 0; i < d; i++) row[i] = (row[i] - mean[r]) * rstd[r] * w[i] + b[i];
+        for (int64_t i = 0; i < d; i++)
+            row[i] = (row[i] - mean[r]) * rstd[r] * w[i] + b[i];
     }
     fake_store(&a[5].seen, v);
     fake_store(&a[6].seen, mean);
@@ -178,7 +191,8 @@ static void rotary(const argument *a) {
 
 static void adam_w(const argument *a) {
     int64_t n = fake_count_of(&a[0].seen);
-    double *p = fake_load(&a[0].seen), *m = fake_load(&a[1].seen), *v = fake_load(&a[2].seen), *g = fake_load(&a[4].seen);
+    double *p = fake_load(&a[0].seen), *m = fake_load(&a[1].seen), *v = fake_load(&a[2].seen),
+           *g = fake_load(&a[4].seen);
     double *step = fake_load(&a[5].seen), lr = a[6].real, b1 = a[7].real, b2 = a[8].real;
     for (int64_t i = 0; i < n; i++) {
         double grad = a[12].whole ? -g[i] : g[i];

@@ -5,7 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TENSOR = 0x7e50, SCALAR_MARK = 0x5ca1, ARRAY_MARK = 0xa44a, LIST_MARK = 0x1157, EXECUTOR = 0xe8ec, DEAD = 0xdead };
+enum {
+    TENSOR = 0x7e50,
+    SCALAR_MARK = 0x5ca1,
+    ARRAY_MARK = 0xa44a,
+    LIST_MARK = 0x1157,
+    EXECUTOR = 0xe8ec,
+    DEAD = 0xdead
+};
 
 int fake_bytes(int type) {
     switch (type) {
@@ -31,7 +38,8 @@ void fake_reach(const aclTensor *t, const uint8_t **first, size_t *bytes) {
         empty = empty || t->dims[i] == 0;
         last += (t->dims[i] - 1) * t->strides[i];
     }
-    size_t each = (size_t)fake_bytes(t->type), from = (size_t)t->offset * each, to = (size_t)(t->offset + last + 1) * each;
+    size_t each = (size_t)fake_bytes(t->type), from = (size_t)t->offset * each,
+           to = (size_t)(t->offset + last + 1) * each;
     if (t->type == ASCEND_INT4) {
         from /= 2;
         to = (to + 1) / 2;
@@ -67,20 +75,23 @@ EXPORTED aclTensor *aclCreateTensor(const int64_t *dims, uint64_t rank, aclDataT
     t->offset = offset;
     t->elements = 1;
     t->data = data;
-    for (uint64_t i = 0; i < storage_rank; i++) t->elements *= storage[i];
+    for (uint64_t i = 0; i < storage_rank; i++)
+        t->elements *= storage[i];
     int64_t last = offset, step = 1;
     bool empty = false;
     for (int i = (int)rank - 1; i >= 0; i--) {
         if (dims[i] < 0) fake_rule("extents", "dimension %d is %lld", i, (long long)dims[i]);
         t->dims[i] = dims[i];
         t->strides[i] = strides ? strides[i] : step;
-        if (t->strides[i] < 1 && dims[i] > 1) fake_rule("strides", "dimension %d has stride %lld", i, (long long)strides[i]);
+        if (t->strides[i] < 1 && dims[i] > 1)
+            fake_rule("strides", "dimension %d has stride %lld", i, (long long)strides[i]);
         step *= dims[i];
         last += (dims[i] - 1) * t->strides[i];
         empty = empty || dims[i] == 0;
     }
     if (!empty && last >= t->elements)
-        fake_rule("strides", "a view reaches element %lld of a storage of %lld", (long long)last, (long long)t->elements);
+        fake_rule("strides", "a view reaches element %lld of a storage of %lld", (long long)last,
+                  (long long)t->elements);
     fake_add(OBJECTS, 1);
     return t;
 }
@@ -151,7 +162,8 @@ EXPORTED aclTensorList *aclCreateTensorList(const aclTensor *const *tensors, uin
 EXPORTED aclnnStatus aclDestroyTensorList(const aclTensorList *l) {
     LOCKED;
     kill_handle(&((aclTensorList *)l)->mark, LIST_MARK, "a list");
-    for (uint64_t i = 0; i < l->count; i++) kill_handle(&l->tensors[i]->mark, TENSOR, "a tensor");
+    for (uint64_t i = 0; i < l->count; i++)
+        kill_handle(&l->tensors[i]->mark, TENSOR, "a tensor");
     return 0;
 }
 
@@ -185,11 +197,14 @@ static aclnnStatus set_address(aclOpExecutor *e, size_t index, aclTensor *t, voi
         argument *a = &e->arguments[i];
         if (a->kind > T_LIST) continue;
         if (at++ != index) continue;
-        if (a->null) fake_rule("a tensor that was null cannot be set", "%s of argument %d of %s", call, i, fake_op_name(e->op));
+        if (a->null)
+            fake_rule("a tensor that was null cannot be set", "%s of argument %d of %s", call, i, fake_op_name(e->op));
         if (a->kind == T_REF)
-            fake_rule("the address of an overwritten operand stays", "%s of argument %d of %s", call, i, fake_op_name(e->op));
+            fake_rule("the address of an overwritten operand stays", "%s of argument %d of %s", call, i,
+                      fake_op_name(e->op));
         const aclTensor *own = a->kind == T_LIST ? a->list->tensors[0] : a->tensor;
-        if (own != t) fake_rule("the executor's own tensor is moved", "%s of argument %d of %s", call, i, fake_op_name(e->op));
+        if (own != t)
+            fake_rule("the executor's own tensor is moved", "%s of argument %d of %s", call, i, fake_op_name(e->op));
         t->data = address;
         fake_add(SETTERS, 1);
         return 0;
@@ -210,7 +225,8 @@ EXPORTED aclnnStatus aclSetDynamicTensorAddr(aclOpExecutor *executor, size_t ind
 }
 
 static void check_live_tensor(const aclTensor *t, enum ascend_op op) {
-    if (t->mark != TENSOR) fake_rule("tensors outlive their executor", "%s with a tensor that was destroyed", fake_op_name(op));
+    if (t->mark != TENSOR)
+        fake_rule("tensors outlive their executor", "%s with a tensor that was destroyed", fake_op_name(op));
 }
 
 aclnnStatus fake_plan(enum ascend_op op, int count, const argument *arguments, uint64_t *workspace,
@@ -239,16 +255,19 @@ aclnnStatus fake_plan(enum ascend_op op, int count, const argument *arguments, u
     return 0;
 }
 
-aclnnStatus fake_launch(enum ascend_op op, void *workspace, uint64_t size, aclOpExecutor *executor, aclrtStream stream) {
+aclnnStatus fake_launch(enum ascend_op op, void *workspace, uint64_t size, aclOpExecutor *executor,
+                        aclrtStream stream) {
     LOCKED;
     const char *name = fake_op_name(op);
     fake_need_context(name);
     aclOpExecutor *e = live(executor, name);
-    if (e->op != op) fake_rule("phase two of the same operation", "%s with an executor of %s", name, fake_op_name(e->op));
+    if (e->op != op)
+        fake_rule("phase two of the same operation", "%s with an executor of %s", name, fake_op_name(e->op));
     if (e->workspace) {
         if (!workspace) fake_rule("workspace", "%s without any, of %d bytes", name, (int)e->workspace);
         if (size < e->workspace) fake_rule("workspace", "%s with %d bytes of %d", name, (int)size, (int)e->workspace);
-        if (!fake_on_device(workspace, size)) fake_rule("workspace", "%s with one that is no device memory of its size", name);
+        if (!fake_on_device(workspace, size))
+            fake_rule("workspace", "%s with one that is no device memory of its size", name);
         if ((uintptr_t)workspace % 32) fake_rule("addresses are aligned to 32 bytes", "the workspace of %s", name);
     }
     task *t = calloc(1, sizeof *t);

@@ -48,6 +48,7 @@ static argument P(const char *p) {
 #define MAKE_tittso(X)                                                                                                 \
     ONE(X)(ASCEND_T a, int64_t i, ASCEND_T b, ASCEND_T c, ASCEND_S s, ASCEND_O o, ASCEND_END)                          \
     PLAN(X, T(a), I(i), T(b), T(c), S(s), O(o))
+#define MAKE_ttno(X) ONE(X)(ASCEND_T a, ASCEND_T b, int n, ASCEND_O o, ASCEND_END) PLAN(X, T(a), T(b), I(n), O(o))
 #define MAKE_tibo(X) ONE(X)(ASCEND_T a, int64_t i, bool k, ASCEND_O o, ASCEND_END) PLAN(X, T(a), I(i), I(k), O(o))
 #define MAKE_tibyo(X)                                                                                                  \
     ONE(X)(ASCEND_T a, int64_t i, bool k, aclDataType y, ASCEND_O o, ASCEND_END) PLAN(X, T(a), I(i), I(k), I(y), O(o))

@@ -39,13 +39,16 @@ static double combine(enum ascend_op op, double so_far, double x) {
 static void reduce(enum ascend_op op, const aclTensor *x, const bool *reduced, const aclTensor *to) {
     int64_t n = fake_count_of(x), m = fake_count_of(to), index[FAKE_RANK] = {0};
     double *v = fake_load(x), *y = malloc((size_t)(m + 1) * sizeof *y);
-    for (int64_t i = 0; i < m; i++) y[i] = start_of(op);
+    for (int64_t i = 0; i < m; i++)
+        y[i] = start_of(op);
     for (int64_t i = 0; i < n; i++) {
         int64_t at = 0;
-        for (int d = 0; d < x->rank; d++) at = reduced[d] ? at : at * x->dims[d] + index[d];
-        y[at] = combine(op, y[at], v[i]);
-        /* Whole numbers wrap. */
-        if (!fake_is_float(x->type) && op == ASCEND_ProdDim) y[at] = (double)(int32_t)(int64_t)y[at];
+        for (int d = 0; d < x->rank; d++)
+            at = reduced[d] ? at : at * x->dims[d] + index[d];
+        if (op == ASCEND_ProdDim && !fake_is_float(x->type))
+            y[at] = (double)(int32_t)(uint32_t)((uint64_t)(int64_t)y[at] * (uint64_t)(int64_t)v[i]); /* they wrap */
+        else
+            y[at] = combine(op, y[at], v[i]);
         for (int d = x->rank - 1; d >= 0; d--) {
             if (++index[d] < x->dims[d]) break;
             index[d] = 0;
@@ -59,8 +62,10 @@ static void reduce(enum ascend_op op, const aclTensor *x, const bool *reduced, c
 static void along(enum ascend_op op, const aclTensor *x, int64_t axis, const aclTensor *to) {
     if (axis < 0) axis += x->rank;
     int64_t before = 1, extent = x->dims[axis], behind = 1;
-    for (int i = 0; i < axis; i++) before *= x->dims[i];
-    for (int i = (int)axis + 1; i < x->rank; i++) behind *= x->dims[i];
+    for (int i = 0; i < axis; i++)
+        before *= x->dims[i];
+    for (int i = (int)axis + 1; i < x->rank; i++)
+        behind *= x->dims[i];
     double *v = fake_load(x), *y = malloc((size_t)(fake_count_of(to) + 1) * sizeof *y);
     for (int64_t r = 0; r < before * behind; r++) {
         int64_t start = r / behind * extent * behind + r % behind, best = 0;
@@ -89,7 +94,8 @@ bool fake_reducing(enum ascend_op op, const argument *a) {
     case ASCEND_Amin:
     case ASCEND_All:
     case ASCEND_Any:
-        for (uint64_t i = 0; i < a[1].array.count; i++) reduced[a[1].array.values[i]] = true;
+        for (uint64_t i = 0; i < a[1].array.count; i++)
+            reduced[a[1].array.values[i]] = true;
         reduce(op, &a[0].seen, reduced, &a[op == ASCEND_ReduceSum ? 4 : 3].seen);
         return true;
     case ASCEND_ProdDim:

@@ -89,7 +89,7 @@ void fake_add(enum fake_count which, int64_t by) { counts[which] += by; }
 
 EXPORTED int64_t fake_ascend_count(const char *name) {
     LOCKED;
-    static const char *const names[COUNTS] = {"workspace_queries", "launches", "replays", "live_objects",
+    static const char *const names[COUNTS] = {"workspace_queries", "launches", "replays",          "live_objects",
                                               "live_bytes",        "setters",  "repeated_launches"};
     for (int i = 0; i < COUNTS; i++)
         if (strcmp(names[i], name) == 0) return counts[i];
@@ -118,7 +118,8 @@ bool fake_on_device(const void *address, size_t bytes) { return block_of(address
 static void check_margin(const block *b, const char *when) {
     for (int i = 0; i < MARGIN; i++)
         if (b->base[b->size + (size_t)i] != MARGIN_BYTE)
-            fake_rule("stay within memory", "byte %d behind a block of %zu bytes was written; seen at %s", i, b->size, when);
+            fake_rule("stay within memory", "byte %d behind a block of %zu bytes was written; seen at %s", i, b->size,
+                      when);
 }
 
 static stream *stream_of(aclrtStream handle, const char *call) {

@@ -9,7 +9,8 @@ bool fake_is_float(int type) { return type == ASCEND_FLOAT || type == ASCEND_FLO
 
 int64_t fake_count_of(const aclTensor *t) {
     int64_t n = 1;
-    for (int i = 0; i < t->rank; i++) n *= t->dims[i];
+    for (int i = 0; i < t->rank; i++)
+        n *= t->dims[i];
     return n;
 }
 
@@ -148,7 +149,8 @@ static void write_element(const aclTensor *t, int64_t at, double value) {
 static void walk(int rank, const int64_t *dims, const int64_t *strides, int64_t start,
                  void (*visit)(void *to, int64_t n, int64_t at), void *to) {
     int64_t index[FAKE_RANK] = {0}, at = start, count = 1;
-    for (int i = 0; i < rank; i++) count *= dims[i];
+    for (int i = 0; i < rank; i++)
+        count *= dims[i];
     for (int64_t n = 0; n < count; n++) {
         visit(to, n, at);
         for (int i = rank - 1; i >= 0; i--) {

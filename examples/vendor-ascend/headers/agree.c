@@ -1,6 +1,6 @@
 /*
- * Holds ascend.h to the headers of CANN: what it declares of the runtime is declared a second time here, beside the real
- * declaration, and a compiler refuses two that differ. Constants are compared.
+ * Holds ascend.h to the headers of CANN: what it declares of the runtime is declared a second time here, beside the
+ * real declaration, and a compiler refuses two that differ. Constants are compared.
  */
 #define ASCEND_REAL_HEADERS
 #include "../ascend.h"
