@@ -176,7 +176,8 @@ typedef aclnnStatus (*ascend_phase_two)(void *workspace, uint64_t size, aclOpExe
     F(Mul, tto) F(Div, tto) F(Maximum, tto) F(Minimum, tto) F(PowTensorTensor, tto) F(FmodTensor, tto)                 \
     F(LogicalAnd, tto) F(LogicalOr, tto) F(LogicalXor, tto) F(BitwiseAndTensor, tto) F(BitwiseOrTensor, tto)           \
     F(BitwiseXorTensor, tto) F(EqTensor, tto) F(NeTensor, tto) F(LtTensor, tto) F(LeTensor, tto) F(GtTensor, tto)      \
-    F(GeTensor, tto) F(Embedding, tto) F(DivMod, ttno) F(Add, ttso) F(Sub, ttso) F(Muls, tso) F(Adds, tsso) F(Clamp, tsso)             \
+    F(GeTensor, tto) F(Embedding, tto) F(DivMod, ttno) F(Add, ttso)                                                    \
+    F(Sub, ttso) F(Muls, tso) F(Adds, tsso) F(Clamp, tsso)                                                             \
     F(SWhere, ttto) F(Cast, tyo) F(Expand, tao) F(Arange, ssso) F(InplaceCopy, rt) F(InplaceZero, r)                   \
     F(IndexSelect, tito) F(IndexAdd, tittso) F(InplaceIndexCopy, ritt) F(InplaceScatterUpdate, rtti)                   \
     F(Sort, tbiboo) F(ReduceSum, tabyo) F(Amax, tabo) F(Amin, tabo) F(All, tabo) F(Any, tabo) F(ProdDim, tibyo)        \

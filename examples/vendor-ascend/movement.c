@@ -80,12 +80,6 @@ bool build_movement(builder *b) {
     else if (percept_is(op, "transpose")) {
         view x = input(b, 0);
         copy(b, output(b, 0), op->inputs[0].rank ? permuted(x, percept_attribute_of(op, "perm")->ints) : x);
-    } else if (percept_is(op, "reshape") || percept_is(op, "bitcast") || percept_is(op, "barrier")) {
-        for (uint32_t i = 0; i < op->output_count; i++) {
-            view y = bits(output(b, i)), x = bits(input(b, i));
-            x.type = y.type;
-            copy(b, y, reshaped(x, y.rank, y.dims));
-        }
     } else
         return false;
     return true;

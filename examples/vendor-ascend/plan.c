@@ -167,7 +167,7 @@ void wants_weight(builder *b, uint32_t index, int layout) {
     *w = (wanted_weight){.index = index, .layout = layout, .tensor = *tensor};
     w->dims[0] = tensor->dims[0];
     w->dims[1] = tensor->dims[1];
-    w->tensor.dims = NULL; /* the plan may move: set when it is used */
+    w->tensor.dims = NULL; /* the host's, which are gone after this call; ours are put in when they are read */
     if (!weight_layout(tensor, layout, &w->shape)) refuse(b, "no layout of its library holds such a weight");
 }
 

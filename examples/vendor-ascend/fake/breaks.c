@@ -1,8 +1,8 @@
 /*
  * Breaks one rule of AscendCL or aclnn, of which the stand-in must tell. `breaks` prints the names of all, one a line,
- * with what the stand-in has to say behind it; `breaks NAME` breaks that rule: the process ends with a message that names
- * it, or, where a real library answers with a status, prints "refused: " and the library's words. `breaks sound` breaks
- * none.
+ * with what the stand-in has to say behind it; `breaks NAME` breaks that rule: the process ends with a message that
+ * names it, or, where a real library answers with a status, prints "refused: " and the library's words. `breaks sound`
+ * breaks none.
  */
 #include "../ascend.h"
 
@@ -46,13 +46,15 @@ static void start(void) {
     aclrtMalloc((void **)&memory, 65536, ASCEND_MALLOC_HUGE_FIRST);
 }
 
-static aclTensor *strided(int type, int rank, const int64_t *dims, const int64_t *strides, int64_t elements, void *data) {
+static aclTensor *strided(int type, int rank, const int64_t *dims, const int64_t *strides, int64_t elements,
+                          void *data) {
     return aclCreateTensor(dims, (uint64_t)rank, type, strides, 0, ASCEND_FORMAT_ND, &elements, 1, data);
 }
 
 static aclTensor *tensor(int type, int rank, const int64_t *dims, void *data) {
     int64_t elements = 1;
-    for (int i = 0; i < rank; i++) elements *= dims[i];
+    for (int i = 0; i < rank; i++)
+        elements *= dims[i];
     return strided(type, rank, dims, NULL, elements, data);
 }
 
@@ -281,8 +283,8 @@ static void float_mask(void) {
     char layout[] = "BNSD";
     aclTensor *q = tensor(ASCEND_FLOAT, 4, q_dims, memory);
     refused(aclnnFlashAttentionScoreGetWorkspaceSize(
-        q, q, q, NULL, NULL, NULL, tensor(ASCEND_FLOAT, 4, m_dims, memory), NULL, 1.0, 1.0, 65536, 65536, 1, layout, 0, 0,
-        tensor(ASCEND_FLOAT, 4, eight, memory + 4096), tensor(ASCEND_FLOAT, 4, eight, memory + 8192),
+        q, q, q, NULL, NULL, NULL, tensor(ASCEND_FLOAT, 4, m_dims, memory), NULL, 1.0, 1.0, 65536, 65536, 1, layout, 0,
+        0, tensor(ASCEND_FLOAT, 4, eight, memory + 4096), tensor(ASCEND_FLOAT, 4, eight, memory + 8192),
         tensor(ASCEND_FLOAT, 1, none, memory), tensor(ASCEND_FLOAT, 4, q_dims, memory + 12288), &workspace, &executor));
 }
 
@@ -295,12 +297,13 @@ static void strided_glu(void) {
 static void small_groups(void) {
     const int64_t x[2] = {1, 64}, w[2] = {64, 8}, s[2] = {4, 8}, y[2] = {1, 8};
     refused(aclnnWeightQuantBatchMatmulV2GetWorkspaceSize(
-        tensor(ASCEND_FLOAT16, 2, x, memory), tensor(ASCEND_INT8, 2, w, memory), tensor(ASCEND_FLOAT16, 2, s, memory), NULL,
-        NULL, NULL, NULL, 16, tensor(ASCEND_FLOAT16, 2, y, memory), &workspace, &executor));
+        tensor(ASCEND_FLOAT16, 2, x, memory), tensor(ASCEND_INT8, 2, w, memory), tensor(ASCEND_FLOAT16, 2, s, memory),
+        NULL, NULL, NULL, NULL, 16, tensor(ASCEND_FLOAT16, 2, y, memory), &workspace, &executor));
 }
 
 static void repeat_self_copy(void) {
-    refused(aclnnInplaceCopyGetWorkspaceSize(row(ASCEND_FLOAT, memory), row(ASCEND_FLOAT, memory), &workspace, &executor));
+    refused(
+        aclnnInplaceCopyGetWorkspaceSize(row(ASCEND_FLOAT, memory), row(ASCEND_FLOAT, memory), &workspace, &executor));
     refused(aclSetAclOpExecutorRepeatable(executor));
 }
 

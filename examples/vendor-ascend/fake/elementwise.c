@@ -77,8 +77,8 @@ static bool is_unary(enum ascend_op op) { return op <= ASCEND_Relu; }
 static bool is_binary(enum ascend_op op) { return op >= ASCEND_Mul && op <= ASCEND_GeTensor; }
 
 bool fake_elementwise(enum ascend_op op, const argument *a, int count) {
-    bool others = op == ASCEND_Add || op == ASCEND_Sub || op == ASCEND_Muls || op == ASCEND_Adds || op == ASCEND_Clamp ||
-                  op == ASCEND_SWhere || op == ASCEND_Cast || op == ASCEND_DivMod;
+    bool others = op == ASCEND_Add || op == ASCEND_Sub || op == ASCEND_Muls || op == ASCEND_Adds ||
+                  op == ASCEND_Clamp || op == ASCEND_SWhere || op == ASCEND_Cast || op == ASCEND_DivMod;
     if (!is_unary(op) && !is_binary(op) && !others) return false;
     const aclTensor *to = &a[count - 1].seen, *from = &a[0].seen;
     int64_t n = fake_count_of(to);

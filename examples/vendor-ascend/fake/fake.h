@@ -3,7 +3,8 @@
  * to compute, and holds its caller to the documented rules: one that is broken ends the process with a message that
  * names it. What a real library answers with a status, such as a dtype that the chip does not have, gets a status.
  *
- * FAKE_ASCEND_CHIP is 910B (the default) or 310P, which has no bf16 and lacks some operations.
+ * The environment variable FAKE_ASCEND_CHIP is 910B (the default) or 310P, which has no bf16 and lacks some operations;
+ * built with -DFAKE_ASCEND_310P it is always that.
  */
 #ifndef FAKE_ASCEND_H
 #define FAKE_ASCEND_H

@@ -43,7 +43,8 @@ static argument P(const char *p) {
 #define MAKE_tyo(X) ONE(X)(ASCEND_T a, const aclDataType y, ASCEND_O o, ASCEND_END) PLAN(X, T(a), I(y), O(o))
 #define MAKE_tao(X) ONE(X)(ASCEND_T a, ASCEND_A l, ASCEND_O o, ASCEND_END) PLAN(X, T(a), A(l), O(o))
 #define MAKE_tio(X) ONE(X)(ASCEND_T a, int64_t i, ASCEND_O o, ASCEND_END) PLAN(X, T(a), I(i), O(o))
-#define MAKE_tiyo(X) ONE(X)(ASCEND_T a, int64_t i, aclDataType y, ASCEND_O o, ASCEND_END) PLAN(X, T(a), I(i), I(y), O(o))
+#define MAKE_tiyo(X)                                                                                                   \
+    ONE(X)(ASCEND_T a, int64_t i, aclDataType y, ASCEND_O o, ASCEND_END) PLAN(X, T(a), I(i), I(y), O(o))
 #define MAKE_tito(X) ONE(X)(ASCEND_T a, int64_t i, ASCEND_T b, ASCEND_O o, ASCEND_END) PLAN(X, T(a), I(i), T(b), O(o))
 #define MAKE_tittso(X)                                                                                                 \
     ONE(X)(ASCEND_T a, int64_t i, ASCEND_T b, ASCEND_T c, ASCEND_S s, ASCEND_O o, ASCEND_END)                          \
