@@ -143,6 +143,28 @@ fn a_function_of_one_operand_is_where_its_guide_says() {
     assert_eq!(found, expected, "what names {function}, and what docs/add-an-op.md lists");
 }
 
+/// The blocks of code of a page, and the names between backquotes, in their order.
+fn code(page: &str) -> (Vec<&str>, std::collections::BTreeSet<&str>) {
+    let (mut blocks, mut names) = (Vec::new(), std::collections::BTreeSet::new());
+    for (at, part) in page.split("```").enumerate() {
+        match at % 2 {
+            1 => blocks.push(part),
+            _ => names.extend(part.split('`').skip(1).step_by(2)),
+        }
+    }
+    (blocks, names)
+}
+
+#[test]
+fn the_guide_to_porting_says_the_same_in_chinese() {
+    let page = |name: &str| std::fs::read_to_string(crate::root().join(name)).unwrap();
+    let (english, chinese) = (page("docs/porting.md"), page("docs/porting.zh.md"));
+    assert_eq!(code(&english), code(&chinese));
+    let rows = |page: &str| page.lines().filter(|line| line.starts_with(['|', '#'])).count();
+    assert_eq!(rows(&english), rows(&chinese), "headings and rows of tables");
+    assert_eq!(targets(&english).len(), targets(&chinese).len(), "links");
+}
+
 #[test]
 fn link_targets_are_read_from_text_and_not_from_code() {
     let page =
