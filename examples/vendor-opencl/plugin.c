@@ -455,7 +455,7 @@ static status program_of(percept_device *device, char *source, cl_program *progr
     *program = clCreateProgramWithSource(device->context, 1, &text, NULL, &code);
     p = (struct program *)calloc(1, sizeof *p);
     if (!p) code = CL_OUT_OF_HOST_MEMORY;
-    if (code == CL_SUCCESS) code = clBuildProgram(*program, 1, &device->id, "-cl-std=CL1.2", NULL, NULL);
+    if (code == CL_SUCCESS) code = clBuildProgram(*program, 1, &device->id, "-cl-std=CL1.2 -w", NULL, NULL);
     if (code != CL_SUCCESS) {
         char log[512] = "";
         if (*program) {

@@ -384,9 +384,10 @@ typedef struct percept_oplib {
 enum {
     PERCEPT_WGSL = 1,
     PERCEPT_SPIRV = 2, /* 1.3 with the Shader capability, as Vulkan takes it */
-    PERCEPT_MSL = 3,   /* 2.4; storage buffer i is [[buffer(i)]], the parameters come after them */
-    PERCEPT_HLSL = 4,  /* shader model 6.0 */
-    PERCEPT_GLSL = 5,  /* 4.50 */
+    PERCEPT_MSL = 3,   /* 2.4; storage buffer i is [[buffer(i)]]; then come the parameters; then, where it is asked for,
+                          a buffer with the bytes of each storage buffer, a uint each */
+    PERCEPT_HLSL = 4,  /* shader model 6.0; groups are spaces */
+    PERCEPT_GLSL = 5,  /* 4.50; storage and uniform buffers are numbered from 0 each */
     PERCEPT_OPENCL_C = 6 /* hosts of version 1 do not write it and refuse a plug-in that asks for it */
 };
 

@@ -15,8 +15,8 @@ use crate::validate::{WgslError, validated};
 pub enum Target {
     /// SPIR-V 1.3, as little-endian words.
     Spirv,
-    /// Metal Shading Language 2.4: storage buffer i of group 0 is `[[buffer(i)]]`, the parameters come after
-    /// them.
+    /// Metal Shading Language 2.4: storage buffer i of group 0 is `[[buffer(i)]]`. The parameters come after them,
+    /// and after these a buffer with the bytes of each storage buffer, a `uint` each.
     Msl,
     /// HLSL, shader model 6.0.
     Hlsl,
@@ -89,8 +89,12 @@ pub fn export(module: &Module, target: Target) -> Result<Vec<u8>, ExportError> {
             Ok(words.iter().flat_map(|w| w.to_le_bytes()).collect())
         }
         Target::Msl => {
-            let options =
-                msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
+            let options = msl::Options {
+                lang_version: (2, 4),
+                per_entry_point_map: [("main".to_string(), msl_resources(&parsed))].into(),
+                fake_missing_bindings: false,
+                ..Default::default()
+            };
             let (text, _) = msl::write_string(&parsed, &info, &options, &msl::PipelineOptions::default())
                 .map_err(|e| fail(e.to_string()))?;
             Ok(text.into_bytes())
@@ -132,6 +136,22 @@ pub fn export(module: &Module, target: Target) -> Result<Vec<u8>, ExportError> {
     }
 }
 
+/// Where the buffers of a module are in MSL.
+fn msl_resources(module: &naga::Module) -> msl::EntryPointResources {
+    let is_storage = |v: &naga::GlobalVariable| matches!(v.space, AddressSpace::Storage { .. });
+    let globals = || module.global_variables.iter().filter_map(|(_, v)| Some((v.binding?, is_storage(v))));
+    let after = globals().filter(|(_, storage)| *storage).count() as u8;
+    let target = |(at, storage): (naga::ResourceBinding, bool)| {
+        let slot = if storage { at.binding as u8 } else { after };
+        (at, msl::BindTarget { buffer: Some(slot), mutable: storage, ..Default::default() })
+    };
+    msl::EntryPointResources {
+        resources: globals().map(target).collect(),
+        sizes_buffer: Some(after + 1),
+        ..Default::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +170,13 @@ mod tests {
                     let text = String::from_utf8_lossy(&bytes);
                     match target {
                         Target::Spirv => assert_eq!(bytes[..4], [0x03, 0x02, 0x23, 0x07]),
-                        Target::Msl => assert!(text.contains("kernel void"), "{text}"),
+                        Target::Msl => {
+                            assert!(text.contains("kernel void"), "{text}");
+                            for slot in 0..launch.bindings.len() {
+                                assert!(text.contains(&format!("[[buffer({slot})]]")), "{slot}: {text}");
+                            }
+                            assert!(!text.contains("[[user("), "{text}");
+                        }
                         Target::Hlsl => assert!(text.contains("numthreads"), "{text}"),
                         Target::Glsl => assert!(text.contains("#version 450"), "{text}"),
                     }

@@ -73,3 +73,24 @@ impl New {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_written_once() {
+        let base = tempfile::tempdir().unwrap();
+        let new = |name: &str| {
+            let (kind, language) = (Kind::Oplib, Language::C);
+            New { dir: base.path().join(name), kind, language, percept: None, json: true }.run()
+        };
+        new("chip").unwrap();
+        for file in ["plugin.c", "Makefile", "percept_plugin.h"] {
+            let text = std::fs::read_to_string(base.path().join("chip").join(file)).unwrap();
+            assert!(!text.contains("NAME"), "{file} has a placeholder");
+        }
+        assert!(new("chip").unwrap_err().to_string().contains("there already"));
+        assert_eq!(new("Not a name").unwrap_err().exit_code(), 2);
+    }
+}

@@ -3,7 +3,7 @@
  * first rung; put the chip's own calls in the places marked HERE, one after the other, and climb on:
  *
  *   make
- *   percept device test plugin:./NAME.so --level 0
+ *   percept device test plugin:./NAMESUFFIX --level 0
  *
  * percept_plugin.h says what every function must do.
  */

@@ -219,11 +219,14 @@ impl Opened {
         let broken = calls.guards.iter().find(|(_, at)| unsafe { !whole(**at) }).map(|(serial, _)| *serial);
         let Some(serial) = broken else { return Ok(()) };
         calls.guards.remove(&serial);
-        Err(self.failed(
-            "",
-            "an operation since the last wait wrote past the end of its memory; add ?guard=on to the device's id to \
-             learn which",
-        ))
+        let why = match self.guarded {
+            true => "it wrote past the end of a block of memory; memory of this process may be damaged",
+            false => {
+                "an operation since the last wait wrote past the end of its memory; add ?guard=on to the device's id to \
+                 learn which"
+            }
+        };
+        Err(self.failed("", why))
     }
 
     /// Wait for the queue before something of the device is freed; an error is reported by a later call.
@@ -345,9 +348,7 @@ impl Memory {
         if !address.is_null() {
             // SAFETY: the block has the bytes and a guard behind them, and nothing else uses it yet.
             unsafe { address.add(bytes).copy_from_nonoverlapping(PATTERN.as_ptr(), GUARD) };
-            if !opened.synchronous {
-                calls.guards.insert(serial, address.wrapping_add(bytes));
-            }
+            calls.guards.insert(serial, address.wrapping_add(bytes));
         } else if opened.guarded {
             let written = opened.write(&mut calls, &memory.guard(), &PATTERN);
             drop(calls);

@@ -42,13 +42,22 @@ pub fn trial(definitions: &[&str]) -> Option<Built> {
 
 /// A plug-in of one C file.
 pub fn compile(source: &Path, flags: &[&str]) -> Option<Built> {
-    if !is_there("cc") {
+    library("cc", "-std=c99", source, flags)
+}
+
+/// A plug-in of one C++ file.
+pub fn compile_cpp(source: &Path, flags: &[&str]) -> Option<Built> {
+    library("c++", "-std=c++17", source, flags)
+}
+
+fn library(compiler: &str, standard: &str, source: &Path, flags: &[&str]) -> Option<Built> {
+    if !is_there(compiler) {
         return None;
     }
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join(format!("plugin{DLL_SUFFIX}"));
-    let output = Command::new("cc")
-        .args(["-std=c99", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-pedantic", "-Werror"])
+    let output = Command::new(compiler)
+        .args([standard, "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-pedantic", "-Werror"])
         .arg("-I")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../include"))
         .arg(source)
@@ -57,7 +66,7 @@ pub fn compile(source: &Path, flags: &[&str]) -> Option<Built> {
         .arg("-o")
         .arg(&file)
         .output()
-        .expect("cc starts");
+        .expect("the compiler starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(Built { folder, file })
 }

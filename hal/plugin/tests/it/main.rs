@@ -3,6 +3,7 @@
 mod build;
 mod captures;
 mod faults;
+mod kernels;
 #[path = "../../../../tests/needs/mod.rs"]
 mod needs;
 mod opencl;
