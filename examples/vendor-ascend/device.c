@@ -152,19 +152,10 @@ static percept_status memory_new(percept_device *device, uint64_t bytes, percept
     return PERCEPT_OK;
 }
 
-void ascend_forget_weights(percept_memory *memory) {
-    while (memory->weights) {
-        repacked *first = memory->weights;
-        memory->weights = first->next;
-        (void)memory->device->f->aclrtFree(first->base);
-        free(first);
-    }
-}
-
 static void memory_free(percept_device *device, percept_memory *memory) {
     percept_message none = {sizeof none, NULL, 0};
     if (ascend_enter(device, &none)) {
-        ascend_forget_weights(memory);
+        ascend_forget_weights(memory, true);
         (void)device->f->aclrtFree(memory->base);
     }
     free(memory);
@@ -179,7 +170,7 @@ static percept_status queue_new(percept_device *device, percept_queue **queue, p
         (void)device->f->aclrtDestroyStream(stream);
         return percept_fail(message, PERCEPT_OUT_OF_MEMORY, "no memory on the host for a queue");
     }
-    *made = (percept_queue){device, stream, false};
+    *made = (percept_queue){.device = device, .stream = stream};
     *queue = made;
     return PERCEPT_OK;
 }
@@ -203,7 +194,7 @@ static percept_status queue_write(percept_queue *queue, const percept_span *to, 
     if (!ascend_enter(device, message)) return PERCEPT_FAILED;
     TRY(device, aclrtSynchronizeStream(queue->stream), message);
     if (to->bytes == 0) return PERCEPT_OK;
-    ascend_forget_weights(to->memory);
+    ascend_forget_weights(to->memory, false);
     TRY(device,
         aclrtMemcpy(to->memory->base + to->offset, (size_t)to->bytes, bytes, (size_t)to->bytes,
                     (aclrtMemcpyKind)ASCEND_HOST_TO_DEVICE),
@@ -232,7 +223,7 @@ static percept_status queue_copy(percept_queue *queue, const percept_span *from,
     if (to->memory->weights) {
         /* What runs may still read them. */
         TRY(device, aclrtSynchronizeStream(queue->stream), message);
-        ascend_forget_weights(to->memory);
+        ascend_forget_weights(to->memory, false);
     }
     TRY(device,
         aclrtMemcpyAsync(to->memory->base + to->offset, (size_t)to->bytes, from->memory->base + from->offset,

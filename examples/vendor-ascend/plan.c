@@ -30,14 +30,6 @@ typedef struct planned_call {
     bool is_copy, has_ref;
 } planned_call;
 
-typedef struct wanted_weight {
-    uint32_t index;
-    int layout;
-    percept_tensor tensor; /* with dims of its own */
-    int64_t dims[2];
-    weight_shape shape;
-} wanted_weight;
-
 struct percept_plan_s {
     percept_device *device;
     planned_call calls[MAX_CALLS];
@@ -300,52 +292,6 @@ static percept_status failed(const percept_queue *queue, aclnnStatus status, con
                         words ? words : "");
 }
 
-/* The address of the weight in the layout wanted; it is made when it is first used. */
-static percept_status find_weight(percept_queue *queue, const wanted_weight *w, const percept_span *span,
-                                  void **address, percept_message *message) {
-    percept_device *device = queue->device;
-    for (repacked *r = span->memory->weights; r; r = r->next)
-        if (r->offset == span->offset && r->layout == w->layout) {
-            *address = r->base;
-            return PERCEPT_OK;
-        }
-    if (queue->capturing)
-        return percept_fail(message, PERCEPT_FAILED, "a weight is repacked, which no capture may hold");
-    percept_tensor tensor = w->tensor;
-    tensor.dims = w->dims;
-    uint8_t *blocks = malloc((size_t)tensor.bytes), *packed = calloc(1, (size_t)w->shape.bytes);
-    repacked *made = calloc(1, sizeof *made);
-    percept_status status = PERCEPT_OUT_OF_MEMORY;
-    void *base = NULL;
-    if (blocks && packed && made) {
-        percept_span all = {span->memory, span->offset, tensor.bytes};
-        status = ascend_devices.queue_read(queue, &all, blocks, message);
-        if (status == PERCEPT_OK) {
-            weight_repack(&tensor, w->layout, &w->shape, blocks, packed);
-            const functions *f = device->f;
-            aclError e = f->aclrtMalloc(&base, (size_t)w->shape.bytes, (aclrtMemMallocPolicy)ASCEND_MALLOC_HUGE_FIRST);
-            if (e == 0)
-                e = f->aclrtMemcpy(base, (size_t)w->shape.bytes, packed, (size_t)w->shape.bytes,
-                                   (aclrtMemcpyKind)ASCEND_HOST_TO_DEVICE);
-            if (!ascend_ok(device, e, "a repacked weight", message))
-                status = e == ASCEND_OUT_OF_MEMORY ? PERCEPT_OUT_OF_MEMORY : PERCEPT_FAILED;
-        }
-    } else {
-        percept_fail(message, status, "no memory on the host to repack a weight");
-    }
-    free(blocks);
-    free(packed);
-    if (status != PERCEPT_OK) {
-        if (base) (void)device->f->aclrtFree(base);
-        free(made);
-        return status;
-    }
-    *made = (repacked){span->memory->weights, span->offset, w->layout, base};
-    span->memory->weights = made;
-    *address = base;
-    return PERCEPT_OK;
-}
-
 /* The variant whose overwritten operands lie where this launch has them. */
 static variant *matching(planned_call *c, void *const *addresses) {
     for (variant **at = &c->variants; *at; at = &(*at)->next) {
@@ -438,12 +384,12 @@ static percept_status run_plan(percept_queue *queue, const percept_launch *launc
             if (queue->capturing) return percept_fail(message, PERCEPT_FAILED, "a weight is overwritten in a capture");
             percept_status status = ascend_devices.queue_wait(queue, message);
             if (status != PERCEPT_OK) return status;
-            ascend_forget_weights(launch->outputs[i].memory);
+            ascend_forget_weights(launch->outputs[i].memory, false);
         }
     void *weights[2] = {NULL, NULL};
     for (int i = 0; i < plan->wanted_count && plan->call_count > 0; i++) {
         const wanted_weight *w = &plan->wanted[i];
-        percept_status status = find_weight(queue, w, &launch->inputs[w->index], &weights[i], message);
+        percept_status status = ascend_find_weight(queue, w, &launch->inputs[w->index], &weights[i], message);
         if (status != PERCEPT_OK) return status;
     }
     uint8_t *scratch_base = launch->workspace.memory ? launch->workspace.memory->base + launch->workspace.offset : NULL;
@@ -485,53 +431,14 @@ static percept_status launch_program(percept_queue *queue, const percept_launch 
     return PERCEPT_OK;
 }
 
-static percept_status capture_begin(percept_queue *queue, percept_message *message) {
-    const percept_device *device = queue->device;
-    if (!ascend_enter(device, message)) return PERCEPT_FAILED;
-    aclError e = device->f->aclmdlRICaptureBegin(queue->stream, (aclmdlRICaptureMode)ASCEND_CAPTURE_THREAD_LOCAL);
-    if (!ascend_ok(device, e, "aclmdlRICaptureBegin", message)) return PERCEPT_FAILED;
-    queue->capturing = true;
-    return PERCEPT_OK;
-}
-
-static percept_status capture_end(percept_queue *queue, percept_capture **capture, percept_message *message) {
-    const percept_device *device = queue->device;
-    aclmdlRI graph = NULL;
-    queue->capturing = false;
-    if (!ascend_enter(device, message)) return PERCEPT_FAILED;
-    aclError e = device->f->aclmdlRICaptureEnd(queue->stream, &graph);
-    if (!ascend_ok(device, e, "aclmdlRICaptureEnd", message)) return PERCEPT_FAILED;
-    percept_capture *made = calloc(1, sizeof *made);
-    if (!made) {
-        (void)device->f->aclmdlRIDestroy(graph);
-        return percept_fail(message, PERCEPT_OUT_OF_MEMORY, "no memory on the host for a capture");
-    }
-    made->graph = graph;
-    *capture = made;
-    return PERCEPT_OK;
-}
-
-static percept_status capture_replay(percept_queue *queue, percept_capture *capture, percept_message *message) {
-    const percept_device *device = queue->device;
-    if (!ascend_enter(device, message)) return PERCEPT_FAILED;
-    aclError e = device->f->aclmdlRIExecuteAsync(capture->graph, queue->stream);
-    return ascend_ok(device, e, "aclmdlRIExecuteAsync", message) ? PERCEPT_OK : PERCEPT_FAILED;
-}
-
-static void capture_free(percept_device *device, percept_capture *capture) {
-    percept_message none = {sizeof none, NULL, 0};
-    if (ascend_enter(device, &none)) (void)device->f->aclmdlRIDestroy(capture->graph);
-    free(capture);
-}
-
 const percept_oplib ascend_oplib = {
     .struct_size = sizeof(percept_oplib),
     .query = query,
     .plan_free = plan_free,
     .launch = launch,
     .launch_program = launch_program,
-    .capture_begin = capture_begin,
-    .capture_end = capture_end,
-    .capture_replay = capture_replay,
-    .capture_free = capture_free,
+    .capture_begin = ascend_capture_begin,
+    .capture_end = ascend_capture_end,
+    .capture_replay = ascend_capture_replay,
+    .capture_free = ascend_capture_free,
 };

@@ -46,33 +46,27 @@ struct percept_queue_s {
     percept_device *device;
     aclrtStream stream;
     bool capturing;
+    struct repacked **held; /* weights that the capture being recorded uses */
+    uint64_t held_count;
 };
-
-/* A weight in the layout that the library takes, made from the blocks that lie in a block of memory. */
-typedef struct repacked {
-    struct repacked *next;
-    uint64_t offset; /* where the blocks begin */
-    int layout;
-    void *base;
-} repacked;
 
 struct percept_memory_s {
     percept_device *device;
     uint8_t *base;
     uint64_t bytes;
-    repacked *weights;
+    struct repacked *weights; /* made from what lies here */
 };
 
 struct percept_capture_s {
     aclmdlRI graph;
+    struct repacked **held;
+    uint64_t held_count;
 };
 
 /* Whether the status is none; else the message names the call and the library's own words. */
 bool ascend_ok(const percept_device *device, aclError status, const char *call, percept_message *message);
 /* Make the device's context the one of this thread. */
 bool ascend_enter(const percept_device *device, percept_message *message);
-/* Forget what was made from the blocks of this memory, because it is written. */
-void ascend_forget_weights(percept_memory *memory);
 
 extern const percept_devices ascend_devices;
 
@@ -191,6 +185,11 @@ void wants_weight(builder *b, uint32_t index, int layout);
 
 extern const percept_oplib ascend_oplib;
 
+percept_status ascend_capture_begin(percept_queue *queue, percept_message *message);
+percept_status ascend_capture_end(percept_queue *queue, percept_capture **capture, percept_message *message);
+percept_status ascend_capture_replay(percept_queue *queue, percept_capture *capture, percept_message *message);
+void ascend_capture_free(percept_device *device, percept_capture *capture);
+
 /* ---- Operations: each file says whether an operation's name is one of its own --------------------------------- */
 
 bool build_elementwise(builder *b);
@@ -221,5 +220,38 @@ typedef struct weight_shape {
 bool weight_layout(const percept_tensor *tensor, int layout, weight_shape *shape);
 void weight_repack(const percept_tensor *tensor, int layout, const weight_shape *shape, const uint8_t *blocks,
                    uint8_t *packed);
+
+/* ---- Repacked weights (repacked.c) ---------------------------------------------------------------------------- */
+
+/* What a plan wants of a quantized operand. */
+typedef struct wanted_weight {
+    uint32_t index;
+    int layout;
+    percept_tensor tensor; /* without its dims */
+    int64_t dims[2];
+    weight_shape shape;
+} wanted_weight;
+
+/* A weight in a layout, made from the blocks that lie in a block of memory. */
+typedef struct repacked {
+    struct repacked *next;
+    percept_memory *memory; /* null when that is gone */
+    uint64_t offset;        /* where the blocks begin */
+    int layout;
+    percept_tensor tensor; /* without its dims */
+    int64_t dims[2];
+    weight_shape shape;
+    void *base;
+    int holders; /* the memory and captures */
+    bool stale;  /* the blocks were written since */
+} repacked;
+
+/* The weight's address; it is made when it is not there. */
+percept_status ascend_find_weight(percept_queue *queue, const wanted_weight *wanted, const percept_span *span,
+                                  void **address, percept_message *message);
+percept_status ascend_refresh_weight(percept_queue *queue, repacked *weight, percept_message *message);
+/* The memory is written, or freed; nothing that reads its weights runs. */
+void ascend_forget_weights(percept_memory *memory, bool freed);
+void ascend_release_weight(const percept_device *device, repacked *weight);
 
 #endif
