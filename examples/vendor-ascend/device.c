@@ -3,12 +3,17 @@
 
 #include "plugin.h"
 
-bool ascend_ok(const percept_device *device, aclError status, const char *call, percept_message *message) {
-    if (status == 0) return true;
+void ascend_words(const percept_device *device, char *text, size_t room) {
     const char *words = device->f->aclGetRecentErrMsg();
     int length = words ? (int)strcspn(words, "\n") : 0;
-    percept_fail(message, status == ASCEND_OUT_OF_MEMORY ? PERCEPT_OUT_OF_MEMORY : PERCEPT_FAILED,
-                 "%s gives error %d%s%.*s", call, (int)status, length ? ": " : "", length, words ? words : "");
+    (void)snprintf(text, room, "%s%.*s", length ? ": " : "", length, words ? words : "");
+}
+
+bool ascend_ok(const percept_device *device, aclError status, const char *call, percept_message *message) {
+    if (status == 0) return true;
+    char words[256];
+    ascend_words(device, words, sizeof words);
+    percept_fail(message, PERCEPT_FAILED, "%s gives error %d%s", call, (int)status, words);
     return false;
 }
 

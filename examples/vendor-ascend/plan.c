@@ -197,12 +197,10 @@ void call(builder *b, enum ascend_op op, int count, const argument *arguments) {
     variant *first = new_variant(f, &c, addresses, &status);
     if (!first) {
         free(c.arguments);
-        const char *words = f->aclGetRecentErrMsg();
-        {
-            refuse(b, "%s says %d%s%s", f->ops[op].name, (int)status, words && words[0] ? ": " : "",
-                   words ? words : "");
-            return;
-        }
+        char words[256];
+        ascend_words(b->device, words, sizeof words);
+        refuse(b, "%s says %d%s", f->ops[op].name, (int)status, words);
+        return;
     }
     c.workspace = first->workspace;
     if (first->repeatable && !c.has_ref) {
@@ -286,10 +284,10 @@ static percept_status query(percept_device *device, const percept_op *op, percep
 
 static percept_status failed(const percept_queue *queue, aclnnStatus status, const char *what, const char *when,
                              const char *path, percept_message *message) {
-    const char *words = queue->device->f->aclGetRecentErrMsg();
-    return percept_fail(message, PERCEPT_FAILED, "%s: %s gives error %d%s%s%s%s", what, when, (int)status,
-                        path && path[0] ? " in " : "", path ? path : "", words && words[0] ? ": " : "",
-                        words ? words : "");
+    char words[256];
+    ascend_words(queue->device, words, sizeof words);
+    return percept_fail(message, PERCEPT_FAILED, "%s: %s gives error %d%s%s%s", what, when, (int)status,
+                        path && path[0] ? " in " : "", path ? path : "", words);
 }
 
 /* The variant whose overwritten operands lie where this launch has them. */

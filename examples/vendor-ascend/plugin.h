@@ -63,6 +63,8 @@ struct percept_capture_s {
     uint64_t held_count;
 };
 
+/* The first line of the library's own words on its last error, with ": " before it, or nothing. */
+void ascend_words(const percept_device *device, char *text, size_t room);
 /* Whether the status is none; else the message names the call and the library's own words. */
 bool ascend_ok(const percept_device *device, aclError status, const char *call, percept_message *message);
 /* Make the device's context the one of this thread. */

@@ -119,10 +119,8 @@ static void linear(builder *b) {
             refuse(b, "a product of nothing with a bias");
             return;
         }
-        {
-            multiply(b, reshaped(y, 3, to), reshaped(x, 3, left), permuted(reshaped(w, 3, right), swap));
-            return;
-        }
+        multiply(b, reshaped(y, 3, to), reshaped(x, 3, left), permuted(reshaped(w, 3, right), swap));
+        return;
     }
     const int64_t order[2] = {1, 0};
     CALL(b, Addmm, in(input(b, 2)), in(reshaped(x, 2, left + 1)), in(permuted(w, order)), scalar(1, ASCEND_FLOAT),
