@@ -127,13 +127,18 @@ bool build_elementwise(builder *b) {
         return true;
     }
     if (r) {
-        const argument a[2] = {in(input(b, 0)), out(output(b, 0))};
+        const argument a[2] = {in(bits(input(b, 0))), out(bits(output(b, 0)))};
         call(b, r->op, 2, a);
     } else if ((r = row_of(binary, sizeof binary / sizeof binary[0], op->name, type, &known))) {
-        argument a[3] = {in(input(b, 0)), in(input(b, 1)), out(output(b, 0))};
-        for (int i = 0; i < 3 && r->types == WORDS; i++)
-            a[i].tensor = bits(a[i].tensor);
+        bool ordered = type == ASCEND_UINT32 && r->types == ANY;
+        view y = output(b, 0), x[2] = {bits(input(b, 0)), bits(input(b, 1))};
+        for (int i = 0; i < 2 && ordered; i++)
+            x[i] = in_order(b, input(b, (uint32_t)i));
+        bool back = ordered && y.type == ASCEND_UINT32;
+        view to = back ? scratch(b, ASCEND_INT32, y.rank, y.dims) : bits(y);
+        const argument a[3] = {in(x[0]), in(x[1]), out(to)};
         call(b, r->op, 3, a);
+        if (back) out_of_order(b, y, to);
     } else if (known) {
         refuse(b, "the library's %s has another meaning on this dtype", op->name);
     } else if (percept_is(op, "add")) {
@@ -143,9 +148,11 @@ bool build_elementwise(builder *b) {
     } else if (percept_is(op, "select")) {
         CALL(b, SWhere, in(input(b, 0)), in(bits(input(b, 1))), in(bits(input(b, 2))), out(bits(output(b, 0))));
     } else if (percept_is(op, "clamp")) {
-        view y = output(b, 0), most = scratch(b, y.type, y.rank, y.dims);
-        CALL(b, Maximum, in(input(b, 1)), in(input(b, 0)), out(most));
-        CALL(b, Minimum, in(most), in(input(b, 2)), out(y));
+        view y = output(b, 0), most = scratch(b, bits(y).type, y.rank, y.dims);
+        view least = y.type == ASCEND_UINT32 ? scratch(b, ASCEND_INT32, y.rank, y.dims) : y;
+        CALL(b, Maximum, in(in_order(b, input(b, 1))), in(in_order(b, input(b, 0))), out(most));
+        CALL(b, Minimum, in(most), in(in_order(b, input(b, 2))), out(least));
+        if (least.place == AT_SCRATCH) out_of_order(b, y, least);
     } else if (percept_is(op, "cast")) {
         /* Between the two words of 32 bits nothing changes. */
         cast(b, bits(output(b, 0)), bits(input(b, 0)));

@@ -162,13 +162,13 @@ static void scatter(builder *b) {
 }
 
 static void sort(builder *b) {
-    view x = input(b, 0), values = output(b, 0), indices = output(b, 1);
+    view x = in_order(b, input(b, 0)), values = output(b, 0), indices = output(b, 1);
     int axis = (int)percept_int(b->op, "axis", 0);
-    bool whole = values.dims[axis] == x.dims[axis];
+    bool whole = values.dims[axis] == x.dims[axis] && values.type == x.type;
     view sorted = whole ? values : scratch(b, x.type, x.rank, x.dims), order = scratch(b, ASCEND_INT64, x.rank, x.dims);
     CALL(b, Sort, in(x), integer(1), integer(axis), integer(percept_int(b->op, "descending", 0)), out(sorted),
          out(order));
-    if (!whole) copy(b, values, part(sorted, axis, 0, values.dims[axis], 1));
+    if (!whole) out_of_order(b, values, part(sorted, axis, 0, values.dims[axis], 1));
     cast(b, indices, part(order, axis, 0, values.dims[axis], 1));
 }
 

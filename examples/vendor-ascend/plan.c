@@ -233,6 +233,20 @@ view as_type(builder *b, view v, int type) {
     return to;
 }
 
+view in_order(builder *b, view v) {
+    if (v.type != ASCEND_UINT32) return v;
+    view to = scratch(b, ASCEND_INT32, v.rank, v.dims);
+    CALL(b, Adds, in(bits(v)), scalar(INT32_MIN, ASCEND_INT32), scalar(1, ASCEND_INT32), out(to));
+    return to;
+}
+
+void out_of_order(builder *b, view to, view from) {
+    if (to.type != ASCEND_UINT32)
+        copy(b, to, from);
+    else
+        CALL(b, Adds, in(from), scalar(INT32_MIN, ASCEND_INT32), scalar(1, ASCEND_INT32), out(bits(to)));
+}
+
 static void plan_free(percept_device *device, percept_plan *plan) {
     percept_message none = {sizeof none, NULL, 0};
     (void)ascend_enter(device, &none);

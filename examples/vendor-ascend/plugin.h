@@ -179,6 +179,9 @@ void copy(builder *b, view to, view from);
 void cast(builder *b, view to, view from);
 /* The elements as another float dtype: the view itself when it has it. */
 view as_type(builder *b, view v, int type);
+/* Unsigned words as signed ones that have the same order, and back; other dtypes as they are. */
+view in_order(builder *b, view v);
+void out_of_order(builder *b, view to, view from);
 void refuse(builder *b, const char *format, ...);
 /* The launch may put result `result` where operand `operand` lies. */
 void in_place(builder *b, uint32_t operand, uint32_t result);

@@ -27,6 +27,13 @@ static void of_nothing(builder *b, view y, const char *kind) {
     }
 }
 
+static void bounded(builder *b, enum ascend_op op, view x, argument over, view to) {
+    view result = to.type == ASCEND_UINT32 ? scratch(b, ASCEND_INT32, to.rank, to.dims) : to;
+    const argument a[4] = {in(in_order(b, x)), over, integer(1), out(result)};
+    call(b, op, 4, a);
+    if (result.place == AT_SCRATCH) out_of_order(b, to, result);
+}
+
 static void reduce(builder *b, const char *kind) {
     view x = input(b, 0), y = output(b, 0), kept = x;
     const percept_attribute *axes = percept_attribute_of(b->op, "axes");
@@ -63,9 +70,9 @@ static void reduce(builder *b, const char *kind) {
         }
         if (total.place == AT_SCRATCH) cast(b, to, total);
     } else if (strcmp(kind, "max") == 0) {
-        CALL(b, Amax, in(x), over, integer(1), out(to));
+        bounded(b, ASCEND_Amax, x, over, to);
     } else if (strcmp(kind, "min") == 0) {
-        CALL(b, Amin, in(x), over, integer(1), out(to));
+        bounded(b, ASCEND_Amin, x, over, to);
     } else if (strcmp(kind, "and") == 0) {
         CALL(b, All, in(x), over, integer(1), out(to));
     } else {
@@ -74,7 +81,7 @@ static void reduce(builder *b, const char *kind) {
 }
 
 static void arg_reduce(builder *b) {
-    view x = input(b, 0), kept = x;
+    view x = in_order(b, input(b, 0)), kept = x;
     int axis = (int)percept_int(b->op, "axis", 0);
     kept.dims[axis] = 1;
     view to = reshaped(output(b, 0), x.rank, kept.dims);
