@@ -4,6 +4,7 @@ use percept_graph::{Graph, OpDesc, TensorType};
 
 use crate::device::{CompileOptions, DeviceInfo, MemoryUse, Weight};
 use crate::error::Result;
+use crate::report::Placed;
 
 /// A compiler of whole graphs, with the runtime of what it makes: PJRT, ONNX Runtime.
 ///
@@ -39,6 +40,11 @@ pub trait GraphEmitter: Send + Sync + 'static {
     /// Inputs keep their roles. An output with an alias may be written over that input, whose other readers in the
     /// graph still see the old contents. No output is an input or a constant, and none is there twice.
     fn compile(&self, graph: &Graph, options: &CompileOptions) -> Result<Self::Program>;
+
+    /// Operations of a program that the runtime gave to the host by itself, for the report.
+    fn fallbacks(&self, _program: &Self::Program) -> Vec<Placed> {
+        Vec::new()
+    }
 
     /// Run a program on one operand per input, giving one value per output, in order.
     ///

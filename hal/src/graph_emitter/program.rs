@@ -46,6 +46,15 @@ enum Work<P> {
     Host(HostCall),
 }
 
+impl<P> Work<P> {
+    fn program(&self) -> Option<&P> {
+        match self {
+            Work::Program { program, .. } => Some(program),
+            Work::Host(_) => None,
+        }
+    }
+}
+
 impl<E: GraphEmitter> EmitterExecutable<E> {
     pub(super) fn compile(shared: Arc<Shared<E>>, graph: &Graph, options: &CompileOptions) -> Result<Self> {
         let start = Instant::now();
@@ -85,10 +94,11 @@ impl<E: GraphEmitter> EmitterExecutable<E> {
         }
         let inputs = graph.inputs().iter().map(|i| i.value);
         let unread = inputs.filter(|v| !live.contains(v)).collect();
-        let programs = steps.iter().filter(|s| matches!(s.work, Work::Program { .. })).count();
+        let programs: Vec<&E::Program> = steps.iter().filter_map(|s| s.work.program()).collect();
+        let fallbacks = programs.iter().flat_map(|p| shared.emitter.fallbacks(p));
         let report = CompileReport {
-            placed: lowered.placed,
-            launches: programs,
+            placed: lowered.placed.into_iter().chain(fallbacks).collect(),
+            launches: programs.len(),
             compile_ms: start.elapsed().as_secs_f64() * 1e3,
             ..CompileReport::default()
         };
