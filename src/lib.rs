@@ -19,6 +19,7 @@ pub fn registry() -> hal::Registry {
     hal::Registry::new(vec![
         Box::new(percept_wgpu::WgpuBackend),
         Box::new(percept_cpu::CpuBackend),
+        Box::new(percept_onnx::OnnxBackend),
         Box::new(percept_plugin::PluginBackend::default()),
     ])
 }

@@ -112,6 +112,14 @@ enum Command {
         percept convert SmolLM2-135M-Instruct merged --adapter runs/flags/model\n  percept convert runs/flags/model merged.gguf"
     )]
     Convert(model::convert::Convert),
+    /// Write the graph of a model, with its weights, for other runtimes and compilers
+    #[command(
+        after_help = "Examples:\n  percept export SmolLM2-135M-Instruct --to onnx --out step.onnx --capacity 1024\n  \
+        percept export SmolLM2.gguf --to onnx --style microsoft --out step.onnx\n  \
+        percept export clip-vit-base-patch32 --to onnx --part image --out tower.onnx\n  \
+        percept export whisper-tiny.en --to onnx --style fused --opset 24 --out encoder.onnx"
+    )]
+    Export(model::export::Export),
     /// Print a shell's completion script
     #[command(
         after_help = "Examples:\n  percept completions bash > ~/.local/share/bash-completion/completions/percept\n  \
@@ -142,6 +150,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Transcribe(c) => c.run(),
         Command::Inspect(c) => c.run(),
         Command::Convert(c) => c.run(),
+        Command::Export(c) => c.run(),
         Command::Completions(c) => c.run(),
         Command::Man(c) => c.run(),
     }

@@ -6,6 +6,7 @@ pub mod conversation;
 pub mod convert;
 pub mod embed;
 pub mod eval;
+pub mod export;
 pub mod generate;
 pub mod guessing;
 pub mod hub;
