@@ -200,7 +200,8 @@ float fmax_nan(float a, float b) { return isnan(a) ? a : isnan(b) ? b : fmax(a, 
 float fmin_nan(float a, float b) { return isnan(a) ? a : isnan(b) ? b : fmin(a, b); }
 float logistic(float x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }
 float gelu_erf(float x) { return x * 0.5f * erfc(x * -0.70710678f); }
-float gelu_tanh(float x) { return x * 0.5f * (1 + tanh(0.7978845608f * (x + 0.044715f * x * x * x))); }
+float one_tanh(float x) { return fabs(x) > 10 ? x < 0 ? 0 : 2 : 1 + tanh(x); }
+float gelu_tanh(float x) { return x * 0.5f * one_tanh(0.7978845608f * (x + 0.044715f * x * x * x)); }
 float silu(float x) { return x * logistic(x); }
 float quick_gelu(float x) { return x * logistic(1.702f * x); }
 float relu(float x) { return fmax_nan(x, 0.0f); }
@@ -811,8 +812,7 @@ QUERY(product) {
     to = begin(op);
     m = make(device, op, &to, "", dot_general, "dot_general", counts[3], counts[0] * counts[2], message);
     UINTS(&m, (int64_t)counts[2], (int64_t)counts[3], (int64_t)counts[4]);
-    for (i = 0; i < 6; i++) set_table(&m, tables[i], counts[i]);
-    for (i = 0; i < 6; i++) free(tables[i]);
+    for (i = 0; i < 6; free(tables[i++])) set_table(&m, tables[i], counts[i]);
     return done(&m, planned);
 }
 
