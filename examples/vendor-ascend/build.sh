@@ -4,6 +4,7 @@
 #   build.sh OUT                     OUT/libpercept_ascend.so
 #   build.sh OUT fake                that, and OUT/fake/lib{ascendcl,nnopbase,opapi}.so
 #   build.sh OUT breaks              those, and OUT/breaks, which breaks rules of the stand-in
+#   build.sh OUT check               those, and every rule is broken once: fails where the stand-in does not tell
 #   build.sh OUT headers DIRECTORY   what is declared here is held to DIRECTORY/acl/acl.h, and the plug-in built on it
 #
 # CC is the compiler (cc), CFLAGS are flags of one's own.
@@ -40,6 +41,25 @@ fake() {
         "$here/fake/moving.c" "$here/fake/reducing.c" "$here/fake/network.c" "$here/fake/attention.c"
 }
 
+check() {
+    missed=0
+    caught=0
+    "$out/breaks" >"$out/breaks.list"
+    while read -r name says; do
+        # It ends by a signal where a rule is broken, as it should.
+        said=$("$out/breaks" "$name" 2>&1) || :
+        case $said in
+        *"$says"*) caught=$((caught + 1)) ;;
+        *)
+            missed=$((missed + 1))
+            echo "build.sh: '$name' is to say '$says', and says: $said" >&2
+            ;;
+        esac
+    done <"$out/breaks.list"
+    echo "$caught of $((caught + missed)) say what they are to say"
+    [ "$missed" = 0 ]
+}
+
 case $what in
 plugin)
     plugin
@@ -48,11 +68,12 @@ fake)
     plugin
     fake
     ;;
-breaks)
+breaks | check)
     plugin
     fake
     "$cc" -std=gnu11 -O1 -Wall -Wextra -Werror ${CFLAGS:-} "$here/fake/breaks.c" -o "$out/breaks" -L"$out/fake" \
         -Wl,-rpath,"\$ORIGIN/fake" -lopapi -lnnopbase -lascendcl
+    [ "$what" = breaks ] || check
     ;;
 headers)
     include=${3:?the directory that holds acl/acl.h}
@@ -60,7 +81,7 @@ headers)
     plugin -DASCEND_REAL_HEADERS -isystem "$include"
     ;;
 *)
-    echo "build.sh: '$what' is none of plugin, fake, breaks, headers" >&2
+    echo "build.sh: '$what' is none of plugin, fake, breaks, check, headers" >&2
     exit 2
     ;;
 esac
