@@ -26,6 +26,6 @@ pub mod video;
 pub use build::{BuildOptions, Built, Corpus, Manifest, build};
 pub use error::{Error, Result};
 pub use item::{DecodedImage, Item};
-pub use recipe::Recipe;
+pub use recipe::{Recipe, keys};
 pub use reject::Reject;
 pub use sample::{Blob, Kind, Sample};

@@ -74,7 +74,7 @@ pub(super) fn check_columns(
 }
 
 /// One line, up to the longest there may be; the rest of a longer one is skipped.
-fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<usize> {
+pub(super) fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<usize> {
     let read = lines.take(LONGEST as u64 + 1).read_until(b'\n', line)?;
     if line.len() > LONGEST {
         lines.skip_until(b'\n')?;

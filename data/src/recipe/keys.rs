@@ -13,8 +13,10 @@ use crate::error::{Error, Result};
 
 /// A recipe's text, which errors point into.
 #[derive(Clone, Copy)]
-pub(super) struct Page<'a> {
+pub struct Page<'a> {
+    /// Where it was read.
     pub path: &'a Path,
+    /// All of it.
     pub text: &'a str,
 }
 
@@ -32,6 +34,9 @@ impl Page<'_> {
     }
 
     /// A table as settings; `what` names it in errors.
+    ///
+    /// # Errors
+    /// A key that the settings do not have, with its line and the nearest that they have, or a value that does not fit.
     pub fn settings<T: DeserializeOwned>(&self, what: &str, table: Spanned<DeTable<'_>>) -> Result<T> {
         let known = keys_of::<T>();
         for key in table.get_ref().keys() {
@@ -48,7 +53,7 @@ impl Page<'_> {
 }
 
 /// Says that a word is unknown, and the known one that it may have meant.
-pub(super) fn unknown(what: &str, kind: &str, word: &str, known: &[&str]) -> String {
+pub fn unknown(what: &str, kind: &str, word: &str, known: &[&str]) -> String {
     let nearest = known.iter().min_by_key(|k| strsim::damerau_levenshtein(word, k));
     let near = |k: &&&str| strsim::damerau_levenshtein(word, k) <= (word.len() / 2).max(2);
     match nearest.filter(near) {

@@ -16,7 +16,7 @@
 //! format = "webdataset"
 //! ```
 
-pub(crate) mod keys;
+pub mod keys;
 #[cfg(test)]
 mod tests;
 

@@ -39,7 +39,8 @@ impl Card {
         self
     }
 
-    pub(super) fn html(&self) -> String {
+    /// The card as HTML, for a page that puts more around it.
+    pub fn html(&self) -> String {
         let (title, text) = (escape(&self.title), escape(&self.text).replace('\n', "<br>"));
         format!("<div class=\"card\">{}<div class=\"key\">{title}</div>{text}</div>", self.figure)
     }
