@@ -1,6 +1,7 @@
 //! Evaluation: what models say to the questions of corpora, and how often they are right.
 
 mod error;
+pub mod metric;
 mod questions;
 mod scores;
 

@@ -18,7 +18,7 @@ from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 warnings.filterwarnings("ignore")
 model_folder, here = pathlib.Path(sys.argv[1]), pathlib.Path(__file__).parent.parent / "speech"
-spelling = dict(line.split("\t") for line in (here / "spelling.tsv").read_text().splitlines())
+spelling = dict(line.split("\t") for line in (here / "../../eval/src/metric/english/spelling.tsv").read_text().splitlines())
 normalize = EnglishTextNormalizer(spelling)
 
 TEXTS = """Mr. Smith won't pay $20 million, he said.

@@ -22,7 +22,6 @@ mod serving;
 mod sessions;
 mod shared_weights;
 mod smollm2;
-mod speech;
 mod thin_slice;
 mod training;
 mod transcription;

@@ -5,7 +5,16 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-static NUMBER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\d+(\.\d+)?$").unwrap());
+use super::pattern;
+
+static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\d+(\.\d+)?$"));
+static HALF: LazyLock<Regex> = LazyLock::new(|| pattern(r"\band\s+a\s+half\b"));
+static LETTER_DIGIT: LazyLock<Regex> = LazyLock::new(|| pattern(r"([a-z])([0-9])"));
+static DIGIT_LETTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"([0-9])([a-z])"));
+static SUFFIX: LazyLock<Regex> = LazyLock::new(|| pattern(r"([0-9])\s+(st|nd|rd|th|s)\b"));
+static CENTS: LazyLock<Regex> = LazyLock::new(|| pattern(r"([€£$])([0-9]+) (?:and )?¢([0-9]{1,2})\b"));
+static FEW_CENTS: LazyLock<Regex> = LazyLock::new(|| pattern(r"[€£$]0.([0-9]{1,2})\b"));
+static ONE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b1(s?)\b"));
 
 /// A number on its way: a whole one that can still grow, or digits that are only joined.
 #[derive(Clone)]
@@ -23,7 +32,7 @@ impl Value {
     }
 }
 
-pub struct Numbers {
+pub(super) struct Numbers {
     ones: HashMap<String, u128>,
     ones_suffixed: HashMap<String, (u128, &'static str)>,
     tens: HashMap<String, u128>,
@@ -99,6 +108,11 @@ fn times(digits: &str, multiplier: u128) -> Option<Option<u128>> {
     Some((product % unit == 0).then_some(product / unit))
 }
 
+/// A number whose last three digits are multiplied: two thousand three | hundred. Far from any that people say it ends.
+fn grown(value: u128, multiplier: u128) -> u128 {
+    (value / 1000 * 1000).saturating_add((value % 1000).saturating_mul(multiplier))
+}
+
 /// The words so far, and the number that is being read.
 #[derive(Default)]
 struct Reading {
@@ -172,7 +186,7 @@ impl Numbers {
         let after_tens = previous.is_some_and(|p| self.tens.contains_key(p));
         match value {
             Value::Whole(v) if !after_ones => match v % if n < 10 { 10 } else { 100 } {
-                0 => Value::Whole(v + n),
+                0 => Value::Whole(v.saturating_add(n)),
                 _ => Value::Digits(format!("{v}{n}")),
             },
             other => {
@@ -187,7 +201,7 @@ impl Numbers {
 
     fn with_tens(&self, value: &Value, n: u128) -> Value {
         match value {
-            Value::Whole(v) if v % 100 == 0 => Value::Whole(v + n),
+            Value::Whole(v) if v % 100 == 0 => Value::Whole(v.saturating_add(n)),
             other => Value::Digits(format!("{}{n}", other.text())),
         }
     }
@@ -249,7 +263,7 @@ impl Numbers {
                             Value::Whole(m)
                         }
                     },
-                    Some(Value::Whole(v)) => Value::Whole(v / 1000 * 1000 + v % 1000 * m),
+                    Some(Value::Whole(v)) => Value::Whole(grown(v, m)),
                 });
             } else if let Some(&(m, suffix)) = self.multipliers_suffixed.get(word) {
                 match r.value.clone() {
@@ -261,7 +275,7 @@ impl Numbers {
                             r.put(format!("{m}{suffix}"));
                         }
                     },
-                    Some(Value::Whole(v)) => r.put(format!("{}{suffix}", v / 1000 * 1000 + v % 1000 * m)),
+                    Some(Value::Whole(v)) => r.put(format!("{}{suffix}", grown(v, m))),
                 }
             } else if let Some(sign) = find(&BEFORE, word) {
                 r.put_value();
@@ -324,8 +338,7 @@ impl Numbers {
     }
 
     fn prepare(&self, s: &str) -> String {
-        let half = Regex::new(r"\band\s+a\s+half\b").unwrap();
-        let segments: Vec<&str> = half.split(s).collect();
+        let segments: Vec<&str> = HALF.split(s).collect();
         let mut parts = Vec::new();
         for (i, segment) in segments.iter().enumerate() {
             if segment.trim().is_empty() {
@@ -342,20 +355,20 @@ impl Numbers {
             }
         }
         let s = parts.join(" ");
-        let s = Regex::new(r"([a-z])([0-9])").unwrap().replace_all(&s, "$1 $2").into_owned();
-        let s = Regex::new(r"([0-9])([a-z])").unwrap().replace_all(&s, "$1 $2").into_owned();
-        Regex::new(r"([0-9])\s+(st|nd|rd|th|s)\b").unwrap().replace_all(&s, "$1$2").into_owned()
+        let s = LETTER_DIGIT.replace_all(&s, "$1 $2").into_owned();
+        let s = DIGIT_LETTER.replace_all(&s, "$1 $2").into_owned();
+        SUFFIX.replace_all(&s, "$1$2").into_owned()
     }
 
     /// A text with its numbers as digits.
     pub fn apply(&self, s: &str) -> String {
         let prepared = self.prepare(s);
         let s = self.read(&prepared.split_whitespace().collect::<Vec<_>>()).join(" ");
-        let cents = Regex::new(r"([€£$])([0-9]+) (?:and )?¢([0-9]{1,2})\b").unwrap();
-        let joined = |m: &Captures| format!("{}{}.{:02}", &m[1], &m[2], m[3].parse::<u32>().unwrap());
-        let s = cents.replace_all(&s, joined).into_owned();
-        let few = Regex::new(r"[€£$]0.([0-9]{1,2})\b").unwrap();
-        let s = few.replace_all(&s, |m: &Captures| format!("¢{}", m[1].parse::<u32>().unwrap())).into_owned();
-        Regex::new(r"\b1(s?)\b").unwrap().replace_all(&s, "one$1").into_owned()
+        let joined = |m: &Captures| format!("{}{}.{:02}", &m[1], &m[2], m[3].parse::<u32>().unwrap_or(0));
+        let s = CENTS.replace_all(&s, joined).into_owned();
+        let s = FEW_CENTS
+            .replace_all(&s, |m: &Captures| format!("¢{}", m[1].parse::<u32>().unwrap_or(0)))
+            .into_owned();
+        ONE.replace_all(&s, "one$1").into_owned()
     }
 }
