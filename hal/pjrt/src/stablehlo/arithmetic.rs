@@ -68,8 +68,8 @@ pub(super) fn binary(w: &mut Writer, kind: Binary, a: &Value, b: &Value) -> Valu
         Binary::Rem if !float => return remainder(w, a, b),
         Binary::Rem => "remainder",
         Binary::Pow => "power",
-        Binary::Max => return w.binary("maximum", a, b),
-        Binary::Min => return w.binary("minimum", a, b),
+        Binary::Max => return extreme(w, true, a, b),
+        Binary::Min => return extreme(w, false, a, b),
         Binary::And => "and",
         Binary::Or => "or",
         Binary::Xor => "xor",
@@ -79,6 +79,37 @@ pub(super) fn binary(w: &mut Writer, kind: Binary, a: &Value, b: &Value) -> Valu
     let (wide_a, wide_b) = (widened(w, a), widened(w, b));
     let y = w.binary(op, &wide_a, &wide_b);
     w.convert(&y, a.ty.element)
+}
+
+/// min(max(x, low), high), NaN where any of them is: what StableHLO's clamp says, and its compilers do not do.
+pub(super) fn clamp(w: &mut Writer, low: &Value, x: &Value, high: &Value) -> Value {
+    let raised = extreme(w, true, x, low);
+    extreme(w, false, &raised, high)
+}
+
+/// The greater or the less of two elements, NaN where either is.
+///
+/// Those of bf16 are compared as integers in the order of their values: where hardware takes numbers below the normal
+/// ones for zero, compilers give either of two such numbers.
+fn extreme(w: &mut Writer, greatest: bool, a: &Value, b: &Value) -> Value {
+    if a.ty.element != Element::BF16 {
+        return w.binary(if greatest { "maximum" } else { "minimum" }, a, b);
+    }
+    let mut key = |x: &Value| {
+        let wide = w.convert(x, Element::F32);
+        let bits = w.bitcast(&wide, Element::I32, x.dims());
+        let (places, magnitude) = (w.like(&bits, 31.0), w.like(&bits, i32::MAX as f64));
+        let negative = w.binary("shift_right_arithmetic", &bits, &places);
+        let flipped = w.binary("and", &negative, &magnitude);
+        w.binary("xor", &bits, &flipped)
+    };
+    let (key_a, key_b) = (key(a), key(b));
+    let first = w.compare(if greatest { "GT" } else { "LT" }, &key_a, &key_b);
+    let chosen = w.select(&first, a, b);
+    let (a_nan, b_nan) = (w.compare("NE", a, a), w.compare("NE", b, b));
+    let either = w.binary("or", &a_nan, &b_nan);
+    let nan = w.like(a, f64::NAN);
+    w.select(&either, &nan, &chosen)
 }
 
 /// The divisor with 1 where it is 0, and where it is -1; and where it is -1, for signed integers.
@@ -186,7 +217,7 @@ fn saturated(w: &mut Writer, x: &Value, to: DType) -> Value {
     let zero = w.like(&x, 0.0);
     let number = w.select(&is_number, &x, &zero);
     let (low, high) = (w.like(&x, least), w.like(&x, below));
-    let inside = w.clamp(&low, &number, &high);
+    let inside = clamp(w, &low, &number, &high);
     let made = match to {
         DType::U8 => {
             let wide = w.convert(&inside, Element::I32);

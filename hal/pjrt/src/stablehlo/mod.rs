@@ -144,7 +144,7 @@ fn node(w: &mut Writer, graph: &Graph, node: &Node, x: &[Value]) -> Result<Vec<V
         Op::Binary(kind) => arithmetic::binary(w, *kind, &x[0], &x[1]),
         Op::Compare(kind) => w.compare(arithmetic::direction(*kind), &x[0], &x[1]),
         Op::Select => w.select(&x[0], &x[1], &x[2]),
-        Op::Clamp => w.clamp(&x[0], &x[1], &x[2]),
+        Op::Clamp => arithmetic::clamp(w, &x[0], &x[1], &x[2]),
         Op::Reduce { kind, axes, .. } => reduction::reduce(w, *kind, &x[0], axes),
         Op::ArgReduce { kind, axis } => reduction::arg_reduce(w, *kind, &x[0], *axis),
         Op::Dot(spec) => reduction::dot(w, spec, &x[0], &x[1], out),

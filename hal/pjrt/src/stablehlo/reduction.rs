@@ -35,15 +35,26 @@ pub(super) fn reduce(w: &mut Writer, kind: ReduceKind, x: &Value, axes: &[usize]
         ReduceKind::And => ("and", 1.0, x.clone()),
         ReduceKind::Or => ("or", 0.0, x.clone()),
     };
-    let scalar = Type::scalar(wide.ty.element);
+    let y = reduce_by(w, op, start, &wide, axes);
+    if matches!(kind, ReduceKind::Max | ReduceKind::Min) && element.is_float() {
+        // XLA's compiler for CPUs loses NaN in rows that it reduces by vectors.
+        let is_nan = w.compare("NE", x, x);
+        let any = reduce_by(w, "or", 0.0, &is_nan, axes);
+        let nan = w.like(&y, f64::NAN);
+        return w.select(&any, &nan, &y);
+    }
+    w.convert(&y, element)
+}
+
+fn reduce_by(w: &mut Writer, op: &str, start: f64, x: &Value, axes: &[usize]) -> Value {
+    let scalar = Type::scalar(x.ty.element);
     let start = w.splat(scalar.clone(), start);
-    let ty = Type::new(wide.ty.element, kept(x, axes));
+    let ty = Type::new(x.ty.element, kept(x, axes));
     let text = format!(
         "stablehlo.reduce({} init: {}) applies stablehlo.{op} across dimensions = {axes:?} : ({}, {scalar}) -> {ty}",
-        wide.name, start.name, wide.ty
+        x.name, start.name, x.ty
     );
-    let y = w.line(ty, text);
-    w.convert(&y, element)
+    w.line(ty, text)
 }
 
 /// The position of the extreme element, the lowest of several; NaN counts as extreme.

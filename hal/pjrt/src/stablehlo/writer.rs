@@ -198,11 +198,6 @@ impl Writer {
         self.line(yes.ty.clone(), text)
     }
 
-    pub fn clamp(&mut self, low: &Value, x: &Value, high: &Value) -> Value {
-        let text = format!("stablehlo.clamp {}, {}, {} : {}", low.name, x.name, high.name, x.ty);
-        self.line(x.ty.clone(), text)
-    }
-
     /// Convert elements; the value itself when they are of this type.
     pub fn convert(&mut self, x: &Value, element: Element) -> Value {
         if x.ty.element == element { x.clone() } else { self.unary_to("stablehlo.convert", x, element) }

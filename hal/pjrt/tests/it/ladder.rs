@@ -25,6 +25,9 @@ fn the_plugin_climbs_to_gradients() {
         if o.status != Status::Passed || o.ms > 3000.0 {
             eprintln!("{i}/{n} {} {:?} {:.0} ms: {}", o.case, o.status, o.ms, o.note);
         }
+        if i % 250 == 0 {
+            eprintln!("{i} of {n}");
+        }
     });
     let report = report.expect("cases");
     println!("{report}\n{:.1} s", start.elapsed().as_secs_f64());

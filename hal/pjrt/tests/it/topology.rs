@@ -52,6 +52,9 @@ fn every_graph_of_the_ladder_compiles_for_tpus() {
             if !matches!(o.status, Status::Passed | Status::Skipped) {
                 eprintln!("{topology} {i}/{n} {} {:?}: {}", o.case, o.status, o.note);
             }
+            if i % 250 == 0 {
+                eprintln!("{topology}: {i} of {n}");
+            }
         });
         let report = report.expect("cases");
         for level in Level::ALL {
