@@ -30,15 +30,16 @@ fn the_sample_is_as_short_as_it_says() {
 
 /// Cases of f32, and of quantized weights: each kernel is compiled once for a dtype, which takes its time. The command
 /// of the sample's README climbs through those of all dtypes.
+fn is_chosen(case: &Case) -> bool {
+    let here = case.level == Level::L0 || case.id.contains("f32") || case.op == "quantized_dot";
+    case.level <= Level::L3 && here
+}
+
 #[test]
 fn the_sample_climbs_to_the_third_rung() {
     let Some(built) = sample() else { return };
     let subject = subject(&built.id("")).unwrap();
-    let chosen = |c: &Case| {
-        let here = c.level == Level::L0 || c.id.contains("f32") || c.op == "quantized_dot";
-        c.level <= Level::L3 && here
-    };
-    let outcomes: Vec<Outcome> = cases().iter().filter(|c| chosen(c)).map(|c| c.run(&subject)).collect();
+    let outcomes: Vec<Outcome> = cases().iter().filter(|c| is_chosen(c)).map(|c| c.run(&subject)).collect();
     let failed = outcomes.iter().filter(|o| o.status != Status::Passed);
     let failures: Vec<String> = failed.map(|o| format!("{}: {:?} {}", o.case, o.status, o.note)).collect();
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), outcomes.len(), failures.join("\n"));
