@@ -52,6 +52,9 @@ pub struct AttentionSpec {
     /// Operands q_blocks i32[b,t] and k_blocks i32[b,s] follow: equal non-negative blocks attend to each
     /// other both ways.
     pub blocks: bool,
+    /// Of causal attention with blocks and a window: within a block, keys are not masked for their distance.
+    #[serde(default)]
+    pub wide_blocks: bool,
     /// An operand offset i32[b] follows: the absolute position of the first query.
     pub offset: bool,
     /// An operand kv_len i32[b] follows: keys at and beyond it are not there.
@@ -70,6 +73,7 @@ impl AttentionSpec {
             soft_cap: None,
             segments: false,
             blocks: false,
+            wide_blocks: false,
             offset: false,
             kv_len: false,
             paged: false,

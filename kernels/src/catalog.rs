@@ -393,6 +393,7 @@ fn attention() -> Entry {
         AttentionSpec { window: Some(4), soft_cap: Some(2.0), ..AttentionSpec::causal(0.3) },
         AttentionSpec { segments: true, ..full.clone() },
         AttentionSpec { blocks: true, offset: true, ..AttentionSpec::causal(0.3) },
+        AttentionSpec { blocks: true, wide_blocks: true, window: Some(4), ..AttentionSpec::causal(0.3) },
         AttentionSpec { offset: true, kv_len: true, ..AttentionSpec::causal(0.3) },
         AttentionSpec { kv_len: true, offset: true, paged: true, ..AttentionSpec::causal(0.3) },
     ];

@@ -72,19 +72,20 @@ fn operands(spec: &AttentionSpec, x: &[Tensor]) -> Operands {
     let query = trace.iota(DType::I32, dims, 1);
     let query = offset.map_or(query.clone(), |o| query + o.broadcast(dims, [0]));
     let mut rules = Vec::new();
+    let same = match (q_block, k_block) {
+        (Some(q), Some(k)) if spec.causal => Some(rows(q).eq(&columns(k)).and(&rows(q).ge(&q.like(0.0)))),
+        _ => None,
+    };
+    let within = |rule: Tensor, lifted: bool| match &same {
+        Some(same) if lifted => rule.or(same),
+        _ => rule,
+    };
     if spec.causal {
-        let before = key.le(&query);
-        rules.push(match (q_block, k_block) {
-            (Some(q), Some(k)) => {
-                let same = rows(q).eq(&columns(k)).and(&rows(q).ge(&q.like(0.0)));
-                before.or(&same)
-            }
-            _ => before,
-        });
+        rules.push(within(key.le(&query), true));
     }
     if let Some(w) = spec.window {
         let width = key.like(w as f64);
-        rules.push((&query - &key).lt(&width));
+        rules.push(within((&query - &key).lt(&width), spec.wide_blocks));
         if !spec.causal {
             rules.push((&key - &query).lt(&width));
         }

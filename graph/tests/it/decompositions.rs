@@ -121,7 +121,7 @@ impl Masks {
             return false;
         }
         match spec.window {
-            Some(w) if distance >= w as i64 => false,
+            Some(w) if distance >= w as i64 && !(spec.causal && spec.wide_blocks && one_block) => false,
             Some(w) if !spec.causal && -distance >= w as i64 => false,
             _ => true,
         }
@@ -151,6 +151,7 @@ fn random_spec(r: &mut Random) -> AttentionSpec {
         soft_cap: r.chance().then_some(1.5),
         segments: r.chance(),
         blocks: r.chance(),
+        wide_blocks: r.chance(),
         offset: r.chance(),
         kv_len: r.chance(),
         paged: r.chance(),

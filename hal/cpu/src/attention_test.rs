@@ -59,7 +59,7 @@ impl Case {
         k < live
             && segments.is_none_or(|(q, k)| q[b * t + i] == k[b * s + j])
             && (!spec.causal || k <= p || together)
-            && near
+            && (near || spec.wide_blocks && together)
     }
 
     /// out, lse, dq, dk, dv by the formulas in f64.
@@ -125,6 +125,10 @@ fn cases() -> Vec<Case> {
         case(&AttentionSpec { segments: true, ..causal.clone() }, [2, 2, 2, 80, 80, 16, 16]),
         case(
             &AttentionSpec { blocks: true, segments: true, window: Some(30), ..causal.clone() },
+            [1, 2, 1, 90, 90, 16, 16],
+        ),
+        case(
+            &AttentionSpec { blocks: true, wide_blocks: true, window: Some(4), ..causal.clone() },
             [1, 2, 1, 90, 90, 16, 16],
         ),
         case(&AttentionSpec { soft_cap: Some(0.4), ..live.clone() }, [2, 2, 2, 40, 130, 16, 16]),

@@ -86,7 +86,7 @@ fn fill(k: &mut Kernel, spec: &AttentionSpec, rows: usize, keys: usize, shared: 
     if spec.causal && !spec.blocks {
         let _ = writeln!(range, "    end = u32(clamp(position{} + 1, 0, i32(live)));", rows - 1);
     }
-    if spec.window.is_some() {
+    if spec.window.is_some() && !(spec.causal && spec.blocks && spec.wide_blocks) {
         range += "    start = u32(max(position0 - p.window + 1, 0));\n";
     }
     if shared.is_some() {

@@ -32,15 +32,15 @@ pub(super) fn live(spec: &AttentionSpec) -> &'static str {
 /// need.
 pub(super) fn function(spec: &AttentionSpec) -> String {
     let mut rules = vec!["true".to_string()];
+    let within = |rule: &str, lifted: bool| match spec.causal && spec.blocks && lifted {
+        true => format!("({rule} || (q_block == k_block && q_block >= 0))"),
+        false => rule.to_string(),
+    };
     if spec.causal {
-        rules.push(if spec.blocks {
-            "(key <= position || (q_block == k_block && q_block >= 0))".into()
-        } else {
-            "key <= position".into()
-        });
+        rules.push(within("key <= position", true));
     }
     if spec.window.is_some() {
-        rules.push("position - key < p.window".into());
+        rules.push(within("position - key < p.window", spec.wide_blocks));
         if !spec.causal {
             rules.push("key - position < p.window".into());
         }

@@ -18,8 +18,10 @@ pub(super) struct Mask<'a> {
     blocks: Option<(&'a [i32], &'a [i32])>,
     /// Where the keys of each query's own segment begin and end.
     own_segment: Vec<Range<usize>>,
-    /// Behind the last key of each query's own block, 0 without one.
-    block_end: Vec<usize>,
+    /// Where the keys of each query's own block begin and end; none without one.
+    own_block: Vec<Option<Range<usize>>>,
+    /// The window masks no key of a query's own block.
+    wide_blocks: bool,
 }
 
 impl<'a> Mask<'a> {
@@ -39,8 +41,9 @@ impl<'a> Mask<'a> {
         // Blocks only lift the causal rule.
         let blocks = blocks.filter(|_| spec.causal);
         let own_segment = segments.map_or(Vec::new(), |(q, k)| extents(q, k));
-        let end_of = |(id, keys): (&i32, Range<usize>)| if *id >= 0 { keys.end } else { 0 };
-        let block_end = blocks.map_or(Vec::new(), |(q, k)| q.iter().zip(extents(q, k)).map(end_of).collect());
+        let of_block = |(id, keys): (&i32, Range<usize>)| (*id >= 0 && !keys.is_empty()).then_some(keys);
+        let own_block =
+            blocks.map_or(Vec::new(), |(q, k)| q.iter().zip(extents(q, k)).map(of_block).collect());
         Mask {
             causal: spec.causal,
             window: spec.window.map(|w| w as i64),
@@ -50,7 +53,8 @@ impl<'a> Mask<'a> {
             segments,
             blocks,
             own_segment,
-            block_end,
+            own_block,
+            wide_blocks: spec.wide_blocks,
         }
     }
 
@@ -59,15 +63,18 @@ impl<'a> Mask<'a> {
         let query = r % self.queries;
         let position = query as i64 + self.offset;
         let (mut low, mut high) = (0, self.live as i64);
+        let own_block = self.own_block.get(query).and_then(Option::as_ref);
         if self.causal {
-            let block_end = self.block_end.get(query).map_or(0, |&end| end as i64);
-            high = high.min((position + 1).max(block_end));
+            high = high.min((position + 1).max(own_block.map_or(0, |keys| keys.end as i64)));
         }
         if let Some(own) = self.own_segment.get(query) {
             (low, high) = (own.start as i64, high.min(own.end as i64));
         }
         if let Some(window) = self.window {
-            low = low.max(position - window + 1);
+            let near = position - window + 1;
+            let near =
+                own_block.filter(|_| self.wide_blocks).map_or(near, |keys| near.min(keys.start as i64));
+            low = low.max(near);
             if !self.causal {
                 high = high.min(position + window);
             }
@@ -99,7 +106,9 @@ impl<'a> Mask<'a> {
         let query = r % self.queries;
         let mut any = false;
         for (j, score) in (first + low..first + high).zip(&mut scores[low..high]) {
-            let before = j as i64 <= query as i64 + self.offset;
+            let position = query as i64 + self.offset;
+            let near = !self.wide_blocks || self.window.is_none_or(|window| position - (j as i64) < window);
+            let before = j as i64 <= position && near;
             let together = self.blocks.is_none_or(|(q, k)| before || q[query] >= 0 && q[query] == k[j]);
             if together && self.segments.is_none_or(|(q, k)| q[query] == k[j]) {
                 any = true;

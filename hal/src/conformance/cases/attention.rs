@@ -43,6 +43,7 @@ fn specs(d: usize) -> Vec<(&'static str, AttentionSpec)> {
         ("soft-cap", AttentionSpec { soft_cap: Some(2.0), ..causal.clone() }),
         ("segments", AttentionSpec { segments: true, ..causal.clone() }),
         ("blocks", AttentionSpec { blocks: true, ..causal.clone() }),
+        ("wide-blocks", AttentionSpec { blocks: true, wide_blocks: true, window: Some(2), ..causal.clone() }),
         ("offset", AttentionSpec { offset: true, kv_len: true, ..causal.clone() }),
         ("no-keys", AttentionSpec { kv_len: true, ..full.clone() }),
         (
