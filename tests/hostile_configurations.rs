@@ -236,6 +236,17 @@ impl Family {
                 };
                 let _ = parity_case::contrastive::check(&self.case, device, model);
             }
+            Model::ImageEncoder(model) => {
+                let Some(device) = device else {
+                    model.graph(&[1, 3, model.patch, model.patch]).ok()?;
+                    return Some(());
+                };
+                let _ = parity_case::images::check(&self.case, device, model);
+            }
+            Model::TextEncoder(model) => {
+                model.graph(1, 1).ok()?;
+                model.tokens("a text").ok()?;
+            }
             Model::Speech(model) => {
                 let Some(device) = device else {
                     model

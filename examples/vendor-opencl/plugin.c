@@ -882,9 +882,9 @@ QUERY(attention) {
     uint64_t t = (uint64_t)percept_extent(q, 1), e = (uint64_t)percept_extent(v, 0), n, s = (uint64_t)percept_extent(k, 1);
     struct text to = begin(op);
     struct making m;
-    if (e > 512) {
+    if (e > 512 || percept_int(op, "wide_blocks", 0)) {
         free(to.at);
-        return no(message, op, "has a value row that is too long");
+        return no(message, op, e > 512 ? "has a value row that is too long" : "has blocks that are wider than its window");
     }
     n = (uint64_t)percept_elements(&op->outputs[1]);
     say(&to, "#define SCALE as_float(%uu)\n", bits_of(percept_float(op, "scale", 1)));

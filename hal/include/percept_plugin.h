@@ -226,11 +226,13 @@ typedef struct percept_region {
  * @op layer_norm_grad (x, w, dy) -> dx, dw, db   eps:f
  * @op rope            (x[b,h,t,d], cos f32[b,t,r/2], sin f32[b,t,r/2])   interleaved:b
  * @op attention       (q[b,h,t,d], k[b,hk,s,d], v[b,hk,s,e], optional...) -> out[b,h,t,e], lse f32[b,h,t]
- *                     scale:f causal:b window:i? soft_cap:f? segments:b blocks:b offset:b kv_len:b paged:b
+ *                     scale:f causal:b window:i? soft_cap:f? segments:b blocks:b wide_blocks:b offset:b kv_len:b
+ *                     paged:b
  *                     optional operands, in this order: q_segments i32[b,t], k_segments i32[b,s]; q_blocks i32[b,t],
  *                     k_blocks i32[b,s]; offset i32[b]; kv_len i32[b]; page_table i32[b,pages]
  * @op attention_grad  (q, k, v, optional..., out, lse, dout) -> dq, dk, dv
- *                     scale:f causal:b window:i? soft_cap:f? segments:b blocks:b offset:b kv_len:b paged:b
+ *                     scale:f causal:b window:i? soft_cap:f? segments:b blocks:b wide_blocks:b offset:b kv_len:b
+ *                     paged:b
  * @op kv_append       (cache[b,hk,s,d], new[b,hk,t,d], pos i32[b]) -> cache;
  *                     paged: (pool[pool,hk,page,d], new, pos, page_table i32[b,pages]) -> pool   paged:b
  * @op activate        (x)                     act:s

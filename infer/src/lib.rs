@@ -20,7 +20,7 @@ mod shared_weights;
 mod transcribe;
 pub mod view;
 
-pub use embed::{Embedder, Pooling, TextEmbedder, cosine};
+pub use embed::{Embedder, ImageEmbedder, ImageStates, Pooling, TextEmbedder, cosine};
 pub use error::{Error, Result};
 pub use generate::{
     BATCH, Constraint, Draft, Finish, GenerateOptions, Generation, NotDrafted, PromptLookup, Request,

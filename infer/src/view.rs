@@ -7,7 +7,8 @@ use percept_modalities::image::Image;
 use percept_modalities::text::Tokenizer;
 use percept_modalities::{Array, ArrayPart, Grid, Inputs, Media, MediaKind, Message, Shown, Values};
 use percept_model::family::Whisper;
-use percept_model::{CausalModel, Contrastive};
+
+use percept_model::{CausalModel, Contrastive, ImageEncoder, ImagePreparation, TextEncoder};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -121,14 +122,52 @@ impl View {
             inputs.arrays.insert("input_ids".into(), model.tokens(texts)?);
         }
         if !images.is_empty() {
-            inputs.arrays.insert("pixel_values".into(), model.pixels(images)?);
+            inputs.arrays.extend(model.prepare(images)?);
         }
         inputs.shown = (0..images.len()).map(|index| outside(MediaKind::Image, index)).collect();
-        let patches = [model.vision.side(); 2];
-        let grid = |_| Some(Grid { of: "patches", extents: patches.to_vec() });
-        inputs.attach_rows(MediaKind::Image, "pixel_values", Some(&model.still.normalize), grid);
+        let grid = |i: usize| {
+            let extents = match (&model.images, images.get(i)) {
+                (ImagePreparation::NaFlex(naflex), Some(image)) => naflex.grid(image.height, image.width),
+                _ => [model.vision.side(); 2],
+            };
+            Some(Grid { of: "patches", extents: extents.to_vec() })
+        };
+        let pixels = match &model.images {
+            ImagePreparation::Still(still) => Some(&still.normalize),
+            ImagePreparation::NaFlex(_) => None,
+        };
+        inputs.attach_rows(MediaKind::Image, "pixel_values", pixels, grid);
         let media = Media { images: images.to_vec(), ..Media::default() };
         Ok(Self::of_inputs(inputs, &media, &model.tokenizer))
+    }
+
+    /// The input of an encoder of images.
+    ///
+    /// # Errors
+    /// When an image cannot be prepared.
+    pub fn of_image_encoder(model: &ImageEncoder, images: &[Image]) -> Result<Self> {
+        let pixels = model.prepare(images)?;
+        let grid = model.grid(&pixels);
+        let shown = (0..images.len()).map(|index| outside(MediaKind::Image, index)).collect();
+        let mut inputs = Inputs { shown, ..Inputs::default() };
+        inputs.arrays.insert("pixel_values".into(), pixels);
+        let grid = |_| Some(Grid { of: "patches", extents: grid.to_vec() });
+        inputs.attach_rows(MediaKind::Image, "pixel_values", Some(&model.still.normalize), grid);
+        let media = Media { images: images.to_vec(), ..Media::default() };
+        Ok(Self::of_arrays(inputs, &media, None))
+    }
+
+    /// The input of an encoder of texts for one text.
+    ///
+    /// # Errors
+    /// When it cannot be cut into tokens.
+    pub fn of_text_encoder(model: &TextEncoder, text: &str) -> Result<Self> {
+        let ids: Vec<i64> = model.tokens(text)?.into_iter().map(i64::from).collect();
+        let mut inputs = Inputs { prompt: format!("{}{text}", model.instruction), ..Inputs::default() };
+        inputs
+            .arrays
+            .insert("input_ids".into(), Array { dims: vec![1, ids.len()], values: Values::I64(ids) });
+        Ok(Self::of_inputs(inputs, &Media::default(), &model.tokenizer))
     }
 
     /// The input of Whisper for the first window of an audio file.
@@ -180,13 +219,18 @@ impl View {
 
     /// The view of inputs that are prepared.
     pub fn of_inputs(inputs: Inputs, media: &Media, tokenizer: &Tokenizer) -> Self {
+        Self::of_arrays(inputs, media, Some(tokenizer))
+    }
+
+    /// The same of a model that may read no tokens.
+    fn of_arrays(inputs: Inputs, media: &Media, tokenizer: Option<&Tokenizer>) -> Self {
         let ids = ["input_ids", "decoder_input_ids"].iter().find_map(|name| inputs.arrays.get(*name));
         let ids: &[i64] = match ids.map(|a| &a.values) {
             Some(Values::I64(ids)) => ids,
             _ => &[],
         };
-        let token =
-            |&id: &i64| Token { id, piece: u32::try_from(id).ok().and_then(|id| tokenizer.token(id)) };
+        let piece = |id: i64| tokenizer?.token(u32::try_from(id).ok()?);
+        let token = |&id: &i64| Token { id, piece: piece(id) };
         Self {
             prompt: inputs.prompt.clone(),
             tokens: ids.iter().map(token).collect(),

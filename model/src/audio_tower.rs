@@ -5,7 +5,7 @@ use percept_graph::{Activation, Tensor};
 use percept_modalities::audio::LogMel;
 use serde_json::{Value, json};
 
-use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Stack};
+use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Norms, Stack};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::names;
@@ -111,7 +111,7 @@ pub(crate) fn block(c: &Config, side: &str, causal: bool) -> Result<BlockSpec> {
     Ok(BlockSpec {
         hidden,
         norm: Norm::layer(1e-5),
-        sandwich: false,
+        norms: Norms::Before,
         attention: attention(causal),
         cross: causal.then(|| attention(false)),
         mlp: Mlp {

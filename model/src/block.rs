@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use percept_graph::{Activation, AttentionSpec, Tensor};
 
 use crate::cache::{Cache, swapped};
+use crate::error::{Error, Result};
 use crate::names::{AttentionNames, BlockNames};
 use crate::parameters::Parameters;
 
@@ -17,10 +18,10 @@ use crate::parameters::Parameters;
 pub struct BlockSpec {
     /// Width of the residual stream.
     pub hidden: usize,
-    /// The norms before attention, cross-attention and the MLP.
+    /// The norms of attention, cross-attention and the MLP.
     pub norm: Norm,
-    /// Norms also after attention and the MLP, before they are added.
-    pub sandwich: bool,
+    /// Where they stand.
+    pub norms: Norms,
     /// Self-attention.
     pub attention: Attention,
     /// Attention to another sequence, between self-attention and the MLP.
@@ -31,6 +32,17 @@ pub struct BlockSpec {
     pub layer_scale: bool,
     /// What its parameters are called below its prefix.
     pub names: BlockNames,
+}
+
+/// Where a block has its norms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norms {
+    /// Before attention and the MLP: x + f(norm(x)).
+    Before,
+    /// On both sides of them: x + norm(f(norm(x))).
+    Around,
+    /// Behind the sum: norm(x + f(x)).
+    After,
 }
 
 /// A norm over the last dimension.
@@ -77,6 +89,8 @@ pub struct Attention {
     pub causal: bool,
     /// Distance at which keys stop being seen.
     pub window: Option<usize>,
+    /// The rows of an image see each other however far apart they are, beyond the window too.
+    pub wide_blocks: bool,
     /// Index into [`Context::segments`]: queries see keys of their own segment only.
     pub segments: Option<usize>,
     /// Index into [`Context::angles`] of its rotation.
@@ -179,6 +193,7 @@ impl Attention {
             soft_cap: None,
             causal,
             window: None,
+            wide_blocks: false,
             segments: None,
             rope: None,
         }
@@ -218,6 +233,7 @@ impl Attention {
         let mut spec = AttentionSpec {
             causal: self.causal,
             window: self.window,
+            wide_blocks: self.wide_blocks,
             soft_cap: self.soft_cap,
             ..AttentionSpec::full(self.scale)
         };
@@ -322,20 +338,29 @@ impl BlockSpec {
             true => y * p.get(&join(path, name), [self.hidden]),
             false => y,
         };
-        let after = |y: Tensor, name: &str| match self.sandwich {
-            true => self.norm.trace(p, &join(path, name), &y),
-            false => y,
+        let named = |x: &Tensor, name: &str| self.norm.trace(p, &join(path, name), x);
+        let before = |x: &Tensor, name: &str| match self.norms {
+            Norms::Before | Norms::Around => named(x, name),
+            Norms::After => x.clone(),
         };
-        let normed = self.norm.trace(p, &join(path, names.attention_norm), x);
-        let y = self.attention.itself(p, (path, &names.attention), layer, &normed, cx);
-        let mut x = x + scaled(after(y, names.attention_out_norm), names.attention_scale);
+        let after = |y: Tensor, name: &str| match self.norms {
+            Norms::Around => named(&y, name),
+            Norms::Before | Norms::After => y,
+        };
+        let behind = |x: Tensor, name: &str| match self.norms {
+            Norms::After => named(&x, name),
+            Norms::Before | Norms::Around => x,
+        };
+        let y =
+            self.attention.itself(p, (path, &names.attention), layer, &before(x, names.attention_norm), cx);
+        let x = x + scaled(after(y, names.attention_out_norm), names.attention_scale);
+        let mut x = behind(x, names.attention_norm);
         if let (Some(cross), Some(pair)) = (&self.cross, cx.cross.get(layer)) {
-            let normed = self.norm.trace(p, &join(path, names.cross_norm), &x);
-            x = x + cross.across(p, (path, &names.cross), &normed, pair, cx);
+            let y = cross.across(p, (path, &names.cross), &before(&x, names.cross_norm), pair, cx);
+            x = behind(x + y, names.cross_norm);
         }
-        let normed = self.norm.trace(p, &join(path, names.mlp_norm), &x);
-        let y = self.mlp.trace(p, path, names, &normed);
-        x + scaled(after(y, names.mlp_out_norm), names.mlp_scale)
+        let y = self.mlp.trace(p, path, names, &before(&x, names.mlp_norm));
+        behind(x + scaled(after(y, names.mlp_out_norm), names.mlp_scale), names.mlp_norm)
     }
 }
 
@@ -366,6 +391,30 @@ impl Stack {
     /// All blocks on x f32[b,t,hidden].
     pub fn trace(&self, p: &Parameters, x: &Tensor, cx: &Context) -> Tensor {
         self.trace_each(p, x, cx, |_, x| x)
+    }
+
+    /// The states behind so many blocks each; blocks beyond the deepest are left out.
+    pub fn states(&self, p: &Parameters, x: &Tensor, cx: &Context, depths: &[usize]) -> Vec<Tensor> {
+        let deepest = depths.iter().max().copied().unwrap_or(0).min(self.blocks.len());
+        let stack = Self { prefix: self.prefix.clone(), blocks: self.blocks[..deepest].to_vec() };
+        let mut all = vec![x.clone()];
+        stack.trace_each(p, x, cx, |_, x| {
+            all.push(x.clone());
+            x
+        });
+        depths.iter().map(|&d| all[d.min(deepest)].clone()).collect()
+    }
+
+    /// The number of blocks behind `hidden_states[index]` of transformers, where -1 is the last.
+    ///
+    /// # Errors
+    /// When there is no such state.
+    pub fn depth(&self, index: i64) -> Result<usize> {
+        let states = self.blocks.len() as i64 + 1;
+        let depth = if index < 0 { states.saturating_add(index) } else { index };
+        usize::try_from(depth).ok().filter(|_| depth < states).ok_or_else(|| {
+            Error::Inputs(format!("config.json: a tower of {} layers has no layer {index}", states - 1))
+        })
     }
 
     /// All blocks, handing each one's result to `after`, whose answer goes into the next.

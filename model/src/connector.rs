@@ -27,13 +27,26 @@ impl Projector {
     }
 }
 
-/// Squares of `factor` x `factor` neighbours of a square grid f32[n,side^2,d] as one row each, row by row:
-/// f32[n,(side/factor)^2,d factor^2] (Idefics3).
-pub fn pixel_shuffle(x: &Tensor, side: usize, factor: usize) -> Tensor {
-    let (n, d, s) = (x.dim(0), x.dim(2), side / factor);
-    x.reshape([n, s, factor, s, factor, d]).transpose([0, 1, 3, 2, 4, 5]).reshape([
+/// Squares of `factor` x `factor` neighbours of a grid f32[n,rows columns,d] as one row each, row by row:
+/// f32[n,rows columns/factor^2,d factor^2] (Idefics3).
+pub fn pixel_shuffle(x: &Tensor, [rows, columns]: [usize; 2], factor: usize) -> Tensor {
+    let (n, d) = (x.dim(0), x.dim(2));
+    let (down, along) = (rows / factor, columns / factor);
+    x.reshape([n, down, factor, along, factor, d]).transpose([0, 1, 3, 2, 4, 5]).reshape([
         n,
-        s * s,
+        down * along,
+        d * factor * factor,
+    ])
+}
+
+/// Squares of `factor` x `factor` neighbours of a grid f32[n,rows columns,d] as one row each, the features of a kind side
+/// by side: f32[n,rows columns/factor^2,d factor^2] (Mistral 3, whose order is that of `unfold`).
+pub fn merged_by_channel(x: &Tensor, [rows, columns]: [usize; 2], factor: usize) -> Tensor {
+    let (n, d) = (x.dim(0), x.dim(2));
+    let (down, along) = (rows / factor, columns / factor);
+    x.reshape([n, down, factor, along, factor, d]).transpose([0, 1, 3, 5, 2, 4]).reshape([
+        n,
+        down * along,
         d * factor * factor,
     ])
 }

@@ -1,6 +1,8 @@
 //! Models of two towers that embed images and texts in one space, where close means similar: CLIP and SigLIP.
 
-use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace};
+use std::collections::BTreeMap;
+
+use percept_graph::{AttentionSpec, DType, Graph, HostTensor, Role, Tensor, TensorType, Trace};
 use percept_modalities::image::Image;
 use percept_modalities::text::Tokenizer;
 use percept_modalities::{Array, Values};
@@ -8,7 +10,7 @@ use percept_modalities::{Array, Values};
 use crate::block::{Attention, BlockSpec, Context, Mlp, Norm, Stack};
 use crate::error::{Error, Result};
 use crate::parameters::{Parameters, product};
-use crate::processor::Still;
+use crate::processor::{NaFlex, Still};
 use crate::vision_tower::VisionTower;
 use crate::weights::Weights;
 
@@ -23,11 +25,20 @@ pub struct Contrastive {
     /// The tower for texts.
     pub text: TextTower,
     /// How images are prepared.
-    pub still: Still,
+    pub images: ImagePreparation,
     /// Cuts texts into tokens.
     pub tokenizer: Tokenizer,
     /// Similarities have `logit_bias` added.
     pub logit_bias: bool,
+}
+
+/// How images are prepared.
+#[derive(Debug, Clone)]
+pub enum ImagePreparation {
+    /// At the tower's size.
+    Still(Still),
+    /// In their own aspect.
+    NaFlex(NaFlex),
 }
 
 /// How the rows of an image become one.
@@ -82,20 +93,62 @@ impl Contrastive {
         self.text.width
     }
 
-    /// Images as the tower reads them: f32[n,channels,image,image].
+    /// Images as arrays under the names that transformers gives them: `pixel_values` f32[n,channels,image,image], or
+    /// the three arrays of [`NaFlex::batch`].
     ///
     /// # Errors
     /// When the processor does not bring them to the tower's size.
-    pub fn pixels(&self, images: &[Image]) -> Result<Array> {
-        let pixels = self.still.batch(images)?;
-        let expected = self.vision.pixels(images.len());
-        if pixels.dims != expected.dims {
-            return Err(Error::Inputs(format!(
-                "the image processor gives {:?}, the vision tower reads {:?}",
-                pixels.dims, expected.dims
-            )));
+    pub fn prepare(&self, images: &[Image]) -> Result<BTreeMap<String, Array>> {
+        let named = |(name, array): (&str, Array)| (name.to_string(), array);
+        match &self.images {
+            ImagePreparation::Still(still) => {
+                let pixels = still.batch(images)?;
+                let expected = self.vision.pixels(images.len());
+                if pixels.dims != expected.dims {
+                    return Err(Error::Inputs(format!(
+                        "the image processor gives {:?}, the vision tower reads {:?}",
+                        pixels.dims, expected.dims
+                    )));
+                }
+                Ok([("pixel_values", pixels)].map(named).into())
+            }
+            ImagePreparation::NaFlex(naflex) => Ok(naflex.batch(images)?.map(named).into()),
         }
-        Ok(pixels)
+    }
+
+    /// The inputs of [`Contrastive::image_graph`], made of the arrays of [`Contrastive::prepare`].
+    ///
+    /// # Errors
+    /// When an array is missing or of another kind, or memory cannot be had.
+    pub fn image_arguments(&self, arrays: &BTreeMap<String, Array>) -> Result<Vec<(String, HostTensor)>> {
+        let wrong = |name: &str| Error::Inputs(format!("{name} are missing, or of another kind"));
+        let pixels = match arrays.get("pixel_values") {
+            Some(Array { dims, values: Values::F32(values) }) => HostTensor::from_f32(dims.clone(), values)?,
+            _ => return Err(wrong("pixel_values")),
+        };
+        let mut arguments = vec![("pixel_values".to_string(), pixels)];
+        if let ImagePreparation::NaFlex(NaFlex { most, .. }) = &self.images {
+            let Some(Array { dims, values: Values::I64(shapes) }) = arrays.get("spatial_shapes") else {
+                return Err(wrong("spatial_shapes"));
+            };
+            let (mut segments, mut shares) = (Vec::new(), Vec::new());
+            for shape in shapes.chunks_exact(2) {
+                let grid = [shape[0], shape[1]].map(|edge| edge.max(1) as usize);
+                let count = grid[0].saturating_mul(grid[1]);
+                if count > *most {
+                    return Err(Error::Inputs(format!(
+                        "spatial_shapes has {grid:?}, more than {most} patches"
+                    )));
+                }
+                segments.extend((0..*most).map(|i| i32::from(i >= count)));
+                shares.extend(self.vision.shares(grid, *most));
+            }
+            let n = dims.first().copied().unwrap_or(0);
+            let shares = HostTensor::from_f32([n, *most, self.vision.rows()], &shares)?;
+            arguments.push(("segments".into(), HostTensor::from_i32([n, *most], &segments)?));
+            arguments.push(("shares".into(), shares));
+        }
+        Ok(arguments)
     }
 
     /// Texts as the tower reads them: i64[n,length]. Longer texts are cut, and shorter ones padded.
@@ -126,15 +179,26 @@ impl Contrastive {
     }
 
     /// The graph that embeds `batch` images: from `pixel_values` f32[batch,channels,image,image] to
-    /// `embedding` f32[batch,width] of length one.
+    /// `embedding` f32[batch,width] of length one. In their own aspect they are patches f32[batch,most,numbers], with
+    /// `segments` i32[batch,most], of which 0 are those of the image, and `shares` f32[batch,most,positions].
     ///
     /// # Errors
     /// When the checkpoint's tensors do not fit the configuration.
     pub fn image_graph(&self, batch: usize) -> Result<Graph> {
         let t = Trace::new(format!("image.{batch}"));
         let p = Parameters::new(&t, &self.weights);
-        let pixels = t.input("pixel_values", Role::Data, self.vision.pixels(batch));
-        let x = self.vision.trace(&p, &pixels);
+        let (x, segments) = match &self.images {
+            ImagePreparation::Still(_) => {
+                let pixels = t.input("pixel_values", Role::Data, self.vision.pixels(batch));
+                (self.vision.trace(&p, &pixels), None)
+            }
+            ImagePreparation::NaFlex(naflex) => {
+                let patches = t.data("pixel_values", DType::F32, [batch, naflex.most, naflex.numbers()]);
+                let segments = t.data("segments", DType::I32, [batch, naflex.most]);
+                let shares = t.data("shares", DType::F32, [batch, naflex.most, self.vision.rows()]);
+                (self.vision.mixed(&p, &patches, &segments, &shares), Some(segments))
+            }
+        };
         let hidden = self.vision.hidden;
         let pooled = match &self.vision_pool {
             VisionPool::ClassRow { width } => {
@@ -144,7 +208,7 @@ impl Contrastive {
             }
             VisionPool::Attention { attention, mlp } => {
                 let rows = self.vision.normalize(&p, &x);
-                let pooled = self.attend(&p, attention, &rows);
+                let pooled = self.attend(&p, attention, &rows, segments.as_ref());
                 let path = format!("{}head", self.vision.prefix);
                 let inner = self.vision.norm.trace(&p, &format!("{path}.layernorm"), &pooled);
                 let inner =
@@ -156,9 +220,15 @@ impl Contrastive {
         Ok(t.finish()?)
     }
 
-    /// The learned query's attention to rows f32[b,n,hidden]: f32[b,hidden]. Projections of query, key and
-    /// value stand in one matrix.
-    fn attend(&self, p: &Parameters, attention: &Attention, rows: &Tensor) -> Tensor {
+    /// The learned query's attention to rows f32[b,n,hidden], or to those of segment 0: f32[b,hidden]. Projections of
+    /// query, key and value stand in one matrix.
+    fn attend(
+        &self,
+        p: &Parameters,
+        attention: &Attention,
+        rows: &Tensor,
+        segments: Option<&Tensor>,
+    ) -> Tensor {
         let (batch, hidden) = (rows.dim(0), self.vision.hidden);
         let path = format!("{}head", self.vision.prefix);
         let w = p.matrix(&format!("{path}.attention.in_proj_weight"), [3 * hidden, hidden]);
@@ -176,7 +246,11 @@ impl Contrastive {
         let both = part(rows, 1, 3);
         let [keys, values] =
             [(0, hidden), (hidden, 2 * hidden)].map(|(from, to)| heads(both.narrow(2, from, to)));
-        let out = query.attention(&keys, &values, &[], percept_graph::AttentionSpec::full(attention.scale));
+        let mut spec = AttentionSpec::full(attention.scale);
+        spec.segments = segments.is_some();
+        let own = p.trace().full(DType::I32, [batch, 1], 0.0);
+        let optional: Vec<&Tensor> = segments.map_or_else(Vec::new, |of_rows| vec![&own, of_rows]);
+        let out = query.attention(&keys, &values, &optional, spec);
         let out = out.reshape([batch, hidden]);
         p.linear(&out, &format!("{path}.attention.out_proj"), hidden, true, None)
     }

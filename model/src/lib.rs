@@ -16,6 +16,7 @@ mod decoder;
 mod error;
 pub mod family;
 pub mod hub;
+mod image_encoder;
 mod layer_adapter;
 pub mod names;
 mod parameters;
@@ -25,19 +26,21 @@ pub mod processor;
 pub mod random;
 mod rope;
 pub mod text;
+mod text_encoder;
 pub mod vision;
 mod vision_tower;
 mod weights;
 
 pub use audio_tower::AudioTower;
-pub use block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, NormKind, QkNorm, Stack};
+pub use block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, NormKind, Norms, QkNorm, Stack};
 pub use cache::{Cache, CacheShape, PAGE};
 pub use causal::{CausalModel, EncoderRun, Layout, input_ids};
 pub use config::Config;
-pub use contrastive::{Contrastive, TextPool, TextTower, VisionPool};
+pub use contrastive::{Contrastive, ImagePreparation, TextPool, TextTower, VisionPool};
 pub use decoder::{Decoder, Features};
 pub use error::{Error, Result};
 pub use family::{Model, open, open_weights};
+pub use image_encoder::ImageEncoder;
 pub use layer_adapter::{AdapterLayers, LayerAdapter, OpenedAdapter};
 pub use parameters::{
     Adapter, AllF32, DROPOUT_KEY, DROPOUT_SHARE, Extras, ParameterSpecs, Parameters, parse_slot_parameter,
@@ -46,5 +49,6 @@ pub use parameters::{
 pub use pass::{Group, Input, MediaShape, PassInputs, PassRows, PassShape, SequenceRows};
 pub use peft::{AdapterFacts, Located, PeftNames, locate, locate_adapter, tied_table};
 pub use rope::Rope;
+pub use text_encoder::{Pooling, TextEncoder};
 pub use vision_tower::VisionTower;
 pub use weights::{TrainedParameters, Weights};

@@ -21,7 +21,7 @@ pub struct BlockNames {
     pub attention_norm: &'static str,
     /// Self-attention.
     pub attention: AttentionNames,
-    /// After attention, in blocks with sandwich norms.
+    /// After attention, in blocks with norms on both sides.
     pub attention_out_norm: &'static str,
     /// Scales what attention adds; the whole name of a vector.
     pub attention_scale: &'static str,
@@ -37,7 +37,7 @@ pub struct BlockNames {
     pub up: &'static str,
     /// Back from it.
     pub down: &'static str,
-    /// After the MLP, in blocks with sandwich norms.
+    /// After the MLP, in blocks with norms on both sides.
     pub mlp_out_norm: &'static str,
     /// Scales what the MLP adds; the whole name of a vector.
     pub mlp_scale: &'static str,
@@ -134,3 +134,65 @@ pub const QWEN2_5_VISION: BlockNames =
 /// The image tower of Qwen3-VL.
 pub const QWEN3_VISION: BlockNames =
     BlockNames { up: "mlp.linear_fc1", down: "mlp.linear_fc2", ..QWEN2_VISION };
+
+/// DINOv3.
+pub const DINOV3: BlockNames = BlockNames {
+    attention_norm: "norm1",
+    attention: AttentionNames {
+        q: "attention.q_proj",
+        k: "attention.k_proj",
+        v: "attention.v_proj",
+        out: "attention.o_proj",
+        ..SELF_ATTENTION
+    },
+    attention_scale: "layer_scale1.lambda1",
+    mlp_norm: "norm2",
+    mlp_scale: "layer_scale2.lambda1",
+    ..LLAMA
+};
+
+/// The tower of Pixtral and Mistral 3.
+pub const PIXTRAL: BlockNames = BlockNames {
+    attention_norm: "attention_norm",
+    attention: DINOV3.attention,
+    mlp_norm: "ffn_norm",
+    gate: "feed_forward.gate_proj",
+    up: "feed_forward.up_proj",
+    down: "feed_forward.down_proj",
+    ..LLAMA
+};
+
+/// The tower of InternVL.
+pub const INTERNVL: BlockNames = BlockNames {
+    attention_norm: "layernorm_before",
+    attention: AttentionNames {
+        out: "attention.projection_layer",
+        q_norm: "attention.q_norm",
+        k_norm: "attention.k_norm",
+        ..DINOV3.attention
+    },
+    attention_scale: "lambda_1",
+    mlp_norm: "layernorm_after",
+    gate: "",
+    up: "mlp.fc1",
+    down: "mlp.fc2",
+    mlp_scale: "lambda_2",
+    ..LLAMA
+};
+
+/// BERT and the encoders that follow it: each norm stands behind what it normalizes.
+pub const BERT: BlockNames = BlockNames {
+    attention_norm: "attention.output.LayerNorm",
+    attention: AttentionNames {
+        q: "attention.self.query",
+        k: "attention.self.key",
+        v: "attention.self.value",
+        out: "attention.output.dense",
+        ..SELF_ATTENTION
+    },
+    mlp_norm: "output.LayerNorm",
+    gate: "",
+    up: "intermediate.dense",
+    down: "output.dense",
+    ..LLAMA
+};

@@ -148,6 +148,23 @@ impl Rope {
         Self { frequencies: [half.clone(), half].concat(), axes, factor: 1.0, growth: None, reach: 0 }
     }
 
+    /// Two axes share `dim` features: of the pairs of [`Rope::new`], the even ones come first and turn with axis 0, then
+    /// the odd ones, with axis 1 (Pixtral).
+    pub fn alternating(dim: usize, theta: f64) -> Self {
+        let all = inverse_frequencies(dim, theta);
+        let some = |first: usize| all.iter().copied().skip(first).step_by(2);
+        let axes = [vec![0; some(0).count()], vec![1; some(1).count()]].concat();
+        Self { frequencies: some(0).chain(some(1)).collect(), axes, factor: 1.0, growth: None, reach: 0 }
+    }
+
+    /// As [`Rope::axial`], for coordinates between -1 and 1 in place of positions, of which 1 is a full turn of
+    /// the fastest pair (DINOv3).
+    pub fn normalized(dim: usize, theta: f64) -> Self {
+        let mut rope = Self::axial(dim, theta);
+        rope.frequencies.iter_mut().for_each(|f| *f *= 2.0 * PI);
+        rope
+    }
+
     /// How many pairs turn with each axis.
     pub fn sections(&self) -> Vec<usize> {
         let axes = self.axes.iter().max().map_or(0, |last| last + 1);
@@ -213,6 +230,13 @@ impl Rope {
 
     /// Cosines and sines [t, pairs] of positions given per axis, in a sequence of `total` tokens.
     pub fn angles(&self, positions: &[&[i32]], total: usize) -> [Vec<f32>; 2] {
+        let floats: Vec<Vec<f32>> =
+            positions.iter().map(|axis| axis.iter().map(|&p| p as f32).collect()).collect();
+        self.angles_at(&floats.iter().map(Vec::as_slice).collect::<Vec<_>>(), total)
+    }
+
+    /// As [`Rope::angles`], of positions that are no whole numbers.
+    pub fn angles_at(&self, positions: &[&[f32]], total: usize) -> [Vec<f32>; 2] {
         let grown = self.growth.as_ref().and_then(|g| g.at(total, 2 * self.pairs()));
         // Hugging Face multiplies in f32, and at large positions its rounding is part of the model.
         let frequencies: Vec<f32> =
@@ -220,7 +244,7 @@ impl Rope {
         let rows = positions.first().map_or(0, |p| p.len());
         let angle = |t: usize, i: usize| {
             let axis = positions.get(self.axes[i]).or(positions.first());
-            axis.map_or(0.0, |p| p[t] as f32) * frequencies[i]
+            axis.map_or(0.0, |p| p[t]) * frequencies[i]
         };
         let table = |f: fn(f64) -> f64| {
             (0..rows)

@@ -3,7 +3,7 @@
 use percept_graph::{DType, Tensor};
 use serde_json::{Value, json};
 
-use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Stack};
+use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Norms, Stack};
 use crate::config::Config;
 use crate::error::Result;
 use crate::names;
@@ -65,6 +65,25 @@ impl VisionTower {
     pub fn siglip(c: &Config, prefix: &str) -> Result<Self> {
         let c = c.over(siglip_defaults());
         Self::read(&c, prefix, false)
+    }
+
+    /// The tower of SigLIP 2 for images of any aspect: its learned positions are a square table, whose `image` is the
+    /// one that would fill it.
+    ///
+    /// # Errors
+    /// When a value is missing or impossible.
+    pub fn siglip2(c: &Config, prefix: &str) -> Result<Self> {
+        let c = c.over(siglip_defaults()).over(json!({ "num_patches": 256 }));
+        let (positions, patch) = (c.positive("num_patches")?, c.positive("patch_size")?);
+        let side = positions.isqrt();
+        if side * side != positions || positions > 1 << 20 || patch > 1 << 10 {
+            let why = format!("is {positions}; learned positions stand in a square of at most 1024 rows");
+            return Err(c.error("num_patches", &why));
+        }
+        let c = c.without(&["image_size"]).over(json!({ "image_size": side * patch }));
+        let mut tower = Self::read(&c, prefix, false)?;
+        tower.stack.blocks.iter_mut().for_each(|block| block.attention.segments = Some(0));
+        Ok(tower)
     }
 
     fn read(c: &Config, prefix: &str, class_row: bool) -> Result<Self> {
@@ -153,7 +172,7 @@ pub(crate) fn block(c: &Config, causal: bool) -> Result<BlockSpec> {
     Ok(BlockSpec {
         hidden,
         norm: Norm::layer(c.f64("layer_norm_eps")? as f32),
-        sandwich: false,
+        norms: Norms::Before,
         attention: Attention { bias: Biases::all(true), ..Attention::plain(heads, hidden / heads, causal) },
         cross: None,
         mlp: Mlp {

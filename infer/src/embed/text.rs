@@ -1,33 +1,33 @@
-//! Embeddings of texts from a decoder.
+//! Embeddings of texts from a decoder, or from an encoder made for them.
 
 use std::sync::Arc;
 
-use percept_graph::Trace;
+use percept_graph::{HostTensor, Trace};
 use percept_hal::{CompileOptions, CompileReport, Device};
 use percept_modalities::text::Tokenizer;
 use percept_model::text::tokenizer;
-use percept_model::{CausalModel, Features, Parameters, PassRows, PassShape};
+use percept_model::{CausalModel, Features, Parameters, PassRows, PassShape, Pooling, TextEncoder};
 
-use super::{first_output, rows};
+use super::{first_output, rows, unit};
 use crate::error::{Error, Result};
 use crate::ids::check_ids;
 use crate::runner::Runner;
 
-/// Which rows of a decoder stand for a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pooling {
-    /// The last one, which has seen all others.
-    Last,
-    /// The mean of all.
-    Mean,
-}
-
-/// A decoder on a device, for the embeddings of texts.
+/// A model on a device, for the embeddings of texts.
 pub struct TextEmbedder {
-    model: Box<dyn CausalModel>,
+    model: Reader,
     tokenizer: Tokenizer,
     runner: Runner<String>,
 }
+
+/// What reads texts.
+enum Reader {
+    Decoder(Box<dyn CausalModel>),
+    Encoder(Box<TextEncoder>),
+}
+
+/// Lengths of texts are rounded up to a multiple of this, so that many share a program.
+const ROWS: usize = 16;
 
 impl TextEmbedder {
     /// Bring a model to a device.
@@ -40,7 +40,13 @@ impl TextEmbedder {
         options: CompileOptions,
     ) -> Result<Self> {
         let tokenizer = tokenizer(model.weights().checkpoint())?;
-        Ok(Self { model, tokenizer, runner: Runner::new(device, options, false) })
+        Ok(Self { model: Reader::Decoder(model), tokenizer, runner: Runner::new(device, options, false) })
+    }
+
+    /// The same for an encoder.
+    pub fn of_encoder(model: Box<TextEncoder>, device: Arc<dyn Device>, options: CompileOptions) -> Self {
+        let tokenizer = model.tokenizer.clone();
+        Self { model: Reader::Encoder(model), tokenizer, runner: Runner::new(device, options, false) }
     }
 
     /// What texts are cut into tokens with.
@@ -53,43 +59,119 @@ impl TextEmbedder {
         self.runner.reports()
     }
 
-    /// The embedding of a text: normalized rows of the last block, pooled, scaled to length one.
+    /// The embedding of a text: rows of the last block, normalized in a decoder, pooled, scaled to length one.
     ///
     /// # Errors
-    /// When the text is empty or longer than the model's context, or the device fails.
+    /// When the text is empty or longer than a decoder's context, or the device fails.
     pub fn text(&mut self, text: &str, pooling: Pooling) -> Result<Vec<f32>> {
-        let decoder = self.model.decoder();
-        let ids: Vec<i32> = self.tokenizer.encode(text, true)?.iter().map(|&id| id as i32).collect();
-        let (n, context) = (ids.len(), decoder.context);
-        if n == 0 {
+        let mut all = self.texts(std::slice::from_ref(&text), pooling)?;
+        Ok(all.pop().unwrap_or_default())
+    }
+
+    /// The embeddings of texts, each as [`TextEmbedder::text`] gives it alone.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn texts(&mut self, texts: &[impl AsRef<str>], pooling: Pooling) -> Result<Vec<Vec<f32>>> {
+        let Self { model, tokenizer, runner } = self;
+        match model {
+            Reader::Decoder(model) => {
+                let one = |text: &_| decoded(&**model, tokenizer, runner, AsRef::as_ref(text), pooling);
+                texts.iter().map(one).collect()
+            }
+            Reader::Encoder(model) => {
+                let ids =
+                    texts.iter().map(|text| model.tokens(text.as_ref())).collect::<Result<Vec<_>, _>>()?;
+                // Texts of about one length share a run, so that few rows of it are padding.
+                let mut order: Vec<usize> = (0..ids.len()).collect();
+                order.sort_by_key(|&i| ids[i].len());
+                let mut all = vec![Vec::new(); ids.len()];
+                for some in order.chunks(super::Embedder::BATCH * 4) {
+                    let batch: Vec<&[i32]> = some.iter().map(|&i| &ids[i][..]).collect();
+                    let pooled = encoded(model, runner, &batch, pooling)?;
+                    some.iter().zip(pooled).for_each(|(&i, vector)| all[i] = vector);
+                }
+                Ok(all)
+            }
+        }
+    }
+}
+
+/// The embedding of a text by a decoder.
+fn decoded(
+    model: &dyn CausalModel,
+    tokenizer: &Tokenizer,
+    runner: &mut Runner<String>,
+    text: &str,
+    pooling: Pooling,
+) -> Result<Vec<f32>> {
+    let decoder = model.decoder();
+    let ids: Vec<i32> = tokenizer.encode(text, true)?.iter().map(|&id| id as i32).collect();
+    let (n, context) = (ids.len(), decoder.context);
+    if n == 0 {
+        return Err(Error::Setting("an empty text has no embedding".into()));
+    }
+    if n > context {
+        return Err(Error::TooLong { what: "the text", tokens: n, context });
+    }
+    check_ids(ids.iter().copied(), decoder.vocab, tokenizer)?;
+    // The length is not rounded up: decoders with bidirectional attention would attend to the padding.
+    let shape = PassShape { rows: [1, n], ..PassShape::default() };
+    let t = Trace::new(format!("embed.{n}"));
+    let p = Parameters::new(&t, model.weights());
+    let inputs = shape.declare(decoder, &t);
+    let x = decoder.rows(&p, &shape, &inputs, &decoder.context(&shape, &inputs), Features::default());
+    t.output("hidden", &x);
+    drop(p);
+
+    let positions: Vec<i32> = (0..n as i32).collect();
+    let mut given = PassRows { ids, ..PassRows::default() };
+    given.add_angles(decoder, &[&positions], n);
+    let given = shape.fill(decoder, &given)?;
+    let flat = first_output(runner, model.weights(), t.finish()?, &given)?;
+    Ok(pooled(&flat, decoder.hidden, pooling))
+}
+
+/// The embeddings of texts by an encoder, in one run.
+fn encoded(
+    model: &TextEncoder,
+    runner: &mut Runner<String>,
+    texts: &[&[i32]],
+    pooling: Pooling,
+) -> Result<Vec<Vec<f32>>> {
+    let longest = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
+    let n = longest.next_multiple_of(ROWS).min(model.positions - model.first_position);
+    let (mut ids, mut segments) = (Vec::new(), Vec::new());
+    for text in texts {
+        if text.is_empty() {
             return Err(Error::Setting("an empty text has no embedding".into()));
         }
-        if n > context {
-            return Err(Error::TooLong { what: "the text", tokens: n, context });
-        }
-        check_ids(ids.iter().copied(), decoder.vocab, &self.tokenizer)?;
-        // The length is not rounded up: decoders with bidirectional attention would attend to the padding.
-        let shape = PassShape { rows: [1, n], ..PassShape::default() };
-        let t = Trace::new(format!("embed.{n}"));
-        let p = Parameters::new(&t, self.model.weights());
-        let inputs = shape.declare(decoder, &t);
-        let x = decoder.rows(&p, &shape, &inputs, &decoder.context(&shape, &inputs), Features::default());
-        t.output("hidden", &x);
-        drop(p);
-
-        let positions: Vec<i32> = (0..n as i32).collect();
-        let mut given = PassRows { ids, ..PassRows::default() };
-        given.add_angles(decoder, &[&positions], n);
-        let given = shape.fill(decoder, &given)?;
-        let width = decoder.hidden;
-        let flat = first_output(&mut self.runner, self.model.weights(), t.finish()?, &given)?;
-        let rows = rows(&flat, width);
-        let mut pooled = match pooling {
-            Pooling::Last => rows.last().cloned().unwrap_or_default(),
-            Pooling::Mean => (0..width).map(|i| rows.iter().map(|r| r[i]).sum::<f32>() / n as f32).collect(),
-        };
-        let length = pooled.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-        pooled.iter_mut().for_each(|x| *x /= length);
-        Ok(pooled)
+        check_ids(text.iter().copied(), model.vocab, &model.tokenizer)?;
+        let row = |i: usize| text.get(i).copied();
+        ids.extend((0..n).map(|i| row(i).unwrap_or(0)));
+        segments.extend((0..n).map(|i| i32::from(row(i).is_none())));
     }
+    let dims = [texts.len(), n];
+    let arguments = [
+        ("input_ids".to_string(), HostTensor::from_i32(dims, &ids)?),
+        ("segments".to_string(), HostTensor::from_i32(dims, &segments)?),
+    ];
+    let flat = first_output(runner, &model.weights, model.graph(texts.len(), n)?, &arguments)?;
+    let width = model.hidden;
+    let of = |(flat, text): (&[f32], &&[i32])| pooled(&flat[..text.len() * width], width, pooling);
+    Ok(flat.chunks_exact(n * width).zip(texts).map(of).collect())
+}
+
+/// Rows of a text as one of length one.
+fn pooled(flat: &[f32], width: usize, pooling: Pooling) -> Vec<f32> {
+    let rows = rows(flat, width);
+    let mut pooled = match pooling {
+        Pooling::First => rows.first().cloned().unwrap_or_default(),
+        Pooling::Last => rows.last().cloned().unwrap_or_default(),
+        Pooling::Mean => {
+            (0..width).map(|i| rows.iter().map(|r| r[i]).sum::<f32>() / rows.len() as f32).collect()
+        }
+    };
+    unit(&mut pooled);
+    pooled
 }

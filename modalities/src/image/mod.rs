@@ -9,7 +9,7 @@ pub use crop::{center_crop, crop, pad};
 pub use decode::{Limits, Reduced, decode, decode_reduced};
 pub(crate) use decode::{format_name, is_heif_sequence, png};
 pub use normalize::{Normalize, normalize};
-pub use resize::{Filter, resize, resize_tensor};
+pub use resize::{Filter, resize, resize_floats, resize_tensor, windows};
 
 use crate::error::{Error, Result};
 

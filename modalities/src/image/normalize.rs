@@ -29,6 +29,13 @@ impl Normalize {
         (rescaled / self.rescale_factor.unwrap_or(1.0)).round() as u8
     }
 
+    /// The values that unrounded ones of channel `c`, 0 to 255, become.
+    pub fn values(&self, c: usize, unrounded: &[f32]) -> Vec<f32> {
+        let factor = self.rescale_factor.unwrap_or(1.0);
+        let value = |v: &f32| ((f64::from(*v) * factor - self.mean[c]) / self.std[c]) as f32;
+        unrounded.iter().map(value).collect()
+    }
+
     /// The value that each byte becomes in channel `c`. The product is rounded from double to single
     /// precision, then single precision is kept, like the PIL image processors of transformers do
     /// (`image_transforms.py`: `rescale`, `normalize`). With mean 0 and deviation 1 the second step changes

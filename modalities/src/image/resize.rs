@@ -121,6 +121,58 @@ pub fn resize_tensor(image: &Image, width: usize, height: usize, filter: Filter)
     })
 }
 
+/// The image at `width` x `height` as channels-first floats [3, height, width], 0 to 255: the antialiased weights of
+/// [`resize`] with nothing rounded between. This is what torchvision makes of a tensor of floats.
+///
+/// # Errors
+/// When the size is empty or beyond any image's.
+pub fn resize_floats(image: &Image, width: usize, height: usize, filter: Filter) -> Result<Vec<f32>> {
+    check_size("resized image", width, height)?;
+    check_size("image", image.width, image.height)?;
+    check_size("image between the passes of resizing", width, image.height)?;
+    let (columns, rows) = (windows(filter, image.width, width), windows(filter, image.height, height));
+    let mut planes = vec![0.0; 3 * width * height];
+    planes.par_chunks_mut(width * height).enumerate().for_each(|(c, plane)| {
+        let mut across = Vec::with_capacity(width * image.height);
+        for y in 0..image.height {
+            let row = image.row(y);
+            across.extend(columns.iter().map(|(start, weights)| -> f64 {
+                let sources = row[3 * start..].chunks_exact(3);
+                sources.zip(weights).map(|(pixel, weight)| f64::from(pixel[c]) * weight).sum()
+            }));
+        }
+        for (out, (start, weights)) in plane.chunks_exact_mut(width).zip(&rows) {
+            for (x, value) in out.iter_mut().enumerate() {
+                let sum = |(i, weight): (usize, &f64)| across[(start + i) * width + x] * weight;
+                *value = weights.iter().enumerate().map(sum).sum::<f64>() as f32;
+            }
+        }
+    });
+    Ok(planes)
+}
+
+/// How `to` positions along one direction are made of `from` with antialiasing: for each, the first source position of
+/// its window, and the window's weights, which add up to one. Pillow's `precompute_coeffs`; torch has the same weights.
+pub fn windows(filter: Filter, from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
+    let scale = from as f64 / to as f64;
+    let stretch = scale.max(1.0);
+    let support = filter.support() * stretch;
+    let window = |position: usize| {
+        let centre = (position as f64 + 0.5) * scale;
+        let start = (centre - support + 0.5).max(0.0) as usize;
+        let end = ((centre + support + 0.5) as usize).min(from);
+        let inverse = 1.0 / stretch;
+        let weight = |x: usize| filter.weight((x as f64 - centre + 0.5) * inverse);
+        let mut weights: Vec<f64> = (start..end).map(weight).collect();
+        let total: f64 = weights.iter().sum();
+        if total != 0.0 {
+            weights.iter_mut().for_each(|weight| *weight /= total);
+        }
+        (start, weights)
+    };
+    (0..to).map(window).collect()
+}
+
 /// Nearest neighbour; positions accumulate like in Pillow's `ImagingScaleAffine`, so that they round alike.
 fn nearest(image: &Image, width: usize, height: usize) -> Image {
     let positions = |from: usize, to: usize| -> Vec<usize> {
@@ -163,7 +215,7 @@ struct Taps {
 }
 
 impl Taps {
-    /// `precompute_coeffs` and `normalize_coeffs_8bpc` of Pillow.
+    /// [`windows`] and `normalize_coeffs_8bpc` of Pillow.
     fn new(filter: Filter, from: usize, to: usize) -> Taps {
         Self::rounded(filter, from, to, |_| PRECISION)
     }
@@ -179,22 +231,10 @@ impl Taps {
 
     /// Windows whose weights are rounded to the bits that `bits` gives for the largest of them.
     fn rounded(filter: Filter, from: usize, to: usize, bits: impl Fn(f64) -> u32) -> Taps {
-        let scale = from as f64 / to as f64;
-        let stretch = scale.max(1.0);
-        let support = filter.support() * stretch;
         let mut taps = Taps { starts: Vec::with_capacity(to), weights: Vec::new(), offsets: vec![0] };
         let mut weights: Vec<f64> = Vec::new();
-        for position in 0..to {
-            let centre = (position as f64 + 0.5) * scale;
-            let start = (centre - support + 0.5).max(0.0) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from);
-            let inverse = 1.0 / stretch;
-            let first = weights.len();
-            weights.extend((start..end).map(|x| filter.weight((x as f64 - centre + 0.5) * inverse)));
-            let total: f64 = weights[first..].iter().sum();
-            if total != 0.0 {
-                weights[first..].iter_mut().for_each(|weight| *weight /= total);
-            }
+        for (start, window) in windows(filter, from, to) {
+            weights.extend(window);
             taps.starts.push(start);
             taps.offsets.push(weights.len());
         }
@@ -348,5 +388,27 @@ mod lanes {
         for (sum, source) in sums.iter_mut().zip(row) {
             *sum += i32::from(*source) * weight;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // torch.nn.functional.interpolate with antialiasing, torch 2.15, on a picture of 5x4 whose channels are planes of
+    // (37 i) mod 251.
+    #[test]
+    fn floats_are_those_of_torch() {
+        let rgb = (0..20).flat_map(|i| [0, 20, 40].map(|c| ((c + i) * 37 % 251) as u8)).collect();
+        let image = Image { width: 5, height: 4, rgb };
+        let smaller = resize_floats(&image, 2, 3, Filter::Bilinear).unwrap();
+        let first = [71.963_64, 94.622_73, 154.772_74, 103.272_72, 109.8, 159.840_91];
+        let larger = resize_floats(&image, 7, 5, Filter::Bicubic).unwrap();
+        let row = [135.930_83, 166.021_82, 207.518_57, 228.687_5, 158.384_1, 71.684_745, 14.243_327];
+        let near = |found: &[f32], expected: &[f32]| {
+            found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-3)
+        };
+        assert!(near(&smaller[..6], &first), "{:?}", &smaller[..6]);
+        assert!(near(&larger[35 + 14..35 + 21], &row), "{:?}", &larger[35 + 14..35 + 21]);
     }
 }

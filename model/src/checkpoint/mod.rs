@@ -463,7 +463,9 @@ impl Checkpoint {
     fn side_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let path = folder.join(name);
-        if !(is_plain_name(name) || name == TOOL_USE_FILE) || !path.is_file() {
+        // The modules of sentence-transformers have a folder each.
+        let module = name.strip_suffix("/config.json").is_some_and(is_plain_name);
+        if !(is_plain_name(name) || module || name == TOOL_USE_FILE) || !path.is_file() {
             return Ok(None);
         }
         read_capped(&path, SIDE_FILE_CAP).map(Some)

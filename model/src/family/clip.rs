@@ -4,11 +4,11 @@ use serde_json::json;
 
 use crate::block::Stack;
 use crate::config::Config;
-use crate::contrastive::{Contrastive, TextPool, TextTower, VisionPool};
+use crate::contrastive::{Contrastive, ImagePreparation, TextPool, TextTower, VisionPool};
 use crate::error::{Error, Result};
 use crate::family::Model;
 use crate::family::media::processor_files;
-use crate::processor::{CLIP_STILL, Still, StillDefaults};
+use crate::processor::{CLIP_STILL, Still};
 use crate::text::tokenizer;
 use crate::vision_tower::{VisionTower, block};
 use crate::weights::Weights;
@@ -37,7 +37,8 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
         end => TextPool::End(end as i32),
     };
     let text_tower = text_tower(&text, true, pool, width)?;
-    two_towers(weights, vision, VisionPool::ClassRow { width }, text_tower, CLIP_STILL)
+    let images = ImagePreparation::Still(Still::read(&processor_files(&weights)?.image, CLIP_STILL)?);
+    two_towers(weights, vision, VisionPool::ClassRow { width }, text_tower, images)
 }
 
 /// The tower for texts that these keys describe.
@@ -59,7 +60,7 @@ pub(super) fn text_tower(c: &Config, causal: bool, pool: TextPool, width: usize)
     })
 }
 
-/// The model of two towers, with what its files say about images and texts.
+/// The model of two towers, with what its files say about texts.
 ///
 /// # Errors
 /// When a file is missing or damaged.
@@ -68,7 +69,7 @@ pub(super) fn two_towers(
     vision: VisionTower,
     vision_pool: VisionPool,
     text: TextTower,
-    still: StillDefaults,
+    images: ImagePreparation,
 ) -> Result<Model> {
     // Every text is filled up to this length.
     let table = "text_model.embeddings.position_embedding.weight";
@@ -79,10 +80,9 @@ pub(super) fn two_towers(
             why: format!("'max_position_embeddings' is {}, but {table} has {positions} rows", text.length),
         });
     }
-    let files = processor_files(&weights)?;
     let tokenizer = tokenizer(weights.checkpoint())?;
     Ok(Model::Contrastive(Box::new(Contrastive {
-        still: Still::read(&files.image, still)?,
+        images,
         logit_bias: weights.has("logit_bias"),
         weights,
         vision,

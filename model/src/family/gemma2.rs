@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::block::{Biases, NormKind};
+use crate::block::{Biases, NormKind, Norms};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::Result;
@@ -55,7 +55,7 @@ pub fn sandwich(d: &mut Decoder) {
     d.norm.kind = NormKind::Rms { unit_offset: true };
     for block in &mut d.stack.blocks {
         block.names = names::GEMMA;
-        block.sandwich = true;
+        block.norms = Norms::Around;
         block.norm = d.norm;
     }
 }

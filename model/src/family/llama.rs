@@ -3,7 +3,7 @@
 use percept_graph::Activation;
 use serde_json::json;
 
-use crate::block::{Attention, Biases, BlockSpec, Mlp, Norm, Stack};
+use crate::block::{Attention, Biases, BlockSpec, Mlp, Norm, Norms, Stack};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::Result;
@@ -72,7 +72,7 @@ pub fn rotary(c: &Config, names: &DecoderNames, theta: f64) -> Result<Decoder> {
     let block = BlockSpec {
         hidden,
         norm,
-        sandwich: false,
+        norms: Norms::Before,
         attention: Attention { kv_heads, rope: Some(0), ..Attention::plain(heads, head_dim, true) },
         cross: None,
         mlp: Mlp { width: c.positive("intermediate_size")?, activation, gated: true, bias: false },

@@ -4,6 +4,7 @@ use percept_graph::{HostTensor, Tensor};
 use percept_modalities::Inputs;
 use serde_json::{Value, json};
 
+use crate::block::Stack;
 use crate::causal::{EncoderRun, Layout};
 use crate::config::Config;
 use crate::connector::Projector;
@@ -37,6 +38,20 @@ pub fn text(c: &Config, weights: &Weights, model_type: &str) -> Result<Decoder> 
     let models = ["language_model.model.", "model.language_model.", "model.language_model.model."];
     let names = DecoderNames::find(weights, &models, &["language_model.lm_head.weight", "lm_head.weight"]);
     decoder(&text_config(c, model_type)?, &names)
+}
+
+/// The number of blocks behind each of the layers that `vision_feature_layer` names, of which `layer` is one where it is
+/// silent.
+///
+/// # Errors
+/// When the tower has no such layer.
+pub fn feature_layers(c: &Config, tower: &Stack, layer: i64) -> Result<Vec<usize>> {
+    let layers: Vec<i64> = match c.get("vision_feature_layer") {
+        None => vec![layer],
+        Some(Value::Array(all)) => all.iter().map(|v| v.as_i64().unwrap_or(i64::MIN)).collect(),
+        Some(one) => vec![one.as_i64().unwrap_or(i64::MIN)],
+    };
+    layers.iter().map(|&i| tower.depth(i)).collect()
 }
 
 /// A tower and the projection of some of its layers.
@@ -82,19 +97,15 @@ impl View {
                 return Err(vision.error("model_type", &format!("is '{other}'; known towers: {known}")));
             }
         };
-        let layers: Vec<i64> = match c.get("vision_feature_layer") {
-            None => vec![layer],
-            Some(Value::Array(all)) => all.iter().map(|v| v.as_i64().unwrap_or(i64::MIN)).collect(),
-            Some(one) => vec![one.as_i64().unwrap_or(i64::MIN)],
-        };
-        let depths = layers.iter().map(|&i| tower.depth(i)).collect::<Result<Vec<_>>>()?;
+        let depths = feature_layers(c, &tower.stack, layer)?;
         let strategy = match c.get("vision_feature_select_strategy") {
             Some(_) => c.text("vision_feature_select_strategy")?.to_string(),
             None => strategy.to_string(),
         };
         if !["default", "full"].contains(&strategy.as_str()) || depths.is_empty() {
             let why = format!(
-                "is '{strategy}' with layers {layers:?}; it must be default or full, with at least one layer"
+                "is '{strategy}' with {} layers; it must be default or full, with at least one layer",
+                depths.len()
             );
             return Err(c.error("vision_feature_select_strategy", &why));
         }

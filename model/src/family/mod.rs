@@ -1,6 +1,8 @@
 //! The families, one file each.
 
+mod bert;
 mod clip;
+mod dinov3;
 mod extents;
 mod gemma2;
 mod gemma3;
@@ -32,7 +34,9 @@ use crate::config::Config;
 use crate::contrastive::Contrastive;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
+use crate::image_encoder::ImageEncoder;
 use crate::text::TextModel;
+use crate::text_encoder::TextEncoder;
 use crate::weights::Weights;
 
 pub(crate) use extents::check as check_extents;
@@ -46,6 +50,10 @@ pub enum Model {
     Causal(Box<dyn CausalModel>),
     /// Embeds images and texts in one space.
     Contrastive(Box<Contrastive>),
+    /// Embeds images.
+    ImageEncoder(Box<ImageEncoder>),
+    /// Embeds texts.
+    TextEncoder(Box<TextEncoder>),
     /// Transcribes speech.
     Speech(Box<Whisper>),
 }
@@ -55,7 +63,9 @@ type Open = fn(&Config, Weights) -> Result<Model>;
 
 /// Every family by its `model_type`.
 const FAMILIES: &[(&str, Open)] = &[
+    ("bert", bert::open),
     ("clip", clip::open),
+    ("dinov3_vit", dinov3::open),
     ("gemma2", text),
     ("gemma3", gemma3_vision::open),
     ("gemma3_text", text),
@@ -72,9 +82,12 @@ const FAMILIES: &[(&str, Open)] = &[
     ("qwen2_vl", qwen2_vl::open),
     ("qwen3", text),
     ("qwen3_vl", qwen3_vl::open),
+    ("roberta", bert::open_roberta),
     ("siglip", siglip::open),
+    ("siglip2", siglip::open_any_aspect),
     ("smolvlm", smolvlm::open),
     ("whisper", whisper::open),
+    ("xlm-roberta", bert::open_roberta),
 ];
 
 /// A decoder alone.

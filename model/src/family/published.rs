@@ -66,7 +66,7 @@ fn llava_leaves_out_what_llama_has_anyway() {
     assert_eq!((shape(&d), d.vocab, d.norm.eps), ([4096, 32, 32, 32, 128], 32064, 1e-5));
     assert_eq!((d.context, d.stack.blocks[0].mlp.width), (4096, 11008));
     let tower = VisionTower::clip(&c.section("vision_config", json!({})).unwrap(), "").unwrap();
-    assert_eq!((tower.rows(), tower.depth(-2).unwrap()), (577, 23));
+    assert_eq!((tower.rows(), tower.stack.depth(-2).unwrap()), (577, 23));
     assert_eq!(token(&c, "image", 0).unwrap(), 32000);
 }
 

@@ -1,15 +1,16 @@
-//! SigLIP: a learned query pools an image, the last of a fixed number of tokens stands for a text.
+//! SigLIP and SigLIP 2: a learned query pools an image, the last of a fixed number of tokens stands for a text. Of
+//! SigLIP 2, the checkpoints of one resolution are SigLIP's, and those that read images in their own aspect a family.
 
 use serde_json::json;
 
-use crate::block::{Attention, Mlp};
 use crate::config::Config;
-use crate::contrastive::{TextPool, VisionPool};
+use crate::contrastive::{ImagePreparation, TextPool, VisionPool};
 use crate::error::Result;
 use crate::family::Model;
 use crate::family::clip::{text_tower, two_towers};
-use crate::processor::{HALF_NORMALIZE, Size, StillDefaults};
-use crate::vision_tower::VisionTower;
+use crate::family::media::processor_files;
+use crate::processor::{HALF_NORMALIZE, NaFlex, Size, Still, StillDefaults};
+use crate::vision_tower::{VisionTower, siglip_defaults};
 use crate::weights::Weights;
 
 /// What SigLIP's image processor does where its file is silent.
@@ -27,20 +28,34 @@ const STILL: StillDefaults = StillDefaults {
 /// When a file is missing or does not fit the others.
 pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     let keys = c.section("vision_config", json!({}))?;
+    let images = ImagePreparation::Still(Still::read(&processor_files(&weights)?.image, STILL)?);
+    pooled(c, weights, VisionTower::siglip(&keys, "vision_model.")?, images)
+}
+
+/// Opens a checkpoint of SigLIP 2 that reads images in their own aspect.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_any_aspect(c: &Config, weights: Weights) -> Result<Model> {
+    let keys = c.section("vision_config", json!({}))?;
+    let tower = VisionTower::siglip2(&keys, "vision_model.")?;
+    let images = NaFlex::read(&processor_files(&weights)?.image)?;
+    if (images.patch, tower.channels) != (tower.patch, 3) {
+        let why = format!("is {}, but the processor cuts patches of 3 x {1}x{1}", tower.patch, images.patch);
+        return Err(keys.error("patch_size", &why));
+    }
+    pooled(c, weights, tower, ImagePreparation::NaFlex(images))
+}
+
+/// The two towers, of which the one for images is pooled by attention.
+fn pooled(c: &Config, weights: Weights, vision: VisionTower, images: ImagePreparation) -> Result<Model> {
+    let keys = c.section("vision_config", json!({}))?;
     if keys.get("vision_use_head").is_some_and(|v| v == false) {
         return Err(
             keys.error("vision_use_head", "is false: this tower gives rows for a decoder and no embeddings")
         );
     }
-    let vision = VisionTower::siglip(&keys, "vision_model.")?;
-    let of_block = crate::vision_tower::block(
-        &keys.over(json!({
-            "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
-            "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6,
-        })),
-        false,
-    )?;
-    let (attention, mlp): (Attention, Mlp) = (of_block.attention, of_block.mlp);
+    let of_block = crate::vision_tower::block(&keys.over(siglip_defaults()), false)?;
     let text = c.section(
         "text_config",
         json!({
@@ -54,5 +69,6 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
         None => text.positive("hidden_size")?,
     };
     let tower = text_tower(&text, false, TextPool::Last, width)?;
-    two_towers(weights, vision, VisionPool::Attention { attention, mlp }, tower, STILL)
+    let pool = VisionPool::Attention { attention: of_block.attention, mlp: of_block.mlp };
+    two_towers(weights, vision, pool, tower, images)
 }

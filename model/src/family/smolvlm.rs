@@ -84,7 +84,7 @@ impl Tiles {
         let [pixels, positions] = inputs else { return Vec::new() };
         let (n, t) = (pixels.dim(0), positions.dim(1));
         let x = self.tower.placed(p, pixels, &positions.broadcast_to([n, t]));
-        let x = pixel_shuffle(&x, self.tower.side(), self.factor);
+        let x = pixel_shuffle(&x, [self.tower.side(); 2], self.factor);
         let x = p.linear(&x, "model.connector.modality_projection.proj", self.out, false, None);
         vec![("features".into(), x.reshape([n * self.rows(), self.out]))]
     }

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 /// Mean and deviation that CLIP was trained with.
 pub const CLIP_NORMALIZE: ([f64; 3], [f64; 3]) =
     ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]);
+/// Mean and deviation of ImageNet's pictures.
+pub const IMAGENET_NORMALIZE: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 /// Mean and deviation that bring pixel values to -1 .. 1.
 pub const HALF_NORMALIZE: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
 

@@ -36,6 +36,8 @@ pub struct Still {
     pub normalize: Normalize,
     /// How images are resized: like PIL, or like torchvision, which prepares videos.
     pub resize: Resize,
+    /// [`Still::batch`] resizes in floating point instead, and rounds nothing to bytes.
+    pub precise: bool,
 }
 
 /// A way of resizing to a width and a height.
@@ -81,6 +83,7 @@ impl Still {
             crop,
             normalize: s.normalize(defaults.normalize)?,
             resize: image::resize,
+            precise: false,
         })
     }
 
@@ -107,6 +110,15 @@ impl Still {
     /// # Errors
     /// When they do not come out at one size, or one is beyond any image's.
     pub fn batch(&self, images: &[Image]) -> Result<Array> {
+        if let (true, Some(Size::Exact { height, width }), None) = (self.precise, self.size, self.crop) {
+            let mut values = Vec::with_capacity(images.len() * 3 * height * width);
+            for image in images {
+                let planes = image::resize_floats(image, width, height, self.filter)?;
+                let of_channel = |(c, plane): (usize, &[f32])| self.normalize.values(c, plane);
+                values.extend(planes.chunks_exact(height * width).enumerate().flat_map(of_channel));
+            }
+            return Ok(Array { dims: vec![images.len(), 3, height, width], values: Values::F32(values) });
+        }
         let fitted = images.iter().map(|p| self.fit(p)).collect::<Result<Vec<_>>>()?;
         stack(&fitted, &self.normalize, vec![fitted.len()])
     }

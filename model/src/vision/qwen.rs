@@ -4,7 +4,7 @@
 use percept_graph::{Activation, HostTensor, Tensor};
 use serde_json::{Value, json};
 
-use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Stack};
+use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Norms, Stack};
 use crate::causal::EncoderRun;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -171,7 +171,7 @@ impl QwenTower {
         let block = BlockSpec {
             hidden,
             norm,
-            sandwich: false,
+            norms: Norms::Before,
             attention: Attention {
                 fused: true,
                 bias: Biases::all(true),

@@ -2,8 +2,9 @@
 //! patch.
 
 use percept_graph::Tensor;
+use percept_modalities::image::{Filter, windows};
 
-use crate::block::{Context, Stack};
+use crate::block::Context;
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
 use crate::vision::PATCHES;
@@ -30,31 +31,10 @@ impl VisionTower {
         )))
     }
 
-    /// The number of blocks behind `hidden_states[index]` of transformers, where -1 is the last.
-    ///
-    /// # Errors
-    /// When there is no such state.
-    pub fn depth(&self, index: i64) -> Result<usize> {
-        let states = self.stack.blocks.len() as i64 + 1;
-        let depth = if index < 0 { states.saturating_add(index) } else { index };
-        usize::try_from(depth).ok().filter(|_| depth < states).ok_or_else(|| {
-            Error::Inputs(format!("config.json: a tower of {} layers has no layer {index}", states - 1))
-        })
-    }
-
     /// The states f32[n,t,hidden] of images behind so many blocks each; blocks beyond the deepest are left
     /// out.
     pub fn states(&self, p: &Parameters, pixels: &Tensor, depths: &[usize]) -> Vec<Tensor> {
-        let deepest = depths.iter().max().copied().unwrap_or(0).min(self.stack.blocks.len());
-        let stack =
-            Stack { prefix: self.stack.prefix.clone(), blocks: self.stack.blocks[..deepest].to_vec() };
-        let mut all = vec![self.embed(p, pixels)];
-        let first = all[0].clone();
-        stack.trace_each(p, &first, &Context::default(), |_, x| {
-            all.push(x.clone());
-            x
-        });
-        depths.iter().map(|&d| all[d.min(deepest)].clone()).collect()
+        self.stack.states(p, &self.embed(p, pixels), &Context::default(), depths)
     }
 
     /// The normalized result for images whose patches name their learned positions, i32[n,t].
@@ -62,6 +42,40 @@ impl VisionTower {
         let table = format!("{}embeddings.position_embedding.weight", self.prefix);
         let x = self.patches(p, pixels) + p.embedding(positions, &table, [self.rows(), self.hidden]);
         self.normalize(p, &self.stack.trace(p, &x, &Context::default()))
+    }
+
+    /// What the last block gives f32[n,t,hidden] for patches f32[n,t,numbers] of images of any aspect, before the
+    /// last norm. Patches see those of their own number in `segments` i32[n,t] alone, and `mix` f32[n,t,rows] says
+    /// of which of the learned positions theirs is made.
+    pub fn mixed(&self, p: &Parameters, patches: &Tensor, segments: &Tensor, mix: &Tensor) -> Tensor {
+        let at = |name: &str| format!("{}embeddings.{name}", self.prefix);
+        let x = p.linear(patches, &at("patch_embedding"), self.hidden, true, None);
+        let table = p.get(&at("position_embedding.weight"), [self.rows(), self.hidden]);
+        let x = x + mix.dot(&table, (&[], &[]), (&[2], &[0]));
+        let cx = Context { segments: vec![segments.clone()], ..Context::default() };
+        self.stack.trace(p, &x, &cx)
+    }
+
+    /// The shares f32[t,rows] of the learned positions in those of a grid of patches, row by row: the table is
+    /// resized like an image, with antialiasing. Rows beyond the grid, up to `t`, have those of the first.
+    pub fn shares(&self, [rows, columns]: [usize; 2], t: usize) -> Vec<f32> {
+        let side = self.side();
+        let along = |to: usize| windows(Filter::Bilinear, side, to);
+        let mut shares = vec![0.0; t * side * side];
+        let places =
+            along(rows).into_iter().flat_map(|y| along(columns).into_iter().map(move |x| (y.clone(), x)));
+        for (share, ((top, ys), (left, xs))) in shares.chunks_exact_mut(side * side).zip(places) {
+            for (i, y) in ys.iter().enumerate() {
+                for (j, x) in xs.iter().enumerate() {
+                    share[(top + i) * side + left + j] = (y * x) as f32;
+                }
+            }
+        }
+        let (first, rest) = shares.split_at_mut(side * side);
+        rest.chunks_exact_mut(side * side)
+            .skip(rows * columns - 1)
+            .for_each(|share| share.copy_from_slice(first));
+        shares
     }
 
     /// `each` on a few images of f32[n,c,h,w] at a time, put together along the first dimension: activations

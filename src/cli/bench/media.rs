@@ -6,8 +6,9 @@ use std::time::Instant;
 use clap::Args;
 use percept::hal::CompileOptions;
 use percept::infer::{Embedder, TranscribeOptions, Transcriber};
+use percept::modalities::Values;
 use percept::modalities::audio::{Limits, Waveform, decode};
-use percept::modalities::{Array, Values};
+use percept::modalities::image::Image;
 use percept::model::Model;
 use serde_json::json;
 
@@ -106,12 +107,12 @@ impl Embed {
         let (device, host) = self.loading.device()?;
         let id = device.info().id.clone();
         let options = CompileOptions { strict: self.loading.strict, host, ..CompileOptions::default() };
-        let dims = model.vision.pixels(usize::from(self.batch)).dims;
-        let count: usize = dims.iter().product();
-        let values = (0..count).map(|i| (i * 7919 % 2001) as f32 / 1000.0 - 1.0).collect();
-        let pixels = Array { dims, values: Values::F32(values) };
+        let edge = model.vision.image;
+        let rgb = (0..3 * edge * edge).map(|i| (i * 7919 % 251) as u8).collect();
+        let images = vec![Image { width: edge, height: edge, rgb }; usize::from(self.batch)];
+        let prepared = model.prepare(&images)?;
         let mut embedder = Embedder::new(model, device, options);
-        let timing = self.measure.time(|| timed(|| Ok(embedder.pixels(&pixels).map(drop)?)))?;
+        let timing = self.measure.time(|| timed(|| Ok(embedder.prepared(&prepared).map(drop)?)))?;
         let (settings, work) = (json!({"batch": self.batch}), (f64::from(self.batch), "images/s"));
         let timed = Timed { bench: "embed", device: &id, settings, timing, work, more: json!({}) };
         self.measure.print(timed, &self.loading);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use percept::hal::CompileOptions;
-use percept::infer::{Embedder, Pooling, TextEmbedder, cosine};
+use percept::infer::{Embedder, ImageEmbedder, Pooling, TextEmbedder, cosine};
 use percept::modalities::image::{self, Image, Limits};
 use percept::model::Model;
 use serde_json::{Value, json};
@@ -15,8 +15,9 @@ use crate::cli::failure::read_bytes;
 use crate::cli::output::printable;
 use crate::cli::table::table;
 
-/// CLIP and SigLIP embed images and texts in one space. A language model embeds a text as the last block's row of its
-/// last token, as embedding models made of decoders are trained to do; --pooling mean averages the rows of all tokens
+/// CLIP, SigLIP and SigLIP 2 embed images and texts in one space, DINOv3 images alone. BERT and its successors embed texts
+/// as the files that sentence-transformers packs with them say. A language model embeds a text as the last block's row of
+/// its last token, as embedding models made of decoders are trained to do; --pooling mean averages the rows of all tokens
 /// instead. Every embedding has length one.
 ///
 /// Several inputs are compared: images with texts by the cosine of their embeddings and by the probability that the model
@@ -32,9 +33,9 @@ pub struct Embed {
     /// A text; may be repeated
     #[arg(long, value_name = "TEXT")]
     text: Vec<String>,
-    /// Which tokens of a language model stand for a text
-    #[arg(long, default_value = "last")]
-    pooling: Rows,
+    /// Which tokens stand for a text; by default those that an encoder's files name, and the last one of a language model
+    #[arg(long)]
+    pooling: Option<Rows>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -46,6 +47,8 @@ pub enum Rows {
     Last,
     /// The mean of all tokens
     Mean,
+    /// The first token, as encoders are trained with
+    First,
 }
 
 impl Rows {
@@ -54,6 +57,7 @@ impl Rows {
         match self {
             Rows::Last => Pooling::Last,
             Rows::Mean => Pooling::Mean,
+            Rows::First => Pooling::First,
         }
     }
 }
@@ -75,9 +79,7 @@ impl Embed {
                 let mut all = Vec::new();
                 // A few images at a time: all of them need not fit into memory.
                 for files in self.image.chunks(Embedder::BATCH) {
-                    let images =
-                        files.iter().map(|file| decode_image(file)).collect::<Result<Vec<_>, _>>()?;
-                    all.extend(embedder.images(&images)?);
+                    all.extend(embedder.images(&decode_images(files)?)?);
                 }
                 let texts = embedder.texts(&self.text)?;
                 if !all.is_empty() && !texts.is_empty() {
@@ -94,9 +96,31 @@ impl Embed {
                     return Err(Failure::Usage(why.into()));
                 }
                 let mut embedder = TextEmbedder::new(model, device, options)?;
-                let pooling = self.pooling.pooling();
-                let all =
-                    self.text.iter().map(|t| embedder.text(t, pooling)).collect::<Result<Vec<_>, _>>()?;
+                let all = embedder.texts(&self.text, self.pooling.map_or(Pooling::Last, Rows::pooling))?;
+                report_fallbacks(embedder.reports());
+                all
+            }
+            Model::TextEncoder(model) => {
+                if !self.image.is_empty() {
+                    let why = "this model embeds texts alone; to embed images, give CLIP, SigLIP or DINOv3";
+                    return Err(Failure::Usage(why.into()));
+                }
+                let pooling = self.pooling.map_or(model.pooling, Rows::pooling);
+                let mut embedder = TextEmbedder::of_encoder(model, device, options);
+                let all = embedder.texts(&self.text, pooling)?;
+                report_fallbacks(embedder.reports());
+                all
+            }
+            Model::ImageEncoder(model) => {
+                if !self.text.is_empty() {
+                    let why = "this model embeds images alone; to embed texts too, give CLIP or SigLIP";
+                    return Err(Failure::Usage(why.into()));
+                }
+                let mut embedder = ImageEmbedder::new(model, device, options);
+                let mut all = Vec::new();
+                for files in self.image.chunks(Embedder::BATCH) {
+                    all.extend(embedder.images(&decode_images(files)?)?);
+                }
                 report_fallbacks(embedder.reports());
                 all
             }
@@ -167,6 +191,10 @@ fn compared(images: usize, embeddings: &[Vec<f32>], probabilities: &[Vec<f32>]) 
     let firsts = if alike { 0..embeddings.len() } else { 0..images };
     let others = |of: usize| if alike { 0..of } else { images..embeddings.len() };
     firsts.flat_map(|of| others(of).map(move |with| (of, with))).map(|(of, with)| pair(of, with)).collect()
+}
+
+fn decode_images(files: &[PathBuf]) -> Result<Vec<Image>, Failure> {
+    files.iter().map(|file| decode_image(file)).collect()
 }
 
 fn decode_image(file: &std::path::Path) -> Result<Image, Failure> {

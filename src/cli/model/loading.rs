@@ -134,6 +134,9 @@ impl Causal {
             Model::Contrastive(_) => Err(Failure::Usage(
                 "this model embeds images and texts and does not generate; try `percept embed`".into(),
             )),
+            Model::ImageEncoder(_) | Model::TextEncoder(_) => {
+                Err(Failure::Usage("this model embeds and does not generate; try `percept embed`".into()))
+            }
             Model::Speech(_) => Err(Failure::Usage(
                 "this model transcribes speech and does not generate; try `percept transcribe`".into(),
             )),

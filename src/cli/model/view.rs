@@ -37,6 +37,23 @@ pub fn view(model: &Model, conversation: Conversation, texts: &[String]) -> Resu
             }
             Ok(View::of_contrastive(model, texts, &images)?)
         }
+        Model::ImageEncoder(model) => {
+            let files = conversation.only_images("this model takes images alone")?;
+            if files.is_empty() || !texts.is_empty() {
+                return Err(Failure::Usage("this model takes images and no text: give --image F".into()));
+            }
+            let images = files.iter().map(|file| decode_image(file)).collect::<Result<Vec<_>, _>>()?;
+            Ok(View::of_image_encoder(model, &images)?)
+        }
+        Model::TextEncoder(model) => {
+            conversation.only_images("this model takes texts alone")?.first().map_or(Ok(()), |_| {
+                Err(Failure::Usage("this model embeds texts and takes no images".into()))
+            })?;
+            let [text] = texts else {
+                return Err(Failure::Usage("this model takes one text; put it in quotes".into()));
+            };
+            Ok(View::of_text_encoder(model, text)?)
+        }
         Model::Speech(model) => {
             if !texts.is_empty() {
                 let why = "this model takes --audio F and no text: what it begins with depends on language and task";

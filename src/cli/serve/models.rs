@@ -168,7 +168,8 @@ fn load(
     let compile =
         CompileOptions { strict, host: host.clone(), batch_invariant: true, ..CompileOptions::default() };
     let model = percept::model::open_weights(weights)?;
-    if let (Some(draft), Model::Contrastive(_) | Model::Speech(_)) = (draft, &model) {
+    let generates = matches!(model, Model::Causal(_));
+    if let (Some(draft), false) = (draft, generates) {
         let draft = draft.display();
         return Err(Failure::Usage(format!(
             "--draft-model {draft}: this model generates no text; leave it out"
@@ -197,6 +198,13 @@ fn load(
             Ok(Loaded::Texts(Box::new(TextEmbedder::new(model, device, compile)?), pooling))
         }
         (Model::Contrastive(model), _) => Ok(Loaded::Pairs(Box::new(Embedder::new(model, device, compile)))),
+        (Model::TextEncoder(model), _) => {
+            let pooling = model.pooling;
+            Ok(Loaded::Texts(Box::new(TextEmbedder::of_encoder(model, device, compile)), pooling))
+        }
+        (Model::ImageEncoder(_), _) => Err(Failure::Usage(
+            "this model embeds images, which no endpoint takes; try `percept embed`".into(),
+        )),
         (Model::Speech(model), None) => {
             let options = TranscribeOptions::default();
             Ok(Loaded::Speech(Box::new(Transcriber::new(model, device, compile, options)?)))

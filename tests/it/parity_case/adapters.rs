@@ -61,6 +61,8 @@ pub fn check(case: &Case, weights: Weights, device: &Arc<dyn Device>, far: bool)
     match percept::model::open_weights(weights).map_err(|e| e.to_string())? {
         Model::Causal(model) => causal::check(case, device, model, if far { usize::MAX } else { 1 }),
         Model::Contrastive(model) => contrastive::check(case, device, model),
+        Model::ImageEncoder(model) => super::images::check(case, device, model),
+        Model::TextEncoder(_) => Err("encoders of texts have tests of their own".into()),
         Model::Speech(model) => speech::check(case, device, model),
     }
 }

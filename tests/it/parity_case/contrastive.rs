@@ -21,7 +21,7 @@ pub fn check(case: &Case, device: &Arc<dyn Device>, model: Box<Contrastive>) -> 
     let pictures = names(&case.description["media"]["images"]);
     let pictures = pictures.iter().map(|n| picture(&case.medium(n))).collect::<Result<Vec<_>, _>>()?;
     let mut inputs = Inputs::default();
-    inputs.arrays.insert("pixel_values".into(), model.pixels(&pictures).map_err(text)?);
+    inputs.arrays.extend(model.prepare(&pictures).map_err(text)?);
     inputs.arrays.insert("input_ids".into(), model.tokens(&texts).map_err(text)?);
     compare_inputs(case, &inputs)?;
 

@@ -33,6 +33,13 @@ pub fn of_case(case: &Case) -> Result<View, String> {
                 pictures.iter().map(|n| picture(&case.medium(n))).collect::<Result<Vec<_>, _>>()?;
             View::of_contrastive(&model, &names(&case.description["messages"]), &pictures).map_err(text)
         }
+        Model::ImageEncoder(model) => {
+            let pictures = names(&case.description["media"]["images"]);
+            let pictures =
+                pictures.iter().map(|n| picture(&case.medium(n))).collect::<Result<Vec<_>, _>>()?;
+            View::of_image_encoder(&model, &pictures).map_err(text)
+        }
+        Model::TextEncoder(_) => Err("encoders of texts have tests of their own".into()),
         Model::Speech(model) => {
             let file = case.medium(case.description["media"]["audio"].as_str().unwrap());
             let rate = model.features().rate();

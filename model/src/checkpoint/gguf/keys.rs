@@ -180,7 +180,7 @@ fn differences(a: &Decoder, b: &Decoder) -> Vec<String> {
         );
         differ(a.mlp.bias == b.mlp.bias, "'mlp_bias'".into());
         differ(a.norm == b.norm, "'rms_norm_eps'".into());
-        let parts = |b: &BlockSpec| (b.sandwich, b.layer_scale, b.names, b.cross.is_some(), b.mlp.gated);
+        let parts = |b: &BlockSpec| (b.norms, b.layer_scale, b.names, b.cross.is_some(), b.mlp.gated);
         differ(parts(a) == parts(b) && p.qk_norm == q.qk_norm, "the parts of its layers".into());
     }
     found
