@@ -26,6 +26,8 @@ pub enum Sampling {
         /// The number that divides the number of frames.
         multiple: usize,
     },
+    /// At most so many, each in the middle of its equal share of the video, rounded down: InternVL.
+    Middles(usize),
     /// Evenly from the first to the last frame, rounded to the nearest: Qwen3-VL.
     Spread(Quota),
     /// Evenly from the first to the last frame, rounded down and without repetition; `skip` seconds are left
@@ -71,7 +73,7 @@ impl Sampling {
                 Quota::Count(_) | Quota::UpTo(_) => 1.0,
             },
             Self::Thinned(fps) => *fps,
-            Self::All | Self::Indices(_) => 1.0,
+            Self::All | Self::Indices(_) | Self::Middles(_) => 1.0,
         };
         if !(rate.is_finite() && rate > 0.0 && fps.is_finite() && fps > 0.0) {
             return Err(Error::Prompt(format!(
@@ -97,6 +99,10 @@ impl Sampling {
                 };
                 enough(n, total)?;
                 (0..n).map(|i| (i as u128 * total as u128 / n as u128) as usize).collect()
+            }
+            Self::Middles(n) => {
+                let n = at_most((*n).max(1));
+                (0..n).map(|i| ((2 * i + 1) as u128 * total as u128 / (2 * n) as u128) as usize).collect()
             }
             Self::Strided { quota, multiple } => {
                 let unit = (*multiple).max(1);

@@ -11,7 +11,7 @@ use crate::connector::Projector;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::family::media::{MediaModel, Reader, processor_files, prompt, text_config, token, written_by};
-use crate::family::{DecoderNames, Model, decoder};
+use crate::family::{DecoderNames, Model, decoder, mistral3};
 use crate::parameters::Parameters;
 use crate::processor::{Llava, Tower};
 use crate::vision::{encoder_run, floats, media_layout};
@@ -23,6 +23,10 @@ use crate::weights::Weights;
 /// # Errors
 /// When the configuration, the processor's files and the tensors do not fit.
 pub fn open(c: &Config, weights: Weights) -> Result<Model> {
+    let tower = c.get("vision_config").and_then(|v| v.get("model_type"));
+    if tower.is_some_and(|v| v == "pixtral") {
+        return mistral3::open_pixtral(c, weights);
+    }
     let decoder = text(c, &weights, "llama")?;
     let view = View::read(c, &weights, decoder.hidden, "default", -2)?;
     let processor = Llava::new(&processor_files(&weights)?, view.described(), prompt(&weights)?)?;

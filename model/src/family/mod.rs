@@ -4,13 +4,17 @@ mod bert;
 mod clip;
 mod dinov3;
 mod extents;
+mod gemma;
 mod gemma2;
 mod gemma3;
 mod gemma3_vision;
+mod internvl;
 mod llama;
 mod llava;
 mod llava_next;
 mod media;
+mod mistral3;
+mod paligemma;
 pub mod percept;
 #[cfg(test)]
 mod published;
@@ -66,15 +70,19 @@ const FAMILIES: &[(&str, Open)] = &[
     ("bert", bert::open),
     ("clip", clip::open),
     ("dinov3_vit", dinov3::open),
+    ("gemma", text),
     ("gemma2", text),
     ("gemma3", gemma3_vision::open),
     ("gemma3_text", text),
     ("idefics3", smolvlm::open),
+    ("internvl", internvl::open),
     ("llama", text),
     ("llava", llava::open),
     ("llava_next", llava_next::open),
     ("llava_onevision", llava_next::open_one_vision),
     ("mistral", text),
+    ("mistral3", mistral3::open),
+    ("paligemma", paligemma::open),
     ("percept", percept::open),
     ("qwen2", text),
     ("qwen2_5_vl", qwen2_5_vl::open),
@@ -101,6 +109,7 @@ type ReadDecoder = fn(&Config, &DecoderNames) -> Result<Decoder>;
 
 /// Every decoder by its `model_type`, alone or as the text part of another family.
 const DECODERS: &[(&str, ReadDecoder)] = &[
+    ("gemma", gemma::decoder),
     ("gemma2", gemma2::decoder),
     ("gemma3_text", gemma3::decoder),
     ("llama", llama::decoder),

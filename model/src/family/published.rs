@@ -7,7 +7,7 @@ use crate::decoder::Decoder;
 use crate::family::media::{text_config, token};
 use crate::family::{DecoderNames, decoder, qwen2_vl};
 use crate::rope::Rope;
-use crate::vision::QwenTower;
+use crate::vision::{PixtralTower, QwenTower};
 use crate::vision_tower::VisionTower;
 
 fn config(file: &str) -> Config {
@@ -88,4 +88,16 @@ fn gemma_3_leaves_out_its_heads() {
     assert_eq!(windows, [Some(1024), Some(1024), Some(1024), Some(1024), Some(1024), None]);
     let tower = VisionTower::siglip(&c.section("vision_config", json!({})).unwrap(), "").unwrap();
     assert_eq!((tower.side(), tower.stack.blocks.len()), (64, 27));
+}
+
+// PixtralVisionConfig and Siglip2VisionConfig, transformers 5.24.
+#[test]
+fn towers_of_which_nothing_is_said_are_those_of_their_classes() {
+    let c = config("{}");
+    let tower = PixtralTower::read(&c, "").unwrap();
+    assert_eq!((tower.hidden, tower.patch, tower.stack.blocks.len()), (1024, 16, 24));
+    let tower = VisionTower::siglip2(&c, "").unwrap();
+    assert_eq!((tower.side(), tower.rows(), tower.hidden), (16, 256, 768));
+    let e = VisionTower::siglip2(&config(r#"{"num_patches": 250}"#), "").unwrap_err().to_string();
+    assert!(e.contains("'num_patches' is 250"), "{e}");
 }

@@ -4,10 +4,13 @@
 
 pub mod anyres;
 mod gemma3;
+mod internvl;
 mod llava;
 mod llava_anyres;
 mod naflex;
 mod native;
+mod paligemma;
+mod pixtral;
 mod prompt;
 mod qwen_vl;
 mod settings;
@@ -17,10 +20,13 @@ mod transcript;
 mod words;
 
 pub use gemma3::Gemma3;
+pub use internvl::InternVl;
 pub use llava::{CLIP_STILL, Llava, Tower};
 pub use llava_anyres::LlavaAnyres;
 pub use naflex::NaFlex;
 pub use native::{NATIVE_TOKENS, Native, NativeMedia};
+pub use paligemma::PaliGemma;
+pub use pixtral::Pixtral;
 pub use prompt::{Placeholder, Prompt, insert_i64, mark_tokens, refuse, rows};
 pub use qwen_vl::{QwenVersion, QwenVl};
 pub use settings::{CLIP_NORMALIZE, HALF_NORMALIZE, IMAGENET_NORMALIZE, ProcessorFiles, Settings, Size};

@@ -23,6 +23,8 @@ pub struct Placeholder<'a> {
 pub struct Prompt {
     tokenizer: Tokenizer,
     template: ChatTemplate,
+    /// The template writes all tokens that a prompt begins or ends with.
+    whole: bool,
 }
 
 impl Prompt {
@@ -42,12 +44,17 @@ impl Prompt {
             )
         })?;
         // Processors of transformers take the default with tools too.
-        Ok(Self { tokenizer, template: template.with_tool_use(None)? })
+        Ok(Self::new(tokenizer, template.with_tool_use(None)?))
     }
 
     /// From a tokenizer and a template that are read already.
     pub fn new(tokenizer: Tokenizer, template: ChatTemplate) -> Self {
-        Self { tokenizer, template }
+        Self { tokenizer, template, whole: false }
+    }
+
+    /// The same for a template that writes all tokens that a prompt begins or ends with, wherever it puts them.
+    pub fn without_more_tokens(self) -> Self {
+        Self { whole: true, ..self }
     }
 
     /// The tokenizer of the prompts.
@@ -87,7 +94,8 @@ impl Prompt {
             .settings()
             .tokens
             .get("bos_token")
-            .is_some_and(|bos| text.starts_with(bos.as_str()));
+            .is_some_and(|bos| text.starts_with(bos.as_str()))
+            || self.whole;
         let mut inputs = Inputs { prompt: transcript.rendered.clone(), ..Inputs::default() };
         let ids: Vec<i64> = if transcript.answers.is_some() {
             let tokens = self.tokenizer.encode_spans(text, !written)?;

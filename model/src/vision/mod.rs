@@ -1,11 +1,13 @@
 //! Vision towers, and how their runs are put together.
 
 mod mrope;
+mod pixtral;
 mod qwen;
 mod rows;
 mod tower;
 
 pub use mrope::{Grids, Resume, mrope_layout};
+pub use pixtral::PixtralTower;
 pub use qwen::{QwenTower, qwen2_5_defaults, qwen2_defaults, qwen3_defaults};
 pub use rows::Rows;
 
