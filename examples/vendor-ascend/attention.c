@@ -160,6 +160,10 @@ static void attention(builder *b) {
         k = unpaged(b, k, input(b, table));
         v = unpaged(b, v, input(b, table));
     }
+    if (percept_int(b->op, "wide_blocks", 0)) {
+        refuse(b, "blocks of rows that are wider than the window");
+        return;
+    }
     if (percept_attribute_of(op, "soft_cap")) {
         refuse(b, "the library caps no scores");
         return;

@@ -185,8 +185,18 @@ fn composite(op: &Composite, list: &mut List) {
 }
 
 fn attention(spec: &AttentionSpec, list: &mut List) {
-    let AttentionSpec { scale, causal, window, soft_cap, segments, blocks, wide_blocks, offset, kv_len, paged } =
-        spec;
+    let AttentionSpec {
+        scale,
+        causal,
+        window,
+        soft_cap,
+        segments,
+        blocks,
+        wide_blocks,
+        offset,
+        kv_len,
+        paged,
+    } = spec;
     list.float("scale", *scale);
     list.bool("causal", *causal);
     if let Some(window) = window {

@@ -24,7 +24,7 @@ pub struct Export {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Which graph of the model; by default the decoder of one that continues text, the image tower of one
-    /// that embeds images, and the encoder of one that hears speech
+    /// that embeds images and texts, and the encoder of one that transcribes speech or embeds texts
     #[arg(long, value_enum)]
     part: Option<Part>,
     /// The operators: single functions (plain), whole ones of newer ONNX too (fused), and those of ONNX
@@ -37,7 +37,7 @@ pub struct Export {
     /// Tokens that a step of the decoder reads
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     rows: u32,
-    /// Tokens that the decoder's cache has room for
+    /// Tokens that the decoder's cache has room for, or of each text that an encoder of texts reads
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     capacity: u32,
     /// Images or texts of one run of a tower
@@ -96,22 +96,29 @@ impl Export {
             (Model::Speech(m), None | Some(Part::Audio)) => Ok((m.encode()?, m.weights())),
             (Model::Speech(m), Some(Part::CrossKeys)) => Ok((m.cross_keys()?, m.weights())),
             (Model::Speech(m), Some(Part::Decoder)) => Ok((m.step(&m.step_shape(rows, rows))?, m.weights())),
-            (model, Some(part)) => Err(self.lacks(model, part)),
+            (Model::TextEncoder(m), None | Some(Part::Text)) => Ok((m.graph(batch, capacity)?, &m.weights)),
+            (model, part) => Err(self.lacks(model, part)),
         }
     }
 
-    fn lacks(&self, model: &Model, part: Part) -> Failure {
+    fn lacks(&self, model: &Model, part: Option<Part>) -> Failure {
         let (kind, parts) = match model {
             Model::Causal(_) => (
                 "a model that continues text",
-                "decoder; its towers are made anew for each picture's size, so there is no one graph to export",
+                "decoder; its towers are made anew for each image's size, so there is no one graph to export",
             ),
             Model::Contrastive(_) => ("a model that embeds images and texts", "image, text"),
-            Model::Speech(_) => ("a model that hears speech", "audio, cross-keys, decoder"),
+            Model::Speech(_) => ("a model that transcribes speech", "audio, cross-keys, decoder"),
+            Model::TextEncoder(_) => ("a model that embeds texts", "text"),
+            Model::ImageEncoder(_) => (
+                "a model that embeds images",
+                "none; its tower is made anew for each image's size, so there is no one graph to export",
+            ),
         };
-        let name = part.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default();
+        let name = part.and_then(|part| part.to_possible_value());
+        let name = name.map_or("to export".to_string(), |value| format!("'{}'", value.get_name()));
         Failure::Usage(format!(
-            "{} is {kind} and has no part '{name}'; its parts: {parts}",
+            "{} is {kind} and has no part {name}; its parts: {parts}",
             self.path.display()
         ))
     }
