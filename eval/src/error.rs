@@ -16,6 +16,29 @@ pub enum Error {
         /// What is wrong with them.
         source: percept_modalities::Error,
     },
+    /// A task, its data or its results.
+    #[error("{0}")]
+    Task(String),
+    /// The data of a task lack a column.
+    #[error("{task}: {file} has no column '{column}'; it has {present}")]
+    Column {
+        /// The task.
+        task: String,
+        /// The file.
+        file: String,
+        /// The column.
+        column: String,
+        /// Those that are there.
+        present: String,
+    },
+    /// A task shows what a model does not take.
+    #[error("{task} shows {kind}, and this model takes no {kind}")]
+    Lacks {
+        /// The task.
+        task: String,
+        /// The kind of media.
+        kind: &'static str,
+    },
     /// A corpus.
     #[error(transparent)]
     Data(#[from] percept_data::Error),

@@ -246,6 +246,11 @@ impl View {
         &self.inputs
     }
 
+    /// The inputs themselves, without the view.
+    pub fn into_inputs(self) -> Inputs {
+        self.inputs
+    }
+
     /// A medium as the model sees it, by its index in [`View::media`]: images, tiles or frames, made of the very
     /// numbers that the model reads. Audio has none.
     pub fn images(&self, medium: usize) -> Vec<Image> {

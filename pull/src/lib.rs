@@ -19,6 +19,7 @@ mod finish;
 mod hosts;
 mod hub;
 mod item;
+mod json_client;
 mod list;
 mod list_parquet;
 mod local;
@@ -45,6 +46,7 @@ use url::Url;
 
 pub use address::AllowPrivate;
 pub use error::Error;
+pub use json_client::JsonClient;
 pub use medium::MediaFetcher;
 pub use model::pull_model;
 pub use status::{Outcome, Status};

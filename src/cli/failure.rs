@@ -72,7 +72,7 @@ impl From<percept::eval::Error> for Failure {
         match error {
             Error::Data(error) => error.into(),
             Error::Infer(error) => error.into(),
-            Error::Empty(_) | Error::Media { .. } => Failure::Eval(error),
+            error => Failure::Eval(error),
         }
     }
 }
@@ -106,6 +106,7 @@ impl Failure {
             Failure::Train(e) => training(e),
             Failure::Pull(percept::pull::Error::Usage(_)) => 2,
             Failure::Serve(percept::serve::Error::Setting(_)) => 2,
+            Failure::Eval(percept::eval::Error::Task(_) | percept::eval::Error::Column { .. }) => 2,
             _ => 1,
         }
     }

@@ -77,12 +77,13 @@ enum Command {
         Ctrl-C and SIGTERM save a checkpoint and end the run with exit code 130 or 143; --resume goes on from it."
     )]
     Train(model::train::Train),
-    /// Evaluate a model on corpora of questions: count how often it gives the expected answer
+    /// Evaluate a model on benchmarks and on corpora of questions
     #[command(
-        after_help = "Examples:\n  percept eval --model runs/a/model --tasks world/category/held-out,world/sound/held-out\n  \
+        after_help = "Examples:\n  percept eval --model Qwen2-VL-2B-Instruct --tasks textvqa_val,pope --data benchmarks --out scores\n  \
+        percept eval --model runs/a/model --tasks world/category/held-out,world/sound/held-out\n  \
         percept eval --model base --adapter runs/flags/model --tasks world/flags/held-out --limit 100 --json"
     )]
-    Eval(model::eval::Eval),
+    Eval(Box<model::eval::Eval>),
     /// Serve models over HTTP, to clients of OpenAI's API
     #[command(after_help = "Examples:\n  percept serve --model SmolLM2-135M-Instruct\n  \
         percept serve --model chat=SmolLM2.gguf --model whisper-tiny.en --host 0.0.0.0 --port 8080 --api-keys keys.txt\n  \

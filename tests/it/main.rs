@@ -11,6 +11,7 @@ mod device_commands;
 mod devices;
 mod drafts;
 mod encoders;
+mod evaluation;
 #[path = "../needs/mod.rs"]
 mod needs;
 mod parity;

@@ -2,7 +2,7 @@
 
 use percept::data::Kind;
 use percept::data::report::{Card, Page, Series, audio_card, confusion, image_card, lines, video_card};
-use percept::eval::Task;
+use percept::eval::corpus::Task;
 use percept::modalities::image::{Limits, decode};
 use serde_json::Value;
 
@@ -179,7 +179,7 @@ fn drawing(work: &Work, why: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use percept::eval::Answer;
+    use percept::eval::corpus::Answer;
 
     #[test]
     fn a_log_becomes_one_line_for_training_and_one_for_each_corpus() {

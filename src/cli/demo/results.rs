@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use percept::eval::{Scores, Task};
+use percept::eval::corpus::{Scores, Task};
 use serde::Serialize;
 
 use super::command::Shell;

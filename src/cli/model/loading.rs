@@ -169,6 +169,12 @@ impl Causal {
         Ok(Session::new(device, model, options)?)
     }
 
+    /// The same on another device, whose steps do not depend on their company either.
+    pub fn session_on(&self, device: &str, model: Box<dyn CausalModel>) -> Result<Session, Failure> {
+        let (_, options) = self.place(true)?;
+        Ok(Session::new(percept::registry().open(device)?, model, SessionOptions { host: None, ..options })?)
+    }
+
     /// Where a model runs, and how.
     fn place(&self, batch_invariant: bool) -> Result<(Arc<dyn Device>, SessionOptions), Failure> {
         let (device, host) = self.loading.device()?;

@@ -4,8 +4,8 @@ use percept_data::Sample;
 use percept_infer::{GenerateOptions, Request};
 use percept_modalities::Processor;
 
+use super::Answer;
 use crate::error::{Error, Result};
-use crate::scores::Answer;
 
 /// Tokens that an answer may have beyond those of the right one, so that one that goes on is told from it.
 const BEYOND: usize = 4;

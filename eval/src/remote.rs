@@ -1,0 +1,120 @@
+//! Models that a server runs: the same questions, put to it one by one, many at a time.
+
+use std::path::Path;
+use std::time::Instant;
+
+use percept_modalities::image;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::journal::{Given, Line};
+use crate::overlap;
+use crate::run::{Opened, Options, Outcome, Running, hex, outcome, part};
+use crate::scoring::Answer;
+use crate::task::{By, Question, Task};
+
+/// What a server said.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    /// The answer.
+    pub text: String,
+    /// Tokens of the prompt and the answer, where it tells.
+    pub tokens: [usize; 2],
+    /// Whether the answer was as long as allowed.
+    pub cut: bool,
+}
+
+/// Why a server said nothing.
+#[derive(Debug, Clone)]
+pub enum Refused {
+    /// It does not take this question, which counts as failed.
+    Question(String),
+    /// It does not answer at all, which ends the run.
+    Server(String),
+}
+
+/// A question after it was put.
+enum Put {
+    Known(Box<Question>, Line),
+    Answered(Box<Question>, Answer, Given),
+}
+
+/// Run a task on a server. `ask` puts one question to it, from as many threads as the batch has.
+///
+/// # Errors
+/// As [`crate::run::run`]; when the server does not answer; when the task compares likelihoods, which servers do not tell.
+pub fn run_remote(
+    task: &Task,
+    folder: &Path,
+    options: &Options,
+    ask: &(dyn Fn(&Question) -> std::result::Result<Said, Refused> + Sync),
+    told: &mut dyn FnMut(bool),
+) -> Result<Outcome> {
+    if task.score.by == By::Likelihood {
+        let why =
+            "it compares the likelihoods of options, which a server does not tell; give the path of a model";
+        return Err(Error::Task(format!("{}: {why}", task.name)));
+    }
+    let start = Instant::now();
+    let rows = task.questions(folder)?;
+    let Opened { manifest, journal, known } = Opened::new(task, rows.hashes(), options)?;
+    let put = |raw: Result<crate::task::Raw>| -> Result<Put> {
+        let raw = raw?;
+        let mut question = Box::new(task.question(&raw)?);
+        if task.score.pixels
+            && let Some(first) = question.media.as_ref().ok().and_then(|media| media.first())
+            && let Ok(image) = image::decode(&first.bytes, &image::Limits::default())
+        {
+            question.scale_box(&image, task.compat);
+        }
+        if let Some(line) = known.get(&raw.id) {
+            question.media = Ok(Vec::new());
+            return Ok(Put::Known(question, line.clone()));
+        }
+        let (answer, given) = answered(&question, ask)?;
+        // Encoded media are not needed any more.
+        question.media = Ok(Vec::new());
+        Ok(Put::Answered(question, answer, given))
+    };
+    let mut state = Running::new(task, journal, told, 0);
+    let batch = options.batch.max(1);
+    overlap::prepare(part(rows, options), batch, 2 * batch, put, |all| {
+        for put in all {
+            match put? {
+                Put::Known(question, line) => state.known(*question, line),
+                Put::Answered(question, answer, given) => state.add(*question, answer, given)?,
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    outcome(state, manifest, options, start, seconds)
+}
+
+fn answered(
+    question: &Question,
+    ask: &(dyn Fn(&Question) -> std::result::Result<Said, Refused> + Sync),
+) -> Result<(Answer, Given)> {
+    let failed = |why: String| (Answer { failed: Some(why), ..Answer::default() }, Given::default());
+    let media = match &question.media {
+        Ok(media) => media,
+        Err(why) => return Ok(failed(why.clone())),
+    };
+    let hashed =
+        media.iter().map(|blob| json!({"kind": blob.kind, "sha256": hex(&Sha256::digest(&blob.bytes))}));
+    let given = Given {
+        prompt: question.prompt.clone(),
+        tokens_sha256: hex(&Sha256::digest(question.prompt.as_bytes())),
+        media: hashed.collect(),
+        ..Given::default()
+    };
+    match ask(question) {
+        Ok(said) => {
+            let answer = Answer { said: said.text.trim().to_owned(), ..Answer::default() };
+            Ok((answer, Given { prompt_tokens: said.tokens[0], cut: said.cut, ..given }))
+        }
+        Err(Refused::Question(why)) => Ok(failed(why)),
+        Err(Refused::Server(why)) => Err(Error::Task(why)),
+    }
+}

@@ -1,0 +1,534 @@
+//! Scores: what each answer contributes, and what it comes to.
+//!
+//! An answer contributes a few numbers. They are added up over all answers, those of a category, or drawn ones, and the scores are
+//! made of the sums: so every score has categories and an interval, those that are no means too.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::metric::classes::{Confusion, quotient};
+use crate::metric::interval::{Bootstrap, Estimate, groups};
+use crate::metric::{
+    Compat, anls, boxes, caption, choice, exact, open_answer, relaxed, substring, vqa, words, yes_no,
+};
+use crate::task::{Question, Score, Task};
+
+/// How answers are scored.
+#[derive(Debug, Clone)]
+pub enum Metric {
+    /// Multiple choice; without options the text, in lower case and without a stop.
+    Choice(choice::Rules),
+    /// MMMU's: multiple choice, or an open question where there are no options.
+    Mmmu,
+    /// Exact match.
+    Exact(exact::Ignore),
+    /// Yes or no.
+    YesNo,
+    /// VQA accuracy.
+    Vqa(vqa::Normalization),
+    /// Average normalized Levenshtein similarity.
+    Anls,
+    /// Relaxed accuracy.
+    Relaxed,
+    /// Whether the answer holds the right text; the column and value of what is compared without spaces, and the size of the benchmark.
+    Substring(Option<[String; 2]>, Option<f64>),
+    /// A box.
+    Box,
+    /// Captions with several references.
+    Caption,
+    /// Word and character errors.
+    Words(words::Normalizer),
+    /// One of several classes.
+    Classes(Vec<String>),
+}
+
+/// The names of all metrics, as `[score] metric` has them.
+pub const METRICS: [&str; 13] = [
+    "choice",
+    "mmmu",
+    "exact",
+    "yes-no",
+    "vqa",
+    "vqa-v2",
+    "anls",
+    "relaxed",
+    "substring",
+    "box",
+    "caption",
+    "words",
+    "classes",
+];
+
+/// Shares of the overlap from which on a box is right.
+const OVERLAPS: [(&str, f64); 5] =
+    [("acc@0.1", 0.1), ("acc@0.3", 0.3), ("acc@0.5", 0.5), ("acc@0.7", 0.7), ("acc@0.9", 0.9)];
+
+/// What became of a question.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What the model said; empty where it could not be asked.
+    pub said: String,
+    /// The option that it held most likely, where options were compared.
+    pub chosen: Option<usize>,
+    /// How likely it held that one among them.
+    pub confidence: Option<f64>,
+    /// Why the question could not be asked.
+    pub failed: Option<String>,
+}
+
+/// An answer, scored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// The score by which answers are compared and shown: of 0..=1, or an error count's share.
+    pub value: f64,
+    /// What was read from the answer.
+    pub read: Option<String>,
+    /// Whether nothing could be read.
+    pub unparsed: bool,
+    /// What it contributes: places among the sums, and numbers.
+    parts: Vec<(usize, f64)>,
+}
+
+/// The scores of some answers.
+#[derive(Debug, Clone, Serialize)]
+pub struct Scores {
+    /// By the metric's names.
+    pub metrics: BTreeMap<&'static str, Estimate>,
+    /// Questions.
+    pub n: usize,
+    /// Answers that nothing could be read from.
+    pub unparsed: usize,
+    /// Questions that could not be asked, and count as wrong.
+    pub failed: usize,
+    /// By column, value and name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub categories: BTreeMap<String, BTreeMap<String, Category>>,
+    /// What was taken for what, where there are classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confusion: Option<Confusion>,
+    /// What is known of each class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<crate::metric::classes::ClassScores>,
+}
+
+/// The scores of a category.
+#[derive(Debug, Clone, Serialize)]
+pub struct Category {
+    /// By the metric's names.
+    pub metrics: BTreeMap<&'static str, f64>,
+    /// Questions.
+    pub n: usize,
+}
+
+impl Metric {
+    /// The metric that a task names, with its settings.
+    ///
+    /// # Errors
+    /// A name that no metric has, with the nearest; a setting that the metric does not read.
+    pub fn new(score: &Score) -> Result<Self, String> {
+        if !METRICS.contains(&score.metric.as_str()) {
+            return Err(percept_data::keys::unknown("the evaluation", "metric", &score.metric, &METRICS));
+        }
+        let unread = [
+            ("rules", score.rules.is_some(), &["choice"][..]),
+            ("ignore", !score.ignore.is_empty(), &["exact"]),
+            ("normalizer", score.normalizer.is_some(), &["words"]),
+            ("squeezed", score.squeezed.is_some(), &["substring"]),
+            ("whole", score.whole.is_some(), &["substring"]),
+            ("pixels", score.pixels, &["box"]),
+            ("classes", !score.classes.is_empty(), &["classes"]),
+            ("letters", score.letters.is_some(), &["choice"]),
+        ];
+        if let Some((key, ..)) =
+            unread.iter().find(|(_, given, by)| *given && !by.contains(&score.metric.as_str()))
+        {
+            return Err(format!("'{key}' is not read by the metric '{}'; leave it out", score.metric));
+        }
+        let mut ignore = exact::Ignore::default();
+        for word in &score.ignore {
+            match word.as_str() {
+                "case" => ignore.case = true,
+                "punctuation" => ignore.punctuation = true,
+                other => {
+                    return Err(percept_data::keys::unknown(
+                        "ignore",
+                        "word",
+                        other,
+                        &["case", "punctuation"],
+                    ));
+                }
+            }
+        }
+        Ok(match score.metric.as_str() {
+            "choice" => Metric::Choice(score.rules.unwrap_or(choice::Rules::Ranked)),
+            "mmmu" => Metric::Mmmu,
+            "exact" => Metric::Exact(ignore),
+            "yes-no" => Metric::YesNo,
+            "vqa" => Metric::Vqa(vqa::Normalization::EvalAi),
+            "vqa-v2" => Metric::Vqa(vqa::Normalization::V2),
+            "anls" => Metric::Anls,
+            "relaxed" => Metric::Relaxed,
+            "substring" => Metric::Substring(score.squeezed.clone(), score.whole),
+            "box" => Metric::Box,
+            "caption" => Metric::Caption,
+            "words" => Metric::Words(score.normalizer.unwrap_or(words::Normalizer::Plain)),
+            "classes" => Metric::Classes(score.classes.clone()),
+            other => return Err(percept_data::keys::unknown("the evaluation", "metric", other, &METRICS)),
+        })
+    }
+
+    /// The names of its scores, the first of which is the one that is shown first.
+    pub fn names(&self) -> Vec<&'static str> {
+        match self {
+            Metric::Choice(_) | Metric::Mmmu | Metric::Vqa(_) | Metric::Substring(..) => vec!["accuracy"],
+            Metric::Exact(_) => vec!["exact_match"],
+            Metric::YesNo => vec!["accuracy", "precision", "recall", "f1", "yes_ratio"],
+            Metric::Anls => vec!["anls"],
+            Metric::Relaxed => vec!["relaxed_accuracy"],
+            Metric::Box => {
+                ["iou"].into_iter().chain(OVERLAPS.map(|(name, _)| name)).chain(["center_accuracy"]).collect()
+            }
+            Metric::Caption => vec!["cider", "bleu_4", "rouge_l"],
+            Metric::Words(_) => vec!["wer", "cer"],
+            Metric::Classes(_) => vec!["accuracy", "balanced_accuracy", "macro_f1"],
+        }
+    }
+
+    /// The names of the scores that stand first, by which single answers are scored.
+    pub const FIRST: [&'static str; 7] =
+        ["accuracy", "exact_match", "anls", "relaxed_accuracy", "iou", "cider", "wer"];
+
+    /// Whether a larger value is better, of the score of this name.
+    pub fn higher_is_better(name: &str) -> bool {
+        !matches!(name, "wer" | "cer" | "ece")
+    }
+
+    /// What the answers to questions contribute.
+    pub fn score(&self, task: &Task, asked: &[(Question, Answer)]) -> Vec<Scored> {
+        match self {
+            Metric::Caption => captions(asked),
+            Metric::Classes(classes) => {
+                let known = known_classes(classes, asked);
+                asked.iter().map(|(question, answer)| of_class(&known, question, answer)).collect()
+            }
+            _ => asked.iter().map(|(question, answer)| self.one(task, question, answer)).collect(),
+        }
+    }
+
+    fn one(&self, task: &Task, question: &Question, answer: &Answer) -> Scored {
+        let (compat, said) = (task.compat, answer.said.as_str());
+        let (right, texts) = (&question.right, &question.right.texts[..]);
+        let first = texts.first().map_or("", String::as_str);
+        match self {
+            Metric::Choice(rules) => match right.option {
+                Some(option) => {
+                    let count = if question.options.is_empty() {
+                        task.score.letters.unwrap_or(0)
+                    } else {
+                        question.options.len()
+                    };
+                    let listed = (0..count).map(|at| question.options.get(at).cloned().unwrap_or_default());
+                    let options: Vec<String> = listed.collect();
+                    let found = answer.chosen.or_else(|| choice::choose(*rules, said, &options, compat));
+                    let mut scored = chosen(found, option);
+                    if compat == Compat::LmmsEval && *rules == choice::Rules::Mvbench && said.is_empty() {
+                        // MVBench in lmms-eval leaves answers that are empty out of the count.
+                        scored.parts = Vec::new();
+                    }
+                    scored
+                }
+                None => {
+                    let plain = |text: &str| text.to_lowercase().trim().trim_end_matches('.').to_owned();
+                    flag(plain(said) == first.trim().to_lowercase(), said)
+                }
+            },
+            Metric::Mmmu => match (right.option, question.options.is_empty()) {
+                (Some(option), _) => {
+                    let found = answer
+                        .chosen
+                        .or_else(|| choice::choose(choice::Rules::Mmmu, said, &question.options, compat));
+                    let mut scored = chosen(found, option);
+                    if compat == Compat::LmmsEval && found.is_none() {
+                        // lmms-eval picks one at random; this is what it gets by that on average.
+                        scored.value = 1.0 / question.options.len() as f64;
+                        scored.parts = vec![(0, 1.0), (1, scored.value)];
+                    }
+                    scored
+                }
+                (None, _) => flag(open_answer::is_right(said, first, compat), said),
+            },
+            Metric::Exact(ignore) => {
+                let ignore = exact::Ignore { ends: compat == Compat::None, ..*ignore };
+                flag(exact::is_right(said, texts, ignore), said)
+            }
+            Metric::YesNo => yes_or_no(yes_no::parse(said, compat), yes_no::parse(first, compat), compat),
+            Metric::Vqa(normalization) => {
+                share(vqa::accuracy(*normalization, said, texts), normalization.apply(said))
+            }
+            Metric::Anls => share(anls::anls(said, texts, compat), said.to_owned()),
+            Metric::Relaxed => flag(relaxed::is_right(said, first, compat), said),
+            Metric::Substring(squeezed, _) => {
+                let is_squeezed = squeezed.as_ref().is_some_and(|[column, value]| {
+                    question.row.get(column).is_some_and(|found| found.as_str() == Some(value))
+                });
+                flag(substring::holds(said, texts, is_squeezed), said)
+            }
+            Metric::Box => in_box(boxes::parse(said), right.corners.unwrap_or_default()),
+            Metric::Words(normalizer) => {
+                let (right, heard) = (normalizer.apply(first), normalizer.apply(said));
+                let (words, letters) =
+                    (words::word_errors(&right, &heard), words::character_errors(&right, &heard));
+                let value = quotient(words.0 as f64, words.1 as f64);
+                let numbers = [words.0, words.1, letters.0, letters.1].map(|count| count as f64);
+                Scored {
+                    value,
+                    read: Some(heard),
+                    unparsed: false,
+                    parts: numbers.into_iter().enumerate().collect(),
+                }
+            }
+            // Both are scored over all answers.
+            Metric::Caption | Metric::Classes(_) => share(0.0, said.to_owned()),
+        }
+    }
+
+    /// Places that sums have.
+    fn width(&self, classes: usize) -> usize {
+        match self {
+            Metric::YesNo => 6,
+            Metric::Box => 8,
+            Metric::Caption => 13,
+            Metric::Words(_) => 4,
+            Metric::Classes(_) => classes * (classes + 1),
+            _ => 2,
+        }
+    }
+
+    /// Its scores, of sums. Without any question they are no numbers.
+    fn finish(&self, sums: &[f64], compat: Compat) -> Vec<f64> {
+        let mean = |at: usize| sums[at] / sums[0];
+        match self {
+            Metric::YesNo => {
+                let [n, right, found, false_yes, missed, yes] = [0, 1, 2, 3, 4, 5].map(|at| sums[at]);
+                let (precision, recall) =
+                    (quotient(found, found + false_yes), quotient(found, found + missed));
+                vec![
+                    right / n,
+                    precision,
+                    recall,
+                    quotient(2.0 * precision * recall, precision + recall),
+                    yes / n,
+                ]
+            }
+            Metric::Box => (1..8).map(mean).collect(),
+            Metric::Caption => vec![sums[1] / sums[0], caption::bleu(&sums[3..])[3], sums[2] / sums[0]],
+            Metric::Words(_) => vec![sums[0] / sums[1], sums[2] / sums[3]],
+            Metric::Classes(_) => of_classes(sums),
+            Metric::Substring(_, Some(whole)) if compat == Compat::LmmsEval => vec![sums[1] / whole],
+            _ => vec![mean(1)],
+        }
+    }
+
+    /// The scores of all answers, those of their categories, and intervals.
+    pub fn all(
+        &self,
+        task: &Task,
+        asked: &[(Question, Answer)],
+        scored: &[Scored],
+        bootstrap: &Bootstrap,
+    ) -> Scores {
+        let classes = match self {
+            Metric::Classes(given) => known_classes(given, asked),
+            _ => Vec::new(),
+        };
+        let width = self.width(classes.len());
+        let strata: BTreeMap<&str, usize> = {
+            let names: std::collections::BTreeSet<&str> =
+                asked.iter().map(|(q, _)| q.stratum.as_str()).collect();
+            names.into_iter().enumerate().map(|(at, name)| (name, at)).collect()
+        };
+        let stratum: Vec<usize> =
+            asked.iter().map(|(question, _)| strata[question.stratum.as_str()]).collect();
+        let measure = |times: &[u32]| {
+            let mut sums = vec![vec![0.0; width]; strata.len()];
+            for (at, scored) in scored.iter().enumerate() {
+                for (place, number) in &scored.parts {
+                    sums[stratum[at]][*place] += number * f64::from(times[at]);
+                }
+            }
+            self.mean_of(&sums, task.compat)
+        };
+        let names: Vec<String> = asked.iter().map(|(question, _)| question.group.clone()).collect();
+        let estimates = bootstrap.estimate(asked.len(), &groups(&names), measure);
+        let mut metrics: BTreeMap<&'static str, Estimate> = self.names().into_iter().zip(estimates).collect();
+        let confidences: Vec<(f64, bool)> = asked
+            .iter()
+            .zip(scored)
+            .filter_map(|((_, a), s)| Some((a.confidence?, s.value == 1.0)))
+            .collect();
+        if confidences.len() == asked.len() && !asked.is_empty() {
+            let error = |times: &[u32]| {
+                let drawn = confidences
+                    .iter()
+                    .zip(times)
+                    .flat_map(|(c, times)| std::iter::repeat_n(*c, *times as usize));
+                vec![crate::metric::classes::calibration_error(&drawn.collect::<Vec<_>>(), 10)]
+            };
+            let found = bootstrap.estimate(asked.len(), &groups(&names), error);
+            metrics.extend(["ece"].into_iter().zip(found));
+        }
+        let confusion = (!classes.is_empty()).then(|| confusion(&classes, scored));
+        Scores {
+            metrics,
+            n: asked.len(),
+            unparsed: scored.iter().filter(|scored| scored.unparsed).count(),
+            failed: asked.iter().filter(|(_, answer)| answer.failed.is_some()).count(),
+            categories: self.categories(task, asked, &measure),
+            classes: confusion.as_ref().map(Confusion::scores).unwrap_or_default(),
+            confusion,
+        }
+    }
+
+    /// The mean over strata of their scores.
+    fn mean_of(&self, sums: &[Vec<f64>], compat: Compat) -> Vec<f64> {
+        let scores: Vec<Vec<f64>> = sums
+            .iter()
+            .filter(|sums| sums.iter().any(|sum| *sum != 0.0))
+            .map(|sums| self.finish(sums, compat))
+            .collect();
+        let mean = |at: usize| scores.iter().map(|scores| scores[at]).sum::<f64>() / scores.len() as f64;
+        (0..self.names().len()).map(mean).collect()
+    }
+
+    fn categories(
+        &self,
+        task: &Task,
+        asked: &[(Question, Answer)],
+        measure: &dyn Fn(&[u32]) -> Vec<f64>,
+    ) -> BTreeMap<String, BTreeMap<String, Category>> {
+        let mut found: BTreeMap<String, BTreeMap<String, Category>> = BTreeMap::new();
+        for (at, column) in task.data.categories.iter().enumerate() {
+            let mut members: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+            for (number, (question, _)) in asked.iter().enumerate() {
+                let value = question.categories.get(at).map_or("", |(_, value)| value.as_str());
+                members.entry(value).or_insert_with(|| vec![0; asked.len()])[number] = 1;
+            }
+            for (value, times) in members {
+                let metrics = self.names().into_iter().zip(measure(&times)).collect();
+                let n = times.iter().sum::<u32>() as usize;
+                found.entry(column.clone()).or_default().insert(value.to_owned(), Category { metrics, n });
+            }
+        }
+        found
+    }
+}
+
+fn share(value: f64, read: String) -> Scored {
+    Scored { value, read: Some(read), unparsed: false, parts: vec![(0, 1.0), (1, value)] }
+}
+
+fn flag(is_right: bool, said: &str) -> Scored {
+    share(f64::from(u8::from(is_right)), said.to_owned())
+}
+
+fn chosen(found: Option<usize>, right: usize) -> Scored {
+    let scored = share(f64::from(u8::from(found == Some(right))), String::new());
+    Scored { read: found.map(choice::letter), unparsed: found.is_none(), ..scored }
+}
+
+fn yes_or_no(said: Option<bool>, right: Option<bool>, compat: Compat) -> Scored {
+    let (is_right, right) = (said == right && said.is_some(), right == Some(true));
+    let said_yes = said == Some(true);
+    let verbatim = compat == Compat::LmmsEval;
+    // lmms-eval misses only what was answered with no, and counts how often yes is right rather than said.
+    let missed = right && if verbatim { said == Some(false) } else { !said_yes };
+    let yes = if verbatim { right } else { said_yes };
+    let flags = [true, is_right, right && said_yes, !right && said_yes, missed, yes];
+    let parts = flags.iter().enumerate().map(|(at, flag)| (at, f64::from(u8::from(*flag)))).collect();
+    let read = said.map(|said| if said { "yes" } else { "no" }.to_owned());
+    Scored { value: f64::from(u8::from(is_right)), unparsed: read.is_none(), read, parts }
+}
+
+fn in_box(found: Option<boxes::Corners>, right: boxes::Corners) -> Scored {
+    let corners = found.unwrap_or_default();
+    let overlap = boxes::iou(right, corners);
+    let flag = |is: bool| f64::from(u8::from(is));
+    let centred = found.is_some() && boxes::is_centred(right, corners);
+    let mut parts = vec![(0, 1.0), (1, overlap)];
+    parts.extend(OVERLAPS.iter().enumerate().map(|(at, (_, least))| (at + 2, flag(overlap >= *least))));
+    parts.push((7, flag(centred)));
+    let read = found.map(|corners| format!("{corners:?}"));
+    Scored { value: overlap, unparsed: found.is_none(), read, parts }
+}
+
+fn captions(asked: &[(Question, Answer)]) -> Vec<Scored> {
+    let cut = |(question, answer): &(Question, Answer)| {
+        let references = question.right.texts.iter().map(|text| caption::tokens(text)).collect();
+        (caption::tokens(&answer.said), references)
+    };
+    let all: Vec<(Vec<String>, Vec<Vec<String>>)> = asked.iter().map(cut).collect();
+    let score = |(cider, (text, references)): (f64, &(Vec<String>, Vec<Vec<String>>))| {
+        let rouge = caption::rouge_l(text, references);
+        let counts = caption::Counts::of(text, references).parts();
+        let parts = [1.0, cider, rouge].into_iter().chain(counts).enumerate().collect();
+        Scored { value: cider, read: Some(text.join(" ")), unparsed: false, parts }
+    };
+    caption::cider(&all).into_iter().zip(&all).map(score).collect()
+}
+
+/// The classes that a task or its data name, in order.
+fn known_classes(given: &[String], asked: &[(Question, Answer)]) -> Vec<String> {
+    let own = asked.iter().filter_map(|(question, _)| Some(question.right.texts.first()?.trim().to_owned()));
+    let mut classes: Vec<String> = given.iter().cloned().chain(own).collect();
+    classes.sort();
+    classes.dedup();
+    classes
+}
+
+fn of_class(classes: &[String], question: &Question, answer: &Answer) -> Scored {
+    let place = |text: &str| {
+        classes.iter().position(|class| class.eq_ignore_ascii_case(text.trim().trim_end_matches('.')))
+    };
+    let right = question.right.texts.first().and_then(|text| place(text)).unwrap_or(0);
+    let said =
+        answer.chosen.and_then(|at| question.options.get(at)).map_or(answer.said.as_str(), String::as_str);
+    let found = place(said);
+    let column = found.unwrap_or(classes.len());
+    Scored {
+        value: f64::from(u8::from(found == Some(right))),
+        read: found.map(|at| classes[at].clone()),
+        unparsed: found.is_none(),
+        parts: vec![(right * (classes.len() + 1) + column, 1.0)],
+    }
+}
+
+/// Rows of classes of a confusion matrix, one after the other.
+fn rows(sums: &[f64]) -> std::slice::Chunks<'_, f64> {
+    // k * (k + 1) places have rows of k + 1.
+    let side = (0..).take_while(|k| k * (k + 1) <= sums.len()).last().unwrap_or(0);
+    sums.chunks(side + 1)
+}
+
+fn of_classes(sums: &[f64]) -> Vec<f64> {
+    let all: f64 = sums.iter().sum();
+    let right: f64 = rows(sums).enumerate().map(|(at, row)| row[at]).sum();
+    let (mut recalls, mut scores) = (Vec::new(), Vec::new());
+    for (at, row) in rows(sums).enumerate() {
+        let (support, given): (f64, f64) = (row.iter().sum(), rows(sums).map(|row| row[at]).sum());
+        if support > 0.0 {
+            recalls.push(row[at] / support);
+        }
+        scores.push(quotient(2.0 * row[at], support + given));
+    }
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    vec![right / all, mean(&recalls), mean(&scores)]
+}
+
+fn confusion(classes: &[String], scored: &[Scored]) -> Confusion {
+    let mut confusion = Confusion::new(classes.to_vec());
+    for (place, _) in scored.iter().flat_map(|scored| &scored.parts) {
+        confusion.counts[place / (classes.len() + 1)][place % (classes.len() + 1)] += 1;
+    }
+    confusion
+}

@@ -1,0 +1,44 @@
+//! The tasks that are built in.
+
+/// A file of `eval/tasks` for each: its name and its text.
+macro_rules! tasks {
+    ($($name:literal),* $(,)?) => {
+        const TASKS: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../tasks/", $name, ".toml")))),*];
+    };
+}
+
+tasks![
+    "ai2d",
+    "chartqa",
+    "coco2017_cap_val",
+    "docvqa_val",
+    "infovqa_val",
+    "librispeech_test_clean",
+    "librispeech_test_other",
+    "mmau_test_mini",
+    "mmlu",
+    "mmmu_val",
+    "mmstar",
+    "mvbench",
+    "ocrbench",
+    "pope",
+    "realworldqa",
+    "refcoco_bbox_rec_val",
+    "scienceqa_img",
+    "textvqa_val",
+    "videomme",
+    "vqav2_val",
+];
+
+/// A task with all that a task may say, for `percept eval init-task`.
+pub const EXAMPLE: &str = include_str!("../../tasks/example.toml");
+
+/// The names of the tasks that are built in, in order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TASKS.iter().map(|(name, _)| *name)
+}
+
+/// The text of a task's file.
+pub fn source(name: &str) -> Option<&'static str> {
+    TASKS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}

@@ -1,0 +1,330 @@
+//! Tasks: where questions lie, how they are asked, and how answers are scored, each as a small TOML file.
+
+mod builtin;
+mod question;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use percept_data::format::{TableRow, TableRows};
+use percept_data::keys::{Page, unknown};
+use percept_modalities::text::jinja::Template;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{Error, Result};
+use crate::metric::Compat;
+use crate::scoring::Metric;
+pub use builtin::{EXAMPLE, names, source};
+pub(crate) use question::lacks;
+pub use question::{Question, Right};
+pub use settings::{Answers, Ask, By, Compare, Data, Score};
+
+/// Bytes that a medium of a question may have.
+const MEDIUM: u64 = 4 << 30;
+
+/// A task as its file says it.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// What it is called, and the folder of its data.
+    pub name: String,
+    /// One sentence about it.
+    pub about: String,
+    /// Where its data are published, as a data set of the Hugging Face hub.
+    pub hub: String,
+    /// SHA-256 of the file.
+    pub hash: String,
+    /// Where questions lie.
+    pub data: Data,
+    /// How they are asked.
+    pub ask: Ask,
+    /// How answers are scored.
+    pub score: Score,
+    /// Whose rules hold where the published ones are doubtful.
+    pub compat: Compat,
+    /// The metric of `score`.
+    pub metric: Metric,
+    prompt: Template,
+    /// What names the file of a video or a sound, where rows do not.
+    files: BTreeMap<&'static str, Template>,
+}
+
+/// The file's own keys, beside its tables.
+#[derive(serde::Deserialize)]
+struct Top {
+    name: String,
+    #[serde(default)]
+    about: String,
+    #[serde(default)]
+    hub: String,
+    #[serde(default)]
+    compat: Compat,
+}
+
+impl Task {
+    /// The task that is built in under this name, or that the file at this path says.
+    ///
+    /// # Errors
+    /// A name that no task has, with the nearest; what is wrong in the file, with its line.
+    pub fn find(name: &str) -> Result<Self> {
+        if let Some(text) = source(name) {
+            return Self::parse(Path::new(&format!("{name}.toml")), text);
+        }
+        let path = Path::new(name);
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Error::Task(format!("{}: {e}; give a task's name or its .toml file", path.display()))
+            })?;
+            return Self::parse(path, &text);
+        }
+        let known: Vec<&str> = names().collect();
+        Err(Error::Task(unknown("the evaluation", "task", name, &known)))
+    }
+
+    /// A task of a file's text.
+    ///
+    /// # Errors
+    /// As [`Task::find`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        let page = Page { path, text };
+        let mut document = DeTable::parse(text).map_err(|e| page.toml(&e))?;
+        let span = document.span();
+        let mut tables = BTreeMap::new();
+        let keys: Vec<String> = document.get_ref().keys().map(|key| key.get_ref().to_string()).collect();
+        let known = ["name", "about", "hub", "compat", "data", "ask", "score"];
+        for (key, _) in document.get_ref() {
+            if !known.contains(&key.get_ref().as_ref()) {
+                return Err(page
+                    .fault(key.span().start, unknown("a task", "key", key.get_ref(), &known))
+                    .into());
+            }
+        }
+        for key in keys.iter().filter(|key| matches!(key.as_str(), "data" | "ask" | "score")) {
+            let Some(value) = document.get_mut().remove(key.as_str()) else { continue };
+            let at = value.span();
+            let DeValue::Table(table) = value.into_inner() else {
+                return Err(page.fault(at.start, format!("'{key}' is a table: [{key}]")).into());
+            };
+            tables.insert(key.clone(), toml::Spanned::new(at, table));
+        }
+        let mut table = |name: &str| {
+            let why = || {
+                format!("a task has a table [{name}]; `percept eval init-task` writes one with all of them")
+            };
+            tables.remove(name).ok_or_else(|| page.fault(span.start, why()))
+        };
+        let data: Data = page.settings("[data]", table("data")?)?;
+        let ask: Ask = page.settings("[ask]", table("ask")?)?;
+        let score: Score = page.settings("[score]", table("score")?)?;
+        let top: Top = page.settings("a task", document)?;
+        let named = |what: &str, why: String| Error::Task(format!("{}: {what}: {why}", path.display()));
+        let template = |what: &str, source: &str| {
+            let parsed = Template::parse(source).map_err(|fault| named(what, fault.to_string()));
+            Ok::<_, Error>(parsed?.strict())
+        };
+        let prompt = template("[ask] prompt", &ask.prompt)?;
+        let mut files = BTreeMap::new();
+        for (kind, source) in [("video", &ask.video_file), ("audio", &ask.audio_file)] {
+            if let Some(source) = source {
+                files.insert(kind, template(&format!("[ask] {kind}_file"), source)?);
+            }
+        }
+        let metric = Metric::new(&score).map_err(|why| named("[score]", why))?;
+        let hash = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let Top { name, about, hub, compat } = top;
+        Ok(Self { name, about, hub, hash, data, ask, score, compat, metric, prompt, files })
+    }
+
+    /// The files of its data below a folder, in order.
+    ///
+    /// # Errors
+    /// When there are none, with what there is.
+    pub fn files(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        for pattern in &self.data.files {
+            let whole = format!("{}/{pattern}", glob::Pattern::escape(&folder.display().to_string()));
+            let found =
+                glob::glob(&whole).map_err(|e| Error::Task(format!("[data] files = \"{pattern}\": {e}")))?;
+            let mut found: Vec<PathBuf> =
+                found.filter_map(|path| path.ok().filter(|path| path.is_file())).collect();
+            found.sort();
+            files.extend(found);
+            if !files.is_empty() {
+                return Ok(files);
+            }
+        }
+        let (folder, wanted) = (folder.display(), self.data.files.join(" or "));
+        let from =
+            if self.hub.is_empty() { String::new() } else { format!("; they are published as {}", self.hub) };
+        Err(Error::Task(format!(
+            "{}: no file of its data lies in {folder}, where {wanted} is looked for{from}",
+            self.name
+        )))
+    }
+
+    /// Its questions, numbered as the rows of its files are.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or lacks a column that the task names, with those present.
+    pub fn questions(&self, folder: &Path) -> Result<Rows<'_>> {
+        let mut files = self.files(folder)?;
+        let hashes = files.iter().map(|path| file_hash(path)).collect::<Result<Vec<_>>>()?;
+        files.reverse();
+        Ok(Rows {
+            task: self,
+            folder: folder.to_path_buf(),
+            files,
+            hashes,
+            rows: None,
+            file: String::new(),
+            number: 0,
+            pending: Vec::new(),
+        })
+    }
+
+    /// Refuse columns that a file lacks.
+    fn check(&self, file: &Path, columns: &[String]) -> Result<()> {
+        let missing = |named: &&str| !columns.iter().any(|column| column == named);
+        let named: Vec<&str> = self.named().collect();
+        match named.iter().find(|named| missing(named)) {
+            None => Ok(()),
+            Some(column) => Err(Error::Column {
+                task: self.name.clone(),
+                file: file.display().to_string(),
+                column: (*column).to_owned(),
+                present: columns.join(", "),
+            }),
+        }
+    }
+
+    /// The columns that its settings name. Those of its templates are found missing when the first row is asked.
+    fn named(&self) -> impl Iterator<Item = &str> {
+        let Data { key, group, categories, explode, .. } = &self.data;
+        let lone = [key.as_deref(), group.as_deref(), explode.as_deref(), Some(self.score.answer.as_str())];
+        let average = self.score.average.as_deref();
+        let media = self.ask.image.iter().chain(&self.ask.video).chain(&self.ask.audio);
+        // Options in a column each may be fewer in some rows than in others, but their columns are there.
+        lone.into_iter()
+            .flatten()
+            .chain(average)
+            .chain(categories.iter().chain(media).chain(self.ask.options.iter()).map(String::as_str))
+    }
+}
+
+/// A file of the data and the SHA-256 of its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileHash {
+    /// Its name.
+    pub file: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// SHA-256 of its first and last megabyte and its length: whole files of benchmarks take minutes to read.
+    pub ends_sha256: String,
+}
+
+/// The hash of a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn file_hash(path: &Path) -> Result<FileHash> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    const END: u64 = 1 << 20;
+    let fault = |e: std::io::Error| Error::Task(format!("{}: {e}", path.display()));
+    let mut file = std::fs::File::open(path).map_err(fault)?;
+    let bytes = file.metadata().map_err(fault)?.len();
+    let mut content = Vec::new();
+    (&file).take(END).read_to_end(&mut content).map_err(fault)?;
+    file.seek(SeekFrom::Start(bytes.saturating_sub(END))).map_err(fault)?;
+    file.take(END).read_to_end(&mut content).map_err(fault)?;
+    content.extend(bytes.to_le_bytes());
+    let ends_sha256 = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(FileHash { file, bytes, ends_sha256 })
+}
+
+/// The rows of a task's data, one after the other: memory is taken for one table's batch at a time.
+pub struct Rows<'t> {
+    task: &'t Task,
+    folder: PathBuf,
+    /// Files that are not open yet, the next one last.
+    files: Vec<PathBuf>,
+    hashes: Vec<FileHash>,
+    rows: Option<TableRows>,
+    file: String,
+    number: usize,
+    /// Questions that a row gave beside its first.
+    pending: Vec<Raw>,
+}
+
+/// A row that a question is made of, on any thread.
+pub struct Raw {
+    /// The number of the question.
+    pub id: usize,
+    row: std::sync::Arc<std::result::Result<TableRow, String>>,
+    /// Which of several answers of the row it is.
+    at: Option<usize>,
+    file: String,
+}
+
+impl Rows<'_> {
+    /// What the data are.
+    pub fn hashes(&self) -> &[FileHash] {
+        &self.hashes
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<Raw>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(raw) = self.pending.pop() {
+            return Some(Ok(raw));
+        }
+        loop {
+            if let Some(rows) = &mut self.rows {
+                if let Some(row) = rows.next() {
+                    let row = row.map_err(|reject| reject.detail);
+                    let several = match (&self.task.data.explode, &row) {
+                        (Some(column), Ok(row)) => {
+                            row.values().get(column).and_then(|v| v.as_array()).map(Vec::len)
+                        }
+                        _ => None,
+                    };
+                    let row = std::sync::Arc::new(row);
+                    let count = several.unwrap_or(1);
+                    let raw = |at: usize| Raw {
+                        id: self.number + at,
+                        row: row.clone(),
+                        at: several.map(|_| at),
+                        file: self.file.clone(),
+                    };
+                    self.pending = (0..count).rev().map(raw).collect();
+                    self.number += count;
+                    match self.pending.pop() {
+                        Some(first) => return Some(Ok(first)),
+                        None => continue,
+                    }
+                }
+                self.rows = None;
+            }
+            let path = self.files.pop()?;
+            self.file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let opened = TableRows::open(&path, &self.folder, MEDIUM).map_err(Error::from);
+            let opened = opened.and_then(|rows| match rows.names() {
+                Some(names) => self.task.check(&path, names).map(|()| rows),
+                None => Ok(rows),
+            });
+            match opened {
+                Ok(rows) => self.rows = Some(rows),
+                Err(e) => return Some(Err(e)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;

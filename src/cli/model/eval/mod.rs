@@ -1,0 +1,197 @@
+//! `percept eval`: what a model scores on benchmarks and on corpora of one's own.
+
+mod compare;
+mod corpora;
+mod init_task;
+mod server;
+mod tasks;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use percept::eval::metric::Compat;
+use percept::eval::task::Task;
+use percept::infer::BATCH;
+
+use super::loading::Causal;
+use crate::cli::Failure;
+
+/// A model is asked, or one of the commands beside it is run.
+pub enum Eval {
+    Own(Own),
+    Run(Run),
+}
+
+// By hand, since the derived reading of a command with arguments and commands of its own wants the arguments beside each.
+impl FromArgMatches for Eval {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.subcommand_name() {
+            Some(_) => Own::from_arg_matches(matches).map(Self::Own),
+            None => Run::from_arg_matches(matches).map(Self::Run),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Eval {
+    fn augment_args(command: Command) -> Command {
+        Own::augment_subcommands(Run::augment_args(command))
+            .subcommand_required(false)
+            .args_conflicts_with_subcommands(true)
+            .subcommand_negates_reqs(true)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Own {
+    /// Compare two runs over the same questions: what differs, and whether by more than chance
+    #[command(after_help = "Example:\n  percept eval compare scores/base scores/tuned")]
+    Compare(compare::Compare),
+    /// Write a commented file of a task, to be filled in
+    #[command(after_help = "Example:\n  percept eval init-task my-task.toml")]
+    InitTask(init_task::InitTask),
+    /// List the tasks that are built in
+    Tasks(tasks::List),
+}
+
+// Asking a model. A comment for the help text would take the place of that of the command.
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    causal: Causal,
+    /// The name of the model on the server whose address --model is; by default the first that it lists
+    #[arg(long, value_name = "NAME")]
+    served: Option<String>,
+    /// Tasks by name (`percept eval tasks` lists them) or as .toml files; or corpora: a split of one, as CORPUS/SPLIT or
+    /// CORPUS:SPLIT, a folder of shards, or a .tar file
+    #[arg(long, value_name = "TASK", value_delimiter = ',', required = true)]
+    tasks: Vec<PathBuf>,
+    /// The folder of the tasks' data: DIR/TASK holds the published files
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    data: PathBuf,
+    /// Evaluate only the first N questions of each task or corpus; by default all
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Batch size: questions answered in parallel; the answers do not depend on it
+    #[arg(long, value_name = "N", default_value_t = BATCH)]
+    batch: usize,
+    /// Write results and samples to this folder; a run that was stopped goes on from there
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Ask the part I of N of the questions, counted from 0
+    #[arg(long, value_name = "I/N", value_parser = part)]
+    shard: Option<(usize, usize)>,
+    /// Score as this harness does where it differs from what is right: lmms-eval
+    #[arg(long, value_name = "HARNESS", value_parser = harness)]
+    compat: Option<Compat>,
+    /// Hold the device to the cpu on the first N questions: how often both expect the same token, and how far apart they are
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    agreement: usize,
+    /// The seed of the draws that intervals are found by
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+impl Eval {
+    pub fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Own(Own::Compare(command)) => command.run(),
+            Self::Own(Own::InitTask(command)) => command.run(),
+            Self::Own(Own::Tasks(command)) => command.run(),
+            Self::Run(run) => run.run(),
+        }
+    }
+}
+
+impl Run {
+    fn run(self) -> Result<(), Failure> {
+        // A task's name counts before a folder's; a folder of that name is ./NAME.
+        let is_task = |name: &PathBuf| {
+            let named = name.to_str().is_some_and(|name| percept::eval::task::source(name).is_some());
+            named || name.extension().is_some_and(|extension| extension == "toml")
+        };
+        let (tasks, others): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            self.tasks.iter().partition(|name| is_task(name));
+        if tasks.is_empty() && others.iter().all(|path| may_be_corpus(path)) {
+            let only = [
+                ("--shard", self.shard.is_some()),
+                ("--compat", self.compat.is_some()),
+                ("--agreement", self.agreement > 0),
+                ("--served", self.served.is_some()),
+            ];
+            return match only.iter().find(|(_, given)| *given) {
+                Some((option, _)) => Err(Failure::Usage(format!(
+                    "{option} is for tasks, and {} is a corpus, which is scored by exact match",
+                    others[0].display()
+                ))),
+                None => corpora::run(&self),
+            };
+        }
+        match others.first() {
+            None => tasks::run(&self),
+            Some(path) if may_be_corpus(path) => Err(Failure::Usage(format!(
+                "{} is a corpus, and others of --tasks are tasks; evaluate them one after the other",
+                path.display()
+            ))),
+            // Says which task is nearest.
+            Some(name) => Err(Task::find(&name.to_string_lossy()).err().map_or_else(
+                || Failure::Usage(format!("{}: no such task or corpus", name.display())),
+                Failure::from,
+            )),
+        }
+    }
+}
+
+/// Whether a path is one, rather than a task's name with a mistake.
+fn may_be_corpus(path: &Path) -> bool {
+    path.exists() || path.to_string_lossy().contains(['/', ':', '\\', '.'])
+}
+
+fn part(text: &str) -> Result<(usize, usize), String> {
+    let why = || format!("'{text}' is no part; give I/N with I below N, as 0/4");
+    let (part, parts) = text.split_once('/').ok_or_else(why)?;
+    match (part.parse(), parts.parse()) {
+        (Ok(part), Ok(parts)) if part < parts => Ok((part, parts)),
+        _ => Err(why()),
+    }
+}
+
+fn harness(text: &str) -> Result<Compat, String> {
+    match text {
+        "lmms-eval" => Ok(Compat::LmmsEval),
+        "none" => Ok(Compat::None),
+        other => Err(format!("'{other}' is no harness that is known; lmms-eval is")),
+    }
+}
+
+/// The bar of a run of `total` questions, or of as many as there are.
+fn progress(total: Option<u64>) -> ProgressBar {
+    let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(4));
+    let rate = |state: &ProgressState, w: &mut dyn std::fmt::Write| {
+        // Nothing can be done about a line that cannot be written.
+        let _ = write!(w, "{:.1} a second", state.per_sec());
+    };
+    let template = match total {
+        Some(_) => "{wide_bar} {pos}/{len} questions, {rate}, {eta} left, {msg}",
+        None => "{spinner} {pos} questions, {rate}, {msg}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.with_key("rate", rate));
+    }
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}

@@ -1,0 +1,237 @@
+//! Tasks: benchmarks, and those of one's own.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use percept::eval::metric::interval::Bootstrap;
+use percept::eval::remote::run_remote;
+use percept::eval::results::{self, Finished};
+use percept::eval::run::{self, Agreement, Kept, Options};
+use percept::eval::task::{Question, Task, file_hash, names};
+use percept::infer::{Session, peak_memory};
+use serde_json::{Value, json};
+
+use super::server::{self, Server};
+use super::{Run, progress};
+use crate::cli::Failure;
+use crate::cli::failure::write_file;
+use crate::cli::model::hub::find_model;
+use crate::cli::model::loading::report_fallbacks;
+use crate::cli::table::table;
+
+#[derive(Args)]
+pub struct List {
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    pub fn run(self) -> Result<(), Failure> {
+        let tasks = names().map(Task::find).collect::<Result<Vec<_>, _>>()?;
+        if self.json {
+            let entry = |task: &Task| json!({"name": task.name, "about": task.about, "hub": task.hub, "metric": task.score.metric});
+            println!("{}", json!(tasks.iter().map(entry).collect::<Vec<_>>()));
+            return Ok(());
+        }
+        let mut t = table(&["task", "metric", "published as", "what it asks"], &[]);
+        for task in &tasks {
+            t.add_row([&task.name, &task.score.metric, &task.hub, &task.about]);
+        }
+        println!("{t}");
+        Ok(())
+    }
+}
+
+pub(super) fn run(run: &Run) -> Result<(), Failure> {
+    let mut tasks = Vec::new();
+    for name in &run.tasks {
+        let mut task = Task::find(&name.to_string_lossy())?;
+        task.compat = run.compat.unwrap_or(task.compat);
+        // All data are looked for before a model is loaded.
+        let folder = run.data.join(&task.name);
+        task.files(&folder)?;
+        tasks.push((task, folder));
+    }
+    if let Some(out) = &run.out {
+        std::fs::create_dir_all(out).map_err(|source| Failure::File { path: out.clone(), source })?;
+    }
+    if let Some(address) = server::address(&run.causal.loading.model) {
+        return on_server(run, tasks, address);
+    }
+    if run.served.is_some() {
+        return Err(Failure::Usage(
+            "--served is the name of a model on a server; give its address to --model".into(),
+        ));
+    }
+    let mut session = run.causal.session_of(run.causal.model()?, true)?;
+    let ran = ran(run, &session)?;
+    let options = options(run, ran.clone());
+    let mut finished = Vec::new();
+    for (task, folder) in tasks {
+        let bar = progress(None);
+        bar.set_message(task.name.clone());
+        let outcome = run::run(&mut session, &task, &folder, &options, &mut |_| bar.inc(1));
+        bar.finish_and_clear();
+        let outcome = outcome?;
+        let agreement = match run.agreement {
+            0 => None,
+            _ => Some(hold(run, &mut session, &outcome.kept)?),
+        };
+        finished.push(Finished { task, outcome, agreement });
+    }
+    report_fallbacks(session.reports());
+    let mut ran = ran;
+    if let Some(ran) = ran.as_object_mut() {
+        ran.insert("peak_memory_bytes".into(), json!(peak_memory(session.device())));
+    }
+    tell(run, &finished, ran)
+}
+
+/// The same questions, put to a server.
+fn on_server(run: &Run, tasks: Vec<(Task, PathBuf)>, address: &str) -> Result<(), Failure> {
+    if run.agreement > 0 {
+        return Err(Failure::Usage(
+            "--agreement holds a device to the cpu, and a server tells no likelihoods".into(),
+        ));
+    }
+    let server = Server::open(address, run.served.as_deref())?;
+    let ran = json!({"model": server.model, "device": address, "device_name": address});
+    let options = options(run, ran.clone());
+    let mut finished = Vec::new();
+    for (task, folder) in tasks {
+        let bar = progress(None);
+        bar.set_message(task.name.clone());
+        let ask = |question: &Question| server.ask(&task, question);
+        let outcome = run_remote(&task, &folder, &options, &ask, &mut |_| bar.inc(1));
+        bar.finish_and_clear();
+        finished.push(Finished { outcome: outcome?, agreement: None, task });
+    }
+    tell(run, &finished, ran)
+}
+
+fn options(run: &Run, ran: Value) -> Options {
+    Options {
+        batch: run.batch,
+        limit: run.limit,
+        shard: run.shard.unwrap_or((0, 1)),
+        bootstrap: Bootstrap { seed: run.seed, ..Bootstrap::default() },
+        out: run.out.clone(),
+        ran,
+        keep: run.agreement,
+    }
+}
+
+/// Write and print what came of it.
+fn tell(run: &Run, finished: &[Finished], mut ran: Value) -> Result<(), Failure> {
+    if let Some(ran) = ran.as_object_mut() {
+        ran.insert("seed".into(), json!(run.seed));
+    }
+    if let Some(out) = &run.out {
+        let mut written = results::write(out, finished, &ran, &results::now())?;
+        let folders: Vec<PathBuf> = finished.iter().map(|one| run.data.join(&one.task.name)).collect();
+        let both: Vec<(&Finished, &Path)> =
+            finished.iter().zip(folders.iter().map(PathBuf::as_path)).collect();
+        let report = out.join("report.html");
+        write_file(&report, percept::eval::report::page(&both, &ran)?.as_bytes())?;
+        written.push(report);
+        written.iter().for_each(|path| eprintln!("wrote {}", path.display()));
+    }
+    if run.json {
+        println!("{}", results::document(finished, &ran));
+        return Ok(());
+    }
+    show(finished);
+    Ok(())
+}
+
+/// What decides the answers, beside the task and its data.
+fn ran(run: &Run, session: &Session) -> Result<Value, Failure> {
+    let loading = &run.causal.loading;
+    let info = session.device().info();
+    let located = percept::model::locate(&find_model(&loading.model, loading.revision.as_deref())?)?;
+    let adapters = loading.adapter.iter().map(|adapter| {
+        Ok::<_, Failure>(
+            json!({"path": adapter.path, "weight": adapter.weight, "files": hashes(&adapter.path)?}),
+        )
+    });
+    Ok(json!({
+        "model": loading.model,
+        "model_files": hashes(&located.base)?,
+        "adapters": adapters.collect::<Result<Vec<_>, _>>()?,
+        "dtype": loading.dtype.map(|dtype| dtype.to_string()),
+        "cache": run.causal.cache.to_string(),
+        "int8": run.causal.int8,
+        "device": info.id,
+        "device_name": info.name,
+        "driver": info.driver,
+    }))
+}
+
+/// The hashes of a model's files, or those of the files in its folder.
+fn hashes(path: &Path) -> Result<Vec<Value>, Failure> {
+    if path.is_file() {
+        return Ok(vec![json!(file_hash(path)?)]);
+    }
+    let fault = |source| Failure::File { path: path.to_path_buf(), source };
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(path).map_err(fault)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    files.iter().map(|path| Ok(json!(file_hash(path)?))).collect()
+}
+
+/// Give the cpu the prompts and answers of the device.
+fn hold(run: &Run, session: &mut Session, kept: &[Kept]) -> Result<Agreement, Failure> {
+    let mut reference = run.causal.session_on("cpu", run.causal.model()?)?;
+    Ok(run::agreement(session, &mut reference, kept)?)
+}
+
+fn show(finished: &[Finished]) {
+    let header = ["task", "score", "value", "95 % interval", "questions", "unparsed", "failed"];
+    let mut t = table(&header, &[2, 3, 4, 5, 6]);
+    for Finished { task, outcome, .. } in finished {
+        let scores = &outcome.scores;
+        for name in task.metric.names().into_iter().chain(["ece"]) {
+            let Some(found) = scores.metrics.get(name) else { continue };
+            t.add_row([
+                task.name.clone(),
+                name.to_owned(),
+                format!("{:.4}", found.value),
+                format!("{:.4} to {:.4}", found.low, found.high),
+                scores.n.to_string(),
+                scores.unparsed.to_string(),
+                scores.failed.to_string(),
+            ]);
+        }
+    }
+    println!("{t}");
+    for Finished { task, outcome, agreement } in finished {
+        if !outcome.scores.classes.is_empty() {
+            let header = ["class", "samples", "precision", "recall, sensitivity", "specificity", "F1"];
+            let mut t = table(&header, &[1, 2, 3, 4, 5]);
+            for class in &outcome.scores.classes {
+                let number = |value: f64| format!("{value:.4}");
+                t.add_row([
+                    class.class.clone(),
+                    class.support.to_string(),
+                    number(class.precision),
+                    number(class.sensitivity),
+                    number(class.specificity),
+                    number(class.f1),
+                ]);
+            }
+            println!("\n{}\n{t}", task.name);
+        }
+        if let Some(held) = agreement {
+            println!(
+                "{}: {} and the cpu expect the same token in {:.2} % of {} tokens; divergence {:.2e} nats",
+                task.name,
+                outcome.manifest["device"].as_str().unwrap_or_default(),
+                100.0 * held.top1,
+                held.tokens,
+                held.kl
+            );
+        }
+    }
+}
