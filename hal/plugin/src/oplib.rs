@@ -411,7 +411,10 @@ impl Scratch {
     /// The launches of steps. Lists have their length before anything points into them.
     fn fill(&mut self, steps: &[OpLaunch<'_, PluginLibrary>]) -> Result<()> {
         let Self { spans, launches, pointers, paths, .. } = self;
-        (spans.clear(), launches.clear(), pointers.clear(), paths.clear());
+        spans.clear();
+        launches.clear();
+        pointers.clear();
+        paths.clear();
         for step in steps {
             for region in step.inputs.iter().chain(step.outputs) {
                 spans.push(region.memory.span(region.offset, region.bytes)?);
