@@ -1,5 +1,6 @@
 //! Plug-ins from outside: they are built with the machine's compilers, loaded, and climb the ladder.
 
+mod ascend;
 mod build;
 mod captures;
 mod faults;
