@@ -1,4 +1,5 @@
-//! LLaVA: a CLIP or SigLIP tower of which an inner layer is read, two linear layers, any decoder.
+//! LLaVA: a CLIP or SigLIP tower of which an inner layer is read, two linear layers, any decoder. With Pixtral's tower it
+//! is Mistral 3's relative.
 
 use percept_graph::{HostTensor, Tensor};
 use percept_modalities::Inputs;

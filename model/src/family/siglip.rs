@@ -39,6 +39,11 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
 pub fn open_any_aspect(c: &Config, weights: Weights) -> Result<Model> {
     let keys = c.section("vision_config", json!({}))?;
     let tower = VisionTower::siglip2(&keys, "vision_model.")?;
+    // Images are prepared for as many positions before a graph is held to the tensors.
+    let table = weights.checkpoint().ty("vision_model.embeddings.position_embedding.weight");
+    if let Some(rows) = table.and_then(|ty| ty.dims.first().copied()).filter(|rows| *rows != tower.rows()) {
+        return Err(keys.error("num_patches", &format!("is {}, but the table has {rows} rows", tower.rows())));
+    }
     let images = NaFlex::read(&processor_files(&weights)?.image)?;
     if (images.patch, tower.channels) != (tower.patch, 3) {
         let why = format!("is {}, but the processor cuts patches of 3 x {1}x{1}", tower.patch, images.patch);
