@@ -18,8 +18,21 @@ pub use percept_train as train;
 pub fn registry() -> hal::Registry {
     hal::Registry::new(vec![
         Box::new(percept_wgpu::WgpuBackend),
+        Box::new(percept_pjrt::PjrtBackend),
         Box::new(percept_cpu::CpuBackend),
         Box::new(percept_onnx::OnnxBackend),
         Box::new(percept_plugin::PluginBackend::default()),
     ])
 }
+
+/// A device that compiles for hardware that need not be here, such as `v5e:2x2` with the plug-in of an id
+/// `pjrt:/path/libtpu.so`, and runs nothing.
+///
+/// # Errors
+/// When the id names no compiler that does this, or the compiler does not know the topology.
+pub fn compiler_for(id: &str, topology: &str) -> hal::Result<std::sync::Arc<dyn hal::Device>> {
+    Ok(std::sync::Arc::new(percept_pjrt::TopologyEmitter::open(id, topology)?))
+}
+
+/// What a child process that calls [`compiler_for`] should find in its environment.
+pub const COMPILER_ENVIRONMENT: &[(&str, &str)] = &percept_pjrt::TOPOLOGY_ENVIRONMENT;

@@ -64,7 +64,7 @@ impl Climb {
             timeout: Duration::from_secs(self.timeout),
             ..Options::default()
         };
-        climb(id, &options, Isolation { strict: false, in_process: false })
+        climb(id, &options, Isolation::default())
     }
 }
 

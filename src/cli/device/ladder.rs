@@ -15,7 +15,7 @@ use crate::cli::failure::write_file;
 
 #[derive(Args)]
 pub struct Ladder {
-    /// The device: cpu, wgpu:0, plugin:./chip.so
+    /// The device: cpu, wgpu:0, plugin:./chip.so, pjrt:/path/plugin.so, onnx:/path/libonnxruntime.so
     id: String,
     /// Highest rung to climb: 0 memory, 1 primitives, 2 composites, 3 gradients and invariance, 4 endurance
     /// and speed
@@ -31,6 +31,9 @@ pub struct Ladder {
     /// Also write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Only compile, for hardware that need not be here: v5e:2x2 with pjrt:/path/libtpu.so
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "in_process"])]
+    topology: Option<String>,
     /// Running anything on the host is a failure
     #[arg(long)]
     strict: bool,
@@ -60,7 +63,8 @@ impl Ladder {
             timeout: Duration::from_secs(self.timeout),
             ..Options::default()
         };
-        let isolation = Isolation { strict: self.strict, in_process: self.in_process };
+        let topology = self.topology.as_deref();
+        let isolation = Isolation { strict: self.strict, in_process: self.in_process, topology };
         let report = climb(&self.id, &options, isolation)?;
         if let Some(file) = &self.json {
             let text = format!("{:#}\n", report.to_json());
@@ -78,37 +82,43 @@ impl Ladder {
     }
 
     fn subject(&self) -> Result<Subject, Failure> {
-        subject(&self.id, self.strict)
+        subject(&self.id, self.strict, self.topology.as_deref())
     }
 }
 
 /// How cases run.
-#[derive(Clone, Copy)]
-pub struct Isolation {
+#[derive(Clone, Copy, Default)]
+pub struct Isolation<'a> {
     /// Running anything on the host is a failure.
     pub strict: bool,
     /// In this process rather than in children, where a crash is the failure of its case alone.
     pub in_process: bool,
+    /// Only compile, for hardware of this name that need not be here.
+    pub topology: Option<&'a str>,
 }
 
 /// Climb the ladder with a device, telling on standard error how far it is.
-pub fn climb(id: &str, options: &Options, isolation: Isolation) -> Result<Report, Failure> {
-    // Opening the device here gives a bad id its own error rather than a worker's death. A plug-in may end the process
-    // that opens it, so that is left to the worker.
-    let trusted = isolation.in_process || !id.starts_with("plugin:");
-    let subject = if trusted { Some(subject(id, isolation.strict)?) } else { None };
+pub fn climb(id: &str, options: &Options, isolation: Isolation<'_>) -> Result<Report, Failure> {
+    let Isolation { strict, in_process, topology } = isolation;
+    // Opening the device here gives a bad id its own error rather than a worker's death. A plug-in, or a compiler of
+    // hardware that is not here, may end the process that opens it, so that is left to the worker.
+    let trusted = in_process || !id.starts_with("plugin:") && topology.is_none();
+    let subject = if trusted { Some(subject(id, strict, topology)?) } else { None };
     let program =
         std::env::current_exe().map_err(|source| Failure::File { path: "this program".into(), source })?;
     let command = || {
         let mut c = Command::new(&program);
         c.args(["device", "test", id, "--worker"]);
-        if isolation.strict {
+        if strict {
             c.arg("--strict");
+        }
+        if let Some(topology) = topology {
+            c.args(["--topology", topology]).envs(percept::COMPILER_ENVIRONMENT.iter().copied());
         }
         c
     };
     let runner = match &subject {
-        Some(subject) if isolation.in_process => Runner::InProcess(subject),
+        Some(subject) if in_process => Runner::InProcess(subject),
         _ => Runner::Workers(&command),
     };
     let mut progress = Progress::start();
@@ -123,7 +133,12 @@ pub fn climb(id: &str, options: &Options, isolation: Isolation) -> Result<Report
 }
 
 /// The device, with the cpu as the host for what it lacks.
-fn subject(id: &str, strict: bool) -> Result<Subject, Failure> {
+fn subject(id: &str, strict: bool, topology: Option<&str>) -> Result<Subject, Failure> {
+    if let Some(topology) = topology {
+        let mut subject = Subject::new(percept::compiler_for(id, topology)?);
+        (subject.compile_only, subject.strict) = (true, strict);
+        return Ok(subject);
+    }
     let registry = percept::registry();
     let device = registry.open(id)?;
     let host: Option<Arc<dyn Device>> =
