@@ -56,10 +56,7 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
         "model.vision_tower.",
     ];
     let tower = VisionTower::siglip(&vision, weights.prefix(&towers, "embeddings.patch_embedding.weight"))?;
-    let out = match c.maybe_usize("projection_dim")?.or(vision.maybe_usize("projection_dim")?) {
-        Some(out) => out,
-        None => 2048,
-    };
+    let out = c.maybe_usize("projection_dim")?.or(vision.maybe_usize("projection_dim")?).unwrap_or(2048);
     check_width(out, &decoder)?;
     let projectors = ["multi_modal_projector.", "model.multi_modal_projector."];
     let projector = format!("{}linear", weights.prefix(&projectors, "linear.weight"));

@@ -21,7 +21,7 @@ use crate::cli::Failure;
 /// A model is asked, or one of the commands beside it is run.
 pub enum Eval {
     Own(Own),
-    Run(Run),
+    Run(Box<Run>),
 }
 
 // By hand, since the derived reading of a command with arguments and commands of its own wants the arguments beside each.
@@ -29,7 +29,7 @@ impl FromArgMatches for Eval {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         match matches.subcommand_name() {
             Some(_) => Own::from_arg_matches(matches).map(Self::Own),
-            None => Run::from_arg_matches(matches).map(Self::Run),
+            None => Run::from_arg_matches(matches).map(|run| Self::Run(Box::new(run))),
         }
     }
 
