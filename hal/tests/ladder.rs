@@ -35,8 +35,9 @@ fn a_compiler_alone_is_held_to_every_graph_and_to_no_run() {
     (subject.compile_only, subject.strict) = (true, true);
     for case in cases().iter().filter(|c| c.id.contains("softmax") || c.level == Level::L0) {
         let outcome = case.run(&subject);
-        let (status, placed) =
-            if case.level == Level::L0 { (Status::Skipped, false) } else { (Status::Passed, true) };
+        // A promise holds of runs.
+        let promise = case.level == Level::L0 || case.op == "rows_alone";
+        let (status, placed) = if promise { (Status::Skipped, false) } else { (Status::Passed, true) };
         assert_eq!(
             (outcome.status, outcome.placement.is_some()),
             (status, placed),

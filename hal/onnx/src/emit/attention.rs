@@ -134,22 +134,27 @@ fn mask(
     let rows = |b: &mut Builder, r: &str| b.reshape(r, &[x.batch, 1, x.t, 1]);
     let columns = |b: &mut Builder, c: &str| b.reshape(c, &[x.batch, 1, 1, x.s]);
     let mut rules = Vec::new();
+    // Rows of one block, which see one another both ways.
+    let block = o.blocks.as_ref().filter(|_| spec.causal).map(|[q, k]| {
+        let (q, k) = (rows(b, q), columns(b, k));
+        let same = b.op("Equal", &[&q, &k]);
+        let zero = b.scalar(Elem::I32, 0.0);
+        let numbered = b.op("GreaterOrEqual", &[&q, &zero]);
+        b.op("And", &[&same, &numbered])
+    });
+    let lifted = |b: &mut Builder, rule: String| match &block {
+        Some(block) => b.op("Or", &[&rule, block]),
+        None => rule,
+    };
     if spec.causal {
-        let mut before = b.op("LessOrEqual", &[&key, &query]);
-        if let Some([q, k]) = &o.blocks {
-            let (q, k) = (rows(b, q), columns(b, k));
-            let same = b.op("Equal", &[&q, &k]);
-            let zero = b.scalar(Elem::I32, 0.0);
-            let block = b.op("GreaterOrEqual", &[&q, &zero]);
-            let both = b.op("And", &[&same, &block]);
-            before = b.op("Or", &[&before, &both]);
-        }
-        rules.push(before);
+        let before = b.op("LessOrEqual", &[&key, &query]);
+        rules.push(lifted(b, before));
     }
     if let Some(window) = spec.window {
         let width = b.scalar(Elem::I32, window as f64);
         let back = b.op("Sub", &[&query, &key]);
-        rules.push(b.op("Less", &[&back, &width]));
+        let near = b.op("Less", &[&back, &width]);
+        rules.push(if spec.wide_blocks { lifted(b, near) } else { near });
         if !spec.causal {
             let ahead = b.op("Sub", &[&key, &query]);
             rules.push(b.op("Less", &[&ahead, &width]));
