@@ -87,7 +87,7 @@ enum Ready {
     Ask(Box<Question>, Box<Inputs>, Given),
 }
 
-/// Run a task on a model. `told` hears of every answer: whether it is new.
+/// Run a task on a model. `told` is called for every answer, with whether it is new.
 ///
 /// # Errors
 /// When the data are not there or lack a column, the model lacks a kind of media, the journal is of another run, or the device fails. A

@@ -72,9 +72,8 @@ fn a_graph_compiler_in_cpp_climbs() {
     climbs(Kind::Graph, Language::Cpp);
 }
 
-/// The example of this crate is the skeleton in Rust. It is built by a run without a choice of targets alone.
+/// The example of this crate is the skeleton in Rust.
 #[test]
-#[ignore = "asked for by `cargo test -p percept-plugin -- --ignored`, which builds the example"]
 fn an_op_library_in_rust_climbs() {
     let program = std::env::current_exe().unwrap();
     let examples = program.parent().and_then(Path::parent).unwrap().join("examples");
