@@ -4,7 +4,7 @@
 Without --serve it measures every row of its default list and prints one JSON document. With --serve it first prints one
 line that describes the peer, then reads one row a line from standard input,
 {"bench": "prefill", "settings": {"model": PATH, "tokens": 512}} or
-{"bench": "decode", "settings": {"model": PATH, "depth": 0, "tokens": 64}}, and answers each with one line in the shape
+{"bench": "decode", "settings": {"model": PATH, "depth": 0, "tokens": 64, "batch": 1}}, and answers each with one line in the shape
 of `percept bench --json`. PyTorch runs the file's weights dequantized to f32 through transformers, eager.
 """
 
@@ -24,6 +24,7 @@ class Llama:
         import llama_cpp
 
         self.module, self.threads, self.path, self.model = llama_cpp, threads, None, None
+        self.side_by_side = None
 
     def about(self):
         info = self.module.llama_print_system_info().decode()
@@ -44,6 +45,31 @@ class Llama:
     def write(self, ids):
         for token in ids:
             self.model.eval([token])
+
+    def write_batch(self, steps, batch):
+        """`steps` tokens of each of `batch` sequences, one of each in a step, and all their logits: the engine alone, as
+        llama.cpp's own bench of batches has it. Gives milliseconds."""
+        api = self.module
+        if self.side_by_side != batch:
+            options = api.llama_context_default_params()
+            options.n_ctx, options.n_batch, options.n_seq_max = batch * 256, max(batch, 512), batch
+            options.n_threads = options.n_threads_batch = self.threads
+            options.kv_unified = True
+            self.context = api.llama_init_from_model(self.model.model, options)
+            self.side_by_side = batch
+        rows = api.llama_batch_init(batch, 0, 1)
+        api.llama_memory_clear(api.llama_get_memory(self.context), True)
+        start = time.perf_counter()
+        for step in range(steps):
+            rows.n_tokens = batch
+            for i in range(batch):
+                rows.token[i], rows.pos[i], rows.n_seq_id[i], rows.logits[i] = (step + 31 * i) % 1000, step, 1, True
+                rows.seq_id[i][0] = i
+            if api.llama_decode(self.context, rows) != 0:
+                raise RuntimeError("llama_decode failed")
+        elapsed = (time.perf_counter() - start) * 1e3
+        api.llama_batch_free(rows)
+        return elapsed
 
 
 class Torch:
@@ -89,8 +115,11 @@ def measure(peer, row, runs):
     peer.open(settings["model"])
     depth = settings["tokens"] if row["bench"] == "prefill" else settings["depth"]
     prompt = [i * 7919 % peer.vocabulary for i in range(max(depth, 1))]
-    times = []
+    times, batch = [], settings.get("batch", 1)
     for _ in range(runs + 1):
+        if batch > 1:
+            times.append(peer.write_batch(settings["tokens"], batch))
+            continue
         if row["bench"] == "prefill":
             start = time.perf_counter()
             peer.read(prompt)
@@ -101,7 +130,7 @@ def measure(peer, row, runs):
         times.append((time.perf_counter() - start) * 1e3)
     first, times = times[0], times[1:]
     median = statistics.median(times)
-    rate = settings["tokens"] / median * 1e3
+    rate = settings["tokens"] * batch / median * 1e3
     return dict(bench=row["bench"], device="cpu", settings=settings, median_ms=median, min_ms=min(times), runs=runs,
                 rate=rate, rate_unit="tokens/s", first_call_ms=first)
 

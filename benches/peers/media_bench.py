@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The peers of `percept bench transcribe|embed|preprocess`: faster-whisper, PyTorch, Pillow and PyAV.
+"""The peers of `percept bench transcribe|embed|preprocess`: faster-whisper, PyTorch, sentence-transformers, Pillow and PyAV.
 
 Without --serve a peer measures its one row and prints one JSON document. With --serve it first prints one line that
 describes it, then answers each line of standard input, {"bench": ..., "settings": {...}}, with one line in the shape of
@@ -105,6 +105,34 @@ class Siglip:
         return *times, settings["batch"], "images/s", {}
 
 
+class Sentences:
+    """An encoder of texts in sentence-transformers, float32: the texts that `percept bench embed` makes."""
+
+    WORDS = "harbour wall morning boat net people water fish bread coffee child wind north day winter story".split()
+
+    def __init__(self, folder, threads):
+        import torch
+
+        torch.set_num_threads(threads)
+        self.torch, self.path = torch, None
+
+    def about(self):
+        version = importlib.metadata.version("sentence-transformers")
+        return f"sentence-transformers, torch {self.torch.backends.cpu.get_cpu_capability()}", version
+
+    def measure(self, settings, runs):
+        from sentence_transformers import SentenceTransformer
+
+        if settings["model"] != self.path:
+            self.path = settings["model"]
+            self.model = SentenceTransformer(self.path, device="cpu")
+        batch, words = settings["batch"], settings["words"]
+        texts = [" ".join(self.WORDS[(7 * i + 3 * w + i * w) % len(self.WORDS)] for w in range(words)) for i in range(batch)]
+        options = dict(batch_size=batch, normalize_embeddings=True, show_progress_bar=False)
+        times = milliseconds(runs, lambda: self.model.encode(texts, **options))
+        return *times, batch, "texts/s", {}
+
+
 class Pillow:
     """Decodes, resizes bicubically and normalizes as the PIL image processors of transformers do, one after another."""
 
@@ -163,7 +191,7 @@ class PyAv:
         return *milliseconds(runs, decode), self.frames, "frames/s", {}
 
 
-PEERS = dict(whisper=FasterWhisper, siglip=Siglip, pillow=Pillow, pyav=PyAv)
+PEERS = dict(whisper=FasterWhisper, siglip=Siglip, sentences=Sentences, pillow=Pillow, pyav=PyAv)
 
 
 def measure(peer, settings, runs):

@@ -22,6 +22,9 @@ pub enum Error {
     /// A program answered with something other than what was agreed.
     #[error("`{line}` answered {answer}: {why}")]
     Answer { line: String, answer: String, why: String },
+    /// A file is not what it should be.
+    #[error("{}: {why}", path.display())]
+    Content { path: PathBuf, why: String },
     /// The failure has been printed already.
     #[error("see above")]
     Reported,

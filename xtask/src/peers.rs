@@ -26,6 +26,8 @@ pub enum PeerKind {
     FasterWhisper,
     /// The image tower of SigLIP in PyTorch, float32.
     TorchSiglip,
+    /// Texts embedded by sentence-transformers in PyTorch, float32.
+    SentenceTransformers,
     /// Images decoded and resized by Pillow.
     Pillow,
     /// Videos decoded by PyAV.
@@ -36,13 +38,14 @@ pub enum PeerKind {
 
 impl PeerKind {
     /// All frameworks.
-    pub const ALL: [PeerKind; 9] = [
+    pub const ALL: [PeerKind; 10] = [
         PeerKind::Torch,
         PeerKind::LlamaCpp,
         PeerKind::TorchLanguage,
         PeerKind::TorchTraining,
         PeerKind::FasterWhisper,
         PeerKind::TorchSiglip,
+        PeerKind::SentenceTransformers,
         PeerKind::Pillow,
         PeerKind::PyAv,
         PeerKind::Burn,
@@ -56,6 +59,7 @@ impl PeerKind {
             }
             PeerKind::LlamaCpp => "llama.cpp",
             PeerKind::FasterWhisper => "faster-whisper",
+            PeerKind::SentenceTransformers => "sentence-transformers",
             PeerKind::Pillow => "pillow",
             PeerKind::PyAv => "pyav",
             PeerKind::Burn => "burn",
@@ -77,6 +81,9 @@ impl PeerKind {
                 (&["media_bench.py", "--peer", "whisper"], &["faster-whisper", "soundfile", "numpy"])
             }
             PeerKind::TorchSiglip => (&["media_bench.py", "--peer", "siglip"], &["torch", "transformers"]),
+            PeerKind::SentenceTransformers => {
+                (&["media_bench.py", "--peer", "sentences"], &["torch", "sentence-transformers"])
+            }
             PeerKind::Pillow => (&["media_bench.py", "--peer", "pillow"], &["pillow", "numpy"]),
             PeerKind::PyAv => (&["media_bench.py", "--peer", "pyav"], &["av", "numpy"]),
             PeerKind::Burn => {
