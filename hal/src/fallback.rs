@@ -92,6 +92,8 @@ impl HostCall {
             place: format!("{} (host)", self.host.info().id),
             start_us: start.as_secs_f64() * 1e6,
             duration_us: duration.as_secs_f64() * 1e6,
+            waiting_us: 0.0,
+            cost: None,
         }
     }
 }

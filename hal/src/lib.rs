@@ -6,6 +6,7 @@
 
 mod buffer;
 pub mod conformance;
+mod cost;
 mod device;
 mod error;
 mod fallback;
@@ -18,13 +19,14 @@ mod registry;
 mod report;
 
 pub use buffer::{Arg, Buffer, DeviceKey};
+pub use cost::{OpCost, op_cost};
 pub use device::{CompileOptions, Device, DeviceInfo, Executable, MemoryUse, Pending, Support, Weight};
 pub use error::{Error, Result};
 pub use fallback::HostCall;
 pub use graph_emitter::{EmitterDevice, GraphEmitter, Operand};
 pub use kernel_device::{Dispatch, KernelBackedDevice, KernelDevice, KernelLimits, Window};
 pub use lower::{Lowered, describe, is_structural, lower};
-pub use op_library::{LibraryDevice, OpLaunch, OpLibrary, Planned, Region};
+pub use op_library::{LaunchTime, LibraryDevice, OpLaunch, OpLibrary, Planned, Region};
 pub use pool::{Block, Pool};
 pub use registry::{Backend, Registry};
 pub use report::{CompileReport, OpTiming, Placed, Placement, chrome_trace};

@@ -2,6 +2,7 @@
 //! framework owns order, memory, decomposition, fallback and the report.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use percept_graph::{Graph, OpDesc, TensorType};
 
@@ -51,6 +52,18 @@ pub trait OpLibrary: Send + Sync + 'static {
         steps.iter().try_for_each(|s| self.launch(s))
     }
 
+    /// As [`OpLibrary::launch_program`], with one time for each step. A library that can time its steps without
+    /// stopping between them does it here.
+    fn launch_program_timed(&self, steps: &[OpLaunch<'_, Self>]) -> Result<Vec<LaunchTime>> {
+        let one = |step: &OpLaunch<'_, Self>| {
+            let start = Instant::now();
+            self.launch_program(std::slice::from_ref(step))?;
+            self.synchronize()?;
+            Ok(LaunchTime { start, duration: start.elapsed(), waiting: Duration::ZERO })
+        };
+        steps.iter().map(one).collect()
+    }
+
     /// Wait for everything launched.
     fn synchronize(&self) -> Result<()> {
         Ok(())
@@ -63,6 +76,17 @@ pub struct Planned<P> {
     pub plan: P,
     /// Scratch bytes a launch needs.
     pub workspace: usize,
+}
+
+/// When a launch ran, as the first thread of the library saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct LaunchTime {
+    /// When it began.
+    pub start: Instant,
+    /// How long the thread worked on it.
+    pub duration: Duration,
+    /// How long the thread then waited for others.
+    pub waiting: Duration,
 }
 
 /// Bytes within a block of memory.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost::OpCost;
+
 /// Where an operation runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,8 +74,19 @@ pub struct OpTiming {
     pub place: String,
     /// Microseconds since the start of the run.
     pub start_us: f64,
-    /// Microseconds it took.
+    /// Microseconds it took; on a device of several threads those of the first.
     pub duration_us: f64,
+    /// Microseconds that the first thread then waited for the others; 0 where operations are timed one by one.
+    pub waiting_us: f64,
+    /// What it moves and computes, where its types tell.
+    pub cost: Option<OpCost>,
+}
+
+impl OpTiming {
+    /// Microseconds from the start of the run to its end, the waiting included.
+    pub fn end_us(&self) -> f64 {
+        self.start_us + self.duration_us + self.waiting_us
+    }
 }
 
 /// The timings as a Chrome trace (chrome://tracing, Perfetto): "complete" events of the Trace Event Format.

@@ -112,3 +112,46 @@ fn guesses_that_cannot_be_made_are_refused_by_name() {
         assert!(output.status.code() == Some(code) && told.contains(says), "{options:?}: {output:?}");
     }
 }
+
+/// Operations and causes are all of the time, and what waited is told apart from what worked.
+#[test]
+fn a_bench_explains_where_its_time_went() {
+    let model = parity("llama");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_percept"));
+    command.args([
+        "bench",
+        "decode",
+        "--device",
+        "cpu",
+        "--tokens",
+        "4",
+        "--runs",
+        "1",
+        "--explain",
+        "--json",
+        "--model",
+    ]);
+    let output = command.arg(&model).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let breakdown = &document["breakdown"];
+    let numbers =
+        |value: &Value| value.as_object().unwrap().values().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
+    let operations = breakdown["operations"].as_array().unwrap();
+    let sum: f64 = operations.iter().map(|row| row["ms"].as_f64().unwrap()).sum();
+    let causes = numbers(&breakdown["causes"]);
+    let wall = breakdown["wall_ms"].as_f64().unwrap();
+    assert!(causes.iter().all(|&ms| ms >= 0.0), "{breakdown}");
+    assert!((sum + causes.iter().sum::<f64>() - wall).abs() < 1e-6 * wall, "{breakdown}");
+    assert!(numbers(&breakdown["roof"]).iter().all(|&roof| roof > 1e6), "{breakdown}");
+    // A product and an attention of each layer in each of four steps.
+    let layers: Value = serde_json::from_slice(&std::fs::read(model.join("config.json")).unwrap()).unwrap();
+    let layers = layers["num_hidden_layers"].as_u64().unwrap();
+    let calls = |op: &str| {
+        let of = operations.iter().filter(|row| row["op"] == op);
+        of.map(|row| row["calls"].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!(calls("attention"), 4 * layers, "{breakdown}");
+    let of_layers = operations.iter().find(|row| row["op"] == "attention").unwrap();
+    assert!(of_layers["module"].as_str().unwrap().contains("layers.*"), "{of_layers}");
+}

@@ -1,18 +1,20 @@
 //! The CPU as a device: kernels behind the `OpLibrary` trait, a whole program as one broadcast over the
 //! threads.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use percept_graph::{Composite, DType, Op, OpDesc};
 use percept_hal::{
-    Backend, Device, DeviceInfo, Error, LibraryDevice, OpLaunch, OpLibrary, Planned, Region, Result, describe,
+    Backend, Device, DeviceInfo, Error, LaunchTime, LibraryDevice, OpLaunch, OpLibrary, Planned, Region,
+    Result, describe,
 };
 
 use crate::kernel::{Kernel, Operands, RawTensor};
 use crate::lanes::{Isa, isa};
 use crate::memory::{Blocks, Memory};
 use crate::plan::plan;
-use crate::pool::{Pool, Team};
+use crate::pool::{Pool, Team, lock};
 
 /// The id of the one CPU device.
 const ID: &str = "cpu";
@@ -142,6 +144,36 @@ impl Launch<'_> {
     }
 }
 
+/// The first thread's clock in a timed program.
+struct Clock<'a> {
+    times: MutexGuard<'a, Vec<LaunchTime>>,
+    last: Instant,
+}
+
+impl<'a> Clock<'a> {
+    fn new(times: MutexGuard<'a, Vec<LaunchTime>>) -> Self {
+        Self { times, last: Instant::now() }
+    }
+
+    /// A step is done. What it waited for others at barriers of its own is no work.
+    fn worked(&mut self, team: &Team<'_>) {
+        let (start, waiting) = (self.last, team.take_waited());
+        self.last = Instant::now();
+        let duration = (self.last - start).saturating_sub(waiting);
+        self.times.push(LaunchTime { start, duration, waiting });
+    }
+
+    /// The other threads are done with it too.
+    fn waited(&mut self, team: &Team<'_>) {
+        team.take_waited();
+        let now = Instant::now();
+        if let Some(time) = self.times.last_mut() {
+            time.waiting += now - self.last;
+        }
+        self.last = now;
+    }
+}
+
 impl OpLibrary for CpuLibrary {
     type Memory = Memory;
     type LaunchPlan = LaunchPlan;
@@ -198,6 +230,25 @@ impl OpLibrary for CpuLibrary {
     /// One broadcast: every thread walks the program and meets the others where a step needs what another wrote.
     /// Runs of small steps are one thread's, without barriers between them.
     fn launch_program(&self, steps: &[OpLaunch<'_, Self>]) -> Result<()> {
+        self.run_program(steps, None)
+    }
+
+    /// The same broadcast, in which the first thread looks at the clock between the steps.
+    fn launch_program_timed(&self, steps: &[OpLaunch<'_, Self>]) -> Result<Vec<LaunchTime>> {
+        let times = Mutex::new(Vec::with_capacity(steps.len()));
+        self.run_program(steps, Some(&times))?;
+        let times = std::mem::take(&mut *lock(&times));
+        Ok(times)
+    }
+}
+
+impl CpuLibrary {
+    /// Runs the steps; `times` gets one for each, in order.
+    fn run_program(
+        &self,
+        steps: &[OpLaunch<'_, Self>],
+        times: Option<&Mutex<Vec<LaunchTime>>>,
+    ) -> Result<()> {
         let regions = steps.iter().flat_map(|s| s.inputs.iter().chain(s.outputs).chain(&s.workspace));
         let tensors = regions.map(|r| self.raw(r)).collect::<Result<Vec<_>>>()?;
         let mut rest = &tensors[..];
@@ -219,19 +270,28 @@ impl OpLibrary for CpuLibrary {
             })
             .collect();
         let program = |team: &Team<'_>| {
+            // Only the first thread has the clock, so that it never waits for the lock.
+            let mut clock = times.filter(|_| team.rank() == 0).map(|times| Clock::new(lock(times)));
             for group in launches.chunk_by(|a, b| a.small() && b.small()) {
                 if !group[0].small() {
                     group[0].run(team);
+                    clock.iter_mut().for_each(|clock| clock.worked(team));
                 } else if team.rank() == 0 {
-                    Team::alone(|alone| group.iter().for_each(|launch| launch.run(alone)));
+                    Team::alone(|alone| {
+                        for launch in group {
+                            launch.run(alone);
+                            clock.iter_mut().for_each(|clock| clock.worked(team));
+                        }
+                    });
                 }
                 team.barrier();
+                clock.iter_mut().for_each(|clock| clock.waited(team));
             }
         };
-        let done = if launches.iter().all(Launch::small) {
-            self.pool.run_alone(program)
-        } else {
-            self.pool.run(program)
+        let done = match times {
+            _ if launches.iter().all(Launch::small) => self.pool.run_alone(program),
+            None => self.pool.run(program),
+            Some(_) => self.pool.run_timed(program),
         };
         done.map_err(|e| self.failed(e.to_string(), steps))
     }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Spins before a waiting thread starts to yield its core.
 const SPINS: u32 = 4096;
@@ -69,7 +70,7 @@ impl Pool {
     where
         F: Fn(&Team<'_>) + Sync,
     {
-        let shared = Shared::new(1);
+        let shared = Shared::new(1, false);
         shared.enter(0, &program);
         shared.finish()
     }
@@ -81,13 +82,28 @@ impl Pool {
     where
         F: Fn(&Team<'_>) + Sync,
     {
+        self.run_with(false, program)
+    }
+
+    /// As [`Pool::run`]; each thread's [`Team::take_waited`] says how long it stood at barriers.
+    pub fn run_timed<F>(&self, program: F) -> Result<(), PoolError>
+    where
+        F: Fn(&Team<'_>) + Sync,
+    {
+        self.run_with(true, program)
+    }
+
+    fn run_with<F>(&self, timed: bool, program: F) -> Result<(), PoolError>
+    where
+        F: Fn(&Team<'_>) + Sync,
+    {
         let Some(workers) = self.workers.as_ref().filter(|_| !RUNNING.get()) else {
-            let shared = Shared::new(1);
+            let shared = Shared::new(1, timed);
             shared.enter(0, &program);
             return shared.finish();
         };
         let _turn = lock(&self.turn);
-        let shared = Shared::new(self.size);
+        let shared = Shared::new(self.size, timed);
         workers.in_place_scope(|scope| {
             scope.spawn_broadcast(|_, context| shared.enter(context.index() + 1, &program));
             shared.enter(0, &program);
@@ -101,7 +117,7 @@ thread_local! {
     static RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -114,6 +130,8 @@ struct Padded(AtomicUsize);
 
 struct Shared {
     size: usize,
+    /// Threads time how long they stand at barriers.
+    timed: bool,
     arrived: Padded,
     generation: Padded,
     broken: AtomicBool,
@@ -122,9 +140,10 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(size: usize) -> Shared {
+    fn new(size: usize, timed: bool) -> Shared {
         Shared {
             size,
+            timed,
             arrived: Padded(AtomicUsize::new(0)),
             generation: Padded(AtomicUsize::new(0)),
             broken: AtomicBool::new(false),
@@ -134,7 +153,7 @@ impl Shared {
     }
 
     fn enter<F: Fn(&Team<'_>)>(&self, rank: usize, program: &F) {
-        let team = Team { rank, shared: self, loops: Cell::new(0) };
+        let team = Team { rank, shared: self, loops: Cell::new(0), waited: Cell::new(Duration::ZERO) };
         let outer = RUNNING.replace(true);
         let result = catch_unwind(AssertUnwindSafe(|| program(&team)));
         RUNNING.set(outer);
@@ -194,13 +213,15 @@ pub struct Team<'a> {
     shared: &'a Shared,
     /// Shared loops begun since the last barrier.
     loops: Cell<usize>,
+    /// Time at barriers since it was last taken, in a timed run.
+    waited: Cell<Duration>,
 }
 
 impl Team<'_> {
     /// Runs `program` on the calling thread alone, as a team of one.
     pub fn alone<R>(program: impl FnOnce(&Team<'_>) -> R) -> R {
-        let shared = Shared::new(1);
-        program(&Team { rank: 0, shared: &shared, loops: Cell::new(0) })
+        let shared = Shared::new(1, false);
+        program(&Team { rank: 0, shared: &shared, loops: Cell::new(0), waited: Cell::new(Duration::ZERO) })
     }
 
     /// This thread's number, `0..size`.
@@ -217,7 +238,17 @@ impl Team<'_> {
     ///
     /// Unwinds when a teammate has panicked, so that no thread waits for ever.
     pub fn barrier(&self) {
+        if !self.shared.timed {
+            return self.shared.wait(self.loops.replace(0));
+        }
+        let at = Instant::now();
         self.shared.wait(self.loops.replace(0));
+        self.waited.set(self.waited.get() + at.elapsed());
+    }
+
+    /// How long this thread stood at barriers since this was last asked, in a run of [`Pool::run_timed`].
+    pub fn take_waited(&self) -> Duration {
+        self.waited.take()
     }
 
     /// This thread's contiguous part of `0..n`, cut at multiples of `grain`; the parts of all threads cover `0..n`.

@@ -206,6 +206,8 @@ impl Executable for ReferenceExecutable {
                 place: self.shared.info.id.clone(),
                 start_us: (start - origin).as_secs_f64() * 1e6,
                 duration_us: start.elapsed().as_secs_f64() * 1e6,
+                waiting_us: 0.0,
+                cost: None,
             });
         })?;
         Ok((outputs, events))

@@ -133,6 +133,8 @@ impl<E: GraphEmitter> EmitterExecutable<E> {
                         place: self.shared.id().to_string(),
                         start_us: at.as_secs_f64() * 1e6,
                         duration_us: duration.as_secs_f64() * 1e6,
+                        waiting_us: 0.0,
+                        cost: None,
                     },
                 });
             }

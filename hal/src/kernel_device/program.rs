@@ -286,6 +286,8 @@ impl<K: KernelDevice> Compiled<K> {
                         place: self.shared.id().to_string(),
                         start_us: from + at,
                         duration_us: duration,
+                        waiting_us: 0.0,
+                        cost: None,
                     }));
                 }
                 (ExecutionStep::Host(call), timings) => {

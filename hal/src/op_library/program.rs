@@ -9,6 +9,7 @@ use percept_graph::{Graph, Op, OpDesc, TensorType, ValueId};
 
 use super::{OpLaunch, OpLibrary, Region, Shared, check_args, support, vanished, whole};
 use crate::buffer::{Arg, Buffer};
+use crate::cost::op_cost;
 use crate::device::{CompileOptions, Executable};
 use crate::error::{Error, Result};
 use crate::fallback::HostCall;
@@ -285,18 +286,16 @@ impl<'a, L: OpLibrary> Run<'a, L> {
             .collect();
         let library = &self.program.shared.library;
         let Some(timings) = timings else { return library.launch_program(&steps) };
-        for step in &steps {
-            let at = start.elapsed();
-            library.launch_program(std::slice::from_ref(step))?;
-            library.synchronize()?;
-            timings.push(OpTiming {
-                name: step.op.op.name(),
-                path: step.path.to_string(),
-                place: self.program.shared.id().to_string(),
-                start_us: at.as_secs_f64() * 1e6,
-                duration_us: (start.elapsed() - at).as_secs_f64() * 1e6,
-            });
-        }
+        let times = library.launch_program_timed(&steps)?;
+        timings.extend(steps.iter().zip(times).map(|(step, time)| OpTiming {
+            name: step.op.op.name(),
+            path: step.path.to_string(),
+            place: self.program.shared.id().to_string(),
+            start_us: time.start.saturating_duration_since(start).as_secs_f64() * 1e6,
+            duration_us: time.duration.as_secs_f64() * 1e6,
+            waiting_us: time.waiting.as_secs_f64() * 1e6,
+            cost: op_cost(&step.op),
+        }));
         Ok(())
     }
 

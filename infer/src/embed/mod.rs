@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use percept_graph::{Graph, HostTensor};
-use percept_hal::{CompileOptions, CompileReport, Device};
+use percept_hal::{CompileOptions, CompileReport, Device, OpTiming};
 use percept_modalities::image::Image;
 use percept_modalities::{Array, Values};
 use percept_model::{Contrastive, Weights};
@@ -42,6 +42,16 @@ impl Embedder {
     /// What was compiled so far.
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
         self.runner.reports()
+    }
+
+    /// From now on time operations, which is slower; `take_timeline` gives what was timed.
+    pub fn record_timeline(&mut self) {
+        self.runner.record_timeline();
+    }
+
+    /// The operations timed since then.
+    pub fn take_timeline(&mut self) -> Vec<OpTiming> {
+        self.runner.take_timeline()
     }
 
     /// The embeddings of images, each of length one.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use percept_graph::{HostTensor, Trace};
-use percept_hal::{CompileOptions, CompileReport, Device};
+use percept_hal::{CompileOptions, CompileReport, Device, OpTiming};
 use percept_modalities::text::Tokenizer;
 use percept_model::text::tokenizer;
 use percept_model::{CausalModel, Features, Parameters, PassRows, PassShape, Pooling, TextEncoder};
@@ -57,6 +57,16 @@ impl TextEmbedder {
     /// What was compiled so far.
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
         self.runner.reports()
+    }
+
+    /// From now on time operations, which is slower; [`TextEmbedder::take_timeline`] gives what was timed.
+    pub fn record_timeline(&mut self) {
+        self.runner.record_timeline();
+    }
+
+    /// The operations timed since then.
+    pub fn take_timeline(&mut self) -> Vec<OpTiming> {
+        self.runner.take_timeline()
     }
 
     /// The embedding of a text: rows of the last block, normalized in a decoder, pooled, scaled to length one.

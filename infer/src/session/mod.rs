@@ -238,7 +238,7 @@ impl Session {
     /// The operations timed so far, those of a draft model behind the others.
     pub fn take_timeline(&mut self) -> Vec<OpTiming> {
         let mut all = self.runner.take_timeline();
-        let after = all.iter().map(|e| e.start_us + e.duration_us).fold(0.0, f64::max);
+        let after = all.iter().map(OpTiming::end_us).fold(0.0, f64::max);
         if let Some(draft) = &mut self.draft {
             let own = draft.runner.take_timeline().into_iter();
             all.extend(own.map(|e| OpTiming { start_us: e.start_us + after, ..e }));

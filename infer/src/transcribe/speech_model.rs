@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use percept_graph::HostTensor;
-use percept_hal::{Buffer, CompileOptions, CompileReport, Device};
+use percept_hal::{Buffer, CompileOptions, CompileReport, Device, OpTiming};
 use percept_model::family::Whisper;
 use percept_model::{PassRows, PassShape, SequenceRows};
 
@@ -51,6 +51,16 @@ impl SpeechModel {
     /// What was compiled so far.
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
         self.runner.reports()
+    }
+
+    /// From now on time operations, which is slower; `take_timeline` gives what was timed.
+    pub fn record_timeline(&mut self) {
+        self.runner.record_timeline();
+    }
+
+    /// The operations timed since then.
+    pub fn take_timeline(&mut self) -> Vec<OpTiming> {
+        self.runner.take_timeline()
     }
 
     /// Run the encoder on one window: features f32[1,bands,frames]; gives its rows f32[1,rows,d_model].

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use clap::Args;
 use percept::hal::CompileOptions;
-use percept::infer::{Embedder, TranscribeOptions, Transcriber};
+use percept::infer::{Embedder, TextEmbedder, TranscribeOptions, Transcriber};
 use percept::modalities::Values;
 use percept::modalities::audio::{Limits, Waveform, decode};
 use percept::modalities::image::Image;
-use percept::model::Model;
+use percept::model::{Contrastive, Model, TextEncoder};
 use serde_json::json;
 
+use super::explain::Roof;
 use super::runs::{Runs, Timed};
 use crate::cli::Failure;
 use crate::cli::model::loading::{Loading, report_fallbacks};
@@ -34,12 +35,21 @@ pub struct Transcribe {
 pub struct Embed {
     #[command(flatten)]
     loading: Loading,
-    /// Images in a run
+    /// Images or texts in a run
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
+    /// Words of a text, for an encoder of texts
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..))]
+    words: u16,
     #[command(flatten)]
     measure: Runs,
 }
+
+/// What the texts of `bench embed` are made of; benches/peers/media_bench.py has the same.
+const WORDS: [&str; 16] = [
+    "harbour", "wall", "morning", "boat", "net", "people", "water", "fish", "bread", "coffee", "child",
+    "wind", "north", "day", "winter", "story",
+];
 
 impl Transcribe {
     pub fn run(self) -> Result<(), Failure> {
@@ -86,13 +96,18 @@ impl Transcribe {
                 Ok(())
             })
         })?;
+        let breakdown = self.measure.explain(&timing, || {
+            transcriber.speech_model_mut().record_timeline();
+            let ms = timed(|| Ok(transcriber.transcribe([Ok(audio.clone())], |_| (), |_| ()).map(drop)?))?;
+            Ok((ms, transcriber.speech_model_mut().take_timeline(), Roof::measure(&*device)?))
+        })?;
         let more = json!({
             "features_ms": features_ms, "encoder_min_ms": encoder.min, "encoder_median_ms": encoder.median,
             "words": words,
         });
         let settings = json!({"file": self.file, "seconds": self.seconds});
         let work = (self.seconds, "seconds of audio/s");
-        let timed = Timed { bench: "transcribe", device: &id, settings, timing, work, more };
+        let timed = Timed { bench: "transcribe", device: &id, settings, timing, work, more, breakdown };
         self.measure.print(timed, &self.loading);
         report_fallbacks(transcriber.reports());
         Ok(())
@@ -101,9 +116,16 @@ impl Transcribe {
 
 impl Embed {
     pub fn run(self) -> Result<(), Failure> {
-        let Model::Contrastive(model) = self.loading.open()? else {
-            return Err(Failure::Usage("this bench takes a checkpoint of CLIP or SigLIP".into()));
-        };
+        match self.loading.open()? {
+            Model::Contrastive(model) => self.images(model),
+            Model::TextEncoder(model) => self.texts(model),
+            _ => Err(Failure::Usage(
+                "this bench takes a checkpoint of CLIP, of SigLIP, or of an encoder of texts".into(),
+            )),
+        }
+    }
+
+    fn images(self, model: Box<Contrastive>) -> Result<(), Failure> {
         let (device, host) = self.loading.device()?;
         let id = device.info().id.clone();
         let options = CompileOptions { strict: self.loading.strict, host, ..CompileOptions::default() };
@@ -111,10 +133,41 @@ impl Embed {
         let rgb = (0..3 * edge * edge).map(|i| (i * 7919 % 251) as u8).collect();
         let images = vec![Image { width: edge, height: edge, rgb }; usize::from(self.batch)];
         let prepared = model.prepare(&images)?;
-        let mut embedder = Embedder::new(model, device, options);
+        let mut embedder = Embedder::new(model, device.clone(), options);
         let timing = self.measure.time(|| timed(|| Ok(embedder.prepared(&prepared).map(drop)?)))?;
+        let breakdown = self.measure.explain(&timing, || {
+            embedder.record_timeline();
+            let ms = timed(|| Ok(embedder.prepared(&prepared).map(drop)?))?;
+            Ok((ms, embedder.take_timeline(), Roof::measure(&*device)?))
+        })?;
         let (settings, work) = (json!({"batch": self.batch}), (f64::from(self.batch), "images/s"));
-        let timed = Timed { bench: "embed", device: &id, settings, timing, work, more: json!({}) };
+        let timed = Timed { bench: "embed", device: &id, settings, timing, work, more: json!({}), breakdown };
+        self.measure.print(timed, &self.loading);
+        report_fallbacks(embedder.reports());
+        Ok(())
+    }
+
+    /// From the texts to vectors: the tokenizer is part of the run, as it is of a peer's.
+    fn texts(self, model: Box<TextEncoder>) -> Result<(), Failure> {
+        let (device, host) = self.loading.device()?;
+        let id = device.info().id.clone();
+        let options = CompileOptions { strict: self.loading.strict, host, ..CompileOptions::default() };
+        let (pooling, words) = (model.pooling, usize::from(self.words));
+        let text = |i: usize| {
+            let word = |w: usize| WORDS[(7 * i + 3 * w + i * w) % WORDS.len()];
+            (0..words).map(word).collect::<Vec<_>>().join(" ")
+        };
+        let texts: Vec<String> = (0..usize::from(self.batch)).map(text).collect();
+        let mut embedder = TextEmbedder::of_encoder(model, device.clone(), options);
+        let timing = self.measure.time(|| timed(|| Ok(embedder.texts(&texts, pooling).map(drop)?)))?;
+        let breakdown = self.measure.explain(&timing, || {
+            embedder.record_timeline();
+            let ms = timed(|| Ok(embedder.texts(&texts, pooling).map(drop)?))?;
+            Ok((ms, embedder.take_timeline(), Roof::measure(&*device)?))
+        })?;
+        let settings = json!({"batch": self.batch, "words": self.words});
+        let work = (f64::from(self.batch), "texts/s");
+        let timed = Timed { bench: "embed", device: &id, settings, timing, work, more: json!({}), breakdown };
         self.measure.print(timed, &self.loading);
         report_fallbacks(embedder.reports());
         Ok(())

@@ -1,5 +1,6 @@
 //! `percept bench`: how fast a device computes.
 
+mod explain;
 mod media;
 mod model;
 mod preprocess;
@@ -36,7 +37,8 @@ pub enum Bench {
     Prefill(model::Prefill),
     /// Time decoding: a model generates token by token
     #[command(
-        after_help = "Example:\n  percept bench decode --model SmolLM2.gguf --depth 512 --device cpu --json"
+        after_help = "Example:\n  percept bench decode --model SmolLM2.gguf --depth 512 --device cpu --json\n  \
+        percept bench decode --model SmolLM2.gguf --batch 16 --explain"
     )]
     Decode(model::Decode),
     /// Time a training step of a decoder
@@ -48,9 +50,10 @@ pub enum Bench {
         after_help = "Example:\n  percept bench transcribe --model whisper-tiny.en --file talk.wav --json"
     )]
     Transcribe(media::Transcribe),
-    /// Time the embedding of images by CLIP or SigLIP
+    /// Time the embedding of images by CLIP or SigLIP, or of texts by an encoder such as MiniLM
     #[command(
-        after_help = "Example:\n  percept bench embed --model siglip-base-patch16-224 --batch 8 --json"
+        after_help = "Examples:\n  percept bench embed --model siglip-base-patch16-224 --batch 8 --json\n  \
+        percept bench embed --model all-MiniLM-L6-v2 --batch 32 --words 24"
     )]
     Embed(media::Embed),
     /// Time the decoding, resizing and normalizing of images, or the decoding of a video

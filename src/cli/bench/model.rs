@@ -7,6 +7,7 @@ use percept::infer::{Part, Session, peak_memory};
 use percept::modalities::{Array, Inputs, Values};
 use serde_json::{Value, json};
 
+use super::explain::Roof;
 use super::runs::{Runs, Timed};
 use crate::cli::Failure;
 use crate::cli::model::loading::{Causal, report_fallbacks};
@@ -44,11 +45,22 @@ impl Prefill {
         let mut session = self.causal.session(self.causal.model()?)?;
         let inputs = prompt(&session, self.tokens);
         let settings = json!({"tokens": self.tokens});
-        measured(&self.measure, "prefill", &self.causal, settings, self.tokens, &mut session, |session| {
-            let start = Instant::now();
-            session.prefill(&inputs, 0, self.tokens.saturating_sub(1))?;
-            Ok(start.elapsed().as_secs_f64() * 1e3)
-        })
+        measured(
+            &self.measure,
+            "prefill",
+            &self.causal,
+            settings,
+            self.tokens,
+            &mut session,
+            |session, clocks| {
+                if clocks {
+                    session.record_timeline();
+                }
+                let start = Instant::now();
+                session.prefill(&inputs, 0, self.tokens.saturating_sub(1))?;
+                Ok(start.elapsed().as_secs_f64() * 1e3)
+            },
+        )
     }
 }
 
@@ -59,22 +71,34 @@ impl Decode {
         let settings = json!({"depth": self.depth, "tokens": self.tokens, "batch": self.batch});
         let (steps, batch) = (self.tokens, self.batch.max(1));
         session.reserve_for(self.depth + steps, batch)?;
-        measured(&self.measure, "decode", &self.causal, settings, steps * batch, &mut session, |session| {
-            let start = |session: &mut Session| match self.depth {
-                0 => Ok::<_, Failure>(session.start_empty()),
-                depth => Ok(session.prefill(&inputs, steps, depth - 1)?.0),
-            };
-            let mut sequences = (0..batch).map(|_| start(session)).collect::<Result<Vec<_>, _>>()?;
-            let (begun, mut logits) = (Instant::now(), Vec::new());
-            for id in 0..steps {
-                for (i, sequence) in sequences.iter_mut().enumerate() {
-                    session.push(sequence, &[((id + 31 * i) % 1000) as i32])?;
+        measured(
+            &self.measure,
+            "decode",
+            &self.causal,
+            settings,
+            steps * batch,
+            &mut session,
+            |session, clocks| {
+                let start = |session: &mut Session| match self.depth {
+                    0 => Ok::<_, Failure>(session.start_empty()),
+                    depth => Ok(session.prefill(&inputs, steps, depth - 1)?.0),
+                };
+                let mut sequences = (0..batch).map(|_| start(session)).collect::<Result<Vec<_>, _>>()?;
+                if clocks {
+                    session.record_timeline();
                 }
-                let part = |sequence| Part { sequence, rows: 1, logits: 1 };
-                session.step_into(&mut sequences.iter_mut().map(part).collect::<Vec<_>>(), &mut logits)?;
-            }
-            Ok(begun.elapsed().as_secs_f64() * 1e3)
-        })
+                let (begun, mut logits) = (Instant::now(), Vec::new());
+                for id in 0..steps {
+                    for (i, sequence) in sequences.iter_mut().enumerate() {
+                        session.push(sequence, &[((id + 31 * i) % 1000) as i32])?;
+                    }
+                    let part = |sequence| Part { sequence, rows: 1, logits: 1 };
+                    session
+                        .step_into(&mut sequences.iter_mut().map(part).collect::<Vec<_>>(), &mut logits)?;
+                }
+                Ok(begun.elapsed().as_secs_f64() * 1e3)
+            },
+        )
     }
 }
 
@@ -87,7 +111,8 @@ fn prompt(session: &Session, tokens: usize) -> Inputs {
     inputs
 }
 
-/// Time runs that give milliseconds for `tokens` tokens, and print them.
+/// Time runs that give milliseconds for `tokens` tokens, and print them. A run that is told to have clocks records the
+/// session's timeline.
 fn measured(
     measure: &Runs,
     bench: &str,
@@ -95,15 +120,19 @@ fn measured(
     mut settings: Value,
     tokens: usize,
     session: &mut Session,
-    mut run: impl FnMut(&mut Session) -> Result<f64, Failure>,
+    mut run: impl FnMut(&mut Session, bool) -> Result<f64, Failure>,
 ) -> Result<(), Failure> {
-    let timing = measure.time(|| run(session))?;
+    let timing = measure.time(|| run(session, false))?;
+    let breakdown = measure.explain(&timing, || {
+        let ms = run(session, true)?;
+        Ok((ms, session.take_timeline(), Roof::measure(session.device())?))
+    })?;
     report_fallbacks(session.reports());
     settings["cache"] = json!(causal.cache.name());
     settings["int8"] = json!(causal.int8);
     let device = &session.device().info().id;
     let more = json!({ "peak_memory_bytes": peak_memory(session.device()) });
-    let timed = Timed { bench, device, settings, timing, work: (tokens as f64, "tokens/s"), more };
+    let timed = Timed { bench, device, settings, timing, work: (tokens as f64, "tokens/s"), more, breakdown };
     measure.print(timed, &causal.loading);
     Ok(())
 }

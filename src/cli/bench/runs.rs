@@ -1,9 +1,11 @@
 //! Timed runs of a whole model, and how they are printed.
 
 use clap::Args;
+use percept::hal::OpTiming;
 use serde_json::{Value, json};
 
 use super::Timing;
+use super::explain::{Breakdown, Roof};
 use crate::cli::Failure;
 use crate::cli::model::loading::Loading;
 
@@ -13,6 +15,9 @@ pub struct Runs {
     /// Timed runs
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Say where the time of one more run goes: by operation and by cause, beside what the device can do at best
+    #[arg(long)]
+    explain: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -32,6 +37,8 @@ pub struct Timed<'a> {
     pub work: (f64, &'a str),
     /// What else was found.
     pub more: Value,
+    /// Where the time of one run went.
+    pub breakdown: Option<Breakdown>,
 }
 
 impl Runs {
@@ -42,9 +49,21 @@ impl Runs {
         Ok(Timing::of(first, times))
     }
 
+    /// Where the time of one more run went, when that was asked for; `run` gives its milliseconds, what was timed, and
+    /// what its device can do.
+    pub fn explain(
+        &self,
+        plain: &Timing,
+        run: impl FnOnce() -> Result<(f64, Vec<OpTiming>, Roof), Failure>,
+    ) -> Result<Option<Breakdown>, Failure> {
+        let of =
+            |(ms, events, roof): (f64, Vec<OpTiming>, Roof)| Breakdown::of(&events, ms, plain.median, roof);
+        self.explain.then(run).transpose().map(|found| found.map(of))
+    }
+
     /// Print what was found, with the model that was opened among the settings.
     pub fn print(&self, timed: Timed<'_>, loading: &Loading) {
-        let Timed { bench, device, mut settings, timing, work: (work, unit), more } = timed;
+        let Timed { bench, device, mut settings, timing, work: (work, unit), more, breakdown } = timed;
         settings["model"] = json!(loading.model);
         settings["dtype"] = json!(loading.dtype.map(|d| d.name()));
         let [rate, best] = [timing.median, timing.min].map(|ms| work / ms * 1e3);
@@ -57,6 +76,9 @@ impl Runs {
             for (key, value) in more.as_object().into_iter().flatten() {
                 document[key] = value.clone();
             }
+            if let Some(breakdown) = breakdown {
+                document["breakdown"] = breakdown.to_json();
+            }
             println!("{document}");
         } else {
             println!(
@@ -64,6 +86,9 @@ impl Runs {
                  (best {best:.1}); {more}",
                 timing.median, timing.min, timing.runs
             );
+            if let Some(breakdown) = breakdown {
+                breakdown.print();
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use percept::train::{Config, Single, Trainer};
 use serde_json::json;
 
 use super::Timing;
+use super::explain::{Breakdown, Roof};
 use crate::cli::Failure;
 use crate::cli::model::loading::report_fallbacks;
 
@@ -51,6 +52,9 @@ pub struct TrainStep {
     /// Timed steps
     #[arg(long, default_value_t = 10, value_name = "N")]
     runs: usize,
+    /// Say where the time of one more step goes: by operation and by cause, beside what the device can do at best
+    #[arg(long)]
+    explain: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -67,17 +71,25 @@ impl TrainStep {
         let config = self.config(folder.path())?;
         let compile = CompileOptions { host, ..CompileOptions::default() };
         let mut trainer = Trainer::new(&config, device.clone(), compile)?;
-        let mut step = |seed: usize| -> Result<f64, Failure> {
+        let step = |trainer: &mut Trainer, seed: usize| -> Result<f64, Failure> {
             let at = Instant::now();
-            let batch = self.batch(&trainer, seed)?;
+            let batch = self.batch(trainer, seed)?;
             let answers = batch.answers;
             trainer.step(&[batch], answers, 1.0, &Single)?;
             Ok(at.elapsed().as_secs_f64() * 1e3)
         };
-        let first = step(0)?;
-        step(1)?;
-        let times = (2..2 + self.runs.max(1)).map(&mut step).collect::<Result<Vec<_>, _>>()?;
+        let first = step(&mut trainer, 0)?;
+        step(&mut trainer, 1)?;
+        let last = 2 + self.runs.max(1);
+        let times = (2..last).map(|seed| step(&mut trainer, seed)).collect::<Result<Vec<_>, _>>()?;
         let Timing { median, min, runs, first } = Timing::of(first, times);
+        let breakdown = if self.explain {
+            trainer.record_timeline();
+            let ms = step(&mut trainer, last)?;
+            Some(Breakdown::of(&trainer.take_timeline(), ms, median, Roof::measure(&*device)?))
+        } else {
+            None
+        };
         report_fallbacks(trainer.reports());
         let rate = (self.rows * self.length) as f64 / median * 1e3;
         let memory = peak_memory(&*device);
@@ -88,11 +100,14 @@ impl TrainStep {
             "rematerialize": self.rematerialize,
         });
         if self.json {
-            let document = json!({
+            let mut document = json!({
                 "bench": "train-step", "device": device.info().id, "settings": settings, "median_ms": median,
                 "min_ms": min, "runs": runs, "rate": rate, "rate_unit": "tokens/s", "first_call_ms": first,
                 "peak_memory_bytes": memory, "arena_bytes": planned,
             });
+            if let Some(breakdown) = breakdown {
+                document["breakdown"] = breakdown.to_json();
+            }
             println!("{document}");
         } else {
             println!(
@@ -103,6 +118,7 @@ impl TrainStep {
                 memory / 1_000_000,
                 planned / 1_000_000
             );
+            breakdown.iter().for_each(Breakdown::print);
         }
         Ok(())
     }
