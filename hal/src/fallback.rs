@@ -87,9 +87,9 @@ impl HostCall {
     /// The timing of the call, as a timed run reports it.
     pub fn timing(&self, start: Duration, duration: Duration) -> OpTiming {
         OpTiming {
-            name: self.name.clone(),
-            path: self.path.clone(),
-            place: format!("{} (host)", self.host.info().id),
+            name: self.name.as_str().into(),
+            path: self.path.as_str().into(),
+            place: format!("{} (host)", self.host.info().id).into(),
             start_us: start.as_secs_f64() * 1e6,
             duration_us: duration.as_secs_f64() * 1e6,
             waiting_us: 0.0,

@@ -1,6 +1,7 @@
 //! What a compilation decided and what a traced run measured.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -67,11 +68,11 @@ impl CompileReport {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OpTiming {
     /// The operation or kernel.
-    pub name: String,
+    pub name: Arc<str>,
     /// The module path of the operation.
-    pub path: String,
+    pub path: Arc<str>,
     /// Where it ran: the device's id, or the host's.
-    pub place: String,
+    pub place: Arc<str>,
     /// Microseconds since the start of the run.
     pub start_us: f64,
     /// Microseconds it took; on a device of several threads those of the first.
@@ -91,7 +92,7 @@ impl OpTiming {
 
 /// The timings as a Chrome trace (chrome://tracing, Perfetto): "complete" events of the Trace Event Format.
 pub fn chrome_trace(events: &[OpTiming]) -> serde_json::Value {
-    let mut places: Vec<&str> = events.iter().map(|e| e.place.as_str()).collect();
+    let mut places: Vec<&str> = events.iter().map(|e| &*e.place).collect();
     places.sort_unstable();
     places.dedup();
     let thread = |place: &str| places.iter().position(|p| *p == place).unwrap_or(0);
@@ -100,8 +101,8 @@ pub fn chrome_trace(events: &[OpTiming]) -> serde_json::Value {
     });
     let spans = events.iter().map(|e| {
         serde_json::json!({
-            "ph": "X", "name": e.name, "cat": "op", "pid": 0, "tid": thread(&e.place),
-            "ts": e.start_us, "dur": e.duration_us, "args": {"path": e.path},
+            "ph": "X", "name": &*e.name, "cat": "op", "pid": 0, "tid": thread(&e.place),
+            "ts": e.start_us, "dur": e.duration_us, "args": {"path": &*e.path},
         })
     });
     serde_json::json!({"traceEvents": names.chain(spans).collect::<Vec<_>>()})

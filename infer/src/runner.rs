@@ -89,7 +89,7 @@ impl Program {
         }
         let Some(timeline) = timeline else { return Ok(self.executable.run(arguments)?) };
         let (outputs, events) = self.executable.run_timed(arguments)?;
-        let after = timeline.iter().map(OpTiming::end_us).fold(0.0, f64::max);
+        let after = timeline.last().map_or(0.0, OpTiming::end_us);
         timeline.extend(events.into_iter().map(|e| OpTiming { start_us: e.start_us + after, ..e }));
         Ok(outputs)
     }

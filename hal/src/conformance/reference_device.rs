@@ -201,9 +201,9 @@ impl Executable for ReferenceExecutable {
         let mut events = Vec::new();
         let outputs = self.evaluate(args, |i, start| {
             events.push(OpTiming {
-                name: self.steps[i].name().to_string(),
-                path: self.graph.nodes()[i].path.to_string(),
-                place: self.shared.info.id.clone(),
+                name: self.steps[i].name().into(),
+                path: self.graph.nodes()[i].path.clone(),
+                place: self.shared.info.id.as_str().into(),
                 start_us: (start - origin).as_secs_f64() * 1e6,
                 duration_us: start.elapsed().as_secs_f64() * 1e6,
                 waiting_us: 0.0,

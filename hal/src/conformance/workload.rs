@@ -77,7 +77,7 @@ pub(crate) fn measure(subject: &Subject, problem: Problem, outcome: &mut Outcome
         executable.report().placed.iter().map(|p| (p.path.as_str(), (p.op.as_str(), p.placement))).collect();
     let mut times: BTreeMap<(&str, Placement), f64> = BTreeMap::new();
     for e in &events {
-        if let Some(&key @ (_, placement)) = placed.get(e.path.as_str())
+        if let Some(&key @ (_, placement)) = placed.get(&*e.path)
             && placement != Placement::Native
         {
             *times.entry(key).or_default() += e.duration_us;

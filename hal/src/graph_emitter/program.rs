@@ -128,9 +128,9 @@ impl<E: GraphEmitter> EmitterExecutable<E> {
                 timings.push(match &step.work {
                     Work::Host(call) => call.timing(at, duration),
                     Work::Program { name, path, .. } => OpTiming {
-                        name: name.clone(),
-                        path: path.clone(),
-                        place: self.shared.id().to_string(),
+                        name: name.as_str().into(),
+                        path: path.as_str().into(),
+                        place: self.shared.id().into(),
                         start_us: at.as_secs_f64() * 1e6,
                         duration_us: duration.as_secs_f64() * 1e6,
                         waiting_us: 0.0,

@@ -186,7 +186,7 @@ fn a_graph_is_cut_only_where_the_host_is_needed() {
     assert_eq!(device.emitter().donated.load(Ordering::Relaxed), 1);
     assert_eq!(device.memory().buffers, 3 * 16, "values that cross were dropped");
     let (_, events) = run(true);
-    let places: Vec<&str> = events.iter().map(|e| e.place.as_str()).collect();
+    let places: Vec<&str> = events.iter().map(|e| &*e.place).collect();
     assert_eq!(places, ["evaluator", "reference (host)", "evaluator"]);
 }
 

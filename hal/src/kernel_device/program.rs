@@ -281,9 +281,9 @@ impl<K: KernelDevice> Compiled<K> {
                     let from = start.elapsed().as_secs_f64() * 1e6;
                     let times = device.submit_timed(batch, &memories)?;
                     timings.extend(names.iter().zip(times).map(|((name, path), (at, duration))| OpTiming {
-                        name: name.clone(),
-                        path: path.clone(),
-                        place: self.shared.id().to_string(),
+                        name: name.as_str().into(),
+                        path: path.as_str().into(),
+                        place: self.shared.id().into(),
                         start_us: from + at,
                         duration_us: duration,
                         waiting_us: 0.0,

@@ -52,6 +52,8 @@ struct Launch<P> {
     inputs: Vec<ValueId>,
     outputs: Vec<ValueId>,
     workspace: usize,
+    /// The operation's name, as timings have it.
+    name: Arc<str>,
     path: Arc<str>,
 }
 
@@ -160,6 +162,7 @@ impl<L: OpLibrary> LibraryExecutable<L> {
                 inputs: node.inputs.clone(),
                 outputs: node.outputs.clone(),
                 workspace: planned.workspace,
+                name: node.op.name().into(),
                 path: node.path.clone(),
             });
         }
@@ -287,10 +290,11 @@ impl<'a, L: OpLibrary> Run<'a, L> {
         let library = &self.program.shared.library;
         let Some(timings) = timings else { return library.launch_program(&steps) };
         let times = library.launch_program_timed(&steps)?;
-        timings.extend(steps.iter().zip(times).map(|(step, time)| OpTiming {
-            name: step.op.op.name(),
-            path: step.path.to_string(),
-            place: self.program.shared.id().to_string(),
+        let place: Arc<str> = self.program.shared.id().into();
+        timings.extend(launches.iter().zip(&steps).zip(times).map(|((launch, step), time)| OpTiming {
+            name: launch.name.clone(),
+            path: launch.path.clone(),
+            place: place.clone(),
             start_us: time.start.saturating_duration_since(start).as_secs_f64() * 1e6,
             duration_us: time.duration.as_secs_f64() * 1e6,
             waiting_us: time.waiting.as_secs_f64() * 1e6,

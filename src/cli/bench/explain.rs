@@ -93,9 +93,12 @@ impl Breakdown {
         let (mut waiting_ms, mut inside_ms) = (0.0, 0.0);
         for event in events {
             let module = module(&event.path);
-            let key = (event.name.clone(), module.clone());
-            let row =
-                rows.entry(key).or_insert_with(|| Row { op: event.name.clone(), module, ..Row::default() });
+            let key = (event.name.to_string(), module.clone());
+            let row = rows.entry(key).or_insert_with(|| Row {
+                op: event.name.to_string(),
+                module,
+                ..Row::default()
+            });
             let ms = event.duration_us / 1e3;
             row.calls += 1;
             row.ms += ms;

@@ -283,7 +283,9 @@ fn traces_time_every_dispatch() {
     let (_, events) = executable.run_timed(upload(&device, &g, &inputs_of(&g))).unwrap();
     assert_eq!(events.len(), executable.report().launches);
     assert!(
-        events.iter().any(|e| e.name == "reduce_sum" && e.path == "layers.0" && e.place == device.info().id)
+        events
+            .iter()
+            .any(|e| &*e.name == "reduce_sum" && &*e.path == "layers.0" && *e.place == device.info().id)
     );
     assert!(events.iter().all(|e| e.duration_us >= 0.0 && e.start_us >= 0.0));
     assert!(executable.report().placed.iter().all(|p| p.placement == Placement::Native));

@@ -231,7 +231,7 @@ fn the_host_takes_what_has_no_kernel_and_the_report_says_so() {
     let got = run(&device, &g, &inputs, &options);
     assert!(expected.iter().zip(&got).all(|(e, a)| e.values() == a.values()));
     let (_, events) = executable.run_timed(upload(&device, &g, &inputs)).unwrap();
-    assert!(events.iter().any(|e| e.place == "reference (host)"));
+    assert!(events.iter().any(|e| &*e.place == "reference (host)"));
     let strict = CompileOptions { strict: true, ..options };
     assert!(matches!(device.compile(&g, &strict), Err(Error::Unsupported { op, .. }) if op.contains("sort")));
 }
