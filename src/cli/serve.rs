@@ -115,7 +115,7 @@ const FETCH_TIME: Duration = Duration::from_secs(20);
 /// Where models run, and how.
 #[derive(Args, Clone)]
 struct DeviceArgs {
-    /// Where to run: auto, cpu, wgpu:0
+    /// Where to run: auto, cpu, wgpu:0, or a vendor's device as `percept devices` has it
     #[arg(long, default_value = "auto", value_name = "ID")]
     device: String,
     /// Load weights as f32, f16 or bf16; by default as the file has them
@@ -130,6 +130,10 @@ struct DeviceArgs {
     /// Round what quantized weights multiply to int8, as llama.cpp does: faster, and less exact
     #[arg(long)]
     int8: bool,
+    /// Let an answer depend on those that are made beside it: for devices whose compilers choose the order of sums, such as
+    /// pjrt: and onnx:
+    #[arg(long)]
+    batch_variant: bool,
     /// Running anything on the host is an error, and so is an adapter that was trained on another base
     #[arg(long)]
     strict: bool,

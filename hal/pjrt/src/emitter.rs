@@ -70,7 +70,7 @@ pub(crate) fn emit(device: &str, graph: &Graph, options: &CompileOptions) -> Res
     };
     if options.batch_invariant {
         let why = "the plug-in's compiler chooses the order of sums by itself, so results of a row may depend on the rows \
-                   beside it; compile without batch invariance, or use cpu or wgpu";
+                   beside it; compile without batch invariance (`--batch-variant`), or use cpu or wgpu";
         return Err(unsupported("a batch-invariant program", "", why.into()));
     }
     stablehlo::emit(graph).map_err(|e| unsupported(&e.op, &e.path, e.why))

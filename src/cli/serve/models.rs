@@ -165,8 +165,8 @@ fn load(
     let found = find_model(path, None)?;
     let weights = weights(&found, None, adapters, options, args.strict)?;
     let (device, host, strict) = (opened.device.clone(), opened.host.clone(), args.strict);
-    let compile =
-        CompileOptions { strict, host: host.clone(), batch_invariant: true, ..CompileOptions::default() };
+    let batch_invariant = !args.batch_variant;
+    let compile = CompileOptions { strict, host: host.clone(), batch_invariant, ..CompileOptions::default() };
     let model = percept::model::open_weights(weights)?;
     let generates = matches!(model, Model::Causal(_));
     if let (Some(draft), false) = (draft, generates) {
@@ -183,7 +183,7 @@ fn load(
                 cache: args.cache,
                 cache_rows: args.cache_rows,
                 int8: args.int8,
-                batch_invariant: true,
+                batch_invariant,
                 weights: Some(opened.weights.clone()),
                 ..SessionOptions::default()
             };

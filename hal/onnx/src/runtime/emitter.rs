@@ -252,7 +252,7 @@ impl GraphEmitter for OnnxEmitter {
                 op: "a batch-invariant program".into(),
                 path: String::new(),
                 why: "ONNX Runtime's kernels choose the order of sums by the number of rows; compile without batch \
-                      invariance, or use cpu or wgpu"
+                      invariance (`--batch-variant`), or use cpu or wgpu"
                     .into(),
             });
         }
