@@ -149,6 +149,23 @@ pub enum Composite {
     /// the exact one by at most the sum over groups of a / 254 times the magnitudes of the group's weights.
     /// The gradient is that of the exact product.
     Int8Dot,
+    /// (x[m,k], w[g,n,k], groups i32[m,c]) -> [m,c,n]: row i times the matrices of its groups, x[i]
+    /// w[groups[i,j]]^T; transposed: (x[m,n], w, groups) -> [m,c,k], over the matrices' rows. A group that there is
+    /// none of gives zeros. w is of x's dtype, or quantized and dequantized exactly; products are summed in f32.
+    ///
+    /// Rows carry the numbers of their groups and keep their places, where `chlo.ragged_dot` has rows that are sorted
+    /// and the groups' sizes: a router's choice is an operand as it is, and nothing has to be sorted and brought back
+    /// for a few rows. Kernels that want sorted rows count and sort the numbers themselves.
+    RaggedDot {
+        /// Contract over the matrices' rows instead of their columns.
+        transposed: bool,
+    },
+    /// (x[m,k], y[m,c,n], groups i32[m,c]) -> [g,n,k]: each group's sum of y[i,j]^T x[i] over the rows that are in it,
+    /// the gradient of [`Composite::RaggedDot`] by its matrices.
+    RaggedOuter {
+        /// How many groups there are.
+        groups: usize,
+    },
     /// (x[..,d]) -> [..,d] over the last dimension.
     Softmax,
     /// (x[..,d]) -> [..,d] over the last dimension.

@@ -38,6 +38,32 @@ pub(crate) fn infer_composite(c: &Composite, x: &[TensorType]) -> Infer<Vec<Tens
             })?;
             one(with_last(&x[0], to))
         }
+        Composite::RaggedDot { transposed } => {
+            count(x, 3)?;
+            float(&x[0])?;
+            let &[g, n, k] = &x[1].dims[..] else {
+                return Err(format!("the matrices must be [g,n,k], not {}", x[1]));
+            };
+            need(g > 0 && (x[1].dtype.is_quantized() || x[1].dtype == x[0].dtype), || {
+                format!("the matrices must be one or more, quantized or {}, not {}", x[0].dtype, x[1])
+            })?;
+            check_blocks(&x[1])?;
+            let (from, to) = if *transposed { (n, k) } else { (k, n) };
+            need(x[0].rank() == 2 && x[0].dims[1] == from, || format!("rows [m,{from}], not {}", x[0]))?;
+            one(TensorType::new(x[0].dtype, [x[0].dims[0], of_groups(&x[2], x[0].dims[0])?, to]))
+        }
+        Composite::RaggedOuter { groups } => {
+            count(x, 3)?;
+            float(&x[0])?;
+            same_dtype(&x[..2])?;
+            need(x[0].rank() == 2 && x[1].rank() == 3, || {
+                format!("operands [m,k] and [m,c,n], not {} and {}", x[0], x[1])
+            })?;
+            let (m, n, k) = (x[0].dims[0], x[1].dims[2], x[0].dims[1]);
+            let c = of_groups(&x[2], m)?;
+            exact(&x[1], x[0].dtype, &[m, c, n], "the second operand")?;
+            one(TensorType::new(x[0].dtype, [*groups, n, k]))
+        }
         Composite::Softmax | Composite::LogSoftmax => {
             count(x, 1)?;
             float(&x[0])?;
@@ -227,6 +253,14 @@ pub(crate) fn infer_composite(c: &Composite, x: &[TensorType]) -> Infer<Vec<Tens
 
 fn last(t: &TensorType) -> Infer<usize> {
     t.dims.last().copied().ok_or_else(|| format!("{t} has no dimension"))
+}
+
+/// How many groups each of `rows` rows has, by their numbers.
+fn of_groups(t: &TensorType, rows: usize) -> Infer<usize> {
+    match t.dims[..] {
+        [m, c] if m == rows && t.dtype == DType::I32 => Ok(c),
+        _ => Err(format!("the groups' numbers must be i32[{rows},c], not {t}")),
+    }
 }
 
 fn with_last(t: &TensorType, n: usize) -> TensorType {

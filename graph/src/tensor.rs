@@ -357,6 +357,17 @@ impl Tensor {
         self.composite(Composite::Linear { bias: bias.is_some(), act }, &inputs)
     }
 
+    /// These rows [m,k] times matrices [g,n,k], each row the ones whose numbers it has in `groups` i32[m,c]:
+    /// [m,c,n].
+    pub fn ragged_dot(&self, w: &Tensor, groups: &Tensor) -> Tensor {
+        self.composite(Composite::RaggedDot { transposed: false }, &[self, w, groups])
+    }
+
+    /// These rows [m,n] times the transposes of matrices [g,n,k], likewise: [m,c,k].
+    pub fn ragged_dot_transposed(&self, w: &Tensor, groups: &Tensor) -> Tensor {
+        self.composite(Composite::RaggedDot { transposed: true }, &[self, w, groups])
+    }
+
     /// Softmax over the last dimension.
     pub fn softmax(&self) -> Tensor {
         self.composite(Composite::Softmax, &[self])

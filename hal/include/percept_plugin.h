@@ -215,6 +215,8 @@ typedef struct percept_region {
  *
  * @op linear          (x[..,k], w[n,k], bias[n]?) -> [..,n]   bias:b act:s?    gelu_erf gelu_tanh silu quick_gelu relu
  * @op quantized_dot   (x[..,k], w quantized [n,k]) -> [..,n]; transposed: (g[..,n], w) -> [..,k]   transposed:b
+ * @op ragged_dot      (x[m,k], w[g,n,k], groups i32[m,c]) -> [m,c,n]; transposed: (x[m,n], w, groups) -> [m,c,k]   transposed:b
+ * @op ragged_outer    (x[m,k], y[m,c,n], groups i32[m,c]) -> [g,n,k]   groups:i
  * @op int8_dot        (x[..,k], w quantized [n,k]) -> [..,n]
  * @op softmax         (x[..,d])
  * @op log_softmax     (x[..,d])

@@ -77,6 +77,7 @@ pub fn catalog() -> Vec<Entry> {
         scatter(),
         sort(),
         matmul(),
+        ragged(),
         quant(),
         softmax(),
         norm(),
@@ -306,6 +307,29 @@ fn matmul() -> Entry {
                 }
             }
         }
+    }
+    e
+}
+
+fn ragged() -> Entry {
+    let mut e = Entry::new("ragged");
+    let dot = |transposed| Op::Composite(Composite::RaggedDot { transposed });
+    for d in FLOATS {
+        let (x, groups) = (ty(d, &[3, 8]), ty(DType::I32, &[3, 2]));
+        for (n, k) in [(4, 8), (5, 8), (4, 7), (5, 7)] {
+            let w = ty(d, &[6, n, k]);
+            e.case(dot(false), &[ty(d, &[3, k]), w.clone(), groups.clone()]);
+            e.case(dot(true), &[ty(d, &[3, n]), w, groups.clone()]);
+        }
+        for q in QUANTIZED {
+            for n in [4, 5] {
+                let w = ty(q, &[6, n, 256]);
+                e.case(dot(false), &[ty(d, &[3, 256]), w.clone(), groups.clone()]);
+                e.case(dot(true), &[ty(d, &[3, n]), w, groups.clone()]);
+            }
+        }
+        let outer = Op::Composite(Composite::RaggedOuter { groups: 6 });
+        e.case(outer, &[x, ty(d, &[3, 2, 5]), groups]);
     }
     e
 }

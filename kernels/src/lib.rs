@@ -26,6 +26,7 @@ mod norm;
 mod pool;
 mod program;
 mod quant;
+mod ragged;
 mod random;
 mod reduce;
 mod rope;

@@ -7,7 +7,7 @@ use crate::norm::Norm;
 use crate::program::{KernelProgram, Unsupported};
 use crate::{
     adamw, attention, conv1d, cross_entropy, cumsum, elementwise, embedding, gather, kv_append, matmul,
-    movement, norm, pool, quant, random, reduce, rope, scatter, softmax, sort, upsample,
+    movement, norm, pool, quant, ragged, random, reduce, rope, scatter, softmax, sort, upsample,
 };
 
 /// The launches that compute `desc`, or why there are none.
@@ -62,6 +62,8 @@ fn lower_composite(
         Composite::Linear { bias, act } => matmul::linear(desc, *bias, *act, caps),
         Composite::QuantizedDot { transposed } => matmul::quantized(desc, *transposed, caps),
         Composite::Int8Dot => Err(Unsupported::new("integer products are left to their decomposition")),
+        Composite::RaggedDot { transposed } => ragged::dot(desc, *transposed, caps),
+        Composite::RaggedOuter { .. } => ragged::outer(desc, caps),
         Composite::Softmax => softmax::lower(desc, false, caps),
         Composite::LogSoftmax => softmax::lower(desc, true, caps),
         Composite::CrossEntropy { ignore, label_smoothing } => {

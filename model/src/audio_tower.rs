@@ -120,6 +120,7 @@ pub(crate) fn block(c: &Config, side: &str, causal: bool) -> Result<BlockSpec> {
             gated: false,
             bias: true,
         },
+        mixture: None,
         layer_scale: false,
         names: names::WHISPER,
     })

@@ -10,6 +10,8 @@ use percept_graph::{Activation, AttentionSpec, Tensor};
 
 use crate::cache::{Cache, swapped};
 use crate::error::{Error, Result};
+use crate::latent::Latent;
+use crate::mixture::{Mixture, Routing};
 use crate::names::{AttentionNames, BlockNames};
 use crate::parameters::Parameters;
 
@@ -28,6 +30,8 @@ pub struct BlockSpec {
     pub cross: Option<Attention>,
     /// The MLP.
     pub mlp: Mlp,
+    /// A mixture of experts in place of the MLP.
+    pub mixture: Option<Mixture>,
     /// What attention and the MLP add is multiplied by a vector first.
     pub layer_scale: bool,
     /// What its parameters are called below its prefix.
@@ -95,6 +99,8 @@ pub struct Attention {
     pub segments: Option<usize>,
     /// Index into [`Context::angles`] of its rotation.
     pub rope: Option<usize>,
+    /// Keys and values are made of a narrow row, which is what is kept.
+    pub latent: Option<Latent>,
 }
 
 /// Which projections of an attention have a bias.
@@ -152,6 +158,11 @@ pub struct Context<'a> {
     pub cache: Option<&'a Cache<'a>>,
     /// Keys and values [b,h,s,d] of cross-attention, one pair a layer; see [`BlockSpec::cross_keys`].
     pub cross: Vec<[Tensor; 2]>,
+    /// Where each row of a step over a cache is kept, i32[rows]; those that only fill a step up, at negative places,
+    /// go to no expert.
+    pub places: Option<Tensor>,
+    /// Receives what the router of every mixture chose.
+    pub routings: Option<&'a RefCell<Vec<Routing>>>,
     /// Receives the weights f32[b,h,t,s] of every cross-attention, one tensor a layer.
     pub cross_attention: Option<&'a RefCell<Vec<Tensor>>>,
 }
@@ -196,6 +207,7 @@ impl Attention {
             wide_blocks: false,
             segments: None,
             rope: None,
+            latent: None,
         }
     }
 
@@ -213,6 +225,9 @@ impl Attention {
         x: &Tensor,
         cx: &Context,
     ) -> Tensor {
+        if let Some(latent) = &self.latent {
+            return latent.trace(p, path, (self, layer), x, cx);
+        }
         let widths = [self.heads, self.kv_heads, self.kv_heads].map(|h| h * self.head_dim);
         let [q, k, v] = if self.fused {
             let all = p.linear(x, &join(path, names.fused), widths.iter().sum(), self.bias.q, None);
@@ -359,7 +374,14 @@ impl BlockSpec {
             let y = cross.across(p, (path, &names.cross), &before(&x, names.cross_norm), pair, cx);
             x = behind(x + y, names.cross_norm);
         }
-        let y = self.mlp.trace(p, path, names, &before(&x, names.mlp_norm));
+        let y = match &self.mixture {
+            None => self.mlp.trace(p, path, names, &before(&x, names.mlp_norm)),
+            Some(mixture) => {
+                let (y, routing) = mixture.trace(p, path, &before(&x, names.mlp_norm), cx.places.as_ref());
+                cx.routings.iter().for_each(|all| all.borrow_mut().push(routing.clone()));
+                y
+            }
+        };
         behind(x + scaled(after(y, names.mlp_out_norm), names.mlp_scale), names.mlp_norm)
     }
 }

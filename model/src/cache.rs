@@ -45,13 +45,18 @@ impl<'a> Cache<'a> {
     /// Attention of the step's rows q [rows,h,1,d] to what their sequences hold in a layer, the step's own
     /// keys and values [rows,hk,1,d] among it, which are appended first. The result is [rows,h,1,d].
     pub fn attend(&self, layer: usize, q: &Tensor, [k, v]: [&Tensor; 2], spec: &AttentionSpec) -> Tensor {
+        self.attend_to(layer, q, &[("k", k), ("v", v)], spec)
+    }
+
+    /// Attention to the first pool of a layer, whose values are in the last.
+    fn attend_to(&self, layer: usize, q: &Tensor, kept: &[(&str, &Tensor)], spec: &AttentionSpec) -> Tensor {
         let kind = self.windows.iter().position(|window| *window == spec.window);
         let Some((kind, &pages)) = kind.and_then(|kind| Some((kind, self.shape.pools.get(kind)?))) else {
             return self
                 .refuse(q, format!("the cache has no pool for layers with the window {:?}", spec.window));
         };
         let (slots, at) = (self.inputs.get(Input::PageOf(kind)), self.inputs.get(Input::RowOfPage));
-        let [k, v] = [("k", k), ("v", v)].map(|(which, new)| {
+        let pools = kept.iter().map(|(which, new)| {
             let name = format!("cache.{layer}.{which}");
             let dims = [pages, new.dim(1), self.shape.page, new.dim(3)];
             let pool = new.trace().input(&name, Role::State, TensorType::new(self.shape.dtype, dims));
@@ -59,6 +64,10 @@ impl<'a> Cache<'a> {
             self.updated.borrow_mut().push((name, [pool, updated.clone()]));
             updated
         });
+        let pools: Vec<Tensor> = pools.collect();
+        let ([k, ..], [.., v]) = (&pools[..], &pools[..]) else {
+            return self.refuse(q, "a layer keeps nothing".into());
+        };
         let has_blocks = self.inputs.find(Input::QueryBlocks(0)).is_some();
         let spec = AttentionSpec {
             offset: true,
@@ -74,9 +83,14 @@ impl<'a> Cache<'a> {
             }
             wanted.extend([Input::Offset(g), Input::Length(g), Input::Pages(g, kind)]);
             let optional: Vec<&Tensor> = wanted.into_iter().map(|input| self.inputs.get(input)).collect();
-            q.cast(self.shape.dtype).attention(&k, &v, &optional, spec.clone()).cast(DType::F32)
+            q.cast(self.shape.dtype).attention(k, v, &optional, spec.clone()).cast(DType::F32)
         };
         self.each_group(q, of_group)
+    }
+
+    /// As [`Cache::attend`], with values that are the keys: one pool holds both.
+    pub fn attend_shared(&self, layer: usize, q: &Tensor, keys: &Tensor, spec: &AttentionSpec) -> Tensor {
+        self.attend_to(layer, q, &[("k", keys)], spec)
     }
 
     /// Applies attention to the rows [rows,h,1,d] of each group as [sequences,h,rows,d], and puts the results

@@ -130,6 +130,7 @@ impl Decoder {
             angles: inputs.angles(self),
             segments: shape.segments.then(|| of_rows(Input::Segments)).into_iter().collect(),
             blocks: blocks.map(|blocks| [blocks.clone(), blocks]),
+            places: inputs.find(Input::RowOfPage).cloned(),
             ..Context::default()
         }
     }

@@ -17,7 +17,9 @@ mod error;
 pub mod family;
 pub mod hub;
 mod image_encoder;
+mod latent;
 mod layer_adapter;
+mod mixture;
 pub mod names;
 mod parameters;
 mod pass;
@@ -41,7 +43,9 @@ pub use decoder::{Decoder, Features};
 pub use error::{Error, Result};
 pub use family::{Model, open, open_weights};
 pub use image_encoder::ImageEncoder;
+pub use latent::Latent;
 pub use layer_adapter::{AdapterLayers, LayerAdapter, OpenedAdapter};
+pub use mixture::{Groups, MIXTURE, Mixture, MixtureNames, Router, Routing, Scores, Shared, is_buffer};
 pub use parameters::{
     Adapter, AllF32, DROPOUT_KEY, DROPOUT_SHARE, Extras, ParameterSpecs, Parameters, parse_slot_parameter,
     product, slot_parameter,

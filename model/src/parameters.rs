@@ -125,7 +125,12 @@ impl<'a> Parameters<'a> {
     /// A matrix or table in the dtype it is stored in. The checkpoint may hold the same elements under
     /// another shape.
     pub fn matrix(&self, name: &str, dims: [usize; 2]) -> Tensor {
-        self.as_stored(&self.whole(name), dims)
+        self.as_stored(&self.whole(name), &dims)
+    }
+
+    /// Matrices [count,n,k] of one shape, as experts have, in the dtype they are stored in.
+    pub fn matrices(&self, name: &str, dims: [usize; 3]) -> Tensor {
+        self.as_stored(&self.whole(name), &dims)
     }
 
     /// The name of a tensor with what an adapter adds to it.
@@ -133,8 +138,8 @@ impl<'a> Parameters<'a> {
         if self.specs.is_adapted(name) { format!("{name}.adapted").into() } else { name.into() }
     }
 
-    fn as_stored(&self, name: &str, dims: [usize; 2]) -> Tensor {
-        match self.specs.dtype(name, &dims) {
+    fn as_stored(&self, name: &str, dims: &[usize]) -> Tensor {
+        match self.specs.dtype(name, dims) {
             Ok(dtype) => self.declare(name, dtype, dims.to_vec()),
             Err(e) => self.refuse(name, e),
         }
@@ -144,14 +149,30 @@ impl<'a> Parameters<'a> {
     /// adapter adds: the one that [`ParameterSpecs::adapter`] tells of, or that of the slot that a row has.
     pub fn linear(&self, x: &Tensor, name: &str, n: usize, bias: bool, act: Option<Activation>) -> Tensor {
         let k = x.dim(x.rank().saturating_sub(1));
-        let w = self.as_stored(&format!("{name}.weight"), [n, k]);
+        let w = self.as_stored(&format!("{name}.weight"), &[n, k]);
+        self.through(x, (name, &w), bias, act)
+    }
+
+    /// As [`Parameters::linear`] without a bias, in f32 whatever the weight is stored in.
+    pub fn linear_in_f32(&self, x: &Tensor, name: &str, n: usize) -> Tensor {
+        let (weight, dims) = (format!("{name}.weight"), vec![n, x.dim(x.rank().saturating_sub(1))]);
+        let w = match self.specs.dtype(&weight, &dims) {
+            Ok(_) => self.declare(&weight, DType::F32, dims),
+            Err(e) => self.refuse(&weight, e),
+        };
+        self.through(x, (name, &w), false, None)
+    }
+
+    /// A linear layer with this weight [n,k] and what goes with its name.
+    fn through(&self, x: &Tensor, (name, w): (&str, &Tensor), bias: bool, act: Option<Activation>) -> Tensor {
+        let n = w.dim(0);
         let b = bias.then(|| self.get(&format!("{name}.bias"), [n]));
-        let products = Products { x, w: &w, b: b.as_ref(), biased: OnceCell::new(), bare: OnceCell::new() };
+        let products = Products { x, w, b: b.as_ref(), biased: OnceCell::new(), bare: OnceCell::new() };
         let y = match self.specs.adapter(name) {
             None => products.activated(act),
             Some(adapter) => {
                 let part = |suffix: &str, dims: &[usize]| match *dims {
-                    [rows, columns] => self.as_stored(&format!("{name}{suffix}"), [rows, columns]),
+                    [_, _] => self.as_stored(&format!("{name}{suffix}"), dims),
                     _ => self.get(&format!("{name}{suffix}"), dims),
                 };
                 let dropped = self.specs.drops(name).then(|| self.dropped(x, name));
@@ -210,15 +231,15 @@ impl<'a> Parameters<'a> {
             let out = if table.dtype().is_quantized() { DType::F32 } else { table.dtype() };
             table.embedding(ids, out).cast(DType::F32)
         };
-        let rows = look(&self.as_stored(name, dims));
+        let rows = look(&self.as_stored(name, &dims));
         let layer = name.strip_suffix(".weight").filter(|_| self.specs.is_adapted(name));
         let Some((layer, Adapter { rank, scale })) = layer.and_then(|l| Some((l, self.specs.adapter(l)?)))
         else {
             return rows;
         };
         let [v, d] = dims;
-        let first = look(&self.as_stored(&format!("{layer}.lora_embedding_A.weight"), [v, rank]));
-        let up = self.as_stored(&format!("{layer}.lora_embedding_B.weight"), [d, rank]);
+        let first = look(&self.as_stored(&format!("{layer}.lora_embedding_A.weight"), &[v, rank]));
+        let up = self.as_stored(&format!("{layer}.lora_embedding_B.weight"), &[d, rank]);
         let added = product(&first, &up, None, None) * scale as f64;
         match self.specs.extras(layer).magnitude {
             true => rows * self.get(&format!("{layer}.lora_magnitude_vector"), [d]) + added,
@@ -334,6 +355,22 @@ pub fn product(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, act: Option<Activa
     let y = x.cast(w.dtype()).linear(w, None, None).cast(DType::F32);
     let y = bias.map_or(y.clone(), |b| &y + b);
     act.map_or(y.clone(), |a| y.activate(a))
+}
+
+/// Rows f32[m,k] times matrices [g,n,k] in any dtype, each row the ones of `groups` i32[m,c], f32[m,c,n]; halves and
+/// quantized matrices as in [`product`].
+pub fn ragged(x: &Tensor, w: &Tensor, groups: &Tensor) -> Tensor {
+    as_weights(x, w).ragged_dot(w, groups).cast(DType::F32)
+}
+
+/// Rows f32[m,n] times the transposes of matrices [g,n,k], likewise, f32[m,c,k].
+pub fn ragged_transposed(x: &Tensor, w: &Tensor, groups: &Tensor) -> Tensor {
+    as_weights(x, w).ragged_dot_transposed(w, groups).cast(DType::F32)
+}
+
+/// x in the dtype of half-precision weights.
+fn as_weights(x: &Tensor, w: &Tensor) -> Tensor {
+    if w.dtype().is_float() { x.cast(w.dtype()) } else { x.clone() }
 }
 
 #[cfg(test)]

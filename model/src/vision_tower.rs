@@ -181,6 +181,7 @@ pub(crate) fn block(c: &Config, causal: bool) -> Result<BlockSpec> {
             gated: false,
             bias: true,
         },
+        mixture: None,
         layer_scale: false,
         names: names::CLIP,
     })

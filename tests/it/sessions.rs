@@ -154,7 +154,16 @@ const LENGTHS: [usize; 16] = [0, 3, 70, 0, 1, 129, 64, 0, 20, 33, 0, 200, 2, 65,
 #[test]
 fn sixteen_sequences_side_by_side_are_those_alone_bit_for_bit() {
     let cpu = devices::device("cpu");
-    for name in ["llama", "gemma3", "qwen2-vl-image", "qwen3-vl-video", "smolvlm-image", "qwen2-audio"] {
+    for name in [
+        "llama",
+        "gemma3",
+        "qwen2-vl-image",
+        "qwen3-vl-video",
+        "smolvlm-image",
+        "qwen2-audio",
+        "qwen3-vl-moe-image",
+        "deepseek-v2",
+    ] {
         side_by_side(name, &cpu, DType::F32, &LENGTHS);
     }
     side_by_side("gemma3-text", &cpu, DType::F16, &LENGTHS);

@@ -90,6 +90,34 @@ def llama(rate=2e-3, sgd=None):
     return train(model, batches, rate, 0.1, 1.0, sgd)
 
 
+def mixture(weight=0.1):
+    """Losses of the answers, and those that balance the experts, which the steps take with a weight."""
+    from transformers import AutoModelForCausalLM
+    from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
+    model = load("qwen3-moe", AutoModelForCausalLM).train()
+    experts, chosen = model.config.num_experts, model.config.num_experts_per_tok
+    optimizer = torch.optim.AdamW(groups(model, 0.1), lr=2e-3, betas=(0.9, 0.95), eps=1e-8)
+    losses, balances = [], []
+    for step in range(STEPS):
+        batch = [text_sample(4 * step + k, 312) for k in range(4)]
+        count = sum(int((labels[1:] >= 0).sum()) for _, labels in batch)
+        outputs = [(model(**inputs, output_router_logits=True), labels[1:]) for inputs, labels in batch]
+        loss = sum(
+            torch.nn.functional.cross_entropy(o.logits[0, :-1], wanted, ignore_index=-1, reduction="sum")
+            for o, wanted in outputs
+        ) / count
+        # One batch to the other side, so that its loads are those of all samples.
+        logits = tuple(torch.cat(layer) for layer in zip(*[o.router_logits for o, _ in outputs]))
+        balance = load_balancing_loss_func(logits, experts, chosen)
+        optimizer.zero_grad()
+        (loss + weight * balance).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+        balances.append(balance.item())
+    return {"losses": losses, "balances": balances}
+
+
 def sgd():
     """Three steps of torch.optim.SGD in float64, each with gradients of its own."""
     out = {}
@@ -228,6 +256,7 @@ if __name__ == "__main__":
         "sgd": sgd(),
         "llama-sgd": llama(0.1, 0.9),
         "decoder": decoder(),
+        "mixture": mixture(),
         "versions": {"torch": torch.__version__, "transformers": __import__("transformers").__version__},
     }
     (HERE / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")

@@ -8,6 +8,7 @@ use percept_model::{CausalModel, EncoderRun, MediaShape, PassRows, PassShape};
 
 use crate::encode::{Encoded, IGNORE};
 use crate::error::{Error, Result};
+use crate::router::{LIVE, usual_weight};
 
 /// What the graph of a step depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -128,6 +129,10 @@ impl Batch {
         shape.runs = runs.iter().map(|r| r.key.clone()).collect();
         let mut arrays: BTreeMap<String, HostTensor> =
             shape.pass().fill(model.decoder(), &pass)?.into_iter().collect();
+        if usual_weight(model.decoder()).is_some() {
+            let live: Vec<f32> = pass.segments.iter().map(|s| f32::from(*s >= 0)).collect();
+            arrays.insert(LIVE.into(), HostTensor::from_f32([n], &live)?);
+        }
         arrays.insert("labels".into(), HostTensor::from_i32([wanted.len()], &wanted)?);
         for (r, run) in runs.iter().enumerate() {
             let named = run.arguments.iter().map(|(name, t)| (format!("media.{r}.{name}"), t.clone()));

@@ -16,7 +16,7 @@ use crate::outlook;
 use crate::plan::TrainingPlan;
 use crate::run::borrowed;
 use crate::stages::Stage;
-use crate::steps::{Differentiated, scaled};
+use crate::steps::Differentiated;
 use crate::trainer::causal;
 
 /// Held-out samples that are tried at first.
@@ -99,7 +99,7 @@ fn try_data(config: &Config, model: Arc<dyn percept_model::CausalModel>, plan: &
         .with_outer([decoder.table.clone(), decoder.head.clone()], checkpoint)?;
     let first = Feed::new(model.clone(), &config.data, config.seed, None)?.next_step()?;
     let batch = Batch::new(&*model, &borrowed(&first.rows), config.data.length)?;
-    let purpose = Purpose::Train { smoothing: config.optimizer.smoothing, scaled: scaled(config) };
+    let purpose = Purpose::training(config);
     let graph = forward(&*model, &batch.shape, &batch.runs, purpose)?;
     Differentiated::new(&graph, |name| plan.trains(name), &config.precision)?;
     for source in &config.data.held_out {

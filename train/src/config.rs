@@ -150,6 +150,10 @@ pub struct OptimizerConfig {
     pub clip: f64,
     /// Share of the target spread over all tokens.
     pub smoothing: f32,
+    /// Weight of the loss that balances the loads of a mixture's experts; what the model's config.json asks
+    /// for when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balance: Option<f32>,
     /// Decay of a running mean of the weights, which evaluation and the finished model use; 0 is off.
     pub ema: f64,
     /// Parameters that differ.
@@ -168,6 +172,7 @@ impl Default for OptimizerConfig {
             momentum: 0.95,
             clip: 1.0,
             smoothing: 0.0,
+            balance: None,
             ema: 0.0,
             groups: Vec::new(),
         }

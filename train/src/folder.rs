@@ -20,7 +20,7 @@ const SETTINGS: &str = "run.toml";
 const SUMMARY: &str = "summary.json";
 
 /// Settings that may change when a run goes on; `*` ends a name whose every key may.
-const MAY_CHANGE: [&str; 19] = [
+const MAY_CHANGE: [&str; 20] = [
     "checkpoint.*",
     "data.accumulate",
     "data.allow_leakage",
@@ -30,6 +30,7 @@ const MAY_CHANGE: [&str; 19] = [
     "lora.dropout",
     "model.path",
     "name",
+    "optimizer.balance",
     "optimizer.betas",
     "optimizer.clip",
     "optimizer.decay",

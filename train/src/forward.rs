@@ -1,11 +1,16 @@
 //! The loss of a batch as a graph.
 
+use std::cell::RefCell;
+
 use percept_graph::{DType, Graph, Role, Tensor, TensorType, Trace};
 use percept_model::{CausalModel, DROPOUT_KEY, DROPOUT_SHARE, Decoder, EncoderRun, Features, Parameters};
 
 use crate::batch::Shape;
+use crate::config::{Config, OptimizerConfig};
 use crate::encode::IGNORE;
 use crate::error::Result;
+use crate::router::{self, BALANCE, LIVE, LOADS, usual_weight};
+use crate::steps::scaled;
 
 /// What is computed beside the loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,6 +19,8 @@ pub enum Purpose {
     Train {
         /// Share of the target spread over all tokens.
         smoothing: f32,
+        /// Weight of the loss that balances experts' loads, of a model that has some.
+        balance: Option<f32>,
         /// The loss is multiplied by the input `scale` before it is differentiated.
         scaled: bool,
     },
@@ -21,11 +28,20 @@ pub enum Purpose {
     Evaluate,
 }
 
+impl Purpose {
+    /// To train as a run says.
+    pub fn training(config: &Config) -> Self {
+        let OptimizerConfig { smoothing, balance, .. } = config.optimizer;
+        Purpose::Train { smoothing, balance, scaled: scaled(config) }
+    }
+}
+
 /// The graph of a batch's loss.
 ///
 /// Inputs are the arrays of [`crate::batch::Batch`] and `count` f32[], the answer tokens of the whole step
 /// over all processes; with dropout also [`DROPOUT_KEY`] and [`DROPOUT_SHARE`]. The output `loss` f32[] is
-/// the sum of the cross-entropies over `count`. To train there is also `objective`, which is `loss` times
+/// the sum of the cross-entropies over `count`. A model with mixtures also has the input [`LIVE`] and, to train, the
+/// outputs [`BALANCE`], weighted by the batch's share of the answers, and [`LOADS`]; `objective` has the first in it. To train there is also `objective`, which is `loss` times
 /// `scale` where that is asked for; to evaluate there are `losses` f32[out] and `right` i32[out], 1 where the
 /// label is the most likely token.
 ///
@@ -44,7 +60,11 @@ pub fn forward(
     let inputs = pass.declare(&decoder, &t);
     let sets = if runs.is_empty() { Vec::new() } else { encode(&t, &p, runs, decoder.deepstack) };
     let features = Features::computed(&decoder, &pass, &inputs, &sets);
-    let x = decoder.rows(&p, &pass, &inputs, &decoder.context(&pass, &inputs), features);
+    let routings = RefCell::default();
+    let mut cx = decoder.context(&pass, &inputs);
+    let weight = usual_weight(&decoder).filter(|_| matches!(purpose, Purpose::Train { .. }));
+    cx.routings = weight.map(|_| &routings);
+    let x = decoder.rows(&p, &pass, &inputs, &cx, features);
     let labels = t.data("labels", DType::I32, [shape.out]);
     let scalar = |name: &str| t.input(name, Role::Scalar, TensorType::new(DType::F32, []));
     let count = scalar("count");
@@ -56,8 +76,22 @@ pub fn forward(
     let loss = losses.sum([0]) / &count;
     t.output("loss", &loss);
     match purpose {
-        Purpose::Train { scaled, .. } => {
-            let objective = if scaled { &loss * scalar("scale") } else { &loss * 1.0 };
+        Purpose::Train { scaled, balance: own, .. } => {
+            let mut whole = loss.clone();
+            if let Some(weight) = weight {
+                let live = t.data(LIVE, DType::F32, [shape.rows * shape.length]);
+                if let Some([balance, loads]) = router::balance(&routings.borrow(), &live) {
+                    let answers = labels.ne(&labels.like(f64::from(IGNORE))).cast(DType::F32).sum([0]);
+                    let balance = balance * answers / &count;
+                    t.output(BALANCE, &balance);
+                    t.output(LOADS, &loads);
+                    let weight = own.unwrap_or(weight);
+                    if weight != 0.0 {
+                        whole = whole + balance * f64::from(weight);
+                    }
+                }
+            }
+            let objective = if scaled { whole * scalar("scale") } else { whole * 1.0 };
             t.output("objective", &objective);
         }
         Purpose::Evaluate => {

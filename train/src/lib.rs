@@ -28,6 +28,7 @@ mod optimizer;
 mod outlook;
 mod patterns;
 mod plan;
+mod router;
 mod run;
 mod schedule;
 mod settings;
@@ -46,6 +47,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
 pub use optimizer::OptimizerKind;
+pub use router::RouterReport;
 pub use run::{RunContext, Summary, run};
 pub use trainer::{LossScale, Measured, StepReport, Trainer};
 pub use watch::{Corpus, Evaluation, Event, Outlook, Said, StepEvent, Stop, Watch};

@@ -63,16 +63,23 @@ impl Watch for Log {
         let line = serde_json::json!(event);
         writeln!(out, "{line}").and_then(|()| out.flush()).map_err(file(path))?;
         match event {
-            Event::Step(s) => self.scalars(
-                s.step,
-                &[
+            Event::Step(s) => {
+                let mut scalars = vec![
                     ("train/loss", s.loss),
                     ("train/norm", s.norm),
                     ("train/rate", s.rate),
                     ("speed/tokens_per_s", s.tokens_per_s),
                     ("speed/samples_per_s", s.samples_per_s),
-                ],
-            ),
+                ];
+                if let Some(r) = &s.router {
+                    scalars.extend([
+                        ("router/balance", r.balance),
+                        ("router/busiest", r.busiest),
+                        ("router/idle", r.idle),
+                    ]);
+                }
+                self.scalars(s.step, &scalars)
+            }
             Event::Evaluate(e) => self.scalars(
                 e.step,
                 &[

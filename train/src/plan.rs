@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use percept_graph::TensorType;
 use percept_model::checkpoint::Checkpoint;
-use percept_model::{Adapter, TrainedParameters};
+use percept_model::{Adapter, TrainedParameters, is_buffer};
 
 use crate::adapter::modules;
 use crate::config::Config;
@@ -201,7 +201,7 @@ impl TrainingPlan {
 impl TrainedParameters for TrainingPlan {
     fn is_master(&self, name: &str) -> bool {
         match &self.whole {
-            TrainedWhole::AllBut(frozen) => !frozen.matches(name),
+            TrainedWhole::AllBut(frozen) => !frozen.matches(name) && !is_buffer(name),
             TrainedWhole::Only(also, frozen) => also.matches(name) && !frozen.matches(name),
         }
     }

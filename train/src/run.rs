@@ -259,6 +259,7 @@ impl Going<'_> {
                 loss: report.loss,
                 norm: report.norm,
                 rate: self.config.optimizer.rate * factor,
+                router: report.router,
                 skipped: report.skipped,
                 tokens_per_s: tokens as f64 / seconds,
                 samples_per_s: samples as f64 / seconds,

@@ -8,6 +8,7 @@ use crate::config::{Config, PrecisionConfig};
 use crate::error::{Error, Result};
 use crate::optimizer::{Trainee, update};
 use crate::plan::TrainingPlan;
+use crate::router::{BALANCE, LOADS};
 
 /// The trained parameters by name.
 pub type TrainedTypes = BTreeMap<String, TensorType>;
@@ -56,11 +57,11 @@ impl Differentiated {
             Some((name.to_string(), graph.outputs()[i].value))
         };
         let gradients = names.iter().filter_map(gradient).collect();
-        graph.retain_outputs(|name| name == "loss");
+        graph.retain_outputs(|name| ["loss", BALANCE, LOADS].contains(&name));
         Ok(Self { graph, gradients })
     }
 
-    /// The graph, whose one output is the loss.
+    /// The graph, whose outputs are the loss and, of a model with mixtures, what is said of its routers.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }

@@ -27,6 +27,7 @@ use crate::forward::{Purpose, forward};
 use crate::initial;
 use crate::optimizer::{mean_name, state_name};
 use crate::plan::{SharedPlan, TrainingPlan};
+use crate::router::{Loads, RouterReport};
 use crate::state::State;
 use crate::steps::{Differentiated, TrainedTypes, scaled, sum_name, update_graph};
 
@@ -69,6 +70,8 @@ pub struct StepReport {
     pub loss: f64,
     /// Norm of the gradients before they were clipped.
     pub norm: f64,
+    /// How rows were spread over experts, in a model that has some.
+    pub router: Option<RouterReport>,
     /// The gradients overflowed in f16: nothing was changed and the loss scale was halved.
     pub skipped: bool,
 }
@@ -241,9 +244,12 @@ impl Trainer {
                 arguments.extend(scalars);
                 arguments.extend(self.dropout(peers.rank(), 0)?);
                 let outputs = self.state.run(&self.programs[&key], &arguments, self.timeline.as_mut())?;
+                let mut loads = Loads::default();
+                loads.add(&*self.device, &outputs)?;
                 StepReport {
                     loss: self.scalar(&outputs, "loss")?,
                     norm: self.scalar(&outputs, "norm")?,
+                    router: loads.report(),
                     skipped: false,
                 }
             }
@@ -319,6 +325,7 @@ impl Trainer {
         peers: &dyn Communicator,
     ) -> Result<StepReport> {
         let mut loss = 0.0;
+        let mut loads = Loads::default();
         for (piece, batch) in batches.iter().enumerate() {
             let key = self.prepare_accumulate(batch)?;
             self.begin_sums()?;
@@ -327,11 +334,13 @@ impl Trainer {
             arguments.extend(self.dropout(peers.rank(), piece)?);
             let outputs = self.state.run(&self.programs[&key], &arguments, self.timeline.as_mut())?;
             loss += self.scalar(&outputs, "loss")?;
+            loads.add(&*self.device, &outputs)?;
         }
         if peers.size() > 1 {
             let mut total = [loss as f32];
             peers.sum(&mut total)?;
             loss = total[0] as f64;
+            loads.sum(peers)?;
             self.agree_on_trained(peers)?;
             for name in self.trained.keys().map(|n| sum_name(n)).collect::<Vec<_>>() {
                 let Some(buffer) = self.state.0.remove(&name) else { continue };
@@ -347,7 +356,8 @@ impl Trainer {
             self.compile(key.clone(), graph)?;
         }
         let outputs = self.state.run(&self.programs[&key], &scalars, self.timeline.as_mut())?;
-        Ok(StepReport { loss, norm: self.scalar(&outputs, "norm")?, skipped: false })
+        let norm = self.scalar(&outputs, "norm")?;
+        Ok(StepReport { loss, norm, router: loads.report(), skipped: false })
     }
 
     /// Count an update, or take the loss scale back after an overflow.
@@ -443,9 +453,7 @@ impl Trainer {
 
     /// A batch's loss with gradients, with its parameters on the device.
     fn differentiated(&mut self, batch: &Batch) -> Result<Differentiated> {
-        let purpose =
-            Purpose::Train { smoothing: self.config.optimizer.smoothing, scaled: scaled(&self.config) };
-        let graph = forward(&*self.model, &batch.shape, &batch.runs, purpose)?;
+        let graph = forward(&*self.model, &batch.shape, &batch.runs, Purpose::training(&self.config))?;
         self.take_parameters(&graph)?;
         Differentiated::new(&graph, |name| self.plan.trains(name), &self.config.precision)
     }

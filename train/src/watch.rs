@@ -6,6 +6,7 @@ use percept_hal::OpTiming;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::router::RouterReport;
 
 /// Something that happened in a run, as a line of `log.jsonl` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -117,6 +118,9 @@ pub struct StepEvent {
     pub norm: f64,
     /// The learning rate.
     pub rate: f64,
+    /// How rows were spread over experts, in a model that has some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router: Option<RouterReport>,
     /// Nothing was changed, because gradients overflowed in f16.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,

@@ -16,6 +16,7 @@ pub fn composite(s: &BackwardStep, c: &Composite) -> Gradients {
             let back = Op::Composite(Composite::QuantizedDot { transposed: true });
             vec![s.when(0, || s.trace.op(back, &[&s.g(), &s.x[1]])), None]
         }
+        Composite::RaggedDot { transposed } => ragged(s, *transposed),
         Composite::Softmax => vec![s.when(0, || {
             let (y, g) = (wide(&s.y[0]), wide(&s.g()));
             let mean = over_rows(&(&g * &y).sum([last(&y)]), &y);
@@ -37,6 +38,7 @@ pub fn composite(s: &BackwardStep, c: &Composite) -> Gradients {
         | Composite::RmsNormGrad { .. }
         | Composite::LayerNormGrad { .. }
         | Composite::AttentionGrad(_)
+        | Composite::RaggedOuter { .. }
         | Composite::KvAppend { .. }
         | Composite::Activate(_)
         | Composite::GatedActivate(_)
@@ -94,6 +96,25 @@ fn linear(s: &BackwardStep, bias: bool, act: Option<Activation>) -> Gradients {
         gradients.push(s.when(2, || g.sum(lead.clone())));
     }
     gradients
+}
+
+/// Back through the same matrices, summed over a row's groups; and the sums of outer products of each group's rows.
+fn ragged(s: &BackwardStep, transposed: bool) -> Gradients {
+    let (x, w, groups) = (&s.x[0], &s.x[1], &s.x[2]);
+    let g = s.g();
+    let of_rows = || {
+        let [m, c, width] = [g.dim(0), g.dim(1), g.dim(2)];
+        let (rows, own) = (g.reshape([m * c, width]), groups.reshape([m * c, 1]));
+        let back = Op::Composite(Composite::RaggedDot { transposed: !transposed });
+        s.trace.op(back, &[&rows, w, &own]).reshape([m, c, x.dim(1)]).sum([1])
+    };
+    let of_matrices = || {
+        let sums = Op::Composite(Composite::RaggedOuter { groups: w.dim(0) });
+        let sums = s.trace.op(sums, &[x, &g, groups]);
+        if transposed { sums.transpose([0, 2, 1]) } else { sums }
+    };
+    let dense = !w.dtype().is_quantized();
+    vec![s.when(0, of_rows), if dense { s.when(1, of_matrices) } else { None }, None]
 }
 
 /// The gradient before an activation, from the step's gradient after it.

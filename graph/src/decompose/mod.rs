@@ -5,6 +5,7 @@
 
 mod attention;
 mod nn;
+mod ragged;
 mod random;
 mod spatial;
 
@@ -43,6 +44,8 @@ fn on_tensors(c: &Composite, x: &[Tensor]) -> Vec<Tensor> {
         Composite::Linear { bias, act } => vec![nn::linear(&x[0], &x[1], bias.then(|| &x[2]), *act)],
         Composite::QuantizedDot { transposed } => vec![nn::quantized_dot(&x[0], &x[1], *transposed)],
         Composite::Int8Dot => vec![nn::int8_dot(&x[0], &x[1])],
+        Composite::RaggedDot { transposed } => vec![ragged::dot(&x[0], &x[1], &x[2], *transposed)],
+        Composite::RaggedOuter { groups } => vec![ragged::outer(&x[0], &x[1], &x[2], *groups)],
         Composite::Softmax => vec![nn::softmax(&x[0])],
         Composite::LogSoftmax => vec![nn::log_softmax(&x[0])],
         Composite::CrossEntropy { ignore, label_smoothing } => {

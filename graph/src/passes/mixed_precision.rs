@@ -55,6 +55,7 @@ fn halved(op: &Op, operands: usize) -> Option<Box<dyn Fn(usize) -> bool>> {
         Op::Dot(_) => Some(Box::new(|_| true)),
         Op::Composite(c) => match c {
             Composite::Linear { .. }
+            | Composite::RaggedDot { .. }
             | Composite::Conv1d { .. }
             | Composite::Activate(_)
             | Composite::GatedActivate(_) => Some(Box::new(|_| true)),

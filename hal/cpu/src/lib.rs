@@ -17,6 +17,7 @@ mod movement;
 mod norm;
 mod plan;
 pub mod pool;
+mod ragged;
 mod random;
 mod reduce;
 mod rope;

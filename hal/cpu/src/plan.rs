@@ -4,8 +4,8 @@ use percept_graph::{Composite, Op, OpDesc};
 
 use crate::kernel::Kernel;
 use crate::{
-    adamw, attention, contraction, convolution, fused, indexing, int8, movement, norm, random, reduce, rope,
-    softmax, sort, spatial,
+    adamw, attention, contraction, convolution, fused, indexing, int8, movement, norm, ragged, random,
+    reduce, rope, softmax, sort, spatial,
 };
 
 /// The kernel for an operation; `None` where it has to be decomposed.
@@ -56,6 +56,8 @@ fn plan_composite(desc: &OpDesc<'_>, composite: &Composite, threads: usize) -> O
             adamw::adamw(desc, [beta1, beta2, eps, weight_decay])
         }
         Composite::Int8Dot => int8::int8_dot(desc, threads),
+        Composite::RaggedDot { transposed } => ragged::dot(desc, transposed, threads),
+        Composite::RaggedOuter { .. } => ragged::outer(desc, threads),
         Composite::Softmax => softmax::softmax(desc),
         Composite::LogSoftmax => softmax::log_softmax(desc),
         Composite::CrossEntropy { ignore, label_smoothing } => {

@@ -132,7 +132,10 @@ fn composite(op: &Composite, list: &mut List) {
                 list.word("act", act);
             }
         }
-        Composite::QuantizedDot { transposed } => list.bool("transposed", *transposed),
+        Composite::QuantizedDot { transposed } | Composite::RaggedDot { transposed } => {
+            list.bool("transposed", *transposed)
+        }
+        Composite::RaggedOuter { groups } => list.int("groups", *groups),
         Composite::Int8Dot | Composite::Softmax | Composite::LogSoftmax => {}
         Composite::CrossEntropy { ignore, label_smoothing }
         | Composite::CrossEntropyGrad { ignore, label_smoothing } => {

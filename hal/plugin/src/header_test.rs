@@ -197,6 +197,8 @@ fn one_of_each() -> Vec<Op> {
     let composites = [
         Composite::Linear { bias: true, act: Some(act) },
         Composite::QuantizedDot { transposed: false },
+        Composite::RaggedDot { transposed: false },
+        Composite::RaggedOuter { groups: 2 },
         Composite::Int8Dot,
         Composite::Softmax,
         Composite::LogSoftmax,

@@ -106,8 +106,10 @@ fn digest(name: &str, tensor: &StoredTensor) -> [u8; 32] {
     if let Form::Scaled { scales, .. } = &tensor.form {
         spans.push(scales);
     }
-    if let Form::Layer(layer) = &tensor.form {
-        layer.parts().for_each(|(name, stored)| part(&digest(name, stored)));
+    for stored in tensor.parts() {
+        if let Form::Layer(layer) = &stored.form {
+            layer.parts().for_each(|(name, stored)| part(&digest(name, stored)));
+        }
     }
     for span in spans {
         let lent = Lent(span.clone());
@@ -136,6 +138,7 @@ fn form(tensor: &StoredTensor) -> String {
         Change::None => own,
         Change::Unpermute { heads } => format!("{own}, rows of {heads} heads permuted"),
         Change::MinusOne => format!("{own}, plus one"),
+        Change::Turn => format!("{own}, turned"),
     }
 }
 

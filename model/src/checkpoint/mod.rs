@@ -8,6 +8,7 @@ mod blocks;
 mod convert;
 mod ctranslate2;
 mod error;
+mod experts;
 mod fingerprint;
 mod folder;
 mod gguf;
@@ -77,6 +78,8 @@ pub struct Checkpoint {
     folder: Option<PathBuf>,
     tensors: BTreeMap<String, StoredTensor>,
     config: Json,
+    /// The tensors of the file that each stack of experts is made of, in its order.
+    stacks: BTreeMap<String, Vec<String>>,
     /// Whether the configuration is no more that of the file.
     is_config_new: bool,
     more: More,
@@ -181,6 +184,7 @@ impl Checkpoint {
             folder,
             tensors,
             config: Json::Null,
+            stacks: BTreeMap::new(),
             is_config_new: false,
             more: More::Safetensors,
         };
@@ -188,6 +192,7 @@ impl Checkpoint {
             checkpoint.config = config;
         }
         quantized::unpack(path, &mut checkpoint.tensors, &mut checkpoint.config)?;
+        checkpoint.stacks = experts::stack(path, &mut checkpoint.tensors)?;
         Ok(checkpoint)
     }
 
@@ -208,6 +213,7 @@ impl Checkpoint {
             folder: None,
             tensors,
             config,
+            stacks: BTreeMap::new(),
             is_config_new: false,
             more: More::Gguf { keys, media },
         })
@@ -224,6 +230,7 @@ impl Checkpoint {
             folder,
             tensors: BTreeMap::new(),
             config: Json::Null,
+            stacks: BTreeMap::new(),
             is_config_new: false,
             more,
         };

@@ -98,6 +98,8 @@ pub(crate) enum Change {
     Unpermute { heads: usize },
     /// One was added to each value.
     MinusOne,
+    /// Matrices [n,a,b] are [n,b,a] in the file.
+    Turn,
 }
 
 /// One tensor of a checkpoint.
@@ -191,6 +193,27 @@ impl StoredTensor {
         Ok(())
     }
 
+    /// Matrices that lie the other way round in the file, each at a time, in this dtype.
+    fn turned(&self, name: &str, dtype: DType, out: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let &[_, rows, columns] = &self.ty.dims[..] else {
+            return Err(self.bad(name, "only a stack of matrices can be turned around".into()));
+        };
+        let size = rows * columns;
+        if size == 0 {
+            return Ok(());
+        }
+        let mut values = vec![0.0; size];
+        let mut turned = vec![0.0; size];
+        for (i, matrix) in self.span.as_ref().chunks_exact(size * self.form.unit()).enumerate() {
+            self.decode(matrix, i * size, size, &mut values);
+            for (at, value) in turned.iter_mut().enumerate() {
+                *value = values[at % columns * rows + at / columns];
+            }
+            out(&self.encode(name, dtype, &turned)?);
+        }
+        Ok(())
+    }
+
     /// Cast floats to `dtype`; blocks too where `blocks` says so.
     pub fn cast(&mut self, dtype: Option<DType>, blocks: bool) {
         let own = self.ty.dtype;
@@ -241,6 +264,8 @@ impl StoredTensor {
                     out.extend(&held);
                 }
             });
+        } else if self.change == Change::Turn {
+            self.turned(name, dtype, &mut |bytes| out.extend(bytes))?;
         } else if same && !matches!(self.change, Change::MinusOne) {
             self.move_rows(|row| out.extend(row));
         } else if dtype.is_int() {
@@ -264,6 +289,9 @@ impl StoredTensor {
         }
         if let Form::Joined { .. } = &self.form {
             return self.join(name, dtype, out);
+        }
+        if self.change == Change::Turn {
+            return self.turned(name, dtype, out);
         }
         if let Form::Layer(packed) = &self.form {
             return packed.rows(name, |values, scales| {

@@ -78,6 +78,7 @@ fn encoder(
             gated: false,
             bias: true,
         },
+        mixture: None,
         layer_scale: false,
         names: names::BERT,
     };

@@ -68,6 +68,7 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
             gated: c.flag("use_gated_mlp")?,
             bias: c.flag("mlp_bias")?,
         },
+        mixture: None,
         layer_scale: true,
         names: names::DINOV3,
     };

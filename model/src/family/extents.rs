@@ -9,11 +9,22 @@ use crate::error::{Error, Result};
 const LAYERS: [&str; 4] = ["num_hidden_layers", "depth", "encoder_layers", "decoder_layers"];
 
 /// Extents of tensors, or their products and quotients by numbers of heads.
-const EXTENTS: [&str; 27] = [
+const EXTENTS: [&str; 38] = [
     "vocab_size",
     "hidden_size",
     "intermediate_size",
     "head_dim",
+    "moe_intermediate_size",
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+    "num_experts_per_tok",
+    "n_shared_experts",
+    "kv_lora_rank",
+    "q_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "v_head_dim",
     "num_attention_heads",
     "num_key_value_heads",
     "d_model",

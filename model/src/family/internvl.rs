@@ -115,6 +115,7 @@ impl Tiles {
                 gated: false,
                 bias: true,
             },
+            mixture: None,
             layer_scale: true,
             names: names::INTERNVL,
         };

@@ -76,6 +76,7 @@ pub fn rotary(c: &Config, names: &DecoderNames, theta: f64) -> Result<Decoder> {
         attention: Attention { kv_heads, rope: Some(0), ..Attention::plain(heads, head_dim, true) },
         cross: None,
         mlp: Mlp { width: c.positive("intermediate_size")?, activation, gated: true, bias: false },
+        mixture: None,
         layer_scale: false,
         names: names::LLAMA,
     };

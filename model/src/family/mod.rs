@@ -2,6 +2,7 @@
 
 mod bert;
 mod clip;
+mod deepseek;
 mod dinov3;
 mod extents;
 mod gemma;
@@ -23,7 +24,9 @@ mod qwen2_5_vl;
 mod qwen2_audio;
 mod qwen2_vl;
 mod qwen3;
+mod qwen3_moe;
 mod qwen3_vl;
+mod qwen3_vl_moe;
 mod siglip;
 mod smolvlm;
 mod whisper;
@@ -69,6 +72,8 @@ type Open = fn(&Config, Weights) -> Result<Model>;
 const FAMILIES: &[(&str, Open)] = &[
     ("bert", bert::open),
     ("clip", clip::open),
+    ("deepseek_v2", text),
+    ("deepseek_v3", text),
     ("dinov3_vit", dinov3::open),
     ("gemma", text),
     ("gemma2", text),
@@ -89,7 +94,9 @@ const FAMILIES: &[(&str, Open)] = &[
     ("qwen2_audio", qwen2_audio::open),
     ("qwen2_vl", qwen2_vl::open),
     ("qwen3", text),
+    ("qwen3_moe", text),
     ("qwen3_vl", qwen3_vl::open),
+    ("qwen3_vl_moe", qwen3_vl_moe::open),
     ("roberta", bert::open_roberta),
     ("siglip", siglip::open),
     ("siglip2", siglip::open_any_aspect),
@@ -109,6 +116,8 @@ type ReadDecoder = fn(&Config, &DecoderNames) -> Result<Decoder>;
 
 /// Every decoder by its `model_type`, alone or as the text part of another family.
 const DECODERS: &[(&str, ReadDecoder)] = &[
+    ("deepseek_v2", deepseek::v2),
+    ("deepseek_v3", deepseek::v3),
     ("gemma", gemma::decoder),
     ("gemma2", gemma2::decoder),
     ("gemma3_text", gemma3::decoder),
@@ -118,6 +127,8 @@ const DECODERS: &[(&str, ReadDecoder)] = &[
     ("qwen2_5_vl_text", qwen2_vl::text),
     ("qwen2_vl_text", qwen2_vl::text),
     ("qwen3", qwen3::decoder),
+    ("qwen3_moe", qwen3_moe::decoder),
+    ("qwen3_vl_moe_text", qwen3_vl_moe::text),
     ("qwen3_vl_text", qwen3_vl::text),
 ];
 

@@ -63,6 +63,7 @@ impl PixtralTower {
                 gated: true,
                 bias: false,
             },
+            mixture: None,
             layer_scale: false,
             names: names::PIXTRAL,
         };

@@ -180,6 +180,7 @@ impl QwenTower {
             },
             cross: None,
             mlp,
+            mixture: None,
             layer_scale: false,
             names,
         };

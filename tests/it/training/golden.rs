@@ -195,6 +195,27 @@ fn qwen2_vl_trains_as_in_pytorch() {
 }
 
 #[test]
+fn a_mixture_and_its_balance_train_as_in_pytorch() {
+    let rest = "optimizer = { rate = 2e-3, decay = 0.1, balance = 0.1 }";
+    let mut t = trainer(&model("qwen3-moe"), cpu(), rest).unwrap();
+    let m = t.shared_model();
+    let step = |step: usize| {
+        let samples: Vec<Encoded> = (0..4).map(|k| text_sample(&*m, 4 * step + k, 312, 16)).collect();
+        let batch = Batch::new(&*m, &[samples.iter().collect()], 100).unwrap();
+        let answers = batch.answers;
+        let report = t.step(&[batch], answers, 1.0, &Single).unwrap();
+        let router = report.router.unwrap();
+        // Two of six experts a row, in each of two layers.
+        assert!((1.0..3.0).contains(&router.busiest) && router.idle < 0.5, "{router:?}");
+        (report.loss, router.balance)
+    };
+    let (losses, balances): (Vec<f64>, Vec<f64>) = (0..50).map(step).unzip();
+    let golden = golden("mixture");
+    assert_near(&losses, &numbers(&golden["losses"]), 1e-3);
+    assert_near(&balances, &numbers(&golden["balances"]), 1e-3);
+}
+
+#[test]
 fn gradients_of_an_adapter_are_those_of_peft() {
     let adapter = root().join("tests/training/adapter");
     let rest = format!(

@@ -117,6 +117,7 @@ impl Config {
         share("optimizer.momentum", o.momentum)?;
         share("optimizer.ema", o.ema)?;
         share("optimizer.smoothing", o.smoothing as f64)?;
+        not_negative("optimizer.balance", o.balance.unwrap_or(0.0) as f64)?;
         for (i, group) in o.groups.iter().enumerate() {
             let name = format!("optimizer.group {}", i + 1);
             if group.names.is_empty() {

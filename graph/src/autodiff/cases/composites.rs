@@ -43,6 +43,33 @@ fn projection(t: &mut Table) {
             });
         }
     }
+    for transposed in [false, true] {
+        let way = if transposed { " transposed" } else { "" };
+        // The third group has no rows, one row has a group that is not there, and one the same group twice.
+        t.add(format!("ragged_dot/many rows{way}"), |c| {
+            let x = c.x([4, if transposed { 2 } else { 3 }]);
+            let w = c.x([4, 2, 3]);
+            let groups = c.ints([4, 2], &[1, 0, 3, 3, 0, -1, 1, 3]);
+            apply(c, Composite::RaggedDot { transposed }, &[&x, &w, &groups])
+        });
+        t.add(format!("ragged_dot/few rows{way}"), |c| {
+            let x = c.x([2, if transposed { 2 } else { 3 }]);
+            let w = c.x([5, 2, 3]);
+            let groups = c.ints([2, 2], &[4, 0, 5, 2]);
+            apply(c, Composite::RaggedDot { transposed }, &[&x, &w, &groups])
+        });
+        t.add(format!("ragged_dot/quantized{way}"), |c| {
+            let x = c.x([3, if transposed { 2 } else { 32 }]);
+            let w = c.quantized(DType::Q8_0, [3, 2, 32]);
+            let groups = c.ints([3, 1], &[2, 0, 2]);
+            apply(c, Composite::RaggedDot { transposed }, &[&x, &w, &groups])
+        });
+    }
+    t.add("ragged_outer", |c| {
+        let (x, y) = (c.x([3, 4]), c.x([3, 2, 5]));
+        let groups = c.ints([3, 2], &[1, 0, 3, 1, -1, 1]);
+        apply(c, Composite::RaggedOuter { groups: 4 }, &[&x, &y, &groups])
+    });
     t.one("embedding", |c| {
         let out = c.dtype;
         c.x([5, 3]).embedding(&c.ints([2, 2], &[4, 0, 4, 9]), out)

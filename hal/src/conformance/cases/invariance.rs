@@ -82,11 +82,15 @@ const BATCH: usize = 37;
 fn rows(t: &mut Table) {
     let weight = |d, dims: &[usize]| TensorType::new(d, dims);
     for d in FLOATS {
-        let cases: [(&str, usize, Vec<TensorType>, fn(&Tensor, &[Tensor]) -> Tensor); 9] = [
+        let cases: [(&str, usize, Vec<TensorType>, fn(&Tensor, &[Tensor]) -> Tensor); 10] = [
             ("linear", 131, vec![weight(d, &[67, 131]), weight(d, &[67])], |x, w| {
                 x.linear(&w[0], Some(&w[1]), Some(Activation::Silu))
             }),
             ("matmul", 259, vec![weight(d, &[259, 33])], |x, w| x.matmul(&w[0])),
+            ("ragged_dot", 131, vec![weight(d, &[5, 33, 131])], |x, w| {
+                let [_, groups] = x.narrow(1, 0, 5).top_k(2);
+                x.ragged_dot(&w[0], &groups)
+            }),
             ("softmax", 131, vec![], |x, _| x.softmax()),
             ("rms_norm", 259, vec![weight(d, &[259])], |x, w| x.rms_norm(&w[0], 1e-5)),
             ("layer_norm", 259, vec![weight(d, &[259]), weight(d, &[259])], |x, w| {

@@ -11,6 +11,7 @@ mod invariance;
 mod memory;
 mod movement;
 mod network;
+mod ragged;
 mod reduction;
 mod spatial;
 mod throughput;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Case> {
     indexing::add(&mut t);
     dot::add(&mut t);
     network::add(&mut t);
+    ragged::add(&mut t);
     attention::add(&mut t);
     spatial::add(&mut t);
     gradients::add(&mut t);

@@ -54,7 +54,9 @@ impl GgufPair {
                 (name.to_string(), Architecture::of_model_type(name))
             }
         };
-        let Some(architecture) = found.filter(|a| projector.is_none_or(|p| p.texts.contains(&a.name))) else {
+        let Some(architecture) =
+            found.filter(|a| a.is_written() && projector.is_none_or(|p| p.texts.contains(&a.name)))
+        else {
             let known: Vec<&str> = Architecture::model_types().chain(Projector::model_types()).collect();
             let what = match projector {
                 Some(_) => format!("a model of type '{model_type}' with a text part of type '{named}'"),

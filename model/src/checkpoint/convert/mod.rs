@@ -70,7 +70,8 @@ fn to_folder(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Resul
             Job { name, ty: stored.ty.with_dtype(target) }
         })
         .collect();
-    let head = safetensors_head(jobs.iter().map(|j| (j.name, &j.ty)));
+    let pieces: Vec<(&str, TensorType)> = jobs.iter().flat_map(|job| checkpoint.unstacked(job)).collect();
+    let head = safetensors_head(pieces.iter().map(|(name, ty)| (*name, ty)));
     let mut file = AtomicFile::create(&folder.path().join("model.safetensors")).map_err(unwritable(out))?;
     file.write_all(&head).map_err(unwritable(out))?;
     for job in &jobs {
@@ -84,7 +85,7 @@ fn to_folder(checkpoint: &Checkpoint, out: &Path, dtype: Option<DType>) -> Resul
         encoded?;
     }
     file.finish().map_err(unwritable(out))?;
-    done.tensors = jobs.len();
+    done.tensors = pieces.len();
     done.bytes = jobs.iter().map(|j| j.ty.bytes() as u64).sum();
     let mut files = checkpoint.carried()?;
     if let Some(vocabulary) = checkpoint.vocabulary()?.filter(|_| !files.contains_key("tokenizer.json")) {
@@ -148,6 +149,16 @@ fn config_in(config: &Json, jobs: &[Job]) -> Option<Json> {
 }
 
 impl Checkpoint {
+    /// The tensors that a tensor is in files of Hugging Face's: a stack of experts is each expert's own again where the
+    /// file had it so. Their bytes follow each other in the stack's.
+    fn unstacked<'a>(&'a self, job: &Job<'a>) -> Vec<(&'a str, TensorType)> {
+        let whole = || vec![(job.name, job.ty.clone())];
+        let Some(names) = self.stacks.get(job.name) else { return whole() };
+        let &[experts, rows, columns] = &job.ty.dims[..] else { return whole() };
+        let ty = TensorType::new(job.ty.dtype, [experts * rows / names.len().max(1), columns]);
+        names.iter().map(|name| (&name[..], ty.clone())).collect()
+    }
+
     /// A tensor's bytes in another dtype, in order and piece by piece.
     fn encode(&self, name: &str, dtype: DType, out: &mut dyn FnMut(&[u8])) -> Result<()> {
         let stored = self.stored(name)?;
@@ -177,7 +188,7 @@ impl Checkpoint {
                     .copied()
                     .collect())
             }
-            Change::Unpermute { .. } => Ok(bytes),
+            Change::Unpermute { .. } | Change::Turn => Ok(bytes),
         }
     }
 

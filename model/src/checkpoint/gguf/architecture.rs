@@ -52,6 +52,13 @@ const FFN_NORM: Row = row("blk.N.ffn_norm", "model.layers.N.post_attention_layer
 const PLAIN: &[Row] = &[EMBED, NORM, HEAD, Q, K, V, O, GATE, UP, DOWN, ATTN_NORM, FFN_NORM];
 const QK_NORMED: &[Row] =
     &[EMBED, NORM, HEAD, Q, K, V, O, Q_NORM, K_NORM, GATE, UP, DOWN, ATTN_NORM, FFN_NORM];
+const ROUTER: Row = row("blk.N.ffn_gate_inp", "model.layers.N.mlp.gate");
+// Stacks, of which reading makes those of Hugging Face's.
+const GATES: Row = row("blk.N.ffn_gate_exps", "model.layers.N.mlp.experts.gate_proj");
+const UPS: Row = row("blk.N.ffn_up_exps", "model.layers.N.mlp.experts.up_proj");
+const DOWNS: Row = row("blk.N.ffn_down_exps", "model.layers.N.mlp.experts.down_proj");
+const QK_NORMED_MIXTURE: &[Row] =
+    &[EMBED, NORM, HEAD, Q, K, V, O, Q_NORM, K_NORM, ROUTER, GATES, UPS, DOWNS, ATTN_NORM, FFN_NORM];
 const POST_ATTN_NORM: Row = row("blk.N.post_attention_norm", "model.layers.N.post_attention_layernorm");
 const PRE_FFN_NORM: Row = row("blk.N.ffn_norm", "model.layers.N.pre_feedforward_layernorm");
 const POST_FFN_NORM: Row = row("blk.N.post_ffw_norm", "model.layers.N.post_feedforward_layernorm");
@@ -78,7 +85,7 @@ const SANDWICH_QK_NORMED: &[Row] = &[
 ];
 
 /// Every architecture whose tensors get Hugging Face's names.
-const KNOWN: [Architecture; 8] = [
+const KNOWN: [Architecture; 9] = [
     Architecture {
         name: "llama",
         model_type: "llama",
@@ -103,6 +110,15 @@ const KNOWN: [Architecture; 8] = [
         also: &[],
         class: "Qwen3ForCausalLM",
         rows: QK_NORMED,
+        permuted: false,
+        norms_plus_one: false,
+    },
+    Architecture {
+        name: "qwen3moe",
+        model_type: "qwen3_moe",
+        also: &[],
+        class: "Qwen3MoeForCausalLM",
+        rows: QK_NORMED_MIXTURE,
         permuted: false,
         norms_plus_one: false,
     },
@@ -168,8 +184,14 @@ impl Architecture {
 
     /// Every `model_type` of a model that is one file, for refusals.
     pub fn model_types() -> impl Iterator<Item = &'static str> {
-        let whole = KNOWN.iter().filter(|a| !a.name.ends_with("vl"));
+        let whole = KNOWN.iter().filter(|a| !a.name.ends_with("vl") && a.is_written());
         whole.flat_map(|a| [a.model_type].into_iter().chain(a.also.iter().copied()))
+    }
+
+    /// Whether models of it are written as GGUF, and not read alone: stacks of experts are put together otherwise
+    /// there.
+    pub fn is_written(&self) -> bool {
+        !self.rows.iter().any(|row| row.ggml == GATES.ggml)
     }
 
     /// Whether it is Whisper, which is described otherwise than decoders are.

@@ -158,6 +158,13 @@ pub fn synthesize(
             if !["qwen2", "qwen2vl"].contains(&name) {
                 set("attention_bias", json!(facts.has("blk.0.attn_q.bias")));
             }
+            if name == "qwen3moe" {
+                // llama.cpp always divides the chosen scores by their sum.
+                set("norm_topk_prob", json!(true));
+                set("num_experts", json!(keys.required("expert_count")?));
+                set("num_experts_per_tok", json!(keys.required("expert_used_count")?));
+                set("moe_intermediate_size", json!(keys.required("expert_feed_forward_length")?));
+            }
             if name == "llama" {
                 set("mlp_bias", json!(facts.has("blk.0.ffn_gate.bias")));
                 set("sliding_window", json!(window));

@@ -21,6 +21,7 @@ use serde_json::Value as Json;
 
 use super::blocks::Packing;
 use super::error::{Result, damaged, unsupported};
+use super::experts;
 use super::source::{Fields, Source};
 use super::tensor::{Change, Form, StoredTensor};
 pub(crate) use architecture::{Architecture, heads};
@@ -164,6 +165,7 @@ impl Gguf {
                 return Err(damaged(path, format!("two tensors are '{hf}'")));
             }
         }
+        experts::pair_up(path, &mut tensors)?;
         Ok((tensors, config, self.metadata))
     }
 }
