@@ -123,6 +123,9 @@ pub const INT8_GROUP: usize = 32;
 /// reciprocal of what is far smaller is no f32.
 pub const INT8_LEAST: f32 = 1e-30;
 
+/// Rows of a chunk of [`Composite::GatedDelta`].
+pub const DELTA_CHUNK: usize = 64;
+
 /// A composite operation. Operands and results are listed as `(operands) -> results`; float operands share
 /// one dtype unless said otherwise, and results have it too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -251,6 +254,31 @@ pub enum Composite {
         dilation: usize,
         /// A bias operand follows.
         bias: bool,
+    },
+    /// (q[b,t,hk,dk], k[b,t,hk,dk], v[b,t,h,dv], g f32[b,t,h], beta f32[b,t,h], optional operands) -> out[b,t,h,dv],
+    /// and with `state` the pool: the gated delta rule (Yang et al. 2025). hk divides h, and head j of v goes with
+    /// head j / (h / hk) of q and k.
+    ///
+    /// Row by row, for every head: S becomes e^g S, then S + k u^T with u = beta (v - S^T k), and the output is S^T q.
+    /// S [dk,dv] starts as zeros. `g` must not be positive. The decomposition goes by chunks of [`DELTA_CHUNK`] rows
+    /// (Yang et al. 2024), which is the same.
+    GatedDelta {
+        /// An operand segments i32[b,t] follows, whose equal numbers stand together: S is zeros before the first row
+        /// of each.
+        segments: bool,
+        /// Operands pool f32[slots,h,dk,dv], from i32[b], to i32[b] and rows i32[b] follow: S starts as what the slot
+        /// `from` holds (as zeros where it is negative), and is left in the slot `to` (nowhere where there is no such
+        /// slot) after the first `rows` of them, 0 to t. The outputs of the rows behind these are zeros. No slot that one element
+        /// of the batch writes is read by another one. Not with segments.
+        state: bool,
+    },
+    /// (x[b,t,c], w[c,taps], optional operands) -> y[b,t,c], and with `state` the pool: a causal depthwise convolution,
+    /// y of row i is the sum over taps j of w[.,j] x of row i - (taps - 1) + j. What is before the first row is zeros.
+    ShortConv {
+        /// As in [`Composite::GatedDelta`]: what is of another segment is zeros.
+        segments: bool,
+        /// As there, with a pool [slots,taps-1,c] of the dtype of x, which holds the last rows, the latest last.
+        state: bool,
     },
     /// (x) -> inclusive sums along `axis`.
     CumSum {

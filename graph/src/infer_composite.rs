@@ -200,6 +200,8 @@ pub(crate) fn infer_composite(c: &Composite, x: &[TensorType]) -> Infer<Vec<Tens
             }
             one(TensorType::new(x[0].dtype, [x[0].dims[0], o, (padded - span) / stride + 1]))
         }
+        Composite::GatedDelta { segments, state } => gated_delta(x, *segments, *state),
+        Composite::ShortConv { segments, state } => short_conv(x, *segments, *state),
         Composite::CumSum { axis } => {
             count(x, 1)?;
             need(x[0].dtype.is_float() || x[0].dtype.is_int(), || {
@@ -249,6 +251,61 @@ pub(crate) fn infer_composite(c: &Composite, x: &[TensorType]) -> Infer<Vec<Tens
             Ok(vec![x[0].clone(), x[0].clone(), x[0].clone()])
         }
     }
+}
+
+fn gated_delta(x: &[TensorType], segments: bool, state: bool) -> Infer<Vec<TensorType>> {
+    count(x, 5 + usize::from(segments) + 4 * usize::from(state))?;
+    float(&x[0])?;
+    same_dtype(&x[..3])?;
+    need(x[..3].iter().all(|x| x.rank() == 4), || "q, k and v must be [b,t,heads,features]".into())?;
+    exact(&x[1], x[0].dtype, &x[0].dims, "k")?;
+    let ([b, t, hk, dk], [_, _, h, dv]) = (extents(&x[0]), extents(&x[2]));
+    need(x[2].dims[..2] == [b, t], || format!("v is {}, and q {}", x[2], x[0]))?;
+    need(hk > 0 && h.is_multiple_of(hk), || format!("{hk} heads of q and k do not divide the {h} of v"))?;
+    exact(&x[3], DType::F32, &[b, t, h], "g")?;
+    exact(&x[4], DType::F32, &[b, t, h], "beta")?;
+    let pool = carried(&x[5..], [b, t], segments, state)?;
+    if let Some(pool) = &pool {
+        let slots = pool.dims.first().copied().unwrap_or(0);
+        exact(pool, DType::F32, &[slots, h, dk, dv], "the pool of states")?;
+    }
+    Ok([x[2].clone()].into_iter().chain(pool).collect())
+}
+
+fn short_conv(x: &[TensorType], segments: bool, state: bool) -> Infer<Vec<TensorType>> {
+    count(x, 2 + usize::from(segments) + 4 * usize::from(state))?;
+    float(&x[0])?;
+    same_dtype(&x[..2])?;
+    need(x[0].rank() == 3 && x[1].rank() == 2, || "x is [b,t,c] and w is [c,taps]".into())?;
+    let (rows, c, taps) = ([x[0].dims[0], x[0].dims[1]], x[0].dims[2], x[1].dims[1]);
+    need(x[1].dims[0] == c && taps > 0, || format!("the weight must be [{c},taps], not {}", x[1]))?;
+    let pool = carried(&x[2..], rows, segments, state)?;
+    if let Some(pool) = &pool {
+        let slots = pool.dims.first().copied().unwrap_or(0);
+        exact(pool, x[0].dtype, &[slots, taps - 1, c], "the pool of states")?;
+    }
+    Ok([x[0].clone()].into_iter().chain(pool).collect())
+}
+
+/// The optional operands of a recurrent operation; gives the pool's type.
+fn carried(rest: &[TensorType], rows: [usize; 2], segments: bool, state: bool) -> Infer<Option<TensorType>> {
+    need(!(segments && state), || "rows have segments or states, not both".into())?;
+    if segments {
+        exact(&rest[0], DType::I32, &rows, "segments")?;
+    }
+    if !state {
+        return Ok(None);
+    }
+    need(rest[0].dims.first().is_some_and(|slots| *slots > 0), || format!("the pool {} is empty", rest[0]))?;
+    for (operand, what) in rest[1..].iter().zip(["from", "to", "rows"]) {
+        exact(operand, DType::I32, &rows[..1], what)?;
+    }
+    Ok(Some(rest[0].clone()))
+}
+
+/// The extents of a tensor of rank 4.
+fn extents(t: &TensorType) -> [usize; 4] {
+    std::array::from_fn(|i| t.dims[i])
 }
 
 fn last(t: &TensorType) -> Infer<usize> {

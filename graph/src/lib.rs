@@ -16,6 +16,7 @@ mod op;
 pub mod passes;
 mod quant;
 mod quantize;
+mod recurrent;
 pub mod reference;
 mod tensor;
 mod tensor_type;
@@ -25,7 +26,9 @@ mod unary;
 
 pub use autodiff::cases::{GradientCase, gradient_cases};
 pub use autodiff::{grad, grad_graph};
-pub use composite::{Activation, AttentionSpec, Composite, INT8_GROUP, INT8_LEAST, Interpolation, PoolKind};
+pub use composite::{
+    Activation, AttentionSpec, Composite, DELTA_CHUNK, INT8_GROUP, INT8_LEAST, Interpolation, PoolKind,
+};
 pub use decompose::decompose;
 pub use dtype::{DType, UnknownDType};
 pub use error::{GraphError, Result};
@@ -35,6 +38,7 @@ pub use infer::infer;
 pub use op::{ArgKind, Binary, Compare, DotSpec, Op, OpDesc, ReduceKind, ScatterKind};
 pub use quant::dequantize;
 pub use quantize::quantize;
+pub use recurrent::{DeltaRows, StateRows};
 pub use tensor_type::{BadTensorType, Literal, LiteralData, TensorType, decode, encode, round_to};
 pub use text::ParseError;
 pub use trace::{Scope, Tensor, Trace};

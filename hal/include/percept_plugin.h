@@ -242,6 +242,11 @@ typedef struct percept_region {
  * @op embedding       (table[v,d] float or quantized, ids i32[..]) -> [..,d]   out:t
  * @op patchify        (x[b,c,s1..sn])         patch:i*
  * @op conv1d          (x[b,c,t], w[o,c,k], bias[o]?)   stride:i padding:i dilation:i bias:b
+ * @op gated_delta     (q[b,t,hk,dk], k, v[b,t,h,dv], g f32[b,t,h], beta f32[b,t,h]) -> [b,t,h,dv]; segments: segments
+ *                     i32[b,t] follows; state: pool f32[slots,h,dk,dv], from, to, rows, i32[b] each, follow, and the
+ *                     pool is the second result   segments:b state:b
+ * @op short_conv      (x[b,t,c], w[c,taps]) -> [b,t,c]; the options follow as there, with a pool [slots,taps-1,c]
+ *                     segments:b state:b
  * @op cum_sum         (x)                     axis:i
  * @op pool            (x[b,c,s1..sn])         kind:s window:i* stride:i*    avg max
  * @op random_bits     (seed u32[2]) -> u32    stream:i dims:i*

@@ -91,6 +91,7 @@ pub fn catalog() -> Vec<Entry> {
         cumsum(),
         pool(),
         conv1d(),
+        recurrent(),
         patchify(),
         upsample(),
     ]
@@ -545,6 +546,30 @@ fn conv1d() -> Entry {
                 e.case(Op::Composite(conv), &operands[..2 + bias as usize]);
             }
         }
+    }
+    e
+}
+
+fn recurrent() -> Entry {
+    let mut e = Entry::new("recurrent");
+    let (f, i) = (DType::F32, DType::I32);
+    for dk in [16, 48, 96, 200] {
+        let keys = ty(f, &[2, 5, 1, dk]);
+        let scalars = ty(f, &[2, 5, 3]);
+        let x = [keys.clone(), keys, ty(f, &[2, 5, 3, 8]), scalars.clone(), scalars];
+        let delta = |segments, state| Op::Composite(Composite::GatedDelta { segments, state });
+        e.case(delta(false, false), &x);
+        e.case(delta(true, false), &[&x[..], &[ty(i, &[2, 5])]].concat());
+        let state = [ty(f, &[4, 3, dk, 8]), ty(i, &[2]), ty(i, &[2]), ty(i, &[2])];
+        e.case(delta(false, true), &[&x[..], &state].concat());
+    }
+    for taps in [1, 4] {
+        let x = [ty(f, &[2, 5, 7]), ty(f, &[7, taps])];
+        let conv = |segments, state| Op::Composite(Composite::ShortConv { segments, state });
+        e.case(conv(false, false), &x);
+        e.case(conv(true, false), &[&x[..], &[ty(i, &[2, 5])]].concat());
+        let state = [ty(f, &[4, taps - 1, 7]), ty(i, &[2]), ty(i, &[2]), ty(i, &[2])];
+        e.case(conv(false, true), &[&x[..], &state].concat());
     }
     e
 }

@@ -28,6 +28,7 @@ mod program;
 mod quant;
 mod ragged;
 mod random;
+mod recurrent;
 mod reduce;
 mod rope;
 mod row;

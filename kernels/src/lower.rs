@@ -7,7 +7,7 @@ use crate::norm::Norm;
 use crate::program::{KernelProgram, Unsupported};
 use crate::{
     adamw, attention, conv1d, cross_entropy, cumsum, elementwise, embedding, gather, kv_append, matmul,
-    movement, norm, pool, quant, ragged, random, reduce, rope, scatter, softmax, sort, upsample,
+    movement, norm, pool, quant, ragged, random, reduce, rope, scatter, softmax, sort, upsample, recurrent,
 };
 
 /// The launches that compute `desc`, or why there are none.
@@ -89,6 +89,8 @@ fn lower_composite(
         Composite::AdamW { beta1, beta2, eps, weight_decay } => {
             adamw::lower(desc, [*beta1, *beta2, *eps, *weight_decay], caps)
         }
+        Composite::GatedDelta { segments, state } => recurrent::delta(desc, *segments, *state, caps),
+        Composite::ShortConv { segments, state } => recurrent::conv(desc, *segments, *state, caps),
         Composite::CumSum { axis } => cumsum::lower(desc, *axis, caps),
         Composite::Pool { kind, window, stride } => pool::lower(desc, *kind, window, stride, caps),
         Composite::Conv1d { stride, padding, dilation, bias } => {

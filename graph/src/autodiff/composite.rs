@@ -45,6 +45,8 @@ pub fn composite(s: &BackwardStep, c: &Composite) -> Gradients {
         | Composite::Embedding { .. }
         | Composite::Patchify { .. }
         | Composite::Conv1d { .. }
+        | Composite::GatedDelta { .. }
+        | Composite::ShortConv { .. }
         | Composite::CumSum { .. }
         | Composite::Pool { .. }
         | Composite::Upsample { .. }

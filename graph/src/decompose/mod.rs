@@ -7,6 +7,7 @@ mod attention;
 mod nn;
 mod ragged;
 mod random;
+mod recurrent;
 mod spatial;
 
 use crate::composite::Composite;
@@ -76,6 +77,8 @@ fn on_tensors(c: &Composite, x: &[Tensor]) -> Vec<Tensor> {
         Composite::Conv1d { stride, padding, dilation, bias } => {
             vec![spatial::conv1d(&x[0], &x[1], bias.then(|| &x[2]), *stride, *padding, *dilation)]
         }
+        Composite::GatedDelta { segments, .. } => recurrent::gated_delta(x, *segments),
+        Composite::ShortConv { segments, .. } => recurrent::short_conv(x, *segments),
         Composite::CumSum { axis } => vec![spatial::cumsum(&x[0], *axis)],
         Composite::Pool { kind, window, stride } => vec![spatial::pool(&x[0], *kind, window, stride)],
         Composite::RandomBits { stream, dims } => vec![random::bits(&x[0], *stream, dims)],

@@ -5,3 +5,4 @@ mod decompositions;
 mod golden;
 mod gradient_passes;
 mod gradients;
+mod recurrent;

@@ -218,6 +218,9 @@ impl OpLibrary for CpuLibrary {
             Op::DynamicUpdateSlice | Op::Scatter { .. } | Op::Composite(Composite::KvAppend { .. }) => {
                 vec![(0, 0)]
             }
+            // The pool of states.
+            Op::Composite(Composite::GatedDelta { state: true, .. }) => vec![(5, 1)],
+            Op::Composite(Composite::ShortConv { state: true, .. }) => vec![(2, 1)],
             Op::Composite(Composite::AdamW { .. }) => vec![(0, 0), (2, 1), (3, 2)],
             _ => Vec::new(),
         }

@@ -19,6 +19,7 @@ mod plan;
 pub mod pool;
 mod ragged;
 mod random;
+mod recurrent;
 mod reduce;
 mod rope;
 mod rows;

@@ -4,7 +4,7 @@ use percept_graph::{Composite, Op, OpDesc};
 
 use crate::kernel::Kernel;
 use crate::{
-    adamw, attention, contraction, convolution, fused, indexing, int8, movement, norm, ragged, random,
+    adamw, attention, contraction, convolution, fused, indexing, int8, movement, norm, ragged, random, recurrent,
     reduce, rope, softmax, sort, spatial,
 };
 
@@ -49,6 +49,8 @@ fn plan_composite(desc: &OpDesc<'_>, composite: &Composite, threads: usize) -> O
         }
         Composite::Pool { kind, ref window, ref stride } => spatial::pool(desc, kind, window, stride),
         Composite::Upsample { size, kind } => spatial::upsample(desc, size, kind),
+        Composite::GatedDelta { segments, state } => recurrent::gated_delta(desc, segments, state),
+        Composite::ShortConv { segments, state } => recurrent::short_conv(desc, segments, state),
         Composite::CumSum { axis } => reduce::cumsum(desc, axis),
         Composite::Rope { interleaved } => rope::rope(desc, interleaved),
         Composite::RandomBits { stream, .. } => random::random_bits(desc, stream),

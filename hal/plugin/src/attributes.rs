@@ -159,6 +159,10 @@ fn composite(op: &Composite, list: &mut List) {
             list.int("dilation", *dilation);
             list.bool("bias", *bias);
         }
+        Composite::GatedDelta { segments, state } | Composite::ShortConv { segments, state } => {
+            list.bool("segments", *segments);
+            list.bool("state", *state);
+        }
         Composite::CumSum { axis } => list.int("axis", *axis),
         Composite::Pool { kind, window, stride } => {
             list.word("kind", kind);

@@ -217,6 +217,8 @@ fn one_of_each() -> Vec<Op> {
         Composite::Embedding { out: DType::F32 },
         Composite::Patchify { patch: size.clone() },
         Composite::Conv1d { stride: 1, padding: 0, dilation: 1, bias: true },
+        Composite::GatedDelta { segments: false, state: true },
+        Composite::ShortConv { segments: false, state: true },
         Composite::CumSum { axis: 0 },
         Composite::Pool { kind: PoolKind::Avg, window: size.clone(), stride: size.clone() },
         Composite::RandomBits { stream: 0, dims: size },

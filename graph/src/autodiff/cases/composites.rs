@@ -16,6 +16,7 @@ pub fn all(t: &mut Table) {
     cache(t);
     activation(t);
     spatial(t);
+    recurrent(t);
     optimizer(t);
 }
 
@@ -294,6 +295,50 @@ fn spatial(t: &mut Table) {
         t.one(format!("upsample/{kind:?}"), |c| c.x([1, 2, 2, 3]).upsample([5, 4], kind));
         t.one(format!("upsample/{kind:?} smaller"), |c| c.x([1, 1, 5, 4]).upsample([2, 3], kind));
     }
+}
+
+/// q, k [b,t,hk,2], v [b,t,h,2], logarithms of the decay and shares.
+fn delta_operands(c: &mut Case, [b, t, hk, h]: [usize; 4]) -> Vec<Tensor> {
+    vec![
+        c.x([b, t, hk, 2]),
+        c.within([b, t, hk, 2], -0.6, 0.7),
+        c.x([b, t, h, 2]),
+        c.single([b, t, h], -0.9, -0.1),
+        c.single([b, t, h], 0.1, 0.9),
+    ]
+}
+
+fn recurrent(t: &mut Table) {
+    let delta = |segments, state| Composite::GatedDelta { segments, state };
+    let conv = |segments, state| Composite::ShortConv { segments, state };
+    for (what, extents) in [("rows", [2, 5, 1, 2]), ("one row", [1, 1, 1, 1]), ("chunks", [1, 65, 1, 1])] {
+        t.add(format!("gated_delta/{what}"), |c| {
+            let x = delta_operands(c, extents);
+            apply(c, delta(false, false), &x.iter().collect::<Vec<_>>())
+        });
+    }
+    t.add("gated_delta/segments", |c| {
+        let mut x = delta_operands(c, [1, 6, 1, 2]);
+        x.push(c.ints([1, 6], &[0, 0, 3, 1, 1, 1]));
+        apply(c, delta(true, false), &x.iter().collect::<Vec<_>>())
+    });
+    t.add("gated_delta/state", |c| {
+        let mut x = delta_operands(c, [2, 3, 1, 2]);
+        x.push(c.single([3, 2, 2, 2], -1.0, 1.0));
+        x.extend([[2, -1], [2, 1], [3, 2]].map(|slots| c.ints([2], &slots)));
+        apply(c, delta(false, true), &x.iter().collect::<Vec<_>>())
+    });
+    t.one("short_conv", |c| c.x([2, 5, 3]).short_conv(&c.x([3, 4]), None));
+    t.add("short_conv/segments", |c| {
+        let (x, w) = (c.x([1, 6, 2]), c.x([2, 3]));
+        let segments = c.ints([1, 6], &[0, 0, 3, 1, 1, 1]);
+        apply(c, conv(true, false), &[&x, &w, &segments])
+    });
+    t.add("short_conv/state", |c| {
+        let mut x = vec![c.x([2, 4, 2]), c.x([2, 3]), c.x([3, 2, 2])];
+        x.extend([[-1, 2], [0, 2], [4, 1]].map(|slots| c.ints([2], &slots)));
+        apply(c, conv(false, true), &x.iter().collect::<Vec<_>>())
+    });
 }
 
 fn optimizer(t: &mut Table) {

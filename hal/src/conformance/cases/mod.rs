@@ -12,6 +12,7 @@ mod memory;
 mod movement;
 mod network;
 mod ragged;
+mod recurrent;
 mod reduction;
 mod spatial;
 mod throughput;
@@ -46,6 +47,7 @@ pub fn all() -> Vec<Case> {
     ragged::add(&mut t);
     attention::add(&mut t);
     spatial::add(&mut t);
+    recurrent::add(&mut t);
     gradients::add(&mut t);
     training::add(&mut t);
     invariance::add(&mut t);
