@@ -113,6 +113,7 @@ pub(crate) fn block(c: &Config, side: &str, causal: bool) -> Result<BlockSpec> {
         norm: Norm::layer(1e-5),
         norms: Norms::Before,
         attention: attention(causal),
+        recurrent: None,
         cross: causal.then(|| attention(false)),
         mlp: Mlp {
             width: c.positive(&format!("{side}_ffn_dim"))?,

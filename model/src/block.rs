@@ -14,6 +14,7 @@ use crate::latent::Latent;
 use crate::mixture::{Mixture, Routing};
 use crate::names::{AttentionNames, BlockNames};
 use crate::parameters::Parameters;
+use crate::recurrent::Recurrent;
 
 /// What varies between the blocks of the families.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +27,8 @@ pub struct BlockSpec {
     pub norms: Norms,
     /// Self-attention.
     pub attention: Attention,
+    /// What stands in its place.
+    pub recurrent: Option<Recurrent>,
     /// Attention to another sequence, between self-attention and the MLP.
     pub cross: Option<Attention>,
     /// The MLP.
@@ -83,6 +86,8 @@ pub struct Attention {
     pub fused: bool,
     /// Which projections have a bias.
     pub bias: Biases,
+    /// Every head's queries have as many gates behind them; what it gives is multiplied by their logistic functions.
+    pub gated: bool,
     /// Norms of queries and keys, before they are rotated.
     pub qk_norm: QkNorm,
     /// Multiplies the scores before the softmax.
@@ -199,6 +204,7 @@ impl Attention {
             head_dim,
             fused: false,
             bias: Biases::default(),
+            gated: false,
             qk_norm: QkNorm::None,
             scale: (head_dim as f64).powf(-0.5) as f32,
             soft_cap: None,
@@ -239,9 +245,11 @@ impl Attention {
         } else {
             let parts = [(names.q, self.bias.q), (names.k, self.bias.k), (names.v, self.bias.v)];
             let [q, k, v] = parts;
-            [(q, widths[0]), (k, widths[1]), (v, widths[2])]
+            let queries = if self.gated { 2 * widths[0] } else { widths[0] };
+            [(q, queries), (k, widths[1]), (v, widths[2])]
                 .map(|((name, bias), width)| p.linear(x, &join(path, name), width, bias, None))
         };
+        let (q, gates) = self.ungated(q);
         let q = self.turned(p, &join(path, names.q_norm), &q, self.heads, cx);
         let k = self.turned(p, &join(path, names.k_norm), &k, self.kv_heads, cx);
         let v = self.split(&v, self.kv_heads);
@@ -265,7 +273,18 @@ impl Attention {
             Some(cache) => cache.attend(layer, &q, [&k, &v], &spec),
             None => q.attention(&k, &v, &optional, spec),
         };
-        self.project(p, &join(path, names.out), x, &out)
+        self.project(p, &join(path, names.out), x, &out, gates)
+    }
+
+    /// Queries [b,t,h d], and their gates where there are some.
+    fn ungated(&self, q: Tensor) -> (Tensor, Option<Tensor>) {
+        if !self.gated {
+            return (q, None);
+        }
+        let (b, t, d) = (q.dim(0), q.dim(1), self.head_dim);
+        let both = q.reshape([b, t, self.heads, 2 * d]);
+        let part = |from: usize| both.narrow(3, from, from + d).reshape([b, t, self.heads * d]);
+        (part(0), Some(part(d)))
     }
 
     /// Attention of normalized x to the keys and values of another sequence.
@@ -288,7 +307,7 @@ impl Attention {
             Some(cache) => cache.each_group(&q, |(_, q)| attend(&q)),
             None => attend(&q),
         };
-        self.project(p, &join(path, names.out), x, &out)
+        self.project(p, &join(path, names.out), x, &out, None)
     }
 
     /// Keys and values [b,h,s,d] of another sequence.
@@ -325,8 +344,9 @@ impl Attention {
         }
     }
 
-    fn project(&self, p: &Parameters, name: &str, x: &Tensor, out: &Tensor) -> Tensor {
+    fn project(&self, p: &Parameters, name: &str, x: &Tensor, out: &Tensor, gates: Option<Tensor>) -> Tensor {
         let joined = swapped(out).reshape([x.dim(0), x.dim(1), self.heads * self.head_dim]);
+        let joined = gates.map_or(joined.clone(), |gates| joined * gates.logistic());
         p.linear(&joined, name, x.dim(2), self.bias.out, None)
     }
 }
@@ -366,8 +386,11 @@ impl BlockSpec {
             Norms::After => named(&x, name),
             Norms::Before | Norms::Around => x,
         };
-        let y =
-            self.attention.itself(p, (path, &names.attention), layer, &before(x, names.attention_norm), cx);
+        let normed = before(x, names.attention_norm);
+        let y = match &self.recurrent {
+            Some(recurrent) => recurrent.trace(p, path, layer, &normed, cx),
+            None => self.attention.itself(p, (path, &names.attention), layer, &normed, cx),
+        };
         let x = x + scaled(after(y, names.attention_out_norm), names.attention_scale);
         let mut x = behind(x, names.attention_norm);
         if let (Some(cross), Some(pair)) = (&self.cross, cx.cross.get(layer)) {

@@ -2,10 +2,14 @@
 //!
 //! Keys and values lie in pools of fixed-size pages, one pool of each a layer. A sequence has a table of
 //! pages, so its rows may lie anywhere, share pages with other sequences, and grow without moving.
+//!
+//! Layers that have no keys and values but a state of fixed size have it in slots of a pool, one slot a sequence. A step
+//! reads a sequence's state from one slot and leaves it in another or the same, so that a state that someone else has too is
+//! never copied by itself.
 
 use std::cell::RefCell;
 
-use percept_graph::{AttentionSpec, DType, Role, Tensor, TensorType, Trace};
+use percept_graph::{AttentionSpec, DType, Role, StateRows, Tensor, TensorType, Trace};
 
 use crate::pass::{Group, Input, PassInputs};
 
@@ -24,11 +28,14 @@ pub struct CacheShape {
     pub table: usize,
     /// Pages of the pools, by kind of layer: see [`crate::Decoder::windows`].
     pub pools: Vec<usize>,
+    /// Slots of the pools of states; 0 where no layer has a state.
+    pub states: usize,
     /// The runs of rows of one step, which have a cache in common.
     pub groups: Vec<Group>,
 }
 
-/// The pools of a traced step: inputs `cache.{layer}.{k,v}` [pages,heads,page,features], updated in place.
+/// The pools of a traced step: inputs `cache.{layer}.{k,v}` [pages,heads,page,features] and, of layers with states,
+/// `cache.{layer}.{which}` [slots,..], updated in place.
 pub struct Cache<'a> {
     shape: &'a CacheShape,
     windows: &'a [Option<usize>],
@@ -93,6 +100,41 @@ impl<'a> Cache<'a> {
         self.attend_to(layer, q, &[("k", keys)], spec)
     }
 
+    /// The rows [rows,1,..] that a layer with a state makes of the step's `rows`, each [rows,1,..]: `step` is given those of
+    /// a group as [sequences,rows,..], and its states f32[slots,..dims].
+    pub fn carry(
+        &self,
+        layer: usize,
+        which: &str,
+        dims: &[usize],
+        rows: &[&Tensor],
+        step: impl Fn(&[Tensor], StateRows<'_>) -> [Tensor; 2],
+    ) -> Tensor {
+        let count = rows[0].dim(0);
+        if self.shape.states == 0 {
+            return self.refuse(rows[0], format!("the cache has no slots for the states of layer {layer}"));
+        }
+        let name = format!("cache.{layer}.{which}");
+        let all: Vec<usize> = [self.shape.states].into_iter().chain(dims.iter().copied()).collect();
+        let first = rows[0].trace().input(&name, Role::State, TensorType::new(DType::F32, all));
+        let (mut pool, mut start, mut parts) = (first.clone(), 0, Vec::new());
+        for (g, &Group { sequences, rows: each }) in self.shape.groups.iter().enumerate() {
+            let end = start + sequences * each;
+            let own = |x: &&Tensor| {
+                let own = if end - start == count { (*x).clone() } else { x.narrow(0, start, end) };
+                own.reshape([&[sequences, each][..], &x.dims()[2..]].concat())
+            };
+            let own: Vec<Tensor> = rows.iter().map(own).collect();
+            let [from, to, rows] = [Input::StateFrom(g), Input::StateTo(g), Input::StateRows(g)]
+                .map(|input| self.inputs.get(input));
+            let [out, updated] = step(&own, StateRows { pool: &pool, from, to, rows });
+            parts.push(out.reshape([&[end - start, 1][..], &out.dims()[2..]].concat()));
+            (pool, start) = (updated, end);
+        }
+        self.updated.borrow_mut().push((name, [first, pool]));
+        self.joined(parts, rows[0])
+    }
+
     /// Applies attention to the rows [rows,h,1,d] of each group as [sequences,h,rows,d], and puts the results
     /// together.
     pub fn each_group(&self, q: &Tensor, of_group: impl Fn((usize, Tensor)) -> Tensor) -> Tensor {
@@ -107,10 +149,15 @@ impl<'a> Cache<'a> {
             parts.push(swapped(&out).reshape([end - start, h, 1, out.dim(3)]));
             start = end;
         }
+        self.joined(parts, q)
+    }
+
+    /// The rows of all groups.
+    fn joined(&self, parts: Vec<Tensor>, rows: &Tensor) -> Tensor {
         match &parts[..] {
             [one] => one.clone(),
             _ => Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)
-                .unwrap_or_else(|| self.refuse(q, "a step over a cache has no groups of rows".into())),
+                .unwrap_or_else(|| self.refuse(rows, "a step over a cache has no groups of rows".into())),
         }
     }
 
@@ -162,7 +209,7 @@ mod tests {
             deepstack: 0,
         };
         let traced = |pools: Vec<usize>, groups: Vec<Group>, windows: &[Option<usize>]| {
-            let shape = CacheShape { dtype: DType::F32, page: 4, table: 2, pools, groups };
+            let shape = CacheShape { dtype: DType::F32, page: 4, table: 2, pools, states: 0, groups };
             let pass = PassShape::step(shape.clone(), None);
             let t = Trace::new("step");
             let inputs = pass.declare(&decoder, &t);

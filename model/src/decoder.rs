@@ -77,7 +77,7 @@ impl Decoder {
     /// them. There is at least one.
     pub fn windows(&self) -> Vec<Option<usize>> {
         let mut windows: Vec<Option<usize>> = Vec::new();
-        for block in &self.stack.blocks {
+        for block in self.stack.blocks.iter().filter(|block| block.recurrent.is_none()) {
             if !windows.contains(&block.attention.window) {
                 windows.push(block.attention.window);
             }
@@ -86,6 +86,11 @@ impl Decoder {
             windows.push(None);
         }
         windows
+    }
+
+    /// Whether some layers keep a state of fixed size in the place of keys and values.
+    pub fn has_states(&self) -> bool {
+        self.stack.blocks.iter().any(|block| block.recurrent.is_some())
     }
 
     /// A pass as a graph: its inputs are those of [`PassShape::inputs`], the pools of [`Cache`] where there

@@ -26,6 +26,7 @@ mod pass;
 mod peft;
 pub mod processor;
 pub mod random;
+mod recurrent;
 mod rope;
 pub mod text;
 mod text_encoder;

@@ -77,6 +77,22 @@ pub const GEMMA: BlockNames = BlockNames {
     ..LLAMA
 };
 
+/// LFM2.
+pub const LFM2: BlockNames = BlockNames {
+    attention_norm: "operator_norm",
+    attention: AttentionNames {
+        out: "self_attn.out_proj",
+        q_norm: "self_attn.q_layernorm",
+        k_norm: "self_attn.k_layernorm",
+        ..SELF_ATTENTION
+    },
+    mlp_norm: "ffn_norm",
+    gate: "feed_forward.w1",
+    up: "feed_forward.w3",
+    down: "feed_forward.w2",
+    ..LLAMA
+};
+
 /// CLIP and SigLIP, image and text towers.
 pub const CLIP: BlockNames = BlockNames {
     attention_norm: "layer_norm1",

@@ -89,6 +89,12 @@ pub enum Input {
     Length(usize),
     /// The tables of a group's sequences for a kind of layer, i32[sequences,table].
     Pages(usize, usize),
+    /// The slots that the states of a group's sequences are in, i32[sequences]; negative where there is none yet.
+    StateFrom(usize),
+    /// The slots that they are left in, i32[sequences]; negative for nowhere.
+    StateTo(usize),
+    /// Rows of a group's sequences in the step, i32[sequences].
+    StateRows(usize),
     /// Image blocks of a group's rows, i32[sequences,rows].
     QueryBlocks(usize),
     /// Image blocks of the rows that a group's sequences hold, i32[sequences,table * page].
@@ -116,6 +122,9 @@ impl Input {
             Input::Offset(g) => format!("offset.{g}"),
             Input::Length(g) => format!("length.{g}"),
             Input::Pages(g, kind) => format!("pages.{g}.{kind}"),
+            Input::StateFrom(g) => format!("state_from.{g}"),
+            Input::StateTo(g) => format!("state_to.{g}"),
+            Input::StateRows(g) => format!("state_rows.{g}"),
             Input::QueryBlocks(g) => format!("query_blocks.{g}"),
             Input::KeyBlocks(g) => format!("key_blocks.{g}"),
         }
@@ -135,7 +144,8 @@ impl PassShape {
         let table = capacity.div_ceil(PAGE);
         let pools = vec![table; decoder.windows().len()];
         let groups = vec![Group { sequences: 1, rows }];
-        Self::step(CacheShape { dtype: DType::F32, page: PAGE, table, pools, groups }, None)
+        let states = usize::from(decoder.has_states());
+        Self::step(CacheShape { dtype: DType::F32, page: PAGE, table, pools, states, groups }, None)
     }
 
     /// How many rows of tokens there are in all.
@@ -184,6 +194,9 @@ impl PassShape {
             add(true, Input::Length(g), ints(&[sequences]));
             for kind in 0..cache.pools.len() {
                 add(true, Input::Pages(g, kind), ints(&[sequences, cache.table]));
+            }
+            for input in [Input::StateFrom(g), Input::StateTo(g), Input::StateRows(g)] {
+                add(cache.states > 0, input, ints(&[sequences]));
             }
             add(self.blocks, Input::QueryBlocks(g), ints(&[sequences, rows]));
             add(self.blocks, Input::KeyBlocks(g), ints(&[sequences, cache.table * cache.page]));
@@ -252,6 +265,10 @@ pub struct SequenceRows {
     pub rows: usize,
     /// Its pages by kind of layer; those that are no longer held may be any.
     pub pages: Vec<Vec<i32>>,
+    /// The slot that its state is in; `None` before its first row.
+    pub state_from: Option<u32>,
+    /// The slot that its state is left in.
+    pub state_to: Option<u32>,
 }
 
 /// What the rows of one pass are. Rows that only fill up a shape may be left out at the end of any list.
@@ -375,6 +392,13 @@ impl PassRows {
                 let row = |s: &SequenceRows| (0..table).map(|i| s.page(kind, i)).collect::<Vec<_>>();
                 ints(&group(g)?.iter().flat_map(row).collect::<Vec<_>>(), 0)
             }
+            Input::StateFrom(g) => {
+                ints(&group(g)?.iter().map(|s| slot_number(s.state_from)).collect::<Vec<_>>(), -1)
+            }
+            Input::StateTo(g) => {
+                ints(&group(g)?.iter().map(|s| slot_number(s.state_to)).collect::<Vec<_>>(), -1)
+            }
+            Input::StateRows(g) => ints(&group(g)?.iter().map(|s| s.rows as i32).collect::<Vec<_>>(), 0),
             Input::QueryBlocks(g) => ints(&self.blocks_of(cache()?, g, ty.dims[1], |_| 0)?, -1),
             // Blocks are never cut, so only keys of this very step can share one with its queries.
             Input::KeyBlocks(g) => ints(&self.blocks_of(cache()?, g, ty.dims[1], |s| s.offset)?, -1),
@@ -439,11 +463,18 @@ impl PassRows {
     }
 }
 
+/// The number of a slot, -1 for none.
+fn slot_number(slot: Option<u32>) -> i32 {
+    slot.and_then(|slot| i32::try_from(slot).ok()).unwrap_or(-1)
+}
+
 impl SequenceRows {
     /// Rows of the only sequence of [`PassShape::single`], whose pages lie in order.
     pub fn single(decoder: &Decoder, offset: usize, rows: usize, capacity: usize) -> Self {
         let pages: Vec<i32> = (0..capacity.div_ceil(PAGE) as i32).collect();
-        Self { offset, rows, pages: vec![pages; decoder.windows().len()] }
+        let state = |there: bool| (there && decoder.has_states()).then_some(0);
+        let (state_from, state_to) = (state(offset > 0), state(true));
+        Self { offset, rows, pages: vec![pages; decoder.windows().len()], state_from, state_to }
     }
 
     /// The page at an index of the table; 0 where there is none.

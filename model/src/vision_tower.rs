@@ -174,6 +174,7 @@ pub(crate) fn block(c: &Config, causal: bool) -> Result<BlockSpec> {
         norm: Norm::layer(c.f64("layer_norm_eps")? as f32),
         norms: Norms::Before,
         attention: Attention { bias: Biases::all(true), ..Attention::plain(heads, hidden / heads, causal) },
+        recurrent: None,
         cross: None,
         mlp: Mlp {
             width: c.positive("intermediate_size")?,

@@ -120,7 +120,8 @@ pub const LOOKUP: Draft = Draft::Lookup(PromptLookup { ngram: 3, tokens: 6 });
 
 #[test]
 fn many_requests_are_answered_as_each_alone_bit_for_bit() {
-    for name in ["llama", "gemma3-text", "gemma3", "qwen2-vl-image", "qwen2-audio"] {
+    for name in ["llama", "gemma3-text", "gemma3", "qwen2-vl-image", "qwen2-audio", "qwen3-5-text", "lfm2-vl"]
+    {
         let case = case(name);
         let count = 32;
         let asked =

@@ -163,6 +163,8 @@ fn sixteen_sequences_side_by_side_are_those_alone_bit_for_bit() {
         "qwen2-audio",
         "qwen3-vl-moe-image",
         "deepseek-v2",
+        "qwen3-5-image",
+        "lfm2-vl",
     ] {
         side_by_side(name, &cpu, DType::F32, &LENGTHS);
     }
@@ -324,10 +326,12 @@ fn schedules(name: &str, device: &Arc<dyn Device>, seeds: std::ops::Range<u64>) 
 }
 
 #[test]
-fn two_hundred_random_schedules_change_no_bit() {
+fn three_hundred_random_schedules_change_no_bit() {
     let cpu = devices::device("cpu");
     schedules("llama", &cpu, 0..100);
     schedules("gemma3-text", &cpu, 100..200);
+    schedules("qwen3-5-text", &cpu, 200..250);
+    schedules("lfm2-vl", &cpu, 250..300);
 }
 
 #[test]

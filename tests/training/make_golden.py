@@ -118,6 +118,31 @@ def mixture(weight=0.1):
     return {"losses": losses, "balances": balances}
 
 
+def long_sample(seed, vocab, low=16):
+    """Of more than two chunks of the delta rule, of which all but the first is learnt."""
+    ids = torch.tensor(tokens(seed, 150, vocab, low))
+    return {"input_ids": ids[None]}, torch.where(torch.arange(150) >= 1, ids, -1)
+
+
+def delta():
+    """A delta-rule model: long and short texts, and the gradients of an adapter on its projections."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+    model = load("qwen3-5-text", AutoModelForCausalLM)
+    batches = [[long_sample(step % 5, 312), text_sample(step, 312)] for step in range(STEPS)]
+    losses = train(model, batches, 2e-3, 0.1, 1.0)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["in_proj_qkv", "in_proj_a", "out_proj", "q_proj"])
+    model = get_peft_model(load("qwen3-5-text", AutoModelForCausalLM), config)
+    with torch.no_grad():
+        for seed, (name, p) in enumerate(sorted(model.named_parameters())):
+            if "lora_" in name:
+                p.copy_(formula(p.shape, seed + 1, 0.2))
+    model.save_pretrained(HERE / "adapter-delta")
+    portable(HERE / "adapter-delta", "qwen3-5-text")
+    inputs, labels = long_sample(3, 312)
+    return {"losses": losses, "lora": gradients_of(model, inputs, labels)}
+
+
 def sgd():
     """Three steps of torch.optim.SGD in float64, each with gradients of its own."""
     out = {}
@@ -155,15 +180,23 @@ def lora():
             if "lora_" in name:
                 p.copy_(formula(p.shape, seed + 1, 0.2))
     model.save_pretrained(HERE / "adapter")
-    # PEFT keeps the folder that the model came from, which is another one on every machine.
-    settings = HERE / "adapter" / "adapter_config.json"
+    portable(HERE / "adapter", "llama")
+    return gradients_of(model, *text_sample(3, 401))
+
+
+def portable(folder, base):
+    """PEFT keeps the folder that the model came from, which is another one on every machine."""
+    settings = folder / "adapter_config.json"
     config = json.loads(settings.read_text())
-    config["base_model_name_or_path"] = "tests/parity/llama/model"
+    config["base_model_name_or_path"] = f"tests/parity/{base}/model"
     settings.write_text(json.dumps(config, indent=2))
-    readme = HERE / "adapter" / "README.md"
+    readme = folder / "README.md"
     if readme.exists():
         readme.unlink()
-    inputs, labels = text_sample(3, 401)
+
+
+def gradients_of(model, inputs, labels):
+    """The loss of a sample, and the gradient of every parameter that is trained."""
     loss, count = cross_entropy(model, inputs, labels)
     (loss / count).backward()
     gradients = {}
@@ -251,6 +284,7 @@ if __name__ == "__main__":
         "smolvlm-image": media("smolvlm-image", 100),
         "qwen2-vl-image": media("qwen2-vl-image", 100),
         "lora": lora(),
+        "delta": delta(),
         "whole": whole(),
         "muon": muon(),
         "sgd": sgd(),

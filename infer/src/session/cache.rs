@@ -7,8 +7,9 @@ use percept_hal::Buffer;
 use percept_model::{Decoder, PAGE};
 
 use super::extents::CHUNK;
-use super::pages::{Page, Pages, Prefixes};
-use super::{Key, Sequence, Session};
+use super::pages::{Found, Page, Pages, Places, Prefixes};
+use super::states::State;
+use super::{Key, Sequence, Session, states};
 use crate::error::{Error, Result};
 
 /// Pages of a session's first cache.
@@ -20,6 +21,8 @@ pub(crate) struct Cache {
     pub(super) number: u64,
     /// The pages by kind of layer.
     pub(super) kinds: Vec<Pages>,
+    /// The slots of states, where some layers have states.
+    pub(super) states: Option<Pages>,
     /// The pools by the names of the graphs' inputs; made when they are first used.
     pub(super) pools: HashMap<String, Buffer>,
     pub(super) prefixes: Prefixes,
@@ -28,7 +31,13 @@ pub(crate) struct Cache {
 impl Cache {
     /// A cache in which layers that keep all rows have `pages` pages. Layers with a window keep fewer rows of each of
     /// `sequences` sequences.
-    pub(super) fn new(number: u64, pages: usize, sequences: usize, windows: &[Option<usize>]) -> Self {
+    pub(super) fn new(
+        number: u64,
+        pages: usize,
+        sequences: usize,
+        windows: &[Option<usize>],
+        has_states: bool,
+    ) -> Self {
         let kept = |window: &Option<usize>| match window {
             // The window, the run that is being read, and the pages that both begin within.
             Some(window) => {
@@ -38,7 +47,8 @@ impl Cache {
             None => pages,
         };
         let kinds = windows.iter().map(|window| Pages::new(kept(window).max(1))).collect();
-        Self { number, kinds, pools: HashMap::new(), prefixes: Prefixes::default() }
+        let states = has_states.then(|| Pages::new(states::slots(pages, sequences)));
+        Self { number, kinds, states, pools: HashMap::new(), prefixes: Prefixes::default() }
     }
 
     /// Pages by kind of layer.
@@ -61,6 +71,11 @@ impl Session {
         (rows / PAGE, held / PAGE)
     }
 
+    /// Slots of states, and those that sequences hold; none in a model without states.
+    pub fn states(&self) -> (usize, usize) {
+        self.cache.states.as_ref().map_or((0, 0), |slots| (slots.count(), slots.count() - slots.free()))
+    }
+
     /// Rows that one sequence may have at most in a cache of a fixed size.
     pub(crate) fn most_rows(&self) -> Option<usize> {
         self.options.cache_rows?;
@@ -77,7 +92,9 @@ impl Session {
             };
             pages.free() >= (kept.div_ceil(PAGE) + spare).min(pages.count())
         };
-        self.cache.kinds.iter().zip(&self.windows).all(has_room)
+        // A state to go on from, and one to leave.
+        let has_slots = self.cache.states.as_ref().is_none_or(|slots| slots.free() >= 2);
+        has_slots && self.cache.kinds.iter().zip(&self.windows).all(has_room)
     }
 
     /// Pages that sequences hold, by kind of layer: see [`Decoder::windows`].
@@ -107,10 +124,13 @@ impl Session {
         let wanted = rows.div_ceil(PAGE).saturating_mul(sequences);
         let enough = |(pages, window): (&Pages, &Option<usize>)| match window {
             // What a window needs is settled when the cache is made.
-            Some(_) => pages.count() >= Cache::new(0, wanted, sequences, &[*window]).extents()[0],
+            Some(_) => pages.count() >= Cache::new(0, wanted, sequences, &[*window], false).extents()[0],
             None => pages.free() >= wanted,
         };
-        if self.options.cache_rows.is_some() || self.cache.kinds.iter().zip(&self.windows).all(enough) {
+        let has_slots = |slots: &Pages| slots.count() >= states::slots(wanted, sequences);
+        let has_slots = self.cache.states.as_ref().is_none_or(has_slots);
+        let has_pages = self.cache.kinds.iter().zip(&self.windows).all(enough);
+        if self.options.cache_rows.is_some() || (has_slots && has_pages) {
             return Ok(());
         }
         let held = self.cache.kinds.iter().map(|pages| pages.count() - pages.free()).max().unwrap_or(0);
@@ -137,7 +157,7 @@ impl Session {
             return Err(Error::Setting(format!("a cache of {pages} pages is larger than any")));
         }
         self.sequences = sequences;
-        self.cache = Cache::new(self.cache.number + 1, pages, sequences, &self.windows);
+        self.cache = self.new_cache(pages, sequences);
         // Programs over the old pools are of no use any more.
         self.runner.keep(|key| matches!(key, Key::Encoder(_)));
         Ok(())
@@ -146,7 +166,12 @@ impl Session {
     /// Everything in the pools is lost: sequences are read again when they are needed.
     pub(super) fn lose_cache(&mut self) {
         let pages = self.cache.extents().into_iter().max().unwrap_or(1);
-        self.cache = Cache::new(self.cache.number + 1, pages, self.sequences, &self.windows);
+        self.cache = self.new_cache(pages, self.sequences);
+    }
+
+    fn new_cache(&self, pages: usize, sequences: usize) -> Cache {
+        let has_states = self.cache.states.is_some();
+        Cache::new(self.cache.number + 1, pages, sequences, &self.windows, has_states)
     }
 
     /// Give up what a sequence held of a cache that is no more.
@@ -179,6 +204,9 @@ impl Session {
                 let (room, wanted, free) = (pages.count() * PAGE, wanted * PAGE, free * PAGE);
                 return Err(Error::CacheFull { room, wanted, free });
             }
+        }
+        if let Some(slots) = &self.cache.states {
+            states::take(slots, sequences)?;
         }
         let mut copies = Vec::new();
         for (sequence, rows) in sequences {
@@ -240,7 +268,11 @@ impl Session {
             let content = sequence.content(i, self.grows);
             let pages: Vec<Option<Page>> =
                 sequence.pages.iter().map(|kind| kind.get(i).cloned().flatten()).collect();
-            let link = self.cache.prefixes.add(sequence.link(), content, &pages, &self.cache.kinds);
+            let after = |state: &&State| state.rows == (i + 1) * PAGE;
+            let state = sequence.states.iter().find(after).map(|state| &state.slot);
+            let Cache { kinds, states, prefixes, .. } = &mut self.cache;
+            let places = Places { kinds, states: states.as_ref() };
+            let link = prefixes.add(sequence.link(), content, (&pages, state), places);
             sequence.links.push(link);
         }
         for (window, pages) in self.windows.iter().zip(&mut sequence.pages) {
@@ -256,6 +288,7 @@ impl Session {
         sequence.keep_drafts(n);
         if sequence.cache == self.cache.number {
             self.settle(sequence);
+            sequence.forget_states();
         }
     }
 
@@ -283,6 +316,10 @@ impl Session {
         if !self.windows.iter().zip(&sequence.pages).all(is_there) {
             sequence.release();
         }
+        if self.cache.states.is_some() && sequence.held < rows {
+            // A state is known at the end of some page before.
+            self.share_prefix(sequence);
+        }
         Ok(())
     }
 
@@ -294,18 +331,19 @@ impl Session {
         if sequence.held != base * PAGE {
             return;
         }
-        let mut chain: Vec<(u64, Vec<Option<Page>>)> = Vec::new();
+        let mut chain: Vec<Found> = Vec::new();
         let mut link = sequence.link();
         while (base + chain.len() + 1) * PAGE < sequence.len() {
             let content = sequence.content(base + chain.len(), self.grows);
-            let found = self.cache.prefixes.find(link, &content, &self.cache.kinds);
-            let Some((next, pages)) = found else { break };
-            let kept = self.windows.iter().zip(&pages).all(|(w, page)| w.is_some() || page.is_some());
+            let Cache { kinds, states, prefixes, .. } = &self.cache;
+            let found = prefixes.find(link, &content, Places { kinds, states: states.as_ref() });
+            let Some(found) = found else { break };
+            let kept = self.windows.iter().zip(&found.pages).all(|(w, page)| w.is_some() || page.is_some());
             if !kept {
                 break;
             }
-            link = next;
-            chain.push((next, pages));
+            link = found.link;
+            chain.push(found);
         }
         // What a window sees behind the shared rows must be there, and an image block is never cut.
         let fits = |n: usize| {
@@ -313,21 +351,26 @@ impl Session {
             let sees = |(kind, window): (usize, &Option<usize>)| {
                 let from = window.map_or(0, |window| first_seen(rows, window) / PAGE);
                 let is_there = |i: usize| match i.checked_sub(base) {
-                    Some(i) => chain[i].1[kind].is_some(),
+                    Some(i) => chain[i].pages[kind].is_some(),
                     None => sequence.pages[kind].get(i).is_some_and(Option::is_some),
                 };
                 (from..base + n).all(is_there)
             };
             let block = |at: usize| sequence.layout.blocks.as_ref().map_or(-1, |blocks| blocks[at]);
             let cut = block(rows) >= 0 && block(rows) == block(rows - 1);
-            !cut && self.windows.iter().enumerate().all(sees)
+            let has_state = self.cache.states.is_none() || chain[n - 1].state.is_some();
+            !cut && has_state && self.windows.iter().enumerate().all(sees)
         };
         let n = (1..=chain.len()).rev().find(|&n| fits(n)).unwrap_or(0);
-        for (link, pages) in chain.drain(..n) {
+        let rows = (base + n) * PAGE;
+        for Found { link, pages, state } in chain.drain(..n) {
             sequence.links.push(link);
             sequence.pages.iter_mut().zip(pages).for_each(|(own, page)| own.push(page));
+            if let (Some(slot), true) = (state, sequence.links.len() == base + n) {
+                sequence.states = vec![State { rows, slot }];
+            }
         }
-        sequence.held = (base + n) * PAGE;
+        sequence.held = rows;
     }
 }
 
@@ -338,7 +381,8 @@ fn first_seen(rows: usize, window: usize) -> usize {
 
 /// The pools of the layers with a window.
 fn pool_names(decoder: &Decoder, window: Option<usize>) -> Vec<String> {
-    let layers = decoder.stack.blocks.iter().enumerate().filter(|(_, b)| b.attention.window == window);
+    let layers = decoder.stack.blocks.iter().enumerate();
+    let layers = layers.filter(|(_, b)| b.recurrent.is_none() && b.attention.window == window);
     layers.flat_map(|(i, _)| ["k", "v"].map(|which| format!("cache.{i}.{which}"))).collect()
 }
 

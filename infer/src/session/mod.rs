@@ -11,6 +11,7 @@ mod extents;
 mod media;
 mod pages;
 mod sequence;
+mod states;
 mod step;
 
 use std::sync::{Arc, OnceLock};
@@ -152,6 +153,7 @@ impl Session {
         // the others.
         let (pages, sequences) = options.cache_rows.map_or((0, 1), |rows| (rows.div_ceil(PAGE), usize::MAX));
         let windows = decoder.windows();
+        let has_states = decoder.has_states();
         let mut runner = Runner::new(device, compile, options.int8);
         if let Some(store) = &options.weights {
             runner.share_weights(store.clone());
@@ -159,7 +161,7 @@ impl Session {
         let mut session = Self {
             runner,
             grows: decoder.ropes.iter().any(percept_model::Rope::grows),
-            cache: Cache::new(1, pages.max(FIRST_PAGES), sequences, &windows),
+            cache: Cache::new(1, pages.max(FIRST_PAGES), sequences, &windows, has_states),
             encoded: Encoded::new(options.encoded_bytes),
             adapters: Adapters::default(),
             ends: OnceLock::new(),
@@ -297,7 +299,7 @@ impl Session {
                 "the encoders gave {given} rows of features in {sets} sets, {needed} in {wanted} are needed"
             )));
         }
-        Ok(Sequence::new(prompt.layout, Arc::new(media), self.windows.len(), prompt.adapter))
+        Ok(self.sequence(prompt.layout, Arc::new(media), prompt.adapter))
     }
 
     /// A sequence without a row.
@@ -309,7 +311,16 @@ impl Session {
             features: Vec::new(),
             blocks: None,
         };
-        Sequence::new(nothing, Arc::default(), self.windows.len(), None)
+        self.sequence(nothing, Arc::default(), None)
+    }
+
+    fn sequence(
+        &self,
+        layout: Layout,
+        media: Arc<media::MediaFeatures>,
+        adapter: Option<Arc<Held>>,
+    ) -> Sequence {
+        Sequence::new(layout, media, self.windows.len(), self.cache.states.is_some(), adapter)
     }
 
     /// Read a prompt into a new sequence, with room in the cache for `more` tokens; gives the logits [.., vocab] of its rows

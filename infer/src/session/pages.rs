@@ -175,47 +175,70 @@ struct Link {
     id: u64,
     /// By kind of layer.
     pages: Vec<Option<Place>>,
+    /// The state at the end of the page, in a model that has states.
+    state: Option<Place>,
+}
+
+/// Where what links name lies.
+#[derive(Clone, Copy)]
+pub(crate) struct Places<'a> {
+    /// The pages by kind of layer.
+    pub(crate) kinds: &'a [Pages],
+    /// The slots of states.
+    pub(crate) states: Option<&'a Pages>,
+}
+
+/// A page that was found.
+pub(crate) struct Found {
+    pub(crate) link: u64,
+    /// By kind of layer, as far as they are there.
+    pub(crate) pages: Vec<Option<Page>>,
+    /// The state at its end, if it is there.
+    pub(crate) state: Option<Page>,
 }
 
 impl Prefixes {
     /// The start of every chain.
     pub(crate) const START: u64 = 0;
 
-    /// The link of a page with this content after the link `before`, and its pages as far as they are there.
-    pub(crate) fn find(
-        &self,
-        before: u64,
-        content: &PageContent,
-        kinds: &[Pages],
-    ) -> Option<(u64, Vec<Option<Page>>)> {
+    /// The link of a page with this content after the link `before`, and what is there of it.
+    pub(crate) fn find(&self, before: u64, content: &PageContent, places: Places<'_>) -> Option<Found> {
         let link = self.links.get(&(before, content.clone()))?;
         let find = |(kind, place): (&Pages, &Option<Place>)| place.and_then(|place| kind.find(place));
-        Some((link.id, kinds.iter().zip(&link.pages).map(find).collect()))
+        Some(Found {
+            link: link.id,
+            pages: places.kinds.iter().zip(&link.pages).map(find).collect(),
+            state: places.states.zip(link.state).and_then(|(slots, place)| slots.find(place)),
+        })
     }
 
-    /// Remember what pages hold; gives their link.
+    /// Remember what pages hold, and the slot of the state at their end; gives their link.
     pub(crate) fn add(
         &mut self,
         before: u64,
         content: PageContent,
-        pages: &[Option<Page>],
-        kinds: &[Pages],
+        (pages, state): (&[Option<Page>], Option<&Page>),
+        places: Places<'_>,
     ) -> u64 {
         let key = (before, content);
-        if let Some(link) = self.links.get_mut(&key) {
-            // What is still there stays; what is not is replaced.
-            for ((old, new), kind) in link.pages.iter_mut().zip(pages).zip(kinds) {
-                if !old.is_some_and(|old| kind.holds(old)) {
-                    *old = new.as_ref().map(|page| kind.link(page));
-                }
+        // What is still there stays; what is not is replaced.
+        let renew = |old: &mut Option<Place>, new: Option<&Page>, kind: &Pages| {
+            if !old.is_some_and(|old| kind.holds(old)) {
+                *old = new.map(|page| kind.link(page));
             }
+        };
+        if let Some(link) = self.links.get_mut(&key) {
+            let kinds = link.pages.iter_mut().zip(pages).zip(places.kinds);
+            kinds.for_each(|((old, new), kind)| renew(old, new.as_ref(), kind));
+            places.states.into_iter().for_each(|slots| renew(&mut link.state, state, slots));
             return link.id;
         }
-        self.sweep(kinds);
+        self.sweep(places.kinds);
         self.next += 1;
         let link = |(kind, page): (&Pages, &Option<Page>)| page.as_ref().map(|page| kind.link(page));
-        let pages = kinds.iter().zip(pages).map(link).collect();
-        self.links.insert(key, Link { id: self.next, pages });
+        let pages = places.kinds.iter().zip(pages).map(link).collect();
+        let state = places.states.zip(state).map(|(slots, slot)| slots.link(slot));
+        self.links.insert(key, Link { id: self.next, pages, state });
         self.next
     }
 
@@ -254,12 +277,13 @@ mod tests {
         let pages = &kinds[0];
         let content = |byte: u8| PageContent(vec![byte; 3]);
         let held = [pages.take(), pages.take()];
-        let first = prefixes.add(Prefixes::START, content(1), &held[..1], &kinds);
-        let second = prefixes.add(first, content(2), &held[1..], &kinds);
+        let places = Places { kinds: &kinds, states: None };
+        let first = prefixes.add(Prefixes::START, content(1), (&held[..1], None), places);
+        let second = prefixes.add(first, content(2), (&held[1..], None), places);
         assert_ne!(first, second);
         let find = |prefixes: &Prefixes, before, byte| {
-            let (link, mut pages) = prefixes.find(before, &content(byte), &kinds)?;
-            Some((link, pages.remove(0)))
+            let mut found = prefixes.find(before, &content(byte), Places { kinds: &kinds, states: None })?;
+            Some((found.link, found.pages.remove(0)))
         };
         let (found, shared) = find(&prefixes, Prefixes::START, 1).unwrap();
         assert_eq!((found, shared.as_ref().unwrap().number()), (first, 0));
@@ -280,22 +304,24 @@ mod tests {
         assert!(find(&prefixes, first, 2).unwrap().1.is_some());
         // The link lives on with new pages.
         let new = [Some(taken[0].clone())];
-        assert_eq!(prefixes.add(Prefixes::START, content(1), &new, &kinds), first);
+        assert_eq!(prefixes.add(Prefixes::START, content(1), (&new, None), places), first);
         assert_eq!(find(&prefixes, Prefixes::START, 1).unwrap().1.unwrap().number(), 2);
     }
 
     #[test]
     fn of_pages_that_may_be_found_the_one_that_was_left_first_is_taken_first() {
         let (kinds, mut prefixes) = ([Pages::new(3)], Prefixes::default());
+        let places = Places { kinds: &kinds, states: None };
         let mut held: Vec<_> = (0..3).map(|_| kinds[0].take()).collect();
         for (i, page) in held.iter().enumerate() {
-            prefixes.add(Prefixes::START, PageContent(vec![i as u8]), std::slice::from_ref(page), &kinds);
+            let content = PageContent(vec![i as u8]);
+            prefixes.add(Prefixes::START, content, (std::slice::from_ref(page), None), places);
         }
         for i in [1, 2, 0] {
             held[i] = None;
         }
         // To be found makes a page young.
-        drop(prefixes.find(Prefixes::START, &PageContent(vec![1]), &kinds));
+        drop(prefixes.find(Prefixes::START, &PageContent(vec![1]), places));
         let order: Vec<_> = (0..3).map(|_| kinds[0].take().map(|page| (page.number(), page))).collect();
         assert_eq!(order.iter().flatten().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 0, 1]);
     }

@@ -8,6 +8,7 @@ use super::adapters::Held;
 use super::extents::next_run;
 use super::media::MediaFeatures;
 use super::pages::{Page, PageContent, Prefixes};
+use super::states::State;
 
 /// A sequence: its tokens and the features of its media, all of which it keeps, and the pages of the cache in which a
 /// session holds the keys and values of those that were read. What is not held can be read again, to the same result.
@@ -23,6 +24,13 @@ pub struct Sequence {
     pub(crate) held: usize,
     /// Its pages by kind of layer, those that a window has left behind excepted.
     pub(crate) pages: Vec<Vec<Option<Page>>>,
+    /// Its states, of a model that has some: the last one is that after the rows that are held, and one before it that from
+    /// which guesses are taken back.
+    pub(crate) states: Vec<State>,
+    /// The slot that the next step leaves its state in, where that is another one.
+    pub(crate) next_state: Option<Page>,
+    /// The model has layers with states.
+    has_states: bool,
     /// The cache that the pages are of.
     pub(crate) cache: u64,
     /// The links of its whole pages.
@@ -37,11 +45,23 @@ impl Sequence {
         layout: Layout,
         media: Arc<MediaFeatures>,
         kinds: usize,
+        has_states: bool,
         adapter: Option<Arc<Held>>,
     ) -> Self {
-        let totals = vec![layout.ids.len(); layout.ids.len()];
-        let pages = vec![Vec::new(); kinds];
-        Self { layout, totals, media, adapter, held: 0, pages, cache: 0, links: Vec::new(), drafts: 0 }
+        Self {
+            totals: vec![layout.ids.len(); layout.ids.len()],
+            pages: vec![Vec::new(); kinds],
+            layout,
+            media,
+            adapter,
+            held: 0,
+            states: Vec::new(),
+            next_state: None,
+            has_states,
+            cache: 0,
+            links: Vec::new(),
+            drafts: 0,
+        }
     }
 
     /// All rows: tokens and features of media.
@@ -59,10 +79,13 @@ impl Sequence {
         self.held
     }
 
-    /// Rows that the next step may read, `limit` at most unless an image block is wider: a block is read at once.
+    /// Rows that the next step may read, `limit` at most unless an image block is wider: a block is read at once. Of a
+    /// model with states they end where a page does, if one ends among them, since a prefix is shared up to a state.
     pub fn next_run(&self, limit: usize) -> usize {
         let block = |at: usize| self.layout.blocks.as_ref().map_or(-1, |b| b[self.held + at]);
-        next_run(self.len() - self.held, limit, block)
+        let rows = next_run(self.len() - self.held, limit, block);
+        let behind = (self.held + rows) % PAGE;
+        if self.has_states && self.layout.blocks.is_none() && rows > behind { rows - behind } else { rows }
     }
 
     /// Add tokens, to be read by the next steps.
@@ -91,6 +114,9 @@ impl Sequence {
             adapter: self.adapter.clone(),
             held: self.held,
             pages: self.pages.clone(),
+            states: self.states.clone(),
+            next_state: None,
+            has_states: self.has_states,
             cache: self.cache,
             links: self.links.clone(),
             drafts: self.drafts,
@@ -99,9 +125,15 @@ impl Sequence {
 
     /// Give the pages back. All rows are kept, to be read again when they are needed.
     pub fn release(&mut self) {
-        self.drop_pages(0);
-        self.held = 0;
-        self.links.clear();
+        self.hold_only(0);
+        (self.states, self.next_state) = (Vec::new(), None);
+    }
+
+    /// Give back the pages of all but the first `rows` rows.
+    pub(super) fn hold_only(&mut self, rows: usize) {
+        self.held = rows;
+        self.links.truncate(rows / PAGE);
+        self.drop_pages(rows.div_ceil(PAGE));
     }
 
     /// Give back all but the first `n` pages, the last first: what comes first is found again for longer.
@@ -194,9 +226,8 @@ impl Sequence {
         self.totals.truncate(rows);
         self.drafts = self.drafts.min(rows);
         if self.held > rows {
-            self.held = rows;
-            self.links.truncate(rows / PAGE);
-            self.drop_pages(rows.div_ceil(PAGE));
+            self.hold_only(rows);
+            self.rewind();
         }
     }
 

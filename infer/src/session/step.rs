@@ -57,7 +57,7 @@ impl Session {
         self.take_pages(&mut sequences)?;
         self.run_parts(parts, logits)?;
         for part in parts.iter_mut() {
-            part.sequence.held += part.rows;
+            part.sequence.advance(part.rows);
             self.rows_read += part.rows as u64;
             self.settle(part.sequence);
         }
@@ -97,7 +97,8 @@ impl Session {
     }
 
     fn cache_shape(&self, table: usize, groups: Vec<Group>) -> CacheShape {
-        CacheShape { dtype: self.options.cache, page: PAGE, table, pools: self.cache.extents(), groups }
+        let (dtype, pools, states) = (self.options.cache, self.cache.extents(), self.states().0);
+        CacheShape { dtype, page: PAGE, table, pools, states, groups }
     }
 
     /// All parts in one run, or in several where they have more adapters than a run has slots.
@@ -247,7 +248,8 @@ impl Session {
             pages.iter().map(|page| page.as_ref().map_or(0, |page| page.number() as i32)).collect()
         };
         let pages = sequence.pages.iter().map(numbers).collect();
-        all.sequences.push(SequenceRows { offset: start, rows: part.rows, pages });
+        let [state_from, state_to] = sequence.state_slots();
+        all.sequences.push(SequenceRows { offset: start, rows: part.rows, pages, state_from, state_to });
     }
 
     /// Features of media at their rows.

@@ -71,6 +71,7 @@ fn encoder(
             segments: Some(0),
             ..Attention::plain(heads, hidden / heads, false)
         },
+        recurrent: None,
         cross: None,
         mlp: Mlp {
             width: c.positive("intermediate_size")?,

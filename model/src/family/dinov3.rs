@@ -61,6 +61,7 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
         norm,
         norms: Norms::Before,
         attention: Attention { bias, rope: Some(0), ..Attention::plain(heads, head_dim, false) },
+        recurrent: None,
         cross: None,
         mlp: Mlp {
             width: c.positive("intermediate_size")?,

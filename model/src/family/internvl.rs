@@ -108,6 +108,7 @@ impl Tiles {
                 qk_norm: if v.flag("use_qk_norm")? { QkNorm::Full(Norm::rms(1e-6)) } else { QkNorm::None },
                 ..Attention::plain(heads, hidden / heads, false)
             },
+            recurrent: None,
             cross: None,
             mlp: Mlp {
                 width: v.positive("intermediate_size")?,

@@ -74,6 +74,7 @@ pub fn rotary(c: &Config, names: &DecoderNames, theta: f64) -> Result<Decoder> {
         norm,
         norms: Norms::Before,
         attention: Attention { kv_heads, rope: Some(0), ..Attention::plain(heads, head_dim, true) },
+        recurrent: None,
         cross: None,
         mlp: Mlp { width: c.positive("intermediate_size")?, activation, gated: true, bias: false },
         mixture: None,

@@ -10,6 +10,8 @@ mod gemma2;
 mod gemma3;
 mod gemma3_vision;
 mod internvl;
+mod lfm2;
+mod lfm2_vl;
 mod llama;
 mod llava;
 mod llava_next;
@@ -25,6 +27,7 @@ mod qwen2_audio;
 mod qwen2_vl;
 mod qwen3;
 mod qwen3_moe;
+mod qwen3_5;
 mod qwen3_vl;
 mod qwen3_vl_moe;
 mod siglip;
@@ -81,6 +84,8 @@ const FAMILIES: &[(&str, Open)] = &[
     ("gemma3_text", text),
     ("idefics3", smolvlm::open),
     ("internvl", internvl::open),
+    ("lfm2", text),
+    ("lfm2_vl", lfm2_vl::open),
     ("llama", text),
     ("llava", llava::open),
     ("llava_next", llava_next::open),
@@ -95,6 +100,8 @@ const FAMILIES: &[(&str, Open)] = &[
     ("qwen2_vl", qwen2_vl::open),
     ("qwen3", text),
     ("qwen3_moe", text),
+    ("qwen3_5", qwen3_5::open),
+    ("qwen3_5_text", text),
     ("qwen3_vl", qwen3_vl::open),
     ("qwen3_vl_moe", qwen3_vl_moe::open),
     ("roberta", bert::open_roberta),
@@ -121,6 +128,7 @@ const DECODERS: &[(&str, ReadDecoder)] = &[
     ("gemma", gemma::decoder),
     ("gemma2", gemma2::decoder),
     ("gemma3_text", gemma3::decoder),
+    ("lfm2", lfm2::decoder),
     ("llama", llama::decoder),
     ("mistral", llama::mistral),
     ("qwen2", qwen2::decoder),
@@ -129,6 +137,7 @@ const DECODERS: &[(&str, ReadDecoder)] = &[
     ("qwen3", qwen3::decoder),
     ("qwen3_moe", qwen3_moe::decoder),
     ("qwen3_vl_moe_text", qwen3_vl_moe::text),
+    ("qwen3_5_text", qwen3_5::text),
     ("qwen3_vl_text", qwen3_vl::text),
 ];
 

@@ -11,7 +11,7 @@ use super::settings::{CLIP_NORMALIZE, ProcessorFiles, Settings, Size};
 use super::still::{Still, StillDefaults};
 
 /// Tiles of an image, at most; published models cut up to 12.
-const MOST_TILES: usize = 256;
+pub(super) const MOST_TILES: usize = 256;
 
 /// The processor of InternVL.
 pub struct InternVl {
@@ -32,7 +32,7 @@ pub struct InternVl {
 
 /// The grid of tiles, as columns and rows, whose shape is the nearest to an image's. Of equally near ones a later one with
 /// no fewer tiles is taken while half of its pixels are fewer than the image's.
-fn canvas(image: &Image, edge: usize, [least, most]: [usize; 2]) -> (usize, usize) {
+pub(super) fn canvas(image: &Image, edge: usize, [least, most]: [usize; 2]) -> (usize, usize) {
     let mut grids: Vec<(usize, usize)> = (1..=most)
         .flat_map(|columns| (1..=most / columns).map(move |rows| (columns, rows)))
         .filter(|(columns, rows)| columns * rows >= least)

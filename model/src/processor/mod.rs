@@ -5,6 +5,7 @@
 pub mod anyres;
 mod gemma3;
 mod internvl;
+mod lfm2_vl;
 mod llava;
 mod llava_anyres;
 mod naflex;
@@ -21,6 +22,7 @@ mod words;
 
 pub use gemma3::Gemma3;
 pub use internvl::InternVl;
+pub use lfm2_vl::Lfm2Vl;
 pub use llava::{CLIP_STILL, Llava, Tower};
 pub use llava_anyres::LlavaAnyres;
 pub use naflex::NaFlex;

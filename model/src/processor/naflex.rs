@@ -73,13 +73,7 @@ impl NaFlex {
             let [rows, columns] = self.grid(image.height, image.width);
             let (height, width) = (rows * p, columns * p);
             let sized = image::resize(image, width, height, self.filter)?;
-            let planes = image::normalize(&sized, &self.normalize);
-            for (row, column) in (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))) {
-                for (y, x) in (0..p).flat_map(|y| (0..p).map(move |x| (y, x))) {
-                    let at = (row * p + y) * width + column * p + x;
-                    pixels.extend((0..3).map(|c| planes[c * height * width + at]));
-                }
-            }
+            patches(&sized, p, &self.normalize, &mut pixels);
             pixels.resize((i + 1) * self.most * self.numbers(), 0.0);
             mask.extend((0..self.most).map(|i| i64::from(i < rows * columns)));
             shapes.extend([rows as i64, columns as i64]);
@@ -90,6 +84,21 @@ impl NaFlex {
             ("spatial_shapes", Array { dims: vec![n, 2], values: Values::I64(shapes) }),
         ])
     }
+}
+
+/// Appends the patches of an image whose edges are multiples of a patch's, row by row, each row by row with its colours
+/// side by side; gives how many rows and columns of them there are.
+pub(super) fn patches(image: &Image, patch: usize, normalize: &Normalize, out: &mut Vec<f32>) -> [usize; 2] {
+    let (height, width) = (image.height, image.width);
+    let (rows, columns) = (height / patch, width / patch);
+    let planes = image::normalize(image, normalize);
+    for (row, column) in (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))) {
+        for (y, x) in (0..patch).flat_map(|y| (0..patch).map(move |x| (y, x))) {
+            let at = (row * patch + y) * width + column * patch + x;
+            out.extend((0..3).map(|c| planes[c * height * width + at]));
+        }
+    }
+    [rows, columns]
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ impl PixtralTower {
             norm,
             norms: Norms::Before,
             attention: Attention { rope: Some(0), ..Attention::plain(heads, head_dim, false) },
+            recurrent: None,
             cross: None,
             mlp: Mlp {
                 width: c.positive("intermediate_size")?,

@@ -178,6 +178,7 @@ impl QwenTower {
                 rope: Some(0),
                 ..Attention::plain(heads, head_dim, false)
             },
+            recurrent: None,
             cross: None,
             mlp,
             mixture: None,

@@ -194,6 +194,21 @@ fn qwen2_vl_trains_as_in_pytorch() {
     media_model("qwen2-vl-image");
 }
 
+/// A text of more than two chunks of the delta rule, of which all but the first token is learnt.
+fn long_sample(model: &dyn CausalModel, seed: usize, vocab: usize) -> Encoded {
+    let inputs = learnt(Inputs::default(), tokens(seed, 150, vocab, 16), 1);
+    Encoded::of_inputs(model, "text", inputs).unwrap()
+}
+
+/// The other side reads the two texts one after the other, and here they share a row.
+#[test]
+fn a_delta_rule_model_trains_as_in_pytorch() {
+    let mut t = trainer(&model("qwen3-5-text"), cpu(), "optimizer = { rate = 2e-3, decay = 0.1 }").unwrap();
+    let found =
+        losses(&mut t, 190, |m, step| vec![long_sample(m, step % 5, 312), text_sample(m, step, 312, 16)]);
+    assert_near(&found, &numbers(&golden("delta")["losses"]), 1e-3);
+}
+
 #[test]
 fn a_mixture_and_its_balance_train_as_in_pytorch() {
     let rest = "optimizer = { rate = 2e-3, decay = 0.1, balance = 0.1 }";
@@ -217,19 +232,36 @@ fn a_mixture_and_its_balance_train_as_in_pytorch() {
 
 #[test]
 fn gradients_of_an_adapter_are_those_of_peft() {
-    let adapter = root().join("tests/training/adapter");
+    let layers = "layers = ['*.q_proj', '*.down_proj'], also = ['*norm.weight']";
+    adapter_gradients("llama", "adapter", layers, &golden("lora"), |m| text_sample(m, 3, 401, 16));
+}
+
+#[test]
+fn gradients_of_an_adapter_on_a_delta_rule_are_those_of_peft() {
+    let layers = "layers = ['*.in_proj_qkv', '*.in_proj_a', '*.out_proj', '*.q_proj']";
+    let golden = golden("delta")["lora"].clone();
+    adapter_gradients("qwen3-5-text", "adapter-delta", layers, &golden, |m| long_sample(m, 3, 312));
+}
+
+/// The loss of one sample and the gradients of an adapter, in a folder beside the golden values, on some layers.
+fn adapter_gradients(
+    base: &str,
+    adapter: &str,
+    layers: &str,
+    golden: &Value,
+    sample: impl Fn(&dyn CausalModel) -> Encoded,
+) {
+    let adapter = root().join("tests/training").join(adapter);
     let rest = format!(
-        "lora = {{ rank = 4, alpha = 8.0, path = '{}', layers = ['*.q_proj', '*.down_proj'], also = ['*norm.weight'] }}\n\
-         optimizer = {{ clip = 0.0, betas = [0.0, 0.9] }}",
+        "lora = {{ rank = 4, alpha = 8.0, path = '{}', {layers} }}\noptimizer = {{ clip = 0.0, betas = [0.0, 0.9] }}",
         adapter.display()
     );
-    let mut t = trainer(&model("llama"), cpu(), &rest).unwrap();
+    let mut t = trainer(&model(base), cpu(), &rest).unwrap();
     let m = t.shared_model();
-    let sample = text_sample(&*m, 3, 401, 16);
-    let batch = Batch::new(&*m, &[vec![&sample]], 64).unwrap();
+    let sample = sample(&*m);
+    let batch = Batch::new(&*m, &[vec![&sample]], 192).unwrap();
     let answers = batch.answers;
     let report = t.step(&[batch], answers, 0.0, &Single).unwrap();
-    let golden = golden("lora");
     assert_near(&[report.loss], &[golden["loss"].as_f64().unwrap()], 1e-5);
     // With a first decay of 0 the first moment is the gradient.
     let saved = t.saved().unwrap();
