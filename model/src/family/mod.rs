@@ -17,6 +17,7 @@ mod llava;
 mod llava_next;
 mod media;
 mod mistral3;
+mod paddleocr_vl;
 mod paligemma;
 pub mod percept;
 #[cfg(test)]
@@ -92,6 +93,7 @@ const FAMILIES: &[(&str, Open)] = &[
     ("llava_onevision", llava_next::open_one_vision),
     ("mistral", text),
     ("mistral3", mistral3::open),
+    ("paddleocr_vl", paddleocr_vl::open),
     ("paligemma", paligemma::open),
     ("percept", percept::open),
     ("qwen2", text),
@@ -131,6 +133,7 @@ const DECODERS: &[(&str, ReadDecoder)] = &[
     ("lfm2", lfm2::decoder),
     ("llama", llama::decoder),
     ("mistral", llama::mistral),
+    ("paddleocr_vl_text", paddleocr_vl::text),
     ("qwen2", qwen2::decoder),
     ("qwen2_5_vl_text", qwen2_vl::text),
     ("qwen2_vl_text", qwen2_vl::text),

@@ -112,7 +112,10 @@ struct Grid {
 }
 
 /// Frames, rows and columns of patches of every image or clip.
-fn grids(inputs: &Inputs, name: &str) -> Result<Vec<[usize; 3]>> {
+///
+/// # Errors
+/// When the array has another shape, or an extent is not that of an image.
+pub fn grids(inputs: &Inputs, name: &str) -> Result<Vec<[usize; 3]>> {
     let Some((dims, values)) = integers::<2>(inputs, name)? else { return Ok(Vec::new()) };
     let extent = |v: i64| usize::try_from(v).ok().filter(|v| *v > 0 && *v < 1 << 20);
     let grid = |g: &[i64]| match g {

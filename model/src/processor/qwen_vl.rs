@@ -348,9 +348,22 @@ fn timestamps(clip: &Clip, group: usize) -> Vec<f64> {
     (0..clip.times.len()).step_by(group).map(|i| (at(i) + at(i + group - 1)) / 2.0).collect()
 }
 
+/// A size of which an edge is shorter than `factor`, scaled up until it is not; halves round to even (PaddleOCR-VL).
+pub(super) fn grown((mut height, mut width): (usize, usize), factor: usize) -> (usize, usize) {
+    let scaled =
+        |edge: usize, by: usize| (edge as f64 * factor as f64 / by as f64).round_ties_even() as usize;
+    if height < factor {
+        (height, width) = (factor, scaled(width, height));
+    }
+    if width < factor {
+        (height, width) = (scaled(height, width), factor);
+    }
+    (height, width)
+}
+
 /// Height and width, multiples of `factor` with an area within bounds, that keep the aspect ratio as well as
 /// they can (`smart_resize` of Qwen2-VL). Halves round to even.
-fn smart_resize(
+pub(super) fn smart_resize(
     (height, width): (usize, usize),
     factor: usize,
     least: usize,
