@@ -27,8 +27,9 @@ mod qwen2_5_vl;
 mod qwen2_audio;
 mod qwen2_vl;
 mod qwen3;
-mod qwen3_moe;
 mod qwen3_5;
+mod qwen3_5_moe;
+mod qwen3_moe;
 mod qwen3_vl;
 mod qwen3_vl_moe;
 mod siglip;
@@ -101,9 +102,11 @@ const FAMILIES: &[(&str, Open)] = &[
     ("qwen2_audio", qwen2_audio::open),
     ("qwen2_vl", qwen2_vl::open),
     ("qwen3", text),
-    ("qwen3_moe", text),
     ("qwen3_5", qwen3_5::open),
+    ("qwen3_5_moe", qwen3_5_moe::open),
+    ("qwen3_5_moe_text", text),
     ("qwen3_5_text", text),
+    ("qwen3_moe", text),
     ("qwen3_vl", qwen3_vl::open),
     ("qwen3_vl_moe", qwen3_vl_moe::open),
     ("roberta", bert::open_roberta),
@@ -138,9 +141,10 @@ const DECODERS: &[(&str, ReadDecoder)] = &[
     ("qwen2_5_vl_text", qwen2_vl::text),
     ("qwen2_vl_text", qwen2_vl::text),
     ("qwen3", qwen3::decoder),
+    ("qwen3_5_moe_text", qwen3_5_moe::text),
+    ("qwen3_5_text", qwen3_5::text),
     ("qwen3_moe", qwen3_moe::decoder),
     ("qwen3_vl_moe_text", qwen3_vl_moe::text),
-    ("qwen3_5_text", qwen3_5::text),
     ("qwen3_vl_text", qwen3_vl::text),
 ];
 
