@@ -123,6 +123,7 @@ pub(crate) fn block(c: &Config, side: &str, causal: bool) -> Result<BlockSpec> {
         },
         mixture: None,
         layer_scale: false,
+        residual_scale: None,
         names: names::WHISPER,
     })
 }

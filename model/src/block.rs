@@ -37,6 +37,8 @@ pub struct BlockSpec {
     pub mixture: Option<Mixture>,
     /// What attention and the MLP add is multiplied by a vector first.
     pub layer_scale: bool,
+    /// And by a number (Granite).
+    pub residual_scale: Option<f32>,
     /// What its parameters are called below its prefix.
     pub names: BlockNames,
 }
@@ -106,6 +108,8 @@ pub struct Attention {
     pub rope: Option<usize>,
     /// Keys and values are made of a narrow row, which is what is kept.
     pub latent: Option<Latent>,
+    /// The two features of a pair that turns are neighbours, not halves of the head apart.
+    pub neighbours: bool,
 }
 
 /// Which projections of an attention have a bias.
@@ -213,7 +217,7 @@ impl Attention {
             wide_blocks: false,
             segments: None,
             rope: None,
-            latent: None,
+            latent: None, neighbours: false,
         }
     }
 
@@ -339,7 +343,7 @@ impl Attention {
             QkNorm::None => self.split(x, heads),
         };
         match self.rope.and_then(|i| cx.angles.get(i)) {
-            Some([cos, sin]) => x.rope(cos, sin, false),
+            Some([cos, sin]) => x.rope(cos, sin, self.neighbours),
             None => x,
         }
     }
@@ -354,7 +358,10 @@ impl Attention {
 impl Mlp {
     fn trace(&self, p: &Parameters, path: &str, names: &BlockNames, x: &Tensor) -> Tensor {
         let up = join(path, names.up);
-        let inner = if self.gated {
+        let inner = if self.gated && names.gate == names.up {
+            let both = p.linear(x, &up, 2 * self.width, self.bias, None);
+            both.narrow(2, 0, self.width).gated(self.activation, &both.narrow(2, self.width, 2 * self.width))
+        } else if self.gated {
             let gate = p.linear(x, &join(path, names.gate), self.width, self.bias, None);
             gate.gated(self.activation, &p.linear(x, &up, self.width, self.bias, None))
         } else {
@@ -369,9 +376,12 @@ impl BlockSpec {
     pub fn trace(&self, p: &Parameters, path: &str, layer: usize, x: &Tensor, cx: &Context) -> Tensor {
         let _scope = p.trace().scope(path);
         let names = &self.names;
-        let scaled = |y: Tensor, name: &str| match self.layer_scale {
-            true => y * p.get(&join(path, name), [self.hidden]),
-            false => y,
+        let scaled = |y: Tensor, name: &str| {
+            let y = match self.layer_scale {
+                true => y * p.get(&join(path, name), [self.hidden]),
+                false => y,
+            };
+            self.residual_scale.map_or(y.clone(), |scale| y * f64::from(scale))
         };
         let named = |x: &Tensor, name: &str| self.norm.trace(p, &join(path, name), x);
         let before = |x: &Tensor, name: &str| match self.norms {

@@ -205,6 +205,7 @@ mod tests {
             norm: Norm::rms(1e-5),
             norm_name: "norm".into(),
             head: "head.weight".into(),
+            logit_divisor: None,
             logit_cap: None,
             deepstack: 0,
         };

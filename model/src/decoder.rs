@@ -33,6 +33,8 @@ pub struct Decoder {
     pub norm_name: String,
     /// Name of the head's matrix [vocab,hidden]: the table's own when it is tied.
     pub head: String,
+    /// Logits are divided by this first (Granite).
+    pub logit_divisor: Option<f32>,
     /// Logits become cap * tanh(logit / cap).
     pub logit_cap: Option<f32>,
     /// Extra features that are added to the rows of media after the first blocks, one set a block.
@@ -66,6 +68,10 @@ impl Decoder {
         let logits = match self.head.strip_suffix(".weight").filter(|_| self.head != self.table) {
             Some(head) => p.linear(x, head, self.vocab, false, None),
             None => product(x, &p.matrix(&self.head, [self.vocab, self.hidden]), None, None),
+        };
+        let logits = match self.logit_divisor {
+            Some(divisor) => logits / f64::from(divisor),
+            None => logits,
         };
         match self.logit_cap {
             Some(cap) => (logits * (1.0 / cap as f64)).tanh() * cap as f64,

@@ -21,6 +21,7 @@ mod latent;
 mod layer_adapter;
 mod mixture;
 pub mod names;
+mod packed;
 mod parameters;
 mod pass;
 mod peft;
@@ -42,11 +43,12 @@ pub use config::Config;
 pub use contrastive::{Contrastive, ImagePreparation, TextPool, TextTower, VisionPool};
 pub use decoder::{Decoder, Features};
 pub use error::{Error, Result};
-pub use family::{Model, open, open_weights};
+pub use family::{Model, family_names, open, open_weights};
 pub use image_encoder::ImageEncoder;
 pub use latent::Latent;
 pub use layer_adapter::{AdapterLayers, LayerAdapter, OpenedAdapter};
 pub use mixture::{Groups, MIXTURE, Mixture, MixtureNames, Router, Routing, Scores, Shared, is_buffer};
+pub use packed::Packed;
 pub use parameters::{
     Adapter, AllF32, DROPOUT_KEY, DROPOUT_SHARE, Extras, ParameterSpecs, Parameters, parse_slot_parameter,
     product, slot_parameter,

@@ -31,7 +31,7 @@ pub struct BlockNames {
     pub cross: AttentionNames,
     /// Before the MLP.
     pub mlp_norm: &'static str,
-    /// Into the activation, in gated MLPs.
+    /// Into the activation, in gated MLPs. Of the name of `up`, both are one matrix, of which this is the first half.
     pub gate: &'static str,
     /// Into the hidden width.
     pub up: &'static str,
@@ -90,6 +90,15 @@ pub const LFM2: BlockNames = BlockNames {
     gate: "feed_forward.w1",
     up: "feed_forward.w3",
     down: "feed_forward.w2",
+    ..LLAMA
+};
+
+/// GLM-4: four norms a block, named by what they stand behind, and one matrix into the MLP.
+pub const GLM: BlockNames = BlockNames {
+    attention_out_norm: "post_self_attn_layernorm",
+    gate: "mlp.gate_up_proj",
+    up: "mlp.gate_up_proj",
+    mlp_out_norm: "post_mlp_layernorm",
     ..LLAMA
 };
 

@@ -184,6 +184,7 @@ pub(crate) fn block(c: &Config, causal: bool) -> Result<BlockSpec> {
         },
         mixture: None,
         layer_scale: false,
+        residual_scale: None,
         names: names::CLIP,
     })
 }

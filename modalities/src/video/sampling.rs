@@ -40,6 +40,17 @@ pub enum Sampling {
         /// Seconds that are left out at both ends.
         skip: f64,
     },
+    /// The first frame at or behind each tick of a rate, each once, the last of an odd number twice. Of a longer video
+    /// the ticks are as many as in so many seconds, spread over all of it: GLM-4V.
+    Ticks {
+        /// Ticks per second of video.
+        fps: f64,
+        /// Seconds of a video whose ticks are not spread.
+        seconds: f64,
+    },
+    /// Groups of so many frames, three a second in videos of up to 30 seconds, one in those of up to five minutes, else
+    /// one in two seconds, of 40 minutes at most: GLM-4.6V. The last of an odd number of frames comes twice.
+    Groups(usize),
 }
 
 /// How many frames are picked.
@@ -72,8 +83,8 @@ impl Sampling {
                 Quota::PerSecond { fps, .. } => *fps,
                 Quota::Count(_) | Quota::UpTo(_) => 1.0,
             },
-            Self::Thinned(fps) => *fps,
-            Self::All | Self::Indices(_) | Self::Middles(_) => 1.0,
+            Self::Thinned(fps) | Self::Ticks { fps, .. } => *fps,
+            Self::All | Self::Indices(_) | Self::Middles(_) | Self::Groups(_) => 1.0,
         };
         if !(rate.is_finite() && rate > 0.0 && fps.is_finite() && fps > 0.0) {
             return Err(Error::Prompt(format!(
@@ -148,6 +159,21 @@ impl Sampling {
                 indices.dedup();
                 indices
             }
+            Self::Ticks { fps: rate, seconds } => {
+                let long = frames / fps;
+                let most = (seconds * rate).max(0.0) as usize;
+                let at = |place: f64| place.ceil().min(end) as usize;
+                even(if long <= *seconds {
+                    let n = ((long * rate).floor() as usize).max(1);
+                    few(n)?;
+                    (0..n).map(|i| at(i as f64 * fps / rate)).collect()
+                } else if most >= total {
+                    (0..total).collect()
+                } else {
+                    linspace(0.0, long, most).map(|moment| at(moment * fps)).collect()
+                })
+            }
+            Self::Groups(size) => even(groups(*size, total, fps)),
         };
         if indices.is_empty() {
             return Err(Error::Prompt("no frame of the video is requested".into()));
@@ -201,6 +227,50 @@ fn strided(n: usize, total: usize) -> Vec<usize> {
     (0..length).map(|i| value(i) as usize).filter(|&index| index < total).collect()
 }
 
+/// Each index once, the last of an odd number twice.
+fn even(mut indices: Vec<usize>) -> Vec<usize> {
+    indices.dedup();
+    if !indices.len().is_multiple_of(2) {
+        indices.extend(indices.last().copied());
+    }
+    indices
+}
+
+/// The frames of [`Sampling::Groups`], of which some may come twice.
+fn groups(size: usize, total: usize, fps: f64) -> Vec<usize> {
+    let seconds = total as f64 / fps;
+    let long = seconds.min(2400.0);
+    let rate = match long {
+        s if s <= 30.0 => 3.0,
+        s if s <= 300.0 => 1.0,
+        _ => 0.5,
+    };
+    let wanted = ((long * rate * size as f64) as usize).min(640);
+    let spread = |first: usize, last: usize| -> Vec<usize> {
+        linspace(first as f64, last as f64, wanted).map(|at| at.floor() as usize).collect()
+    };
+    if total < wanted {
+        return spread(0, total - 1);
+    }
+    // A frame for every tick that has passed, up to the last whole second.
+    let (step, frame) = (1.0 / (size as f64 * rate), 1.0 / fps);
+    let (mut next, mut found) = (0.0, Vec::new());
+    for index in 0..total {
+        if index as f64 * frame >= next {
+            next += step;
+            found.push(index);
+            if next >= seconds.trunc() {
+                break;
+            }
+        }
+    }
+    match (found.first(), found.last()) {
+        (Some(first), Some(last)) if found.len() < wanted => spread(*first, *last),
+        _ if found.len() > wanted => spread(0, total - 1),
+        _ => found,
+    }
+}
+
 /// numpy's `linspace`, its end included.
 fn linspace(first: f64, last: f64, n: usize) -> impl Iterator<Item = f64> {
     let step = (last - first) / (n.max(2) - 1) as f64;
@@ -232,6 +302,8 @@ mod tests {
                 "centered" => {
                     Sampling::Centered { fps: number("rate"), most: count("most"), skip: number("skip") }
                 }
+                "ticks" => Sampling::Ticks { fps: number("rate"), seconds: number("seconds") },
+                "groups" => Sampling::Groups(count("size")),
                 rule => panic!("{rule}"),
             };
             let picked = sampling.indices(count("total"), number("fps")).ok();

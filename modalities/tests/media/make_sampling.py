@@ -8,6 +8,8 @@ import json
 import pathlib
 import warnings
 
+from transformers.models.glm46v.video_processing_glm46v import Glm46VVideoProcessor
+from transformers.models.glm4v.video_processing_glm4v import Glm4vVideoProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
@@ -16,25 +18,36 @@ from transformers.video_utils import VideoMetadata, default_sample_indices_fn
 warnings.simplefilter("ignore")
 VIDEOS = [(1, 25.0), (2, 25.0), (3, 30.0), (5, 1.0), (14, 25.0), (97, 24.0), (250, 25.0), (301, 12.5),
           (1207, 59.94), (571, 10.606060606060606)]
+# Those of GLM change their rule with the length of a video.
+LONG = [(60, 2.0), (901, 30.0), (7500, 25.0), (9001, 30.0), (7800, 24.0), (80_000, 30.0)]
 qwen2, qwen3, smol = Qwen2VLVideoProcessor(), Qwen3VLVideoProcessor(), SmolVLMVideoProcessor()
+glm4, glm46 = Glm4vVideoProcessor(), Glm46VVideoProcessor()
 qwen2.fps = qwen2.num_frames = qwen3.fps = None
 
 
 def attempt(sample):
     try:  # Rounding can add an index past the end; transformers' readers pass over it.
-        return [int(index) for index in sample() if index < total]
+        return [int(index) for index in sample() if index < total] or None
     except (ValueError, ZeroDivisionError):
         return None
 
 
 cases = []
-for total, fps in VIDEOS:
+for total, fps in VIDEOS + LONG:
     video = VideoMetadata(total_num_frames=total, fps=fps, duration=total / fps)
     base = dict(total=total, fps=fps)
 
     def add(rule, sample, **settings):
         cases.append(dict(rule=rule, **base, **settings, indices=attempt(sample)))
 
+    for seconds, rate in ((300, 2), (300, 0.5), (12, 2), (1.5, 4.5)):
+        glm4.max_duration = seconds
+        add("ticks", lambda: glm4.sample_frames(video, fps=rate), rate=rate, seconds=seconds)
+    for size in (1, 2, 3):
+        glm46.temporal_patch_size = size
+        add("groups", lambda: glm46.sample_frames(video), size=size)
+    if (total, fps) in LONG:
+        continue
     for count in (1, 2, 5, 31, 124):
         add("uniform", lambda: default_sample_indices_fn(video, num_frames=count), count=count)
         add("strided", lambda: qwen2.sample_frames(video, num_frames=count), count=count)

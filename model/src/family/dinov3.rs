@@ -71,6 +71,7 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
         },
         mixture: None,
         layer_scale: true,
+        residual_scale: None,
         names: names::DINOV3,
     };
     // Its processor knows torchvision alone, which resizes floats.

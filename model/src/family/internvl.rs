@@ -118,6 +118,7 @@ impl Tiles {
             },
             mixture: None,
             layer_scale: true,
+            residual_scale: None,
             names: names::INTERNVL,
         };
         let prefix = weights.prefix(&["vision_tower.", "model.vision_tower."], "embeddings.cls_token");

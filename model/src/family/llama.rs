@@ -79,6 +79,7 @@ pub fn rotary(c: &Config, names: &DecoderNames, theta: f64) -> Result<Decoder> {
         mlp: Mlp { width: c.positive("intermediate_size")?, activation, gated: true, bias: false },
         mixture: None,
         layer_scale: false,
+        residual_scale: None,
         names: names::LLAMA,
     };
     let layers = c.layers("num_hidden_layers")?;
@@ -94,6 +95,7 @@ pub fn rotary(c: &Config, names: &DecoderNames, theta: f64) -> Result<Decoder> {
         norm,
         norm_name: format!("{}norm", names.model),
         head: names.head.clone(),
+        logit_divisor: None,
         logit_cap: None,
         deepstack: 0,
     })

@@ -9,6 +9,10 @@ mod gemma;
 mod gemma2;
 mod gemma3;
 mod gemma3_vision;
+mod glm4;
+mod glm4v;
+mod granite;
+mod granite_docling;
 mod internvl;
 mod lfm2;
 mod lfm2_vl;
@@ -84,6 +88,11 @@ const FAMILIES: &[(&str, Open)] = &[
     ("gemma2", text),
     ("gemma3", gemma3_vision::open),
     ("gemma3_text", text),
+    ("glm4", text),
+    ("glm46v", glm4v::open_46),
+    ("glm4v", glm4v::open),
+    ("granite", text),
+    ("granite_docling", granite_docling::open),
     ("idefics3", smolvlm::open),
     ("internvl", internvl::open),
     ("lfm2", text),
@@ -134,6 +143,10 @@ const DECODERS: &[(&str, ReadDecoder)] = &[
     ("gemma2", gemma2::decoder),
     ("gemma3_text", gemma3::decoder),
     ("lfm2", lfm2::decoder),
+    ("glm4", glm4::decoder),
+    ("glm4v_text", glm4::multimodal),
+    ("granite", granite::decoder),
+    ("granite_docling_text", granite_docling::text),
     ("llama", llama::decoder),
     ("mistral", llama::mistral),
     ("paddleocr_vl_text", paddleocr_vl::text),
@@ -147,6 +160,11 @@ const DECODERS: &[(&str, ReadDecoder)] = &[
     ("qwen3_vl_moe_text", qwen3_vl_moe::text),
     ("qwen3_vl_text", qwen3_vl::text),
 ];
+
+/// The families that are known, by their `model_type`.
+pub fn family_names() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().map(|family| family.0)
+}
 
 /// The model of a checkpoint.
 ///

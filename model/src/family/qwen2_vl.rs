@@ -14,7 +14,7 @@ use crate::family::media::{
 use crate::family::{DecoderNames, Model, decoder, qwen2};
 use crate::processor::{QwenVersion, QwenVl};
 use crate::rope::{Rope, rope_parameters};
-use crate::vision::{Grids, QwenTower, Resume, floats, integers, mrope_layout};
+use crate::vision::{Grids, QwenTower, Resume, floats, framed_runs, integers, mrope_layout};
 use crate::weights::Weights;
 
 /// A Qwen2-VL checkpoint.
@@ -142,7 +142,9 @@ impl Reader for Grid {
         for (pixels, name) in [("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")]
         {
             match floats(inputs, pixels)? {
-                Some(patches) => runs.extend(self.tower.runs(weights, patches, &grids(inputs, name)?)?),
+                Some(patches) => {
+                    runs.extend(framed_runs(&self.tower, weights, patches, &grids(inputs, name)?)?)
+                }
                 None if inputs.arrays.contains_key(name) => {
                     return Err(Error::Inputs(format!("there is {name} but no {pixels}")));
                 }

@@ -229,6 +229,7 @@ fn decoder(c: &Config, names: &DecoderNames) -> Result<Decoder> {
             blocks: vec![block; c.layers("decoder_layers")?],
         },
         head: names.head.clone(),
+        logit_divisor: None,
         logit_cap: None,
         deepstack: 0,
     })

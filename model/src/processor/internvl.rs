@@ -31,10 +31,10 @@ pub struct InternVl {
 }
 
 /// The grid of tiles, as columns and rows, whose shape is the nearest to an image's. Of equally near ones a later one with
-/// no fewer tiles is taken while half of its pixels are fewer than the image's.
-pub(super) fn canvas(image: &Image, edge: usize, [least, most]: [usize; 2]) -> (usize, usize) {
-    let mut grids: Vec<(usize, usize)> = (1..=most)
-        .flat_map(|columns| (1..=most / columns).map(move |rows| (columns, rows)))
+/// no fewer tiles is taken while half of its pixels are fewer than the image's. There are at most `along` on a side.
+pub(super) fn canvas(image: &Image, edge: usize, [least, most]: [usize; 2], along: usize) -> (usize, usize) {
+    let mut grids: Vec<(usize, usize)> = (1..=most.min(along))
+        .flat_map(|columns| (1..=(most / columns).min(along)).map(move |rows| (columns, rows)))
         .filter(|(columns, rows)| columns * rows >= least)
         .collect();
     grids.sort_by_key(|(columns, rows)| columns * rows);
@@ -49,6 +49,23 @@ pub(super) fn canvas(image: &Image, edge: usize, [least, most]: [usize; 2]) -> (
         }
     }
     best
+}
+
+/// An image's tiles on a grid of columns and rows, row by row, and of more than one the whole image behind them.
+pub(super) fn cut(
+    image: &Image,
+    edge: usize,
+    (columns, down): (usize, usize),
+    still: &Still,
+) -> Result<Vec<Image>> {
+    let sized = image::resize(image, columns * edge, down * edge, still.filter)?;
+    let places = (0..down).flat_map(|row| (0..columns).map(move |column| (row, column)));
+    let tile = |(row, column): (usize, usize)| image::crop(&sized, column * edge, row * edge, edge, edge);
+    let mut tiles = places.map(tile).collect::<Result<Vec<_>>>()?;
+    if tiles.len() > 1 {
+        tiles.push(still.fit(image)?);
+    }
+    Ok(tiles)
 }
 
 impl InternVl {
@@ -110,16 +127,9 @@ impl InternVl {
     fn cut(&self, image: &Image) -> Result<(Vec<Image>, [usize; 2])> {
         let (columns, down) = match self.tiles[1] {
             1 => (1, 1),
-            _ => canvas(image, self.edge, self.tiles),
+            _ => canvas(image, self.edge, self.tiles, MOST_TILES),
         };
-        let edge = self.edge;
-        let sized = image::resize(image, columns * edge, down * edge, self.image.filter)?;
-        let places = (0..down).flat_map(|row| (0..columns).map(move |column| (row, column)));
-        let tile = |(row, column): (usize, usize)| image::crop(&sized, column * edge, row * edge, edge, edge);
-        let mut tiles = places.map(tile).collect::<Result<Vec<_>>>()?;
-        if tiles.len() > 1 {
-            tiles.push(self.image.fit(image)?);
-        }
+        let tiles = cut(image, self.edge, (columns, down), &self.image)?;
         Ok((tiles, [down, columns]))
     }
 
@@ -214,7 +224,7 @@ mod tests {
     #[test]
     fn tiles_are_those_of_the_original() {
         let of = |width: usize, height: usize, most: usize| {
-            canvas(&Image { width, height, rgb: Vec::new() }, 448, [1, most])
+            canvas(&Image { width, height, rgb: Vec::new() }, 448, [1, most], MOST_TILES)
         };
         assert_eq!(of(324, 208, 6), (3, 2));
         assert_eq!(of(1920, 1080, 12), (4, 2));

@@ -4,6 +4,8 @@
 
 pub mod anyres;
 mod gemma3;
+mod glm4v;
+mod granite_docling;
 mod internvl;
 mod lfm2_vl;
 mod llava;
@@ -22,6 +24,8 @@ mod transcript;
 mod words;
 
 pub use gemma3::Gemma3;
+pub use glm4v::{Glm4v, GlmVersion};
+pub use granite_docling::GraniteDocling;
 pub use internvl::InternVl;
 pub use lfm2_vl::Lfm2Vl;
 pub use llava::{CLIP_STILL, Llava, Tower};

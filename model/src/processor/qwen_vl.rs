@@ -23,21 +23,21 @@ pub enum QwenVersion {
 
 /// How images become patches.
 #[derive(Debug, Clone)]
-struct Patching {
+pub(super) struct Patching {
     /// How images are resized, if they are.
     resize: Option<Resize>,
-    min_pixels: usize,
-    max_pixels: usize,
+    pub(super) min_pixels: usize,
+    pub(super) max_pixels: usize,
     filter: Filter,
     normalize: Normalize,
-    patch: usize,
-    temporal: usize,
-    merge: usize,
+    pub(super) patch: usize,
+    pub(super) temporal: usize,
+    pub(super) merge: usize,
 }
 
 impl Patching {
     /// `own_bounds`: the keys `min_pixels` and `max_pixels` go before those of `size`.
-    fn read(
+    pub(super) fn read(
         s: &Settings,
         own_bounds: bool,
         resize: Resize,
@@ -85,12 +85,12 @@ impl Patching {
         Ok(p)
     }
 
-    fn factor(&self) -> usize {
+    pub(super) fn factor(&self) -> usize {
         self.patch * self.merge
     }
 
     /// Brings an image to a size, or checks that it has one.
-    fn fit(&self, image: &Image, size: (usize, usize)) -> Result<Image> {
+    pub(super) fn fit(&self, image: &Image, size: (usize, usize)) -> Result<Image> {
         if let Some(resize) = self.resize {
             return resize(image, size.1, size.0, self.filter);
         }
@@ -107,7 +107,7 @@ impl Patching {
     /// Appends the patches of frames of one size, one for every `temporal` frames; the last frame is
     /// repeated. Within a patch the order is channel, frame, row, column. Gives the grid: frames, rows and
     /// columns of patches.
-    fn patches(&self, frames: &[Image], out: &mut Vec<f32>) -> [usize; 3] {
+    pub(super) fn patches(&self, frames: &[Image], out: &mut Vec<f32>) -> [usize; 3] {
         let (p, m) = (self.patch, self.merge);
         let (gh, gw) = (frames[0].height / p, frames[0].width / p);
         let width = frames[0].width;
@@ -135,7 +135,7 @@ impl Patching {
     }
 
     /// Rows of features that a grid becomes.
-    fn features(&self, grid: [usize; 3]) -> usize {
+    pub(super) fn features(&self, grid: [usize; 3]) -> usize {
         grid.iter().product::<usize>() / (self.merge * self.merge)
     }
 }
@@ -314,7 +314,13 @@ fn placeholder(kind: MediaKind, token: &str, replacements: Vec<String>) -> Place
 }
 
 /// Adds the pixels of all media of a kind, and how many patches each is.
-fn insert(inputs: &mut Inputs, p: &Patching, kind: MediaKind, pixels: Vec<f32>, grids: &[[usize; 3]]) {
+pub(super) fn insert(
+    inputs: &mut Inputs,
+    p: &Patching,
+    kind: MediaKind,
+    pixels: Vec<f32>,
+    grids: &[[usize; 3]],
+) {
     if grids.is_empty() {
         return;
     }
@@ -375,7 +381,7 @@ pub(super) fn smart_resize(
 
 /// The same for a clip, whose bounds are on the pixels of all its frames (`smart_resize` of Qwen3-VL's
 /// videos).
-fn clip_size(
+pub(super) fn clip_size(
     frames: usize,
     temporal: usize,
     (mut height, mut width): (usize, usize),

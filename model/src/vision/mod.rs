@@ -1,12 +1,16 @@
 //! Vision towers, and how their runs are put together.
 
+mod framed;
+mod glm;
 mod mrope;
 mod pixtral;
 mod qwen;
 mod rows;
 mod tower;
 
-pub use mrope::{Grids, Resume, mrope_layout};
+pub use framed::{Arguments, Framed, framed_runs, places};
+pub use glm::GlmTower;
+pub use mrope::{Grids, Resume, mrope_layout, mrope_of};
 pub use pixtral::PixtralTower;
 pub use qwen::{QwenTower, qwen2_5_defaults, qwen2_defaults, qwen3_defaults};
 pub use rows::Rows;

@@ -37,7 +37,14 @@ pub enum Resume {
 /// # Errors
 /// When placeholders do not match the grids.
 pub fn mrope_layout(inputs: &Inputs, kinds: &[Grids], resume: Resume) -> Result<Layout> {
-    let ids = input_ids(inputs)?;
+    mrope_of(input_ids(inputs)?, kinds, resume)
+}
+
+/// As [`mrope_layout`], of ids.
+///
+/// # Errors
+/// As there.
+pub fn mrope_of(ids: Vec<i32>, kinds: &[Grids], resume: Resume) -> Result<Layout> {
     let count = |g: &[usize; 3]| g.iter().product::<usize>();
     let rows: Vec<(i32, usize)> =
         kinds.iter().map(|k| (k.token, k.features.iter().map(count).sum())).collect();

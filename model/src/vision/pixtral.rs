@@ -66,6 +66,7 @@ impl PixtralTower {
             },
             mixture: None,
             layer_scale: false,
+            residual_scale: None,
             names: names::PIXTRAL,
         };
         Ok(Self {

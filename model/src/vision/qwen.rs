@@ -5,14 +5,12 @@ use percept_graph::{Activation, HostTensor, Tensor};
 use serde_json::{Value, json};
 
 use crate::block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, Norms, Stack};
-use crate::causal::EncoderRun;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::names::{self, BlockNames};
 use crate::parameters::Parameters;
 use crate::rope::Rope;
-use crate::vision::{PATCHES, Rows, encoder_run};
-use crate::weights::Weights;
+use crate::vision::{Arguments, Framed, Rows, places};
 
 /// Index into the context's segments of the windows.
 const WINDOWS: usize = 0;
@@ -183,6 +181,7 @@ impl QwenTower {
             mlp,
             mixture: None,
             layer_scale: false,
+            residual_scale: None,
             names,
         };
         Ok(Self {
@@ -217,69 +216,9 @@ impl QwenTower {
         grid.iter().product::<usize>() / self.merge.pow(2)
     }
 
-    /// The runs for images or clips whose patches f32[rows,numbers] follow each other, each with its grid of
-    /// frames, rows and columns. Frames of one grid run together, a few at a time.
-    ///
-    /// # Errors
-    /// When the patches do not fill the grids, or do not fit the tower.
-    pub fn runs(
-        &self,
-        weights: &Weights,
-        ([rows, numbers], patches): ([usize; 2], &[f32]),
-        grids: &[[usize; 3]],
-    ) -> Result<Vec<EncoderRun>> {
-        let wrong = |why: String| Err(Error::Inputs(format!("pixel values [{rows}, {numbers}]: {why}")));
-        if numbers != self.numbers {
-            return wrong(format!("the tower's patches have {} numbers", self.numbers));
-        }
-        let fits = |g: &[usize; 3]| {
-            let whole = |n: usize| n > 0 && n < 1 << 20 && n.is_multiple_of(self.merge);
-            g[0] > 0 && g[0] < 1 << 20 && whole(g[1]) && whole(g[2])
-        };
-        if !grids.iter().all(fits) || grids.iter().map(|g| g.iter().product::<usize>()).sum::<usize>() != rows
-        {
-            return wrong(format!("they do not fill grids {grids:?} of multiples of {}", self.merge));
-        }
-        let mut runs = Vec::new();
-        let mut rest = patches;
-        for &[frames, h, w] in grids {
-            let (n, unit) = (h * w, self.merge.pow(2));
-            let plan = self.window.map(|edge| windows((h / self.merge, w / self.merge), edge));
-            // The place of every patch: units of merged patches move together.
-            let order: Vec<usize> = match &plan {
-                Some(plan) => plan.order.iter().flat_map(|u| u * unit..(u + 1) * unit).collect(),
-                None => (0..n).collect(),
-            };
-            let shared = self.shared(h, w, &order, plan.as_ref())?;
-            let together = (PATCHES / n).clamp(1, frames);
-            for start in (0..frames).step_by(together) {
-                let b = together.min(frames - start);
-                let (now, later) = rest.split_at(b * n * numbers);
-                rest = later;
-                let moved: Vec<f32> = now
-                    .chunks_exact(n * numbers)
-                    .flat_map(|frame| order.iter().flat_map(move |&i| &frame[i * numbers..(i + 1) * numbers]))
-                    .copied()
-                    .collect();
-                let mut arguments = vec![("patches", HostTensor::from_f32([b, n, numbers], &moved)?)];
-                arguments.extend(shared.iter().cloned());
-                runs.push(encoder_run(&format!("{}tower", self.prefix), weights, arguments, |p, x| {
-                    self.trace(p, x)
-                })?);
-            }
-        }
-        Ok(runs)
-    }
-
     /// What every frame of one grid has in common, with patches in `order`: angles, and where the tower has
     /// them learned positions, windows and the order of features.
-    fn shared(
-        &self,
-        h: usize,
-        w: usize,
-        order: &[usize],
-        plan: Option<&Windows>,
-    ) -> Result<Vec<(&'static str, HostTensor)>> {
+    fn shared(&self, h: usize, w: usize, order: &[usize], plan: Option<&Windows>) -> Result<Arguments> {
         let n = h * w;
         let places = places(h, w, self.merge);
         let direction = |axis: usize| -> Vec<i32> { order.iter().map(|&i| places[i][axis] as i32).collect() };
@@ -306,7 +245,7 @@ impl QwenTower {
     }
 
     /// Features of patches f32[b,n,numbers] with the inputs of [`QwenTower::shared`].
-    fn trace(&self, p: &Parameters, inputs: &[Tensor]) -> Vec<(String, Tensor)> {
+    fn features_of(&self, p: &Parameters, inputs: &[Tensor]) -> Vec<(String, Tensor)> {
         let [patches, cos, sin, rest @ ..] = inputs else { return Vec::new() };
         let (b, n) = (patches.dim(0), patches.dim(1));
         let mut x = p.linear(
@@ -357,13 +296,34 @@ impl QwenTower {
     }
 }
 
-/// Row and column of every patch, in the order in which patches are merged.
-fn places(h: usize, w: usize, m: usize) -> Vec<[usize; 2]> {
-    let mut places = Vec::with_capacity(h * w);
-    for (top, left) in (0..h).step_by(m).flat_map(|top| (0..w).step_by(m).map(move |left| (top, left))) {
-        places.extend((0..m).flat_map(|y| (0..m).map(move |x| [top + y, left + x])));
+impl Framed for QwenTower {
+    fn label(&self) -> String {
+        format!("{}tower", self.prefix)
     }
-    places
+
+    fn numbers(&self) -> usize {
+        self.numbers
+    }
+
+    fn merge(&self) -> usize {
+        self.merge
+    }
+
+    fn prepare(&self, h: usize, w: usize) -> Result<(Vec<usize>, Arguments)> {
+        let unit = self.merge.pow(2);
+        let plan = self.window.map(|edge| windows((h / self.merge, w / self.merge), edge));
+        // Units of merged patches move together.
+        let order: Vec<usize> = match &plan {
+            Some(plan) => plan.order.iter().flat_map(|u| u * unit..(u + 1) * unit).collect(),
+            None => (0..h * w).collect(),
+        };
+        let shared = self.shared(h, w, &order, plan.as_ref())?;
+        Ok((order, shared))
+    }
+
+    fn trace(&self, p: &Parameters, inputs: &[Tensor]) -> Vec<(String, Tensor)> {
+        self.features_of(p, inputs)
+    }
 }
 
 /// Rows of features window by window.
@@ -411,17 +371,16 @@ mod tests {
         inputs.extend(["cos", "sin"].map(|name| t.data(name, DType::F32, [1, 4, 2])));
         inputs.push(t.data("rows", DType::I32, [16]));
         inputs.push(t.data("row_weights", DType::F32, [4, 4, 1]));
-        let outputs = tower.trace(&p, &inputs);
+        let outputs = tower.features_of(&p, &inputs);
         let names: Vec<&str> = outputs.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["deepstack.0", "deepstack.1", "features"]);
         outputs.iter().for_each(|(name, x)| t.output(name, x));
         assert!(t.finish().is_ok());
     }
 
-    // Values from transformers 5.23: get_vision_position_ids and get_vision_window_index.
+    // Values from transformers 5.23: get_vision_window_index.
     #[test]
-    fn patches_stand_where_the_original_has_them() {
-        assert_eq!(places(2, 4, 2), [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3], [1, 2], [1, 3]]);
+    fn windows_are_those_of_the_original() {
         let found = windows((3, 5), 2);
         assert_eq!(found.order, [0, 1, 5, 6, 2, 3, 7, 8, 4, 9, 10, 11, 12, 13, 14]);
         assert_eq!(found.segments, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5]);

@@ -1,4 +1,4 @@
-//! Rows put together from the rows of a table: picked, or mixed by bilinear interpolation.
+//! Rows put together from the rows of a table: picked, or mixed by bilinear or bicubic interpolation.
 
 use percept_graph::{HostTensor, Tensor};
 
@@ -9,8 +9,8 @@ use crate::error::Result;
 pub struct Rows {
     /// One row as it is.
     picked: Vec<i32>,
-    /// Four rows with their weights, in place of `picked`.
-    mixed: Vec<[(i32, f32); 4]>,
+    /// Rows with their weights, equally many for each new row, in place of `picked`.
+    mixed: Vec<Vec<(i32, f32)>>,
 }
 
 impl Rows {
@@ -27,12 +27,27 @@ impl Rows {
         align_corners: bool,
         at: impl Fn(usize, usize) -> usize,
     ) -> Self {
-        let (ys, xs) = (axis(from.0, to.0, align_corners), axis(from.1, to.1, align_corners));
-        let corner = |(y, wy): (usize, f32), (x, wx): (usize, f32)| (at(y, x) as i32, wy * wx);
-        let mix = |y: &[(usize, f32); 2], x: &[(usize, f32); 2]| {
-            [corner(y[0], x[0]), corner(y[0], x[1]), corner(y[1], x[0]), corner(y[1], x[1])]
+        Self::mix(axis(from.0, to.0, align_corners), axis(from.1, to.1, align_corners), at)
+    }
+
+    /// As [`Rows::bilinear`], by cubic convolution of four cells in each direction, those at the border repeated: the
+    /// weights of `torch.nn.functional.grid_sample` at the centres of the new cells, without aligned corners.
+    pub fn bicubic(from: (usize, usize), to: (usize, usize), at: impl Fn(usize, usize) -> usize) -> Self {
+        Self::mix(cubic_axis(from.0, to.0), cubic_axis(from.1, to.1), at)
+    }
+
+    /// The rows of a grid, whose weights are products of those along its two directions.
+    fn mix<const N: usize>(
+        ys: Vec<[(usize, f32); N]>,
+        xs: Vec<[(usize, f32); N]>,
+        at: impl Fn(usize, usize) -> usize,
+    ) -> Self {
+        let cell = |y: &[(usize, f32); N], x: &[(usize, f32); N]| -> Vec<(i32, f32)> {
+            let corners = y.iter().flat_map(|y| x.iter().map(move |x| (*y, *x)));
+            corners.map(|((y, wy), (x, wx))| (at(y, x) as i32, wy * wx)).collect()
         };
-        let mixed = ys.iter().flat_map(|y| xs.iter().map(move |x| (y, x))).map(|(y, x)| mix(y, x)).collect();
+        let places = ys.iter().flat_map(|y| xs.iter().map(move |x| (y, x)));
+        let mixed = places.map(|(y, x)| cell(y, x)).collect();
         Self { picked: Vec::new(), mixed }
     }
 
@@ -41,7 +56,7 @@ impl Rows {
         let pick = |n: usize| n > 0;
         Self {
             picked: order.clone().filter(|_| pick(self.picked.len())).map(|i| self.picked[i]).collect(),
-            mixed: order.filter(|_| pick(self.mixed.len())).map(|i| self.mixed[i]).collect(),
+            mixed: order.filter(|_| pick(self.mixed.len())).map(|i| self.mixed[i].clone()).collect(),
         }
     }
 
@@ -55,7 +70,9 @@ impl Rows {
         if self.mixed.is_empty() && other.mixed.is_empty() {
             return Self::pick([self.picked, other.picked].concat().into_iter().map(|r| r as usize));
         }
-        let mixed = [self, other].into_iter().flat_map(|rows| rows.widened()).collect();
+        let wide = |rows: &Self| rows.mixed.first().map_or(0, Vec::len);
+        let width = wide(&self).max(wide(&other));
+        let mixed = [self, other].into_iter().flat_map(|rows| rows.widened(width)).collect();
         Self { picked: Vec::new(), mixed }
     }
 
@@ -66,8 +83,14 @@ impl Rows {
             .fold(Self::default(), |all, i| all.chain(self.reordered(i * long..(i + 1) * long).then(row)))
     }
 
-    fn widened(self) -> Vec<[(i32, f32); 4]> {
-        self.picked.into_iter().map(|i| [(i, 1.0), (i, 0.0), (i, 0.0), (i, 0.0)]).chain(self.mixed).collect()
+    /// All of them as mixtures of so many rows.
+    fn widened(self, width: usize) -> impl Iterator<Item = Vec<(i32, f32)>> {
+        let picked = self.picked.into_iter().map(|i| vec![(i, 1.0)]);
+        picked.chain(self.mixed).map(move |mut row| {
+            let (first, _) = row[0];
+            row.resize(width, (first, 0.0));
+            row
+        })
     }
 
     /// How many there are.
@@ -75,7 +98,7 @@ impl Rows {
         self.picked.len() + self.mixed.len()
     }
 
-    /// What [`Rows::of`] reads in a graph: indices i32[n], and weights f32[n,4,1] when rows are mixed.
+    /// What [`Rows::of`] reads in a graph: indices i32[n k], and weights f32[n,k,1] when each is mixed of k rows.
     ///
     /// # Errors
     /// When memory for them cannot be had.
@@ -84,9 +107,10 @@ impl Rows {
             return Ok(vec![("rows", HostTensor::from_i32([self.len()], &self.picked)?)]);
         }
         let (index, weights): (Vec<i32>, Vec<f32>) = self.mixed.iter().flatten().copied().unzip();
+        let width = index.len() / self.len();
         Ok(vec![
             ("rows", HostTensor::from_i32([index.len()], &index)?),
-            ("row_weights", HostTensor::from_f32([self.len(), 4, 1], &weights)?),
+            ("row_weights", HostTensor::from_f32([self.len(), width, 1], &weights)?),
         ])
     }
 
@@ -94,8 +118,8 @@ impl Rows {
     pub fn of(table: &Tensor, arguments: &[Tensor]) -> Tensor {
         match arguments {
             [index, weights] => {
-                let four = table.gather(index, 0).reshape([weights.dim(0), 4, table.dim(1)]);
-                (four * weights).sum([1])
+                let some = table.gather(index, 0).reshape([weights.dim(0), weights.dim(1), table.dim(1)]);
+                (some * weights).sum([1])
             }
             [index, ..] => table.gather(index, 0),
             [] => table.clone(),
@@ -118,6 +142,23 @@ fn axis(from: usize, to: usize, align_corners: bool) -> Vec<[(usize, f32); 2]> {
     (0..to).map(place).collect()
 }
 
+/// The four cells and weights of each position along one direction (Keys 1981, with torch's a = -0.75).
+fn cubic_axis(from: usize, to: usize) -> Vec<[(usize, f32); 4]> {
+    const A: f32 = -0.75;
+    let near = |t: f32| ((A + 2.0) * t - (A + 3.0)) * t * t + 1.0;
+    let far = |t: f32| ((A * t - 5.0 * A) * t + 8.0 * A) * t - 4.0 * A;
+    let place = |i: usize| {
+        // In single precision and by way of -1 .. 1, as there.
+        let share = (i as f32 + 0.5) / to as f32 * 2.0 - 1.0;
+        let at = ((share + 1.0) * from as f32 - 1.0) / 2.0;
+        let (low, t) = (at.floor(), at - at.floor());
+        let weights = [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)];
+        let cell = |k: usize| (low + k as f32 - 1.0).clamp(0.0, from as f32 - 1.0) as usize;
+        [0, 1, 2, 3].map(|k| (cell(k), weights[k]))
+    };
+    (0..to).map(place).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +174,28 @@ mod tests {
         assert_eq!(sample(3, 5, true), [0.0, 0.5, 1.0, 1.5, 2.0]);
         assert_eq!(sample(3, 1, true), [0.0]);
         assert_eq!(sample(2, 4, false), [0.0, 0.25, 0.75, 1.0]);
+    }
+
+    // Values of torch.nn.functional.grid_sample, bicubic with padding by the border, on [0, 1, 8] and [0, 1, 4, 9].
+    #[test]
+    fn cubic_weights_are_those_of_grid_sample() {
+        let sample = |values: &[f32], to| -> Vec<f32> {
+            let axis = cubic_axis(values.len(), to);
+            axis.iter().map(|t| t.iter().map(|(i, w)| values[*i] * w).sum()).collect()
+        };
+        let near =
+            |a: Vec<f32>, b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(
+            near(sample(&[0.0, 1.0, 8.0], 2), &[-0.019531, 6.449219]),
+            "{:?}",
+            sample(&[0.0, 1.0, 8.0], 2)
+        );
+        assert!(
+            near(sample(&[0.0, 1.0, 8.0], 5), &[-0.096, -0.116, 1.0, 5.355997, 8.672]),
+            "{:?}",
+            sample(&[0.0, 1.0, 8.0], 5)
+        );
+        assert!(near(sample(&[0.0, 1.0, 4.0, 9.0], 4), &[0.0, 1.0, 4.0, 9.0]));
     }
 
     #[test]
