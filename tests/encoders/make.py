@@ -2,7 +2,7 @@
 texts by transformers, pooled and normalized as that library does. Run in this folder, with transformers 5 and
 safetensors; the same bytes come out each time.
 
-    python make.py                      writes bert-mean, roberta-cls and expected.json
+    python make.py                      writes bert-mean, roberta-cls, qwen3-last and expected.json
     python make.py FOLDER sentences     writes minilm.safetensors, the embeddings of sentences.txt by a real checkpoint
 """
 
@@ -14,7 +14,9 @@ import sys
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import AutoModel, BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
+from transformers import (
+    AutoModel, BertConfig, BertModel, Qwen3Config, Qwen3Model, XLMRobertaConfig, XLMRobertaModel
+)
 
 TEXTS = [
     "the red square moves to the right",
@@ -40,6 +42,16 @@ def tokenizer(first, last, pad, unknown):
     return made, len(vocab)
 
 
+def last_alone(last, pad, unknown):
+    """As Qwen3-Embedding has it: nothing begins a text, and the token that ends it is the padding."""
+    vocab = {token: i for i, token in enumerate([pad, unknown, *WORDS])}
+    made = Tokenizer(models.WordLevel(vocab, unk_token=unknown))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [(last, vocab[last])]
+    made.post_processor = processors.TemplateProcessing(single=f"$A {last}", pair=f"$A {last} $B {last}", special_tokens=ends)
+    return made, len(vocab)
+
+
 def pooled(model, made, texts, length, mode):
     made.no_padding()
     made.enable_truncation(length)
@@ -48,12 +60,12 @@ def pooled(model, made, texts, length, mode):
         ids = torch.tensor([made.encode(text).ids])
         with torch.no_grad():
             hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
-        row = hidden[0] if mode == "cls" else hidden.mean(0)
+        row = {"cls": hidden[0], "lasttoken": hidden[-1]}.get(mode, hidden.mean(0))
         rows.append(torch.nn.functional.normalize(row, dim=0))
     return torch.stack(rows)
 
 
-def write(name, model, made, length, mode, tokens):
+def write(name, model, made, length, mode, tokens, prompt=""):
     folder = pathlib.Path(name)
     shutil.rmtree(folder, ignore_errors=True)
     for part in ["", "1_Pooling"]:
@@ -72,11 +84,15 @@ def write(name, model, made, length, mode, tokens):
             "word_embedding_dimension": model.config.hidden_size,
             "pooling_mode_cls_token": mode == "cls",
             "pooling_mode_mean_tokens": mode == "mean",
+            **({"pooling_mode_lasttoken": True} if mode == "lasttoken" else {}),
         },
     }
+    if prompt:
+        prompts = {"query": prompt, "document": ""}
+        files["config_sentence_transformers.json"] = {"prompts": prompts, "default_prompt_name": "query"}
     for file, content in files.items():
         (folder / file).write_text(json.dumps(content, indent=1) + "\n")
-    return pooled(model, made, TEXTS, length, mode).tolist()
+    return pooled(model, made, [prompt + text for text in TEXTS], length, mode).tolist()
 
 
 def random(model):
@@ -101,6 +117,12 @@ def main():
     model = random(XLMRobertaModel(config, add_pooling_layer=False))
     tokens = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
     expected["roberta-cls"] = write("roberta-cls", model, made, 16, "cls", tokens)
+    made, vocab = last_alone("<|endoftext|>", "<|endoftext|>", "<|unk|>")
+    sizes |= dict(num_attention_heads=4, num_key_value_heads=2, head_dim=6, max_position_embeddings=64)
+    config = Qwen3Config(vocab_size=vocab, tie_word_embeddings=True, **sizes)
+    tokens = {"pad_token": "<|endoftext|>", "unk_token": "<|unk|>", "eos_token": "<|endoftext|>"}
+    prompt = "what is in this picture "
+    expected["qwen3-last"] = write("qwen3-last", random(Qwen3Model(config)), made, 16, "lasttoken", tokens, prompt)
     pathlib.Path("expected.json").write_text(json.dumps(expected) + "\n")
 
 

@@ -54,6 +54,27 @@ fn tiny_encoders_agree_with_transformers_and_do_not_depend_on_their_company() {
 }
 
 #[test]
+fn a_decoder_embeds_by_its_last_token_behind_the_instruction_that_its_folder_names() {
+    let expected = std::fs::read(folder().join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
+    let texts: Vec<String> = serde_json::from_value(expected["texts"].clone()).unwrap();
+    let golden: Vec<Vec<f32>> = serde_json::from_value(expected["qwen3-last"].clone()).unwrap();
+    let checkpoint = Checkpoint::open(folder().join("qwen3-last")).unwrap();
+    let Model::Causal(model) = percept::model::open(Arc::new(checkpoint)).unwrap() else {
+        panic!("a decoder continues texts");
+    };
+    let options = CompileOptions { strict: true, ..CompileOptions::default() };
+    let mut embedder = TextEmbedder::new(model, devices::device("cpu"), options).unwrap();
+    assert_eq!(embedder.pooling(), Pooling::Last);
+    for ((text, found), golden) in
+        texts.iter().zip(embedder.texts(&texts, Pooling::Last).unwrap()).zip(&golden)
+    {
+        let off = found.iter().zip(golden).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(found.len() == golden.len() && off <= 1e-5, "'{text}' is off by {off}");
+    }
+}
+
+#[test]
 fn a_module_or_a_way_of_pooling_that_is_not_run_is_refused_by_name() {
     let mistakes: [(&str, Value, &str); 3] = [
         (

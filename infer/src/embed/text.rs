@@ -6,7 +6,7 @@ use percept_graph::{HostTensor, Trace};
 use percept_hal::{CompileOptions, CompileReport, Device, OpTiming};
 use percept_modalities::text::Tokenizer;
 use percept_model::text::tokenizer;
-use percept_model::{CausalModel, Features, Parameters, PassRows, PassShape, Pooling, TextEncoder};
+use percept_model::{CausalModel, Features, Packed, Parameters, PassRows, PassShape, Pooling, TextEncoder};
 
 use super::{first_output, rows, unit};
 use crate::error::{Error, Result};
@@ -22,7 +22,8 @@ pub struct TextEmbedder {
 
 /// What reads texts.
 enum Reader {
-    Decoder(Box<dyn CausalModel>),
+    /// With what a folder of sentence-transformers says beside it.
+    Decoder(Box<dyn CausalModel>, Packed),
     Encoder(Box<TextEncoder>),
 }
 
@@ -33,14 +34,16 @@ impl TextEmbedder {
     /// Bring a model to a device.
     ///
     /// # Errors
-    /// When the checkpoint has no tokenizer.
+    /// When the checkpoint has no tokenizer, or the files of sentence-transformers beside it ask for what is not run.
     pub fn new(
         model: Box<dyn CausalModel>,
         device: Arc<dyn Device>,
         options: CompileOptions,
     ) -> Result<Self> {
         let tokenizer = tokenizer(model.weights().checkpoint())?;
-        Ok(Self { model: Reader::Decoder(model), tokenizer, runner: Runner::new(device, options, false) })
+        let packed = Packed::read(model.weights())?;
+        let model = Reader::Decoder(model, packed);
+        Ok(Self { model, tokenizer, runner: Runner::new(device, options, false) })
     }
 
     /// The same for an encoder.
@@ -52,6 +55,15 @@ impl TextEmbedder {
     /// What texts are cut into tokens with.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// Which rows stand for a text where nobody says otherwise: those that the model's files name, and the last one of a
+    /// decoder without such files.
+    pub fn pooling(&self) -> Pooling {
+        match &self.model {
+            Reader::Decoder(_, packed) => packed.pooling.unwrap_or(Pooling::Last),
+            Reader::Encoder(model) => model.pooling,
+        }
     }
 
     /// What was compiled so far.
@@ -85,9 +97,12 @@ impl TextEmbedder {
     pub fn texts(&mut self, texts: &[impl AsRef<str>], pooling: Pooling) -> Result<Vec<Vec<f32>>> {
         let Self { model, tokenizer, runner } = self;
         match model {
-            Reader::Decoder(model) => {
-                let one = |text: &_| decoded(&**model, tokenizer, runner, AsRef::as_ref(text), pooling);
-                texts.iter().map(one).collect()
+            Reader::Decoder(model, packed) => {
+                let mut one = |text: &str| {
+                    let ids = tokens(tokenizer, packed, text)?;
+                    decoded(&**model, tokenizer, runner, ids, pooling)
+                };
+                texts.iter().map(|text| one(text.as_ref())).collect()
             }
             Reader::Encoder(model) => {
                 let ids =
@@ -107,16 +122,25 @@ impl TextEmbedder {
     }
 }
 
-/// The embedding of a text by a decoder.
+/// A text's tokens behind its instruction, cut where the files of sentence-transformers say how long it may be.
+fn tokens(tokenizer: &Tokenizer, packed: &Packed, text: &str) -> Result<Vec<i32>> {
+    let text = format!("{}{text}", packed.instruction);
+    let mut ids = tokenizer.encode(&text, true)?;
+    if let Some(length) = packed.length.filter(|length| ids.len() > *length) {
+        ids = tokenizer.encode_to_length(&text, length)?.ids;
+    }
+    Ok(ids.into_iter().map(|id| id as i32).collect())
+}
+
+/// The embedding of a text's tokens by a decoder.
 fn decoded(
     model: &dyn CausalModel,
     tokenizer: &Tokenizer,
     runner: &mut Runner<String>,
-    text: &str,
+    ids: Vec<i32>,
     pooling: Pooling,
 ) -> Result<Vec<f32>> {
     let decoder = model.decoder();
-    let ids: Vec<i32> = tokenizer.encode(text, true)?.iter().map(|&id| id as i32).collect();
     let (n, context) = (ids.len(), decoder.context);
     if n == 0 {
         return Err(Error::Setting("an empty text has no embedding".into()));

@@ -17,7 +17,8 @@ use crate::cli::table::table;
 
 /// CLIP, SigLIP and SigLIP 2 embed images and texts in one space, DINOv3 images alone. BERT and its successors embed texts
 /// as the files that sentence-transformers packs with them say. A language model embeds a text as the last block's row of
-/// its last token, as embedding models made of decoders are trained to do; --pooling mean averages the rows of all tokens
+/// its last token, as embedding models made of decoders are trained to do, unless files of sentence-transformers beside it name
+/// others; --pooling mean averages the rows of all tokens
 /// instead. Every embedding has length one.
 ///
 /// Several inputs are compared: images with texts by the cosine of their embeddings and by the probability that the model
@@ -33,7 +34,7 @@ pub struct Embed {
     /// A text; may be repeated
     #[arg(long, value_name = "TEXT")]
     text: Vec<String>,
-    /// Which tokens stand for a text; by default those that an encoder's files name, and the last one of a language model
+    /// Which tokens stand for a text; by default those that the model's files name, and the last one of a language model
     #[arg(long)]
     pooling: Option<Rows>,
     /// Print one JSON document
@@ -96,7 +97,8 @@ impl Embed {
                     return Err(Failure::Usage(why.into()));
                 }
                 let mut embedder = TextEmbedder::new(model, device, options)?;
-                let all = embedder.texts(&self.text, self.pooling.map_or(Pooling::Last, Rows::pooling))?;
+                let pooling = self.pooling.map_or(embedder.pooling(), Rows::pooling);
+                let all = embedder.texts(&self.text, pooling)?;
                 report_fallbacks(embedder.reports());
                 all
             }
