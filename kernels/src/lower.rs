@@ -7,7 +7,7 @@ use crate::norm::Norm;
 use crate::program::{KernelProgram, Unsupported};
 use crate::{
     adamw, attention, conv1d, cross_entropy, cumsum, elementwise, embedding, gather, kv_append, matmul,
-    movement, norm, pool, quant, ragged, random, reduce, rope, scatter, softmax, sort, upsample, recurrent,
+    movement, norm, pool, quant, ragged, random, recurrent, reduce, rope, scatter, softmax, sort, upsample,
 };
 
 /// The launches that compute `desc`, or why there are none.

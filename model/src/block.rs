@@ -217,7 +217,8 @@ impl Attention {
             wide_blocks: false,
             segments: None,
             rope: None,
-            latent: None, neighbours: false,
+            latent: None,
+            neighbours: false,
         }
     }
 

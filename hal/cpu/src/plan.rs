@@ -4,8 +4,8 @@ use percept_graph::{Composite, Op, OpDesc};
 
 use crate::kernel::Kernel;
 use crate::{
-    adamw, attention, contraction, convolution, fused, indexing, int8, movement, norm, ragged, random, recurrent,
-    reduce, rope, softmax, sort, spatial,
+    adamw, attention, contraction, convolution, fused, indexing, int8, movement, norm, ragged, random,
+    recurrent, reduce, rope, softmax, sort, spatial,
 };
 
 /// The kernel for an operation; `None` where it has to be decomposed.

@@ -165,7 +165,7 @@ impl Lfm2Vl {
             return Ok(Cut { parts: vec![sized(self.size(image))?], tiles: [0, 0] });
         };
         let edge = self.edge;
-        let (columns, down) = canvas(image, edge, bounds);
+        let (columns, down) = canvas(image, edge, bounds, usize::MAX);
         let whole = sized([down * edge, columns * edge])?;
         let places = (0..down).flat_map(|row| (0..columns).map(move |column| (row, column)));
         let tile = |(row, column): (usize, usize)| image::crop(&whole, column * edge, row * edge, edge, edge);

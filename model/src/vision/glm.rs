@@ -88,6 +88,8 @@ impl GlmTower {
             },
             cross: None,
             mlp: Mlp { width: out, activation, gated: true, bias: false },
+            mixture: None,
+            recurrent: None,
             layer_scale: false,
             residual_scale: None,
             names: names::QWEN2_5_VISION,
