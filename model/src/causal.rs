@@ -63,11 +63,12 @@ pub struct EncoderRun {
 pub struct Layout {
     /// A token a row; where features stand, any valid id.
     pub ids: Vec<i32>,
-    /// Positions of the rows, one list for each axis that a rotation reads, at least one.
-    pub positions: Vec<Vec<i32>>,
+    /// Positions of the rows, one list for each axis that a rotation reads, at least one. Frames of a video may stand
+    /// between whole ones.
+    pub positions: Vec<Vec<f32>>,
     /// The positions of the next row, one for each list of positions; all of them go up by one a row from
     /// there.
-    pub next: Vec<i32>,
+    pub next: Vec<f32>,
     /// Rows whose embedding is a row of the encoders' features, counted through all runs.
     pub features: Vec<Option<usize>>,
     /// Numbers of image blocks that see both ways, -1 elsewhere. A block must not be longer than a prefill
@@ -84,8 +85,8 @@ impl Layout {
         let ids = input_ids(inputs)?;
         let rows = ids.len();
         Ok(Self {
-            positions: vec![(0..rows as i32).collect()],
-            next: vec![rows as i32],
+            positions: vec![(0..rows).map(|at| at as f32).collect()],
+            next: vec![rows as f32],
             features: vec![None; rows],
             blocks: None,
             ids,

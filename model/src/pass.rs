@@ -300,10 +300,10 @@ pub struct PassRows {
 
 impl PassRows {
     /// Adds the angles of a run of rows at positions given by axis, in a sequence of `total` tokens.
-    pub fn add_angles(&mut self, decoder: &Decoder, positions: &[&[i32]], total: usize) {
+    pub fn add_angles(&mut self, decoder: &Decoder, positions: &[&[f32]], total: usize) {
         self.angles.resize(decoder.ropes.len(), Default::default());
         for (rope, all) in decoder.ropes.iter().zip(&mut self.angles) {
-            let own = rope.angles(positions, total);
+            let own = rope.angles_at(positions, total);
             all.iter_mut().zip(own).for_each(|(all, own)| all.extend(own));
         }
     }

@@ -111,7 +111,7 @@ impl Case {
 
     /// What a step of `width` rows reads of `ids` from position `pos` on.
     fn given(&self, width: usize, ids: &[i32], pos: usize) -> BTreeMap<String, HostTensor> {
-        let positions: Vec<i32> = (pos as i32..(pos + ids.len()) as i32).collect();
+        let positions: Vec<f32> = (pos..pos + ids.len()).map(|at| at as f32).collect();
         let mut rows = PassRows {
             ids: ids.to_vec(),
             sequences: vec![SequenceRows::single(&self.model, pos, ids.len(), CAPACITY)],

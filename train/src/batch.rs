@@ -75,7 +75,7 @@ impl Batch {
             ..PassRows::default()
         };
         let axes = samples.clone().map(|s| s.positions.len()).max().unwrap_or(1);
-        let mut positions = vec![vec![0; n]; axes];
+        let mut positions = vec![vec![0.0; n]; axes];
         let mut starts = Vec::new();
         for (r, row) in rows.iter().enumerate() {
             let mut at = r * length;
@@ -122,7 +122,7 @@ impl Batch {
             pass.out.resize(out, 0);
             learnt.iter().enumerate().for_each(|(k, &i)| place[i] = k);
         }
-        let axes: Vec<&[i32]> = positions.iter().map(|p| &p[..]).collect();
+        let axes: Vec<&[f32]> = positions.iter().map(|p| &p[..]).collect();
         pass.add_angles(model.decoder(), &axes, length);
         let all: Vec<&Encoded> = samples.clone().copied().collect();
         let runs = take_media(model, &all, &starts, &mut pass.features)?;

@@ -19,7 +19,7 @@ pub struct Encoded {
     /// Tokens as the processor gives them.
     pub ids: Vec<i32>,
     /// A position for each token on every axis.
-    pub positions: Vec<Vec<i32>>,
+    pub positions: Vec<Vec<f32>>,
     /// Numbers of image blocks, -1 elsewhere.
     pub blocks: Option<Vec<i32>>,
     /// The token that follows each, [`IGNORE`] where it is not to be learnt.
@@ -84,7 +84,7 @@ impl Encoded {
 
     /// Tokens alone, of which every one is learnt.
     pub fn of_ids(key: &str, ids: Vec<i32>) -> Self {
-        let positions = vec![(0..ids.len() as i32).collect()];
+        let positions = vec![(0..ids.len()).map(|at| at as f32).collect()];
         let labels = labels(&ids, &vec![true; ids.len()]);
         Self { key: key.into(), ids, positions, blocks: None, labels, media: Inputs::default() }
     }

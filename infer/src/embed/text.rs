@@ -158,7 +158,7 @@ fn decoded(
     t.output("hidden", &x);
     drop(p);
 
-    let positions: Vec<i32> = (0..n as i32).collect();
+    let positions: Vec<f32> = (0..n).map(|at| at as f32).collect();
     let mut given = PassRows { ids, ..PassRows::default() };
     given.add_angles(decoder, &[&positions], n);
     let given = shape.fill(decoder, &given)?;

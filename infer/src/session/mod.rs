@@ -307,7 +307,7 @@ impl Session {
         let nothing = Layout {
             ids: Vec::new(),
             positions: vec![Vec::new()],
-            next: vec![0],
+            next: vec![0.0],
             features: Vec::new(),
             blocks: None,
         };

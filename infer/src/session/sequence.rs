@@ -99,8 +99,8 @@ impl Sequence {
         }
         for (axis, next) in self.layout.positions.iter_mut().zip(&mut self.layout.next) {
             let start = *next;
-            axis.extend((0..ids.len() as i32).map(|i| start.saturating_add(i)));
-            *next = start.saturating_add(ids.len() as i32);
+            axis.extend((0..ids.len()).map(|i| start + i as f32));
+            *next = start + ids.len() as f32;
         }
     }
 
@@ -238,7 +238,7 @@ impl Sequence {
         let mut add = |value: i32| bytes.extend(value.to_le_bytes());
         self.layout.ids[rows.clone()].iter().for_each(|&id| add(id));
         for axis in &self.layout.positions {
-            axis[rows.clone()].iter().for_each(|&at| add(at));
+            axis[rows.clone()].iter().for_each(|&at| add(at.to_bits() as i32));
         }
         if let Some(blocks) = &self.layout.blocks {
             blocks[rows.clone()].iter().for_each(|&block| add(block));

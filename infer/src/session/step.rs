@@ -226,7 +226,7 @@ impl Session {
         let (sequence, layout) = (&*part.sequence, &part.sequence.layout);
         let (start, end) = (sequence.held, sequence.held + part.rows);
         all.ids.extend(&layout.ids[start..end]);
-        all.positions.extend(layout.positions[0][start..end].iter());
+        all.positions.extend(layout.positions[0][start..end].iter().map(|&at| at as i32));
         all.features.extend(&layout.features[start..end]);
         match &layout.blocks {
             Some(blocks) => all.blocks.extend(&blocks[start..end]),
@@ -240,7 +240,7 @@ impl Session {
                 true => (from..end).find(|&at| sequence.totals[at] != total).unwrap_or(end),
                 false => end,
             };
-            let positions: Vec<&[i32]> = layout.positions.iter().map(|axis| &axis[from..to]).collect();
+            let positions: Vec<&[f32]> = layout.positions.iter().map(|axis| &axis[from..to]).collect();
             all.add_angles(decoder, &positions, total);
             from = to;
         }

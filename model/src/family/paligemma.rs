@@ -101,8 +101,8 @@ impl Reader for Images {
         };
         // The prompt is one block, the answer sees what is before it. Positions are counted from 1.
         layout.blocks = Some(answered.iter().map(|&kind| if kind == 0 { 0 } else { -1 }).collect());
-        layout.positions.iter_mut().flatten().for_each(|at| *at += 1);
-        layout.next.iter_mut().for_each(|at| *at += 1);
+        layout.positions.iter_mut().flatten().for_each(|at| *at += 1.0);
+        layout.next.iter_mut().for_each(|at| *at += 1.0);
         Ok(layout)
     }
 }

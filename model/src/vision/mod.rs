@@ -10,7 +10,7 @@ mod tower;
 
 pub use framed::{Arguments, Framed, framed_runs, places};
 pub use glm::GlmTower;
-pub use mrope::{Grids, Resume, mrope_layout, mrope_of};
+pub use mrope::{Grids, Resume, mrope_at, mrope_layout, mrope_of};
 pub use pixtral::PixtralTower;
 pub use qwen::{QwenTower, qwen2_5_defaults, qwen2_defaults, qwen3_defaults};
 pub use rows::Rows;

@@ -18,7 +18,7 @@ pub struct Grids {
 }
 
 /// Positions are below this; a day of video at a hundred positions a second ends before it.
-const FARTHEST: i32 = 1 << 24;
+const FARTHEST: f32 = (1 << 24) as f32;
 
 /// Where text goes on behind features, and where the model's own answer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,21 @@ pub fn mrope_layout(inputs: &Inputs, kinds: &[Grids], resume: Resume) -> Result<
 /// # Errors
 /// As there.
 pub fn mrope_of(ids: Vec<i32>, kinds: &[Grids], resume: Resume) -> Result<Layout> {
+    let step = |kind: usize, which: usize| kinds[kind].steps.get(which).copied().unwrap_or(1.0);
+    mrope_at(ids, kinds, resume, |kind, which, frame| (frame as f32 * step(kind, which)).trunc())
+}
+
+/// As [`mrope_of`], with the positions in time that `time` gives for the kind, the number of the image or clip and that of
+/// the frame, counted from the first one.
+///
+/// # Errors
+/// As [`mrope_layout`].
+pub fn mrope_at(
+    ids: Vec<i32>,
+    kinds: &[Grids],
+    resume: Resume,
+    time: impl Fn(usize, usize, usize) -> f32,
+) -> Result<Layout> {
     let count = |g: &[usize; 3]| g.iter().product::<usize>();
     let rows: Vec<(i32, usize)> =
         kinds.iter().map(|k| (k.token, k.features.iter().map(count).sum())).collect();
@@ -52,11 +67,11 @@ pub fn mrope_of(ids: Vec<i32>, kinds: &[Grids], resume: Resume) -> Result<Layout
 
     let mut positions = vec![Vec::new(); 3];
     let mut taken = vec![0; kinds.len()];
-    let (mut at, mut next) = (0, 0i32);
+    let (mut at, mut next) = (0, 0f32);
     while at < ids.len() {
         let Some(kind) = kinds.iter().position(|k| k.token == ids[at]) else {
             positions.iter_mut().for_each(|axis| axis.push(next));
-            (at, next) = (at + 1, next + 1);
+            (at, next) = (at + 1, next + 1.0);
             continue;
         };
         let which = taken[kind];
@@ -69,13 +84,11 @@ pub fn mrope_of(ids: Vec<i32>, kinds: &[Grids], resume: Resume) -> Result<Layout
                 "at token {at} the prompt has another number of placeholders than its image or clip has rows of features"
             )));
         };
-        let step = kinds[kind].steps.get(which).copied().unwrap_or(1.0);
         let mut largest = next;
         for (t, y, x) in (0..frames).flat_map(|t| (0..h).flat_map(move |y| (0..w).map(move |x| (t, y, x)))) {
-            // A cast cuts the fraction off.
-            for (i, offset) in [(t as f32 * step) as i32, y as i32, x as i32].into_iter().enumerate() {
-                let position = next.saturating_add(offset);
-                if !(0..FARTHEST).contains(&position) {
+            for (i, offset) in [time(kind, which, t), y as f32, x as f32].into_iter().enumerate() {
+                let position = next + offset;
+                if !(0.0..FARTHEST).contains(&position) {
                     return Err(Error::Inputs(format!(
                         "a frame would stand at position {position}: config.json's tokens_per_second, or the clip's \
                          rate, is not that of any video"
@@ -89,12 +102,12 @@ pub fn mrope_of(ids: Vec<i32>, kinds: &[Grids], resume: Resume) -> Result<Layout
         }
         taken[kind] += 1;
         at += frames * h * w;
-        next = largest.saturating_add(1);
+        next = largest + 1.0;
     }
-    let behind = |position: Option<&i32>| position.map_or(0, |p| p.saturating_add(1));
+    let behind = |position: Option<f32>| position.map_or(0.0, |p| p + 1.0);
     let next = positions.iter().map(|axis| match resume {
-        Resume::AllAxes => behind(positions.iter().flatten().max()),
-        Resume::RowsAndColumns => behind(axis.last()),
+        Resume::AllAxes => behind(positions.iter().flatten().copied().reduce(f32::max)),
+        Resume::RowsAndColumns => behind(axis.last().copied()),
     });
     Ok(Layout { next: next.collect(), ids, positions, features, blocks: None })
 }
@@ -120,10 +133,10 @@ mod tests {
         let kinds = [kind(8, &[[1, 2, 2]], &[]), kind(9, &[[3, 1, 2]], &[5.0])];
         let ids = prompt(&[1, 8, 8, 8, 8, 2, 9, 9, 9, 9, 9, 9, 3]);
         let l = mrope_layout(&ids, &kinds, Resume::AllAxes).unwrap();
-        assert_eq!(l.positions[0], [0, 1, 1, 1, 1, 3, 4, 4, 9, 9, 14, 14, 15]);
-        assert_eq!(l.positions[1], [0, 1, 1, 2, 2, 3, 4, 4, 4, 4, 4, 4, 15]);
-        assert_eq!(l.positions[2], [0, 1, 2, 1, 2, 3, 4, 5, 4, 5, 4, 5, 15]);
-        assert_eq!((l.next, l.features[6], l.features[4]), (vec![16; 3], Some(4), Some(3)));
+        assert_eq!(l.positions[0], [0., 1., 1., 1., 1., 3., 4., 4., 9., 9., 14., 14., 15.]);
+        assert_eq!(l.positions[1], [0., 1., 1., 2., 2., 3., 4., 4., 4., 4., 4., 4., 15.]);
+        assert_eq!(l.positions[2], [0., 1., 2., 1., 2., 3., 4., 5., 4., 5., 4., 5., 15.]);
+        assert_eq!((l.next, l.features[6], l.features[4]), (vec![16.0; 3], Some(4), Some(3)));
     }
 
     // Positions of get_rope_index of Qwen2.5-VL, transformers 5.23, with 0.6 seconds a frame at 4 positions a
@@ -132,12 +145,12 @@ mod tests {
     fn later_releases_go_on_behind_rows_and_columns() {
         let kinds = [kind(9, &[[3, 1, 2]], &[2.4])];
         let l = mrope_layout(&prompt(&[1, 9, 9, 9, 9, 9, 9, 3]), &kinds, Resume::RowsAndColumns).unwrap();
-        assert_eq!(l.positions[0], [0, 1, 1, 3, 3, 5, 5, 3]);
-        assert_eq!(l.positions[2], [0, 1, 2, 1, 2, 1, 2, 3]);
+        assert_eq!(l.positions[0], [0., 1., 1., 3., 3., 5., 5., 3.]);
+        assert_eq!(l.positions[2], [0., 1., 2., 1., 2., 1., 2., 3.]);
         // `generate` goes on behind the last token, not behind the last frame's 5.
-        assert_eq!(l.next, [4; 3]);
+        assert_eq!(l.next, [4.0; 3]);
         let ends_in_a_clip = mrope_layout(&prompt(&[1, 9, 9, 9, 9, 9, 9]), &kinds, Resume::RowsAndColumns);
-        assert_eq!(ends_in_a_clip.unwrap().next, [6, 2, 3]);
+        assert_eq!(ends_in_a_clip.unwrap().next, [6., 2., 3.]);
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn arguments(
         sequences: vec![SequenceRows::single(d, start, rows, capacity)],
         ..PassRows::default()
     };
-    let positions: Vec<&[i32]> = layout.positions.iter().map(|p| &p[start..end]).collect();
+    let positions: Vec<&[f32]> = layout.positions.iter().map(|p| &p[start..end]).collect();
     pass.add_angles(d, &positions, layout.ids.len());
     for (i, place) in pass.features.iter().enumerate() {
         let Some(row) = place else { continue };

@@ -110,7 +110,7 @@ impl Subject {
         let shape = PassShape::single(decoder, ROWS, CAPACITY);
         let graph = decoder.step(weights, &shape)?;
         check_sizes(&graph, device)?;
-        let positions: Vec<i32> = (0..ROWS as i32).collect();
+        let positions: Vec<f32> = (0..ROWS).map(|at| at as f32).collect();
         let mut rows = PassRows {
             ids: (0..ROWS).map(|i| (i * 7919 % decoder.vocab) as i32).collect(),
             sequences: vec![SequenceRows::single(decoder, 0, ROWS, CAPACITY)],
