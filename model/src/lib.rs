@@ -4,7 +4,7 @@
 //! tracing those over [`Parameters`] gives graphs whose parameters are named as in the checkpoint.
 //! [`Weights`] brings these to a device. A session sees a model as a [`CausalModel`].
 
-mod audio_tower;
+mod audio;
 mod block;
 mod cache;
 mod causal;
@@ -12,6 +12,7 @@ pub mod checkpoint;
 mod config;
 pub mod connector;
 mod contrastive;
+mod convolution;
 mod decoder;
 mod error;
 pub mod family;
@@ -35,7 +36,7 @@ pub mod vision;
 mod vision_tower;
 mod weights;
 
-pub use audio_tower::AudioTower;
+pub use audio::AudioTower;
 pub use block::{Attention, Biases, BlockSpec, Context, Mlp, Norm, NormKind, Norms, QkNorm, Stack};
 pub use cache::{Cache, CacheShape, PAGE};
 pub use causal::{CausalModel, EncoderRun, Layout, input_ids};

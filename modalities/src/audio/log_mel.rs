@@ -7,6 +7,7 @@ use realfft::{RealFftPlanner, RealToComplex};
 use serde::Deserialize;
 
 use super::Waveform;
+use super::mel::{Filter, filters};
 use crate::error::{Error, Result};
 use crate::inputs::{Array, Values};
 
@@ -53,13 +54,6 @@ impl Default for Settings {
     }
 }
 
-/// A triangle over the bins from `first` on.
-#[derive(Clone)]
-struct Filter {
-    first: usize,
-    weights: Vec<f32>,
-}
-
 impl LogMel {
     /// Reads a feature extractor's settings: a `preprocessor_config.json`, or the `feature_extractor` of a
     /// `processor_config.json`. `file` names it in errors.
@@ -96,7 +90,7 @@ impl LogMel {
         let hann = |i: usize| 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / n as f64).cos();
         Self {
             window: (0..n).map(|i| hann(i) as f32).collect(),
-            filters: mel_filters(settings.feature_size, n / 2 + 1, settings.sampling_rate),
+            filters: filters(settings.feature_size, n / 2 + 1, settings.sampling_rate, 8_000.0),
             fft: RealFftPlanner::new().plan_fft_forward(n),
             settings,
         }
@@ -132,6 +126,44 @@ impl LogMel {
     /// # Errors
     /// When the audio has another rate.
     pub fn features(&self, audio: &Waveform) -> Result<Array> {
+        self.windows(audio, 1)
+    }
+
+    /// `input_features` of a clip as windows of [`LogMel::samples`], the last one padded: f32\[n, bands, frames\]. They are
+    /// cut from one spectrogram, whose largest logarithm counts in all of them (Voxtral).
+    ///
+    /// # Errors
+    /// When the audio has another rate.
+    pub fn all_windows(&self, audio: &Waveform) -> Result<Array> {
+        self.windows(audio, audio.samples.len().div_ceil(self.samples()).max(1))
+    }
+
+    fn windows(&self, audio: &Waveform, count: usize) -> Result<Array> {
+        let (bands, frames) = (self.bands(), self.frames());
+        let rows = self.rows(audio, count * self.samples())?;
+        let values =
+            rows.chunks_exact((frames * bands).max(1)).flat_map(|rows| by_band(rows, bands)).collect();
+        Ok(Array { dims: vec![count, bands, frames], values: Values::F32(values) })
+    }
+
+    /// `input_features` of a clip that is padded to so many samples and no further: f32\[1, bands, samples / hop\] (Qwen3's
+    /// audio towers).
+    ///
+    /// # Errors
+    /// When the audio has another rate, or there are fewer samples than the reflection at its edges takes.
+    pub fn whole(&self, audio: &Waveform, samples: usize) -> Result<Array> {
+        let least = self.settings.n_fft / 2 + 1;
+        if samples < least {
+            let why = format!("an audio clip of {samples} samples is too short: this model needs {least}");
+            return Err(Error::Prompt(why));
+        }
+        let rows = self.rows(audio, samples)?;
+        let dims = vec![1, self.bands(), samples / self.settings.hop_length];
+        Ok(Array { dims, values: Values::F32(by_band(&rows, self.bands())) })
+    }
+
+    /// The spectrogram of a clip padded or cut to `length` samples, frame by frame.
+    fn rows(&self, audio: &Waveform, length: usize) -> Result<Vec<f32>> {
         if audio.rate != self.rate() {
             let why = format!(
                 "the audio has {} Hz and the model expects {} Hz; resample it",
@@ -140,46 +172,37 @@ impl LogMel {
             );
             return Err(Error::Prompt(why));
         }
-        let samples = &audio.samples[..audio.samples.len().min(self.samples())];
-        let (bands, frames) = (self.bands(), self.frames());
-        // One row per frame first: frames are independent.
-        let mut rows = vec![0.0; frames * bands];
+        let samples = &audio.samples[..audio.samples.len().min(length)];
+        let bands = self.bands();
+        // Frames are independent.
+        let mut rows = vec![0.0; length / self.settings.hop_length * bands];
         let scratch = || (self.fft.make_input_vec(), self.fft.make_output_vec(), self.fft.make_scratch_vec());
         rows.par_chunks_mut(bands).enumerate().with_min_len(64).for_each_init(
             scratch,
             |scratch, (t, row)| {
                 let (frame, spectrum, scratch) = scratch;
-                self.fill(frame, samples, t);
+                self.fill(frame, samples, length, t);
                 // Its only error is a buffer of the wrong length, and these were made for it.
                 let done = self.fft.process_with_scratch(frame, spectrum, scratch);
                 debug_assert!(done.is_ok());
                 for (value, filter) in row.iter_mut().zip(&self.filters) {
-                    let bins = &spectrum[filter.first..];
-                    let power: f32 = filter.weights.iter().zip(bins).map(|(w, bin)| w * bin.norm_sqr()).sum();
-                    *value = power.max(1e-10).log10();
+                    *value = filter.of(spectrum).max(1e-10).log10();
                 }
             },
         );
         let floor = rows.iter().copied().fold(f32::NEG_INFINITY, f32::max) - 8.0;
-        let mut values = vec![0.0; frames * bands];
-        for (band, values) in values.chunks_exact_mut(frames).enumerate() {
-            for (value, row) in values.iter_mut().zip(rows.chunks_exact(bands)) {
-                *value = (row[band].max(floor) + 4.0) / 4.0;
-            }
-        }
-        Ok(Array { dims: vec![1, bands, frames], values: Values::F32(values) })
+        rows.iter_mut().for_each(|value| *value = (value.max(floor) + 4.0) / 4.0);
+        Ok(rows)
     }
 
-    /// The attention mask of a clip of `samples` samples: i64\[1, frames\], 1 where a frame's first sample is
-    /// in the clip.
-    pub fn mask(&self, samples: usize) -> Array {
-        let heard = |frame: usize| i64::from(frame * self.settings.hop_length < samples);
-        Array { dims: vec![1, self.frames()], values: Values::I64((0..self.frames()).map(heard).collect()) }
+    /// The frames whose first sample is among so many.
+    pub fn heard(&self, samples: usize) -> usize {
+        samples.div_ceil(self.settings.hop_length)
     }
 
-    /// The windowed samples of frame `t`, which is centred on sample `t * hop`.
-    fn fill(&self, frame: &mut [f32], samples: &[f32], t: usize) {
-        let (length, half) = (self.samples() as isize, self.settings.n_fft as isize / 2);
+    /// The windowed samples of frame `t`, which is centred on sample `t * hop` of a clip padded to `length`.
+    fn fill(&self, frame: &mut [f32], samples: &[f32], length: usize, t: usize) {
+        let (length, half) = (length as isize, self.settings.n_fft as isize / 2);
         let start = (t * self.settings.hop_length) as isize - half;
         let inside = start >= 0 && start + frame.len() as isize <= samples.len() as isize;
         if inside {
@@ -204,33 +227,7 @@ impl Settings {
     }
 }
 
-/// Triangles whose corners are equally spaced on Slaney's mel scale between 0 and 8 kHz, each of area one,
-/// over the `bins` of a spectrum (librosa's `filters.mel` with its defaults).
-fn mel_filters(bands: usize, bins: usize, rate: u32) -> Vec<Filter> {
-    let top = to_mel(8_000.0);
-    let corners: Vec<f64> = (0..bands + 2).map(|i| to_hertz(top * i as f64 / (bands + 1) as f64)).collect();
-    let frequency = |bin: usize| f64::from(rate / 2) * bin as f64 / (bins - 1) as f64;
-    let triangle = |band: usize| {
-        let [low, centre, high] = [corners[band], corners[band + 1], corners[band + 2]];
-        let weight = |bin: usize| {
-            let f = frequency(bin);
-            let height = ((f - low) / (centre - low)).min((high - f) / (high - centre)).max(0.0);
-            (height * 2.0 / (high - low)) as f32
-        };
-        let within: Vec<usize> = (0..bins).filter(|&bin| weight(bin) > 0.0).collect();
-        Filter {
-            first: within.first().copied().unwrap_or(0),
-            weights: within.iter().map(|&bin| weight(bin)).collect(),
-        }
-    };
-    (0..bands).map(triangle).collect()
-}
-
-/// Slaney's scale: linear up to 1 kHz at 15 mel, then 27 steps per factor of 6.4.
-fn to_mel(hertz: f64) -> f64 {
-    if hertz < 1_000.0 { 3.0 * hertz / 200.0 } else { 15.0 + (hertz / 1_000.0).ln() * 27.0 / 6.4_f64.ln() }
-}
-
-fn to_hertz(mel: f64) -> f64 {
-    if mel < 15.0 { 200.0 * mel / 3.0 } else { 1_000.0 * ((mel - 15.0) * 6.4_f64.ln() / 27.0).exp() }
+/// Frames of `bands` values each, as bands of frames.
+fn by_band(rows: &[f32], bands: usize) -> Vec<f32> {
+    (0..bands).flat_map(|band| rows.iter().skip(band).step_by(bands.max(1)).copied()).collect()
 }

@@ -4,6 +4,7 @@
 //! ([`Reader`]). [`LogMel`] turns samples into Whisper's features.
 
 mod log_mel;
+mod mel;
 mod packets;
 mod reader;
 mod resample;

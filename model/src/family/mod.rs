@@ -27,6 +27,7 @@ pub mod percept;
 #[cfg(test)]
 mod published;
 mod qwen2;
+mod qwen2_5_omni;
 mod qwen2_5_vl;
 mod qwen2_audio;
 mod qwen2_vl;
@@ -34,10 +35,13 @@ mod qwen3;
 mod qwen3_5;
 mod qwen3_5_moe;
 mod qwen3_moe;
+mod qwen3_asr;
+mod qwen3_omni_moe;
 mod qwen3_vl;
 mod qwen3_vl_moe;
 mod siglip;
 mod smolvlm;
+mod voxtral;
 mod whisper;
 
 use std::sync::Arc;
@@ -107,6 +111,8 @@ const FAMILIES: &[(&str, Open)] = &[
     ("paligemma", paligemma::open),
     ("percept", percept::open),
     ("qwen2", text),
+    ("qwen2_5_omni", qwen2_5_omni::open),
+    ("qwen2_5_omni_thinker", qwen2_5_omni::open),
     ("qwen2_5_vl", qwen2_5_vl::open),
     ("qwen2_audio", qwen2_audio::open),
     ("qwen2_vl", qwen2_vl::open),
@@ -115,13 +121,17 @@ const FAMILIES: &[(&str, Open)] = &[
     ("qwen3_5_moe", qwen3_5_moe::open),
     ("qwen3_5_moe_text", text),
     ("qwen3_5_text", text),
+    ("qwen3_asr", qwen3_asr::open),
     ("qwen3_moe", text),
+    ("qwen3_omni_moe", qwen3_omni_moe::open),
+    ("qwen3_omni_moe_thinker", qwen3_omni_moe::open),
     ("qwen3_vl", qwen3_vl::open),
     ("qwen3_vl_moe", qwen3_vl_moe::open),
     ("roberta", bert::open_roberta),
     ("siglip", siglip::open),
     ("siglip2", siglip::open_any_aspect),
     ("smolvlm", smolvlm::open),
+    ("voxtral", voxtral::open),
     ("whisper", whisper::open),
     ("xlm-roberta", bert::open_roberta),
 ];
@@ -151,12 +161,14 @@ const DECODERS: &[(&str, ReadDecoder)] = &[
     ("mistral", llama::mistral),
     ("paddleocr_vl_text", paddleocr_vl::text),
     ("qwen2", qwen2::decoder),
+    ("qwen2_5_omni_text", qwen2_5_omni::text),
     ("qwen2_5_vl_text", qwen2_vl::text),
     ("qwen2_vl_text", qwen2_vl::text),
     ("qwen3", qwen3::decoder),
     ("qwen3_5_moe_text", qwen3_5_moe::text),
     ("qwen3_5_text", qwen3_5::text),
     ("qwen3_moe", qwen3_moe::decoder),
+    ("qwen3_omni_moe_text", qwen3_omni_moe::text),
     ("qwen3_vl_moe_text", qwen3_vl_moe::text),
     ("qwen3_vl_text", qwen3_vl::text),
 ];

@@ -1,18 +1,17 @@
 //! Qwen2-Audio: Whisper's encoder, pairs of its rows averaged before the last norm, and a Qwen2 decoder.
 
 use percept_graph::{HostTensor, PoolKind};
-use percept_modalities::audio::LogMel;
-use percept_modalities::{Aim, Array, ArrayPart, Inputs, Media, MediaKind, Message, Processor, Values};
-use serde_json::{Map, json};
+use percept_modalities::Inputs;
+use serde_json::json;
 
-use crate::audio_tower::AudioTower;
+use crate::audio::AudioTower;
 use crate::block::Context;
 use crate::causal::{EncoderRun, Layout};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::family::media::{MediaModel, Reader, processor_files, prompt, text_config, token};
 use crate::family::{DecoderNames, Model, decoder};
-use crate::processor::{Placeholder, ProcessorFiles, Prompt, insert_i64, refuse, rows};
+use crate::processor::{ClipLength, Sound, SoundPrompt};
 use crate::vision::{encoder_run, floats, integers};
 use crate::weights::Weights;
 
@@ -36,8 +35,19 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     let models = ["language_model.model.", "model.language_model.", "language_model."];
     let names = DecoderNames::find(&weights, &models, &["language_model.lm_head.weight", "lm_head.weight"]);
     let decoder = decoder(&text_config(c, "qwen2")?, &names)?;
-    let processor = AudioProcessor::read(&processor_files(&weights)?, prompt(&weights)?)?;
-    tower.check(&processor.features)?;
+    let (files, prompt) = (processor_files(&weights)?, prompt(&weights)?);
+    let usual: String = files.processor.get("audio_token", "<|AUDIO|>".into())?;
+    let spoken = prompt.token("audio_token", &usual);
+    prompt.id(&spoken)?;
+    let sound = Sound {
+        features: Sound::extractor(&files)?,
+        token: spoken,
+        mask: "feature_attention_mask",
+        length: ClipLength::Fixed,
+        rows: Box::new(|frames| lengths(frames).1),
+    };
+    tower.check(&sound.features)?;
+    let processor = SoundPrompt { model: "Qwen2-Audio", prompt, sound };
     let reader = AudioReader { tower, projector, hidden: decoder.hidden, token: token(c, "audio", 151_646)? };
     Ok(Model::Causal(Box::new(MediaModel { decoder, weights, processor: Box::new(processor), reader })))
 }
@@ -110,72 +120,5 @@ impl Reader for AudioReader {
             *slot = rows[*slot];
         }
         Ok(layout)
-    }
-}
-
-/// The processor of Qwen2-Audio: prompts with a placeholder for each feature row of every audio clip.
-struct AudioProcessor {
-    prompt: Prompt,
-    features: LogMel,
-    token: String,
-}
-
-impl AudioProcessor {
-    fn read(files: &ProcessorFiles, prompt: Prompt) -> Result<Self> {
-        let defaults = Map::from_iter([("feature_size".to_string(), json!(128))]);
-        let features = LogMel::from_json(files.audio.file(), &files.audio.json(defaults))?;
-        let usual: String = files.processor.get("audio_token", "<|AUDIO|>".into())?;
-        let token = prompt.token("audio_token", &usual);
-        prompt.id(&token)?;
-        Ok(Self { prompt, features, token })
-    }
-}
-
-impl Processor for AudioProcessor {
-    fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> percept_modalities::Result<Inputs> {
-        refuse(media, "Qwen2-Audio", false, false, true)?;
-        let (n, bands, frames) = (media.audios.len(), self.features.bands(), self.features.frames());
-        let (mut features, mut mask, mut replacements) = (Vec::new(), Vec::new(), Vec::new());
-        for audio in &media.audios {
-            if let Array { values: Values::F32(values), .. } = self.features.features(audio)? {
-                features.extend(values);
-            }
-            if let Array { values: Values::I64(values), .. } = self.features.mask(audio.samples.len()) {
-                let valid = values.iter().filter(|&&m| m != 0).count();
-                replacements.push(rows(&self.token, lengths(valid).1)?);
-                mask.extend(values);
-            }
-        }
-        let text = self.prompt.render(messages, &media.variables, aim)?;
-        let (kind, token) = (MediaKind::Audio, &self.token);
-        let placeholder = Placeholder { kind, token, feature: token, replacements };
-        let mut inputs = self.prompt.encode(&text, &[placeholder])?;
-        if n > 0 {
-            let features = Array { dims: vec![n, bands, frames], values: Values::F32(features) };
-            inputs.arrays.insert("input_features".into(), features);
-            insert_i64(&mut inputs, "feature_attention_mask", vec![n, frames], mask);
-            for index in 0..n {
-                let part = |array: &str, dims: Vec<usize>| ArrayPart {
-                    array: array.into(),
-                    start: index * dims.iter().product::<usize>(),
-                    dims,
-                    pixels: None,
-                };
-                let parts = vec![
-                    part("input_features", vec![1, bands, frames]),
-                    part("feature_attention_mask", vec![1, frames]),
-                ];
-                inputs.attach(kind, index, None, parts);
-            }
-        }
-        Ok(inputs)
-    }
-
-    fn tokenizer(&self) -> &percept_modalities::text::Tokenizer {
-        self.prompt.tokenizer()
-    }
-
-    fn audio_rate(&self) -> Option<u32> {
-        Some(self.features.rate())
     }
 }

@@ -7,7 +7,7 @@ use percept_modalities::audio::LogMel;
 use percept_modalities::text::Tokenizer;
 use serde_json::{Map, Value, json};
 
-use crate::audio_tower::{AudioTower, block};
+use crate::audio::{AudioTower, whisper_block};
 use crate::block::{Context, Stack};
 use crate::cache::Cache;
 use crate::config::Config;
@@ -212,7 +212,7 @@ pub fn defaults() -> Value {
 
 fn decoder(c: &Config, names: &DecoderNames) -> Result<Decoder> {
     let c = c.over(defaults());
-    let block = block(&c, "decoder", true)?;
+    let block = whisper_block(&c, "decoder", true)?;
     let hidden = block.hidden;
     Ok(Decoder {
         vocab: c.positive("vocab_size")?,

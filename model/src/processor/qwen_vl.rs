@@ -10,15 +10,19 @@ use percept_modalities::{
 
 use super::prompt::{Placeholder, Prompt, insert_i64, mark_tokens, refuse, rows};
 use super::settings::{CLIP_NORMALIZE, HALF_NORMALIZE, ProcessorFiles, Settings, Size};
+use super::sound::Sound;
 use super::still::Resize;
 
-/// Which of the three it is.
+/// Which of the family it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum QwenVersion {
     Qwen2,
     Qwen2_5,
     Qwen3,
+    /// Qwen2.5-Omni, whose placeholders have names of their own.
+    Omni2_5,
+    Omni3,
 }
 
 /// How images become patches.
@@ -156,6 +160,8 @@ pub struct QwenVl {
     /// The template's own start and end around a video's placeholder stay, around those of its frames.
     outer: bool,
     ids: [(i64, i64); 2],
+    /// What hears, in those that do.
+    sound: Option<Sound>,
 }
 
 impl QwenVl {
@@ -165,9 +171,15 @@ impl QwenVl {
     /// When a setting cannot be used, or the vocabulary lacks the placeholders.
     pub fn new(version: QwenVersion, files: &ProcessorFiles, prompt: Prompt) -> Result<Self> {
         let three = version == QwenVersion::Qwen3;
-        let (patch, area, video_normalize) =
-            if three { (16, 32 * 32, HALF_NORMALIZE) } else { (14, 28 * 28, CLIP_NORMALIZE) };
-        let v = &files.video;
+        let (patch, area, video_normalize) = match version {
+            QwenVersion::Qwen3 | QwenVersion::Omni3 => (16, 32 * 32, HALF_NORMALIZE),
+            _ => (14, 28 * 28, CLIP_NORMALIZE),
+        };
+        let omni = matches!(version, QwenVersion::Omni2_5 | QwenVersion::Omni3);
+        // Where videos have no file of their own, their bounds are not those of images.
+        let bounds = ["size", "min_pixels", "max_pixels"];
+        let borrowed = omni && files.video.file() == files.image.file();
+        let v = &if borrowed { files.video.without(&bounds) } else { files.video.clone() };
         let image =
             Patching::read(&files.image, true, image::resize, (56 * 56, 28 * 28 * 1280), 14, CLIP_NORMALIZE)?;
         let video = Patching::read(
@@ -187,8 +199,12 @@ impl QwenVl {
                 most: v.count("max_frames", 768)?,
             },
         };
+        let usual = match version {
+            QwenVersion::Omni2_5 => ["<|IMAGE|>", "<|VIDEO|>"],
+            _ => ["<|image_pad|>", "<|video_pad|>"],
+        };
         let (image_token, video_token) =
-            (prompt.token("image_token", "<|image_pad|>"), prompt.token("video_token", "<|video_pad|>"));
+            (prompt.token("image_token", usual[0]), prompt.token("video_token", usual[1]));
         Ok(Self {
             version,
             sampling: if three {
@@ -210,7 +226,13 @@ impl QwenVl {
             image,
             video,
             prompt,
+            sound: None,
         })
+    }
+
+    /// The same with ears.
+    pub fn with_sound(self, sound: Sound) -> Self {
+        Self { sound: Some(sound), ..self }
     }
 
     /// Height and width to which a clip's frames are resized.
@@ -250,7 +272,7 @@ impl QwenVl {
 
 impl Processor for QwenVl {
     fn prepare(&self, messages: &[Message], media: &Media, aim: Aim) -> Result<Inputs> {
-        refuse(media, "Qwen-VL", true, true, false)?;
+        refuse(media, "Qwen-VL", true, true, self.sound.is_some())?;
         let mut text = self.prompt.render(messages, &media.variables, aim)?;
         if !self.outer {
             // What transformers 4 does, and what Qwen3-VL was trained with; transformers 5, which writes
@@ -283,19 +305,31 @@ impl Processor for QwenVl {
             video_grids.push(grid);
         }
 
-        let mut inputs = self.prompt.encode(
-            &text,
-            &[
-                placeholder(MediaKind::Image, &self.image_token, images),
-                placeholder(MediaKind::Video, &self.video_token, videos),
-            ],
-        )?;
+        let heard = self
+            .sound
+            .as_ref()
+            .map(|sound| Ok::<_, Error>((sound, sound.hear(&media.audios)?)))
+            .transpose()?;
+        let mut placeholders = vec![
+            placeholder(MediaKind::Image, &self.image_token, images),
+            placeholder(MediaKind::Video, &self.video_token, videos),
+        ];
+        placeholders.extend(heard.as_ref().map(|(sound, heard)| sound.placeholder(heard)));
+        let mut inputs = self.prompt.encode(&text, &placeholders)?;
         mark_tokens(&mut inputs, "mm_token_type_ids", &self.ids);
         insert(&mut inputs, &self.image, MediaKind::Image, pixels, &grids);
         insert(&mut inputs, &self.video, MediaKind::Video, video_pixels, &video_grids);
-        if self.version == QwenVersion::Qwen2_5 && !seconds.is_empty() {
+        if let Some((sound, heard)) = heard {
+            sound.insert(heard, &mut inputs);
+        }
+        let timed = match self.version {
+            QwenVersion::Qwen2_5 => Some("second_per_grid_ts"),
+            QwenVersion::Omni2_5 | QwenVersion::Omni3 => Some("video_second_per_grid"),
+            QwenVersion::Qwen2 | QwenVersion::Qwen3 => None,
+        };
+        if let Some(name) = timed.filter(|_| !seconds.is_empty()) {
             let array = Array { dims: vec![seconds.len()], values: Values::F32(seconds) };
-            inputs.arrays.insert("second_per_grid_ts".into(), array);
+            inputs.arrays.insert(name.into(), array);
         }
         Ok(inputs)
     }
@@ -306,6 +340,10 @@ impl Processor for QwenVl {
 
     fn video_sampling(&self) -> Option<Sampling> {
         Some(self.sampling.clone())
+    }
+
+    fn audio_rate(&self) -> Option<u32> {
+        self.sound.as_ref().map(|sound| sound.features.rate())
     }
 }
 

@@ -26,6 +26,13 @@ impl Settings {
         Self { file: file.into(), values }
     }
 
+    /// The same less some keys.
+    pub fn without(&self, keys: &[&str]) -> Self {
+        let mut other = self.clone();
+        other.values.retain(|key, _| !keys.contains(&key.as_str()));
+        other
+    }
+
     /// Where they stand, for messages.
     pub fn file(&self) -> &str {
         &self.file

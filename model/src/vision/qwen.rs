@@ -30,6 +30,8 @@ pub struct QwenTower {
     stack: Stack,
     merger_norm: Norm,
     merger: MergerNames,
+    /// What the mergers of inner blocks' states are called.
+    inner_mergers: &'static str,
     /// Rows of features on the edge of a window.
     window: Option<usize>,
     /// Side of the square of learned positions, which is stretched over every image.
@@ -143,6 +145,25 @@ impl QwenTower {
         Ok(t)
     }
 
+    /// Qwen2.5-Omni's: Qwen2.5-VL's, whose queries, keys and values have matrices of their own.
+    ///
+    /// # Errors
+    /// When a value is missing or impossible.
+    pub fn omni2_5(c: &Config, prefix: &str) -> Result<Self> {
+        let mut t = Self::qwen2_5(c, prefix)?;
+        t.stack.blocks.iter_mut().for_each(|block| block.attention.fused = false);
+        Ok(t)
+    }
+
+    /// Qwen3-Omni's: Qwen3-VL's, whose mergers have older names.
+    ///
+    /// # Errors
+    /// When a value is missing or impossible.
+    pub fn omni3(c: &Config, prefix: &str) -> Result<Self> {
+        let t = Self::qwen3(c, prefix)?;
+        Ok(Self { merger: QWEN2_MERGER, inner_mergers: "merger_list", ..t })
+    }
+
     fn new(
         c: &Config,
         prefix: &str,
@@ -195,6 +216,7 @@ impl QwenTower {
             stack: Stack { prefix: format!("{prefix}blocks"), blocks: vec![block; depth] },
             merger_norm: norm,
             merger: QWEN2_MERGER,
+            inner_mergers: "deepstack_merger_list",
             window: None,
             positions: None,
             deepstack: Vec::new(),
@@ -271,7 +293,7 @@ impl QwenTower {
         let mut outputs = Vec::new();
         let x = self.stack.trace_each(p, &x, &cx, |i, x| {
             for (k, _) in self.deepstack.iter().enumerate().filter(|(_, at)| **at == i) {
-                let name = format!("deepstack_merger_list.{k}");
+                let name = format!("{}.{k}", self.inner_mergers);
                 // They are numbered as they come, whatever the order of their mergers.
                 let number = outputs.len();
                 outputs.push((format!("deepstack.{number}"), self.merge(p, &name, true, &x, None)));

@@ -11,7 +11,7 @@ use super::keys::Described;
 use super::metadata::{Metadata, Value};
 use super::tokenizer::file_key;
 use super::write::Given;
-use crate::audio_tower;
+use crate::audio::whisper_defaults;
 use crate::config::Config;
 use crate::family;
 
@@ -156,6 +156,6 @@ pub(super) fn synthesize(metadata: &Metadata, facts: &Facts) -> Result<Json> {
 }
 
 fn with_defaults(config: &Json) -> std::result::Result<Config, String> {
-    let c = Config::new("config.json", config, audio_tower::defaults()).map_err(|e| e.to_string())?;
+    let c = Config::new("config.json", config, whisper_defaults()).map_err(|e| e.to_string())?;
     Ok(c.over(family::whisper_defaults()))
 }
