@@ -247,6 +247,13 @@ impl Family {
                 model.graph(1, 1).ok()?;
                 model.tokens("a text").ok()?;
             }
+            Model::Frames(model) => {
+                let Some(device) = device else {
+                    model.run(&vec![0.0; 16 * model.encoder.bands], 16).ok()?;
+                    return Some(());
+                };
+                let _ = parity_case::frames::check(&self.case, device, model);
+            }
             Model::Speech(model) => {
                 let Some(device) = device else {
                     model

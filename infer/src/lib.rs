@@ -34,6 +34,7 @@ pub use scheduler::{Event, RequestId, Scheduler, SchedulerOptions, SchedulerStat
 pub use session::{AdapterId, CHUNK, Part, Prompt, Sequence, Session, SessionOptions};
 pub use shared_weights::SharedWeights;
 pub use transcribe::{
-    Captions, Segment, SpeechModel, Task, TranscribeOptions, Transcriber, Transcript, Word,
+    Captions, FrameTranscriber, Named, Segment, SpeechModel, Task, Transcribe, TranscribeOptions,
+    Transcriber, Transcript, Word,
 };
 pub use view::View;

@@ -8,7 +8,7 @@ use percept_modalities::text::Tokenizer;
 use percept_modalities::{Array, ArrayPart, Grid, Inputs, Media, MediaKind, Message, Shown, Values};
 use percept_model::family::Whisper;
 
-use percept_model::{CausalModel, Contrastive, ImageEncoder, ImagePreparation, TextEncoder};
+use percept_model::{CausalModel, Contrastive, FrameModel, ImageEncoder, ImagePreparation, TextEncoder};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -215,6 +215,30 @@ impl View {
         let mut view = Self::of_inputs(inputs, media, model.tokenizer());
         view.notes = notes;
         Ok(view)
+    }
+
+    /// The view of a clip that a model of frames transcribes.
+    ///
+    /// # Errors
+    /// When there is not one clip, or it is too short.
+    pub fn of_frames(model: &FrameModel, media: &Media) -> Result<Self> {
+        let [audio] = &media.audios[..] else {
+            return Err(Error::Setting(format!(
+                "this model transcribes one audio file at a time, and {} were given",
+                media.audios.len()
+            )));
+        };
+        let features = model.features.features(audio)?;
+        let (frames, heard) = (features.dims[1], model.features.heard(audio.samples.len()));
+        let mask = (0..frames).map(|frame| i64::from(frame < heard)).collect();
+        let mut inputs = Inputs::default();
+        inputs.arrays.insert("input_features".into(), features);
+        inputs
+            .arrays
+            .insert("attention_mask".into(), Array { dims: vec![1, frames], values: Values::I64(mask) });
+        inputs.shown = vec![outside(MediaKind::Audio, 0)];
+        inputs.attach_rows(MediaKind::Audio, "input_features", None, |_| None);
+        Ok(Self::of_inputs(inputs, media, &model.tokenizer))
     }
 
     /// The view of inputs that are prepared.

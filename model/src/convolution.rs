@@ -31,6 +31,18 @@ impl Conv2d {
         self.biased(p, path, &y.transpose([0, 3, 1, 2]), bias)
     }
 
+    /// As [`Conv2d::trace`] with a kernel of its own for each channel, `{path}.weight` [c,1,k,k].
+    pub fn depthwise(&self, p: &Parameters, path: &str, x: &Tensor, bias: bool) -> Tensor {
+        let (k, c) = (self.kernel, x.dim(1));
+        let w = p.get(&format!("{path}.weight"), [c, 1, k, k]).reshape([1, c, k * k, 1, 1]);
+        let products = self.views(x).into_iter().enumerate().map(|(i, view)| {
+            let tap = w.narrow(2, i, i + 1).reshape([1, c, 1, 1]);
+            view * tap
+        });
+        let y = products.reduce(|sum, product| sum + product).unwrap_or_else(|| x.clone());
+        self.biased(p, path, &y, bias)
+    }
+
     fn biased(&self, p: &Parameters, path: &str, y: &Tensor, bias: bool) -> Tensor {
         match bias {
             true => y + p.get(&format!("{path}.bias"), [y.dim(1)]).reshape([1, y.dim(1), 1, 1]),
@@ -49,5 +61,30 @@ impl Conv2d {
             x.slice([0, 0, i, j], end, [1, 1, s, s])
         };
         (0..self.kernel).flat_map(|i| (0..self.kernel).map(move |j| (i, j))).map(view).collect()
+    }
+}
+
+/// A convolution over time of x f32[b,t,c] with a kernel for each channel, `{path}.weight` [c,1,k], and `padding` zeros
+/// before and behind: f32[b,t',c].
+pub fn depthwise(
+    p: &Parameters,
+    path: &str,
+    x: &Tensor,
+    kernel: usize,
+    padding: [usize; 2],
+    bias: bool,
+) -> Tensor {
+    let (b, t, c) = (x.dim(0), x.dim(1), x.dim(2));
+    let w = p.get(&format!("{path}.weight"), [c, 1, kernel]).reshape([c, kernel]).transpose([1, 0]);
+    let padded = x.pad(0.0, [0, padding[0], 0], [0, padding[1], 0], [0; 3]);
+    let steps = (t + padding[0] + padding[1] + 1).saturating_sub(kernel);
+    let taps = (0..kernel).map(|i| {
+        let seen = padded.slice([0, i, 0], [b, i + steps, c], [1, 1, 1]);
+        seen * w.narrow(0, i, i + 1).reshape([1, 1, c])
+    });
+    let y = taps.reduce(|sum, tap| sum + tap).unwrap_or_else(|| x.clone());
+    match bias {
+        true => y + p.get(&format!("{path}.bias"), [c]).reshape([1, 1, c]),
+        false => y,
     }
 }

@@ -16,6 +16,7 @@ mod convolution;
 mod decoder;
 mod error;
 pub mod family;
+mod frames;
 pub mod hub;
 mod image_encoder;
 mod latent;
@@ -45,6 +46,7 @@ pub use contrastive::{Contrastive, ImagePreparation, TextPool, TextTower, Vision
 pub use decoder::{Decoder, Features};
 pub use error::{Error, Result};
 pub use family::{Model, family_names, open, open_weights};
+pub use frames::{FrameHead, FrameModel, Transducer};
 pub use image_encoder::ImageEncoder;
 pub use latent::Latent;
 pub use layer_adapter::{AdapterLayers, LayerAdapter, OpenedAdapter};

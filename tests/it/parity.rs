@@ -51,6 +51,7 @@ fn check(case: &Case, model: &Path, device: &Arc<dyn Device>) -> Result<String, 
         Model::ImageEncoder(model) => parity_case::images::check(case, device, model),
         Model::TextEncoder(_) => Err("encoders of texts have tests of their own".into()),
         Model::Speech(model) => parity_case::speech::check(case, device, model),
+        Model::Frames(model) => parity_case::frames::check(case, device, model),
     }
 }
 

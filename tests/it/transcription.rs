@@ -6,7 +6,7 @@ use std::sync::Arc;
 use percept::eval::metric::english::normalize;
 use percept::eval::metric::words::word_errors;
 use percept::hal::{CompileOptions, Device};
-use percept::infer::{Segment, TranscribeOptions, Transcriber, Transcript};
+use percept::infer::{FrameTranscriber, Segment, Transcribe, TranscribeOptions, Transcriber, Transcript};
 use percept::modalities::audio::{Limits, Reader, decode};
 use percept::model::Model;
 use percept::model::checkpoint::Checkpoint;
@@ -216,6 +216,38 @@ fn tokens_and_words_are_said_when_transformers_finds_that_they_are() {
     }
     println!("{equal} of {all} tokens end in the same frame");
     assert!(equal * 100 >= all * 95, "{equal} of {all} tokens end in the same frame");
+}
+
+#[test]
+fn words_of_rows_have_the_times_of_their_rows_and_what_a_prompt_would_say_is_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
+    let open = |how: TranscribeOptions| {
+        let checkpoint = Checkpoint::open(folder.join("parakeet-tdt/model")).unwrap();
+        let Model::Frames(model) = percept::model::open(Arc::new(checkpoint)).unwrap() else {
+            panic!("Parakeet names tokens row by row")
+        };
+        FrameTranscriber::new(model, cpu(), CompileOptions::default(), how)
+    };
+    let mut parakeet = open(TranscribeOptions { words: true, ..TranscribeOptions::default() }).unwrap();
+    let sound = decode(&folder.join("media/speech7.wav"), parakeet.rate(), &Limits::default()).unwrap();
+    let named = parakeet.named(&sound.samples).unwrap();
+    let mut pieces = sound.samples.chunks(1000).map(|piece| Ok(piece.to_vec()));
+    let heard = parakeet.transcribe_pieces(&mut pieces, &mut |_| (), &mut |_| ()).unwrap();
+    let words: Vec<_> = heard.segments.iter().flat_map(|s| &s.words).collect();
+    assert_eq!(words.iter().map(|w| &w.text[..]).collect::<Vec<_>>().join(" "), heard.text);
+    // Rows are 80 ms long.
+    let (first, last) = (named[0].rows[0] as f64 * 0.08, named[named.len() - 1].rows[1] as f64 * 0.08);
+    assert!((words[0].start - first).abs() < 1e-3 && (words[words.len() - 1].end - last).abs() < 1e-3, "{words:?}");
+    assert!(words.windows(2).all(|w| w[0].end <= w[1].start + 1e-9), "{words:?}");
+    for (how, says) in [
+        (TranscribeOptions { language: Some("de".into()), ..TranscribeOptions::default() }, "language"),
+        (TranscribeOptions { translate: true, ..TranscribeOptions::default() }, "translate"),
+        (TranscribeOptions { condition: true, ..TranscribeOptions::default() }, "before a window"),
+        (TranscribeOptions { temperatures: vec![0.4], ..TranscribeOptions::default() }, "sampled"),
+    ] {
+        let why = open(how).err().unwrap().to_string();
+        assert!(why.contains(says), "{why}");
+    }
 }
 
 /// Segments follow one another within the sound.

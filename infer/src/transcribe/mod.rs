@@ -1,6 +1,7 @@
-//! Transcription of audio of any length with Whisper.
+//! Transcription of audio of any length: with Whisper here, with models that name a token for every row of sound in
+//! `frames.rs`.
 //!
-//! Audio is transcribed in windows of 30 seconds. The tokens of a window include timestamps, and the next window
+//! Whisper's audio is transcribed in windows of 30 seconds. The tokens of a window include timestamps, and the next window
 //! starts where the last whole segment ended. Audio that fits one window is decoded without timestamps, because then
 //! the model makes fewer errors, and the timestamps are found afterwards (`align.rs`). A transcript that repeats
 //! itself, or to which the model gives a low probability, is decoded again at a higher temperature, and a silent
@@ -10,6 +11,7 @@
 
 mod align;
 mod captions;
+mod frames;
 mod language;
 mod rules;
 mod segments;
@@ -31,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::sampler::{Sampler, Sampling};
 
 pub use captions::Captions;
+pub use frames::{FrameTranscriber, Named};
 pub use speech_model::SpeechModel;
 pub use task::Task;
 pub use words::Word;
@@ -105,6 +108,56 @@ pub struct Transcript {
     pub language: String,
     /// The length of the audio in seconds.
     pub seconds: f64,
+}
+
+/// A model on a device that transcribes audio of any length.
+pub trait Transcribe: Send {
+    /// Samples per second of the audio that it takes.
+    fn rate(&self) -> u32;
+
+    /// Transcribe under other options from now on.
+    ///
+    /// # Errors
+    /// When an option does not fit the model; the old ones stay then.
+    fn set_options(&mut self, options: TranscribeOptions) -> Result<()>;
+
+    /// Transcribe audio that comes in pieces of mono samples at [`Transcribe::rate`]. `found` is called with every segment
+    /// as it is found, `progress` after every window with the seconds that are done.
+    ///
+    /// # Errors
+    /// When the audio cannot be read or the device fails.
+    fn transcribe_pieces(
+        &mut self,
+        audio: &mut dyn Iterator<Item = percept_modalities::Result<Vec<f32>>>,
+        found: &mut dyn FnMut(&Segment),
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Transcript>;
+
+    /// What was compiled so far.
+    fn all_reports(&self) -> Vec<&CompileReport>;
+}
+
+impl Transcribe for Transcriber {
+    fn rate(&self) -> u32 {
+        Self::rate(self)
+    }
+
+    fn set_options(&mut self, options: TranscribeOptions) -> Result<()> {
+        Self::set_options(self, options)
+    }
+
+    fn transcribe_pieces(
+        &mut self,
+        audio: &mut dyn Iterator<Item = percept_modalities::Result<Vec<f32>>>,
+        found: &mut dyn FnMut(&Segment),
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Transcript> {
+        self.transcribe(audio, found, progress)
+    }
+
+    fn all_reports(&self) -> Vec<&CompileReport> {
+        self.reports().collect()
+    }
 }
 
 /// Whisper on a device, ready to transcribe.

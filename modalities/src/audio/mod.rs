@@ -1,10 +1,12 @@
 //! Audio: decoding, resampling and features.
 //!
 //! Files are decoded to mono at the rate that a model expects, either whole ([`decode`]) or piece by piece
-//! ([`Reader`]). [`LogMel`] turns samples into Whisper's features.
+//! ([`Reader`]). [`LogMel`] turns samples into Whisper's features, [`NormalizedMel`] into
+//! Parakeet's.
 
 mod log_mel;
 mod mel;
+mod normalized_mel;
 mod packets;
 mod reader;
 mod resample;
@@ -15,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::measure::Length;
 
 pub use log_mel::LogMel;
+pub use normalized_mel::NormalizedMel;
 pub use reader::{Reader, Windows};
 pub use resample::Resampler;
 

@@ -23,6 +23,7 @@ mod media;
 mod mistral3;
 mod paddleocr_vl;
 mod paligemma;
+mod parakeet;
 pub mod percept;
 #[cfg(test)]
 mod published;
@@ -54,6 +55,7 @@ use crate::config::Config;
 use crate::contrastive::Contrastive;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
+use crate::frames::FrameModel;
 use crate::image_encoder::ImageEncoder;
 use crate::text::TextModel;
 use crate::text_encoder::TextEncoder;
@@ -76,6 +78,8 @@ pub enum Model {
     TextEncoder(Box<TextEncoder>),
     /// Transcribes speech.
     Speech(Box<Whisper>),
+    /// Transcribes speech row by row of sound.
+    Frames(Box<FrameModel>),
 }
 
 /// Opens a checkpoint of a family.
@@ -109,6 +113,9 @@ const FAMILIES: &[(&str, Open)] = &[
     ("mistral3", mistral3::open),
     ("paddleocr_vl", paddleocr_vl::open),
     ("paligemma", paligemma::open),
+    ("parakeet_ctc", parakeet::open),
+    ("parakeet_rnnt", parakeet::open_rnnt),
+    ("parakeet_tdt", parakeet::open_tdt),
     ("percept", percept::open),
     ("qwen2", text),
     ("qwen2_5_omni", qwen2_5_omni::open),

@@ -8,7 +8,7 @@ use axum::extract::multipart::{Multipart, MultipartError};
 use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use percept_infer::{Captions, Error as InferError, Segment, TranscribeOptions, Transcriber, Transcript};
+use percept_infer::{Captions, Error as InferError, Segment, Transcribe, TranscribeOptions, Transcript};
 use percept_modalities::audio::Reader;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -79,8 +79,8 @@ async fn answer(
     let most = app.limits.seconds;
     if !streams {
         let words = options.words;
-        let job = move |model: &mut Transcriber, is_left: &dyn Fn() -> bool| {
-            transcribe(model, &audio, options, most, is_left, |_| {})
+        let job = move |model: &mut Box<dyn Transcribe>, is_left: &dyn Fn() -> bool| {
+            transcribe(&mut **model, &audio, options, most, is_left, |_| {})
         };
         let transcript = worker.work(job).await?;
         return Ok(written(&transcript, format, words, segments, translate));
@@ -88,9 +88,9 @@ async fn answer(
     let (sender, mut pieces) = mpsc::unbounded_channel::<String>();
     let worker = worker.clone();
     let mut work = Box::pin(async move {
-        let job = move |model: &mut Transcriber, is_left: &dyn Fn() -> bool| {
+        let job = move |model: &mut Box<dyn Transcribe>, is_left: &dyn Fn() -> bool| {
             let is_left = || is_left() || sender.is_closed();
-            transcribe(model, &audio, options, most, &is_left, |segment| {
+            transcribe(&mut **model, &audio, options, most, &is_left, |segment| {
                 // Who left need not be told.
                 let _ = sender.send(segment.text.clone());
             })
@@ -141,18 +141,18 @@ async fn answer(
 
 /// Transcribes the bytes of an audio file, window by window, until nobody waits for it any more.
 fn transcribe(
-    model: &mut Transcriber,
+    model: &mut dyn Transcribe,
     audio: &[u8],
     options: TranscribeOptions,
     most: u32,
     is_left: &dyn Fn() -> bool,
-    found: impl FnMut(&Segment),
+    mut found: impl FnMut(&Segment),
 ) -> Result<Transcript, InferError> {
     model.set_options(options)?;
     let reader = Reader::from_bytes("the audio", audio, model.rate())?;
     let (seconds, most) = (most, (most as usize).saturating_mul(model.rate() as usize));
     let mut samples = 0;
-    let pieces = reader.map(|piece| {
+    let mut pieces = reader.map(|piece| {
         if is_left() {
             return Err(percept_modalities::Error::Prompt("the client left".into()));
         }
@@ -166,7 +166,7 @@ fn transcribe(
         }
         Ok(piece)
     });
-    model.transcribe(pieces, found, |_| {})
+    model.transcribe_pieces(&mut pieces, &mut found, &mut |_| {})
 }
 
 /// The response of a transcript.

@@ -2,7 +2,7 @@
 
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
-use percept_infer::{Embedder, Pooling, TextEmbedder, Transcriber};
+use percept_infer::{Embedder, Pooling, TextEmbedder, Transcribe};
 
 use super::Language;
 use super::worker::Worker;
@@ -18,7 +18,7 @@ pub enum Kind {
     /// It embeds texts where images are embedded too.
     Pairs(Worker<Embedder>),
     /// It transcribes speech.
-    Speech(Worker<Transcriber>),
+    Speech(Worker<Box<dyn Transcribe>>),
 }
 
 impl Kind {

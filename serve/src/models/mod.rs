@@ -14,7 +14,7 @@ pub(crate) use language::{Language, Reads, Update};
 pub(crate) use registry::{Load, wrong_kind};
 pub(crate) use vocabulary::Vocabulary;
 
-use percept_infer::{Embedder, Pooling, Session, TextEmbedder, Transcriber};
+use percept_infer::{Embedder, Pooling, Session, TextEmbedder, Transcribe};
 use percept_model::{CausalModel, OpenedAdapter};
 
 /// A model on its device.
@@ -26,7 +26,7 @@ pub enum Loaded {
     /// It embeds images and texts in one space; texts are what requests give.
     Pairs(Box<Embedder>),
     /// It transcribes speech.
-    Speech(Box<Transcriber>),
+    Speech(Box<dyn Transcribe>),
 }
 
 /// A model that a server is to have.

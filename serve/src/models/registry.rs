@@ -296,10 +296,10 @@ impl Loading {
                 });
             }
             Loaded::Speech(transcriber) => {
-                let (worker, bench) = hire(*transcriber, limits);
+                let (worker, bench) = hire(transcriber, limits);
                 self.is(Kind::Speech(worker));
                 bench.run(open, |loaded| match loaded {
-                    Loaded::Speech(transcriber) => Some(*transcriber),
+                    Loaded::Speech(transcriber) => Some(transcriber),
                     _ => None,
                 });
             }

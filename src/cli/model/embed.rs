@@ -126,7 +126,7 @@ impl Embed {
                 report_fallbacks(embedder.reports());
                 all
             }
-            Model::Speech(_) => {
+            Model::Speech(_) | Model::Frames(_) => {
                 let why = "this model transcribes speech and does not embed; try `percept transcribe`";
                 return Err(Failure::Usage(why.into()));
             }

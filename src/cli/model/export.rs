@@ -96,6 +96,11 @@ impl Export {
             (Model::Speech(m), None | Some(Part::Audio)) => Ok((m.encode()?, m.weights())),
             (Model::Speech(m), Some(Part::CrossKeys)) => Ok((m.cross_keys()?, m.weights())),
             (Model::Speech(m), Some(Part::Decoder)) => Ok((m.step(&m.step_shape(rows, rows))?, m.weights())),
+            (Model::Frames(m), None | Some(Part::Audio)) => {
+                // As many frames of sound as --rows asks for rows.
+                let frames = rows.saturating_mul(m.encoder.factor()).min(1 << 16);
+                Ok((m.run(&vec![0.0; frames * m.encoder.bands], frames)?.graph, &m.weights))
+            }
             (Model::TextEncoder(m), None | Some(Part::Text)) => Ok((m.graph(batch, capacity)?, &m.weights)),
             (model, part) => Err(self.lacks(model, part)),
         }
@@ -109,6 +114,7 @@ impl Export {
             ),
             Model::Contrastive(_) => ("a model that embeds images and texts", "image, text"),
             Model::Speech(_) => ("a model that transcribes speech", "audio, cross-keys, decoder"),
+            Model::Frames(_) => ("a model that names a token for every row of sound", "audio"),
             Model::TextEncoder(_) => ("a model that embeds texts", "text"),
             Model::ImageEncoder(_) => (
                 "a model that embeds images",

@@ -137,7 +137,7 @@ impl Causal {
             Model::ImageEncoder(_) | Model::TextEncoder(_) => {
                 Err(Failure::Usage("this model embeds and does not generate; try `percept embed`".into()))
             }
-            Model::Speech(_) => Err(Failure::Usage(
+            Model::Speech(_) | Model::Frames(_) => Err(Failure::Usage(
                 "this model transcribes speech and does not generate; try `percept transcribe`".into(),
             )),
         }

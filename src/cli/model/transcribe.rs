@@ -7,7 +7,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use percept::hal::CompileOptions;
-use percept::infer::{Captions, Segment, TranscribeOptions, Transcriber, Transcript, Word};
+use percept::infer::{
+    Captions, FrameTranscriber, Segment, Transcribe as Transcribes, TranscribeOptions, Transcriber,
+    Transcript, Word,
+};
 use percept::modalities::audio::Reader;
 use percept::model::Model;
 use serde_json::json;
@@ -113,7 +116,7 @@ impl Transcribe {
         for file in &self.files {
             // What is printed as it is found; the rest is written when a file is done.
             let stream = captions.filter(|_| self.out.is_none());
-            let transcript = match self.transcribe(&mut transcriber, file, stream) {
+            let transcript = match self.transcribe(&mut *transcriber, file, stream) {
                 Ok(transcript) => transcript,
                 // One damaged file does not cost the others their transcripts.
                 Err(failure) if self.files.len() > 1 => {
@@ -133,7 +136,7 @@ impl Transcribe {
         if format == Format::Json && self.out.is_none() {
             println!("{}", serde_json::Value::Array(documents));
         }
-        report_fallbacks(transcriber.reports());
+        report_fallbacks(transcriber.all_reports().into_iter());
         match failed {
             0 => Ok(()),
             n => {
@@ -142,11 +145,8 @@ impl Transcribe {
         }
     }
 
-    fn transcriber(&self) -> Result<Transcriber, Failure> {
-        let Model::Speech(model) = self.loading.open()? else {
-            let why = "this model does not transcribe speech; give a Whisper checkpoint";
-            return Err(Failure::Usage(why.into()));
-        };
+    fn transcriber(&self) -> Result<Box<dyn Transcribes>, Failure> {
+        let model = self.loading.open()?;
         let (device, host) = self.loading.device()?;
         let compile = CompileOptions { strict: self.loading.strict, host, ..CompileOptions::default() };
         let options = TranscribeOptions {
@@ -157,12 +157,19 @@ impl Transcribe {
             seed: self.seed,
             ..TranscribeOptions::default()
         };
-        Ok(Transcriber::new(model, device, compile, options)?)
+        Ok(match model {
+            Model::Speech(model) => Box::new(Transcriber::new(model, device, compile, options)?),
+            Model::Frames(model) => Box::new(FrameTranscriber::new(model, device, compile, options)?),
+            _ => {
+                let why = "this model does not transcribe speech; give a checkpoint of Whisper or Parakeet";
+                return Err(Failure::Usage(why.into()));
+            }
+        })
     }
 
     fn transcribe(
         &self,
-        transcriber: &mut Transcriber,
+        transcriber: &mut dyn Transcribes,
         file: &Path,
         stream: Option<Captions>,
     ) -> Result<Transcript, Failure> {
@@ -183,7 +190,7 @@ impl Transcribe {
             print(captions.head());
         }
         let mut index = 0;
-        let found = |segment: &Segment| {
+        let mut found = |segment: &Segment| {
             if let Some(captions) = stream {
                 for cue in cues(segment) {
                     print(&captions.segment(index, &cue));
@@ -191,7 +198,9 @@ impl Transcribe {
                 }
             }
         };
-        let transcript = transcriber.transcribe(audio, found, |seconds| bar.set_position(seconds as u64));
+        let mut audio = audio.into_iter();
+        let transcript = transcriber
+            .transcribe_pieces(&mut audio, &mut found, &mut |seconds| bar.set_position(seconds as u64));
         bar.finish_and_clear();
         Ok(transcript?)
     }

@@ -54,23 +54,33 @@ pub fn view(model: &Model, conversation: Conversation, texts: &[String]) -> Resu
             };
             Ok(View::of_text_encoder(model, text)?)
         }
+        Model::Frames(model) => {
+            if !texts.is_empty() {
+                return Err(Failure::Usage("this model takes --audio F and no text".into()));
+            }
+            let files = conversation.only_audio("this model takes audio alone")?;
+            Ok(View::of_frames(model, &heard(files, model.features.rate())?)?)
+        }
         Model::Speech(model) => {
             if !texts.is_empty() {
                 let why = "this model takes --audio F and no text: what it begins with depends on language and task";
                 return Err(Failure::Usage(why.into()));
             }
-            let mut media = Media::default();
-            for file in conversation.only_audio("this model takes audio alone")? {
-                let audio = decode(file, model.features().rate(), &Limits::default());
-                let why = |e: percept::modalities::Error| Failure::Content {
-                    path: file.clone(),
-                    why: e.to_string(),
-                };
-                media.audios.push(audio.map_err(why)?);
-            }
+            let files = conversation.only_audio("this model takes audio alone")?;
+            let media = heard(files, model.features().rate())?;
             Ok(View::of_speech(model, &media, &TranscribeOptions::default())?)
         }
     }
+}
+
+/// The sound of files.
+fn heard(files: &[PathBuf], rate: u32) -> Result<Media, Failure> {
+    let mut media = Media::default();
+    for file in files {
+        let why = |e: percept::modalities::Error| Failure::Content { path: file.clone(), why: e.to_string() };
+        media.audios.push(decode(file, rate, &Limits::default()).map_err(why)?);
+    }
+    Ok(media)
 }
 
 /// Write what the model sees of each medium as PNG files; gives their paths, medium by medium.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use percept::hal::{CompileOptions, Device};
 use percept::infer::{
-    Embedder, Pooling, Session, SessionOptions, SharedWeights, TextEmbedder, TranscribeOptions, Transcriber,
+    Embedder, FrameTranscriber, Pooling, Session, SessionOptions, SharedWeights, TextEmbedder,
+    TranscribeOptions, Transcriber,
 };
 use percept::model::checkpoint::LoadOptions;
 use percept::model::{CausalModel, LayerAdapter, Model, OpenedAdapter};
@@ -209,7 +210,11 @@ fn load(
             let options = TranscribeOptions::default();
             Ok(Loaded::Speech(Box::new(Transcriber::new(model, device, compile, options)?)))
         }
-        (Model::Speech(_), Some(_)) => Err(Failure::Usage(
+        (Model::Frames(model), None) => {
+            let options = TranscribeOptions::default();
+            Ok(Loaded::Speech(Box::new(FrameTranscriber::new(model, device, compile, options)?)))
+        }
+        (Model::Speech(_) | Model::Frames(_), Some(_)) => Err(Failure::Usage(
             "this model transcribes speech and embeds no texts; give it with --model".into(),
         )),
     }

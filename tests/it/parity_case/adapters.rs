@@ -8,7 +8,7 @@ use percept::model::checkpoint::Checkpoint;
 use percept::model::{Model, Weights};
 use serde::Deserialize;
 
-use super::{Case, causal, contrastive, speech, tensors};
+use super::{Case, causal, contrastive, frames, speech, tensors};
 
 /// A line of tests/adapters/cases.json.
 #[derive(Deserialize)]
@@ -64,5 +64,6 @@ pub fn check(case: &Case, weights: Weights, device: &Arc<dyn Device>, far: bool)
         Model::ImageEncoder(model) => super::images::check(case, device, model),
         Model::TextEncoder(_) => Err("encoders of texts have tests of their own".into()),
         Model::Speech(model) => speech::check(case, device, model),
+        Model::Frames(model) => frames::check(case, device, model),
     }
 }

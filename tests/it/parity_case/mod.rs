@@ -3,6 +3,7 @@
 pub mod adapters;
 pub mod causal;
 pub mod contrastive;
+pub mod frames;
 pub mod gguf;
 pub mod images;
 pub mod published;

@@ -40,6 +40,10 @@ pub fn of_case(case: &Case) -> Result<View, String> {
             View::of_image_encoder(&model, &pictures).map_err(text)
         }
         Model::TextEncoder(_) => Err("encoders of texts have tests of their own".into()),
+        Model::Frames(model) => {
+            let (_, sound) = super::frames::inputs(case, &model)?;
+            View::of_frames(&model, &Media { audios: vec![sound], ..Media::default() }).map_err(text)
+        }
         Model::Speech(model) => {
             let file = case.medium(case.description["media"]["audio"].as_str().unwrap());
             let rate = model.features().rate();
