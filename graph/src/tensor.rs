@@ -109,7 +109,12 @@ impl Tensor {
 
     /// min(max(x, low), high).
     pub fn clamp(&self, low: f64, high: f64) -> Tensor {
-        let [x, low, high] = Tensor::broadcast_together([self, &self.like(low), &self.like(high)]);
+        self.clamp_between(&self.like(low), &self.like(high))
+    }
+
+    /// The same with bounds that are broadcast to x.
+    pub fn clamp_between(&self, low: &Tensor, high: &Tensor) -> Tensor {
+        let [x, low, high] = Tensor::broadcast_together([self, low, high]);
         self.trace().op(Op::Clamp, &[&low, &x, &high])
     }
 

@@ -5,8 +5,9 @@
 //! makes no difference.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
-use percept_graph::{Activation, AttentionSpec, Tensor};
+use percept_graph::{Activation, AttentionSpec, DType, Tensor};
 
 use crate::cache::{Cache, swapped};
 use crate::error::{Error, Result};
@@ -73,6 +74,8 @@ pub enum NormKind {
         /// The weight is stored less one.
         unit_offset: bool,
     },
+    /// The same without a weight.
+    BareRms,
 }
 
 /// Attention of one block.
@@ -92,12 +95,20 @@ pub struct Attention {
     pub gated: bool,
     /// Norms of queries and keys, before they are rotated.
     pub qk_norm: QkNorm,
+    /// Norm of each head's values, which has no parameters of a name.
+    pub v_norm: Option<Norm>,
+    /// Values are what keys are before they are normalized and rotated; there is no projection of their own.
+    pub k_is_v: bool,
+    /// The layer before this one whose keys and values it attends to, having none of its own.
+    pub keys_of: Option<usize>,
     /// Multiplies the scores before the softmax.
     pub scale: f32,
     /// Scores become cap * tanh(score / cap).
     pub soft_cap: Option<f32>,
     /// A query sees keys up to its own position, and all of its own image where [`Context::blocks`] says so.
     pub causal: bool,
+    /// Of causal attention: [`Context::blocks`] count here.
+    pub in_blocks: bool,
     /// Distance at which keys stop being seen.
     pub window: Option<usize>,
     /// The rows of an image see each other however far apart they are, beyond the window too.
@@ -156,8 +167,11 @@ pub struct Mlp {
 /// What all blocks of a stack share in one run.
 #[derive(Default)]
 pub struct Context<'a> {
-    /// Cosines and sines f32[b,t,pairs] of each rotation that blocks name.
+    /// Cosines and sines f32[b,t,pairs] of each rotation that blocks name; f32[b,n t,pairs] where each of `n`
+    /// equal parts of a head turns by itself.
     pub angles: Vec<[Tensor; 2]>,
+    /// Self-attention's and the MLP's projections have bounds: see [`Parameters::clipped_linear`].
+    pub clipped: bool,
     /// Segment numbers i32[b,t] of each division that blocks name.
     pub segments: Vec<Tensor>,
     /// Block numbers of queries i32[b,t] and keys i32[b,s]: within a non-negative block causal attention sees
@@ -174,6 +188,38 @@ pub struct Context<'a> {
     pub routings: Option<&'a RefCell<Vec<Routing>>>,
     /// Receives the weights f32[b,h,t,s] of every cross-attention, one tensor a layer.
     pub cross_attention: Option<&'a RefCell<Vec<Tensor>>>,
+    /// Without a cache: the keys and values [b,h,s,d] that layers so far made of the rows, by layer.
+    pub made: RefCell<BTreeMap<usize, [Tensor; 2]>>,
+}
+
+impl Context<'_> {
+    /// A projection of a block, as [`Parameters::linear`].
+    fn linear(
+        &self,
+        p: &Parameters,
+        x: &Tensor,
+        (name, bias): (&str, bool),
+        n: usize,
+        act: Option<Activation>,
+    ) -> Tensor {
+        match self.clipped {
+            true => p.clipped_linear(x, name, n, bias, act),
+            false => p.linear(x, name, n, bias, act),
+        }
+    }
+
+    /// The keys and values of a layer: its `own`, which are kept for layers that share them, or those that were kept.
+    fn keys(&self, layer: usize, own: Option<[Tensor; 2]>, q: &Tensor) -> [Tensor; 2] {
+        let mut made = self.made.borrow_mut();
+        if let Some(own) = own {
+            made.insert(layer, own);
+        }
+        made.get(&layer).cloned().unwrap_or_else(|| {
+            let why = format!("layer {layer}, whose keys and values are shared, made none before");
+            q.trace().fail("attention".into(), vec![q.ty()], why);
+            [q.clone(), q.clone()]
+        })
+    }
 }
 
 impl Norm {
@@ -187,14 +233,20 @@ impl Norm {
         Self { kind: NormKind::Rms { unit_offset: false }, eps }
     }
 
+    /// A root-mean-square norm without a weight.
+    pub const fn bare(eps: f32) -> Self {
+        Self { kind: NormKind::BareRms, eps }
+    }
+
     /// Normalize by the parameters `{name}.weight` and, in a layer norm, `{name}.bias`.
     pub fn trace(&self, p: &Parameters, name: &str, x: &Tensor) -> Tensor {
         let width = [x.dim(x.rank().saturating_sub(1))];
-        let weight = p.get(&format!("{name}.weight"), width);
+        let weight = || p.get(&format!("{name}.weight"), width);
         match self.kind {
-            NormKind::Layer => x.layer_norm(&weight, &p.get(&format!("{name}.bias"), width), self.eps),
-            NormKind::Rms { unit_offset: false } => x.rms_norm(&weight, self.eps),
-            NormKind::Rms { unit_offset: true } => x.rms_norm_unit_offset(&weight, self.eps),
+            NormKind::Layer => x.layer_norm(&weight(), &p.get(&format!("{name}.bias"), width), self.eps),
+            NormKind::Rms { unit_offset: false } => x.rms_norm(&weight(), self.eps),
+            NormKind::Rms { unit_offset: true } => x.rms_norm_unit_offset(&weight(), self.eps),
+            NormKind::BareRms => x.rms_norm(&p.trace().full(DType::F32, width, 1.0), self.eps),
         }
     }
 }
@@ -210,9 +262,13 @@ impl Attention {
             bias: Biases::default(),
             gated: false,
             qk_norm: QkNorm::None,
+            v_norm: None,
+            k_is_v: false,
+            keys_of: None,
             scale: (head_dim as f64).powf(-0.5) as f32,
             soft_cap: None,
             causal,
+            in_blocks: true,
             window: None,
             wide_blocks: false,
             segments: None,
@@ -240,45 +296,60 @@ impl Attention {
             return latent.trace(p, path, (self, layer), x, cx);
         }
         let widths = [self.heads, self.kv_heads, self.kv_heads].map(|h| h * self.head_dim);
-        let [q, k, v] = if self.fused {
-            let all = p.linear(x, &join(path, names.fused), widths.iter().sum(), self.bias.q, None);
+        let [q_width, kv_width, _] = widths;
+        let part =
+            |name: &str, width: usize, bias: bool| cx.linear(p, x, (&join(path, name), bias), width, None);
+        let (q, own) = if self.fused {
+            let all = part(names.fused, widths.iter().sum(), self.bias.q);
             let mut start = 0;
-            widths.map(|w| {
+            let [q, k, v] = widths.map(|w| {
                 start += w;
                 all.narrow(2, start - w, start)
-            })
+            });
+            (q, Some([k, v]))
         } else {
-            let parts = [(names.q, self.bias.q), (names.k, self.bias.k), (names.v, self.bias.v)];
-            let [q, k, v] = parts;
-            let queries = if self.gated { 2 * widths[0] } else { widths[0] };
-            [(q, queries), (k, widths[1]), (v, widths[2])]
-                .map(|((name, bias), width)| p.linear(x, &join(path, name), width, bias, None))
+            let q = part(names.q, if self.gated { 2 * q_width } else { q_width }, self.bias.q);
+            let own = self.keys_of.is_none().then(|| {
+                let k = part(names.k, kv_width, self.bias.k);
+                let v = if self.k_is_v { k.clone() } else { part(names.v, kv_width, self.bias.v) };
+                [k, v]
+            });
+            (q, own)
         };
         let (q, gates) = self.ungated(q);
         let q = self.turned(p, &join(path, names.q_norm), &q, self.heads, cx);
-        let k = self.turned(p, &join(path, names.k_norm), &k, self.kv_heads, cx);
-        let v = self.split(&v, self.kv_heads);
+        let own = own.map(|[k, v]| {
+            let k = self.turned(p, &join(path, names.k_norm), &k, self.kv_heads, cx);
+            [k, self.normed(p, self.v_norm.map(|norm| (norm, "")), &v, self.kv_heads)]
+        });
         let mut spec = AttentionSpec {
             causal: self.causal,
+            blocks: self.causal && self.in_blocks,
             window: self.window,
             wide_blocks: self.wide_blocks,
             soft_cap: self.soft_cap,
             ..AttentionSpec::full(self.scale)
         };
-        let mut optional: Vec<&Tensor> = Vec::new();
-        if let Some(segments) = self.segments.and_then(|i| cx.segments.get(i)) {
-            spec.segments = true;
-            optional.extend([segments, segments]);
-        }
-        if let (true, Some([queries, keys])) = (self.causal, &cx.blocks) {
-            spec.blocks = true;
-            optional.extend([queries, keys]);
-        }
+        let layer = self.keys_of.unwrap_or(layer);
         let out = match cx.cache {
-            Some(cache) => cache.attend(layer, &q, [&k, &v], &spec),
-            None => q.attention(&k, &v, &optional, spec),
+            Some(cache) => cache.attend(layer, &q, own.as_ref(), &spec),
+            None => {
+                let mut optional: Vec<&Tensor> = Vec::new();
+                if let Some(segments) = self.segments.and_then(|i| cx.segments.get(i)) {
+                    spec.segments = true;
+                    optional.extend([segments, segments]);
+                }
+                match &cx.blocks {
+                    Some([queries, keys]) if spec.blocks => optional.extend([queries, keys]),
+                    _ => spec.blocks = false,
+                }
+                let [k, v] = cx.keys(layer, own, &q);
+                q.attention(&k, &v, &optional, spec)
+            }
         };
-        self.project(p, &join(path, names.out), x, &out, gates)
+        let joined = self.joined(x, &out);
+        let joined = gates.map_or(joined.clone(), |gates| joined * gates.logistic());
+        cx.linear(p, &joined, (&join(path, names.out), self.bias.out), x.dim(2), None)
     }
 
     /// Queries [b,t,h d], and their gates where there are some.
@@ -312,7 +383,7 @@ impl Attention {
             Some(cache) => cache.each_group(&q, |(_, q)| attend(&q)),
             None => attend(&q),
         };
-        self.project(p, &join(path, names.out), x, &out, None)
+        p.linear(&self.joined(x, &out), &join(path, names.out), x.dim(2), self.bias.out, None)
     }
 
     /// Keys and values [b,h,s,d] of another sequence.
@@ -333,42 +404,56 @@ impl Attention {
         swapped(&x.reshape([x.dim(0), x.dim(1), heads, self.head_dim]))
     }
 
+    /// [b,t,h d] as [b,h,t,d], each head's features normalized by a norm and its name.
+    fn normed(&self, p: &Parameters, norm: Option<(Norm, &str)>, x: &Tensor, heads: usize) -> Tensor {
+        let Some((norm, name)) = norm else { return self.split(x, heads) };
+        let by_head = x.reshape([x.dim(0), x.dim(1), heads, self.head_dim]);
+        swapped(&norm.trace(p, name, &by_head))
+    }
+
     /// Queries or keys as heads, normalized and rotated.
     fn turned(&self, p: &Parameters, norm_name: &str, x: &Tensor, heads: usize, cx: &Context) -> Tensor {
         let x = match self.qk_norm {
             QkNorm::Full(norm) => self.split(&norm.trace(p, norm_name, x), heads),
-            QkNorm::PerHead(norm) => {
-                let by_head = x.reshape([x.dim(0), x.dim(1), heads, self.head_dim]);
-                swapped(&norm.trace(p, norm_name, &by_head))
-            }
+            QkNorm::PerHead(norm) => self.normed(p, Some((norm, norm_name)), x, heads),
             QkNorm::None => self.split(x, heads),
         };
         match self.rope.and_then(|i| cx.angles.get(i)) {
-            Some([cos, sin]) => x.rope(cos, sin, self.neighbours),
+            Some([cos, sin]) => {
+                let whole = x.dims();
+                // Parts of a head that turn by themselves are as good as rows.
+                let parts = (cos.dim(1) / x.dim(2).max(1)).max(1);
+                if parts == 1 {
+                    return x.rope(cos, sin, self.neighbours);
+                }
+                let x = x.reshape([x.dim(0), heads, x.dim(2) * parts, self.head_dim / parts]);
+                x.rope(cos, sin, self.neighbours).reshape(whole)
+            }
             None => x,
         }
     }
 
-    fn project(&self, p: &Parameters, name: &str, x: &Tensor, out: &Tensor, gates: Option<Tensor>) -> Tensor {
-        let joined = swapped(out).reshape([x.dim(0), x.dim(1), self.heads * self.head_dim]);
-        let joined = gates.map_or(joined.clone(), |gates| joined * gates.logistic());
-        p.linear(&joined, name, x.dim(2), self.bias.out, None)
+    /// Heads [b,h,t,d] as the rows [b,t,h d] of x.
+    fn joined(&self, x: &Tensor, out: &Tensor) -> Tensor {
+        swapped(out).reshape([x.dim(0), x.dim(1), self.heads * self.head_dim])
     }
 }
 
 impl Mlp {
-    fn trace(&self, p: &Parameters, path: &str, names: &BlockNames, x: &Tensor) -> Tensor {
-        let up = join(path, names.up);
+    fn trace(&self, p: &Parameters, path: &str, names: &BlockNames, x: &Tensor, cx: &Context) -> Tensor {
+        let layer = |x: &Tensor, name: &str, width: usize, act: Option<Activation>| {
+            cx.linear(p, x, (&join(path, name), self.bias), width, act)
+        };
         let inner = if self.gated && names.gate == names.up {
-            let both = p.linear(x, &up, 2 * self.width, self.bias, None);
+            let both = layer(x, names.up, 2 * self.width, None);
             both.narrow(2, 0, self.width).gated(self.activation, &both.narrow(2, self.width, 2 * self.width))
         } else if self.gated {
-            let gate = p.linear(x, &join(path, names.gate), self.width, self.bias, None);
-            gate.gated(self.activation, &p.linear(x, &up, self.width, self.bias, None))
+            let gate = layer(x, names.gate, self.width, None);
+            gate.gated(self.activation, &layer(x, names.up, self.width, None))
         } else {
-            p.linear(x, &up, self.width, self.bias, Some(self.activation))
+            layer(x, names.up, self.width, Some(self.activation))
         };
-        p.linear(&inner, &join(path, names.down), x.dim(2), self.bias, None)
+        layer(&inner, names.down, x.dim(2), None)
     }
 }
 
@@ -409,9 +494,16 @@ impl BlockSpec {
             x = behind(x + y, names.cross_norm);
         }
         let y = match &self.mixture {
-            None => self.mlp.trace(p, path, names, &before(&x, names.mlp_norm)),
+            None => self.mlp.trace(p, path, names, &before(&x, names.mlp_norm), cx),
             Some(mixture) => {
-                let (y, routing) = mixture.trace(p, path, &before(&x, names.mlp_norm), cx.places.as_ref());
+                let (read, places) = (before(&x, names.mlp_norm), cx.places.as_ref());
+                let (y, routing) = match &names.beside {
+                    None => mixture.trace(p, path, &read, places),
+                    Some(beside) => {
+                        let dense = self.mlp.trace(p, path, names, &read, cx);
+                        mixture.beside(p, path, (&x, &dense), (self.norm, beside), places)
+                    }
+                };
                 cx.routings.iter().for_each(|all| all.borrow_mut().push(routing.clone()));
                 y
             }

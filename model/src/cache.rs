@@ -49,38 +49,45 @@ impl<'a> Cache<'a> {
         Self { shape, windows, inputs, updated: RefCell::default() }
     }
 
-    /// Attention of the step's rows q [rows,h,1,d] to what their sequences hold in a layer, the step's own
-    /// keys and values [rows,hk,1,d] among it, which are appended first. The result is [rows,h,1,d].
-    pub fn attend(&self, layer: usize, q: &Tensor, [k, v]: [&Tensor; 2], spec: &AttentionSpec) -> Tensor {
-        self.attend_to(layer, q, &[("k", k), ("v", v)], spec)
+    /// Attention of the step's rows q [rows,h,1,d] to what their sequences hold in a layer, the step's `own`
+    /// keys and values [rows,hk,1,d] among it, which are appended first. Without them the rows attend to what
+    /// the layer of this number appended. The result is [rows,h,1,d].
+    ///
+    /// [`AttentionSpec::blocks`] says whether image blocks count, if the step has any.
+    pub fn attend(
+        &self,
+        layer: usize,
+        q: &Tensor,
+        own: Option<&[Tensor; 2]>,
+        spec: &AttentionSpec,
+    ) -> Tensor {
+        match own {
+            Some([k, v]) => self.attend_to(layer, q, &[("k", k), ("v", v)], spec),
+            None => self.attend_to(layer, q, &[], spec),
+        }
     }
 
-    /// Attention to the first pool of a layer, whose values are in the last.
+    /// Attention to the first pool of a layer, whose values are in the last: those of what is to be kept, or those that the
+    /// layer has appended to.
     fn attend_to(&self, layer: usize, q: &Tensor, kept: &[(&str, &Tensor)], spec: &AttentionSpec) -> Tensor {
         let kind = self.windows.iter().position(|window| *window == spec.window);
         let Some((kind, &pages)) = kind.and_then(|kind| Some((kind, self.shape.pools.get(kind)?))) else {
             return self
                 .refuse(q, format!("the cache has no pool for layers with the window {:?}", spec.window));
         };
-        let (slots, at) = (self.inputs.get(Input::PageOf(kind)), self.inputs.get(Input::RowOfPage));
-        let pools = kept.iter().map(|(which, new)| {
-            let name = format!("cache.{layer}.{which}");
-            let dims = [pages, new.dim(1), self.shape.page, new.dim(3)];
-            let pool = new.trace().input(&name, Role::State, TensorType::new(self.shape.dtype, dims));
-            let updated = pool.kv_append(&new.cast(self.shape.dtype), at, Some(slots));
-            self.updated.borrow_mut().push((name, [pool, updated.clone()]));
-            updated
-        });
-        let pools: Vec<Tensor> = pools.collect();
+        let pools = match kept {
+            [] => self.appended(layer),
+            kept => kept.iter().map(|(which, new)| self.append(layer, which, new, (kind, pages))).collect(),
+        };
         let ([k, ..], [.., v]) = (&pools[..], &pools[..]) else {
-            return self.refuse(q, "a layer keeps nothing".into());
+            return self.refuse(q, format!("layer {layer}, whose keys are shared, appended none before"));
         };
         let has_blocks = self.inputs.find(Input::QueryBlocks(0)).is_some();
         let spec = AttentionSpec {
             offset: true,
             kv_len: true,
             paged: true,
-            blocks: spec.causal && has_blocks,
+            blocks: spec.blocks && has_blocks,
             ..spec.clone()
         };
         let of_group = |(g, q): (usize, Tensor)| {
@@ -93,6 +100,25 @@ impl<'a> Cache<'a> {
             q.cast(self.shape.dtype).attention(k, v, &optional, spec.clone()).cast(DType::F32)
         };
         self.each_group(q, of_group)
+    }
+
+    /// A pool of a layer with the step's own keys or values [rows,hk,1,d] in it.
+    fn append(&self, layer: usize, which: &str, new: &Tensor, (kind, pages): (usize, usize)) -> Tensor {
+        let (slots, at) = (self.inputs.get(Input::PageOf(kind)), self.inputs.get(Input::RowOfPage));
+        let name = format!("{}{which}", pool_prefix(layer));
+        let dims = [pages, new.dim(1), self.shape.page, new.dim(3)];
+        let pool = new.trace().input(&name, Role::State, TensorType::new(self.shape.dtype, dims));
+        let updated = pool.kv_append(&new.cast(self.shape.dtype), at, Some(slots));
+        self.updated.borrow_mut().push((name, [pool, updated.clone()]));
+        updated
+    }
+
+    /// The pools that a layer has appended to in this step.
+    fn appended(&self, layer: usize) -> Vec<Tensor> {
+        let prefix = pool_prefix(layer);
+        let updated = self.updated.borrow();
+        let own = updated.iter().filter(|(name, _)| name.starts_with(&prefix));
+        own.map(|(_, [_, updated])| updated.clone()).collect()
     }
 
     /// As [`Cache::attend`], with values that are the keys: one pool holds both.
@@ -175,6 +201,11 @@ impl<'a> Cache<'a> {
     }
 }
 
+/// What the names of a layer's pools begin with; `k` or `v` follows.
+fn pool_prefix(layer: usize) -> String {
+    format!("cache.{layer}.")
+}
+
 /// x [a,b,c,d] as [a,c,b,d]; nothing has to move where one of the two extents is 1.
 pub(crate) fn swapped(x: &Tensor) -> Tensor {
     if x.dim(1) == 1 || x.dim(2) == 1 {
@@ -208,6 +239,8 @@ mod tests {
             logit_divisor: None,
             logit_cap: None,
             deepstack: 0,
+            per_layer: None,
+            layer_scalar: false,
         };
         let traced = |pools: Vec<usize>, groups: Vec<Group>, windows: &[Option<usize>]| {
             let shape = CacheShape { dtype: DType::F32, page: 4, table: 2, pools, states: 0, groups };
@@ -217,7 +250,7 @@ mod tests {
             let cache = Cache::new(&shape, windows, &inputs);
             let of = |name: &str| t.data(name, DType::F32, [pass.count(), 2, 1, 8]);
             let (q, k, v) = (of("q"), of("k"), of("v"));
-            t.output("out", &cache.attend(0, &q, [&k, &v], &AttentionSpec::causal(0.5)));
+            t.output("out", &cache.attend(0, &q, Some(&[k, v]), &AttentionSpec::causal(0.5)));
             cache.finish(&t);
             t.finish().map(|_| ()).map_err(|e| e.to_string())
         };

@@ -45,6 +45,12 @@ pub trait CausalModel: Send + Sync {
     fn layout(&self, inputs: &Inputs) -> Result<Layout> {
         Layout::text(inputs)
     }
+
+    /// Whether a tensor of the checkpoint is a constant, such as a bound or a statistic, which training leaves as it
+    /// is.
+    fn is_constant(&self, name: &str) -> bool {
+        self.decoder().is_constant(name)
+    }
 }
 
 /// One run of an encoder. The graph's output `features` is f32[n,hidden] in the decoder's width; outputs

@@ -46,6 +46,17 @@ impl Config {
         other
     }
 
+    /// Refuses every value but those of these keys.
+    ///
+    /// # Errors
+    /// Names the first other key.
+    pub fn refuse_others(&self, known: &[&str]) -> Result<()> {
+        match self.values.keys().find(|key| !known.contains(&key.as_str())) {
+            None => Ok(()),
+            Some(other) => Err(self.error(other, &format!("is not known here; known: {}", known.join(", ")))),
+        }
+    }
+
     /// A value that is there and not null.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key).filter(|v| !v.is_null())

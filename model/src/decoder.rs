@@ -8,7 +8,11 @@ use crate::cache::Cache;
 use crate::error::Result;
 use crate::parameters::{ParameterSpecs, Parameters, product};
 use crate::pass::{Input, MediaShape, PassInputs, PassShape};
+use crate::per_layer::PerLayer;
 use crate::rope::Rope;
+
+/// The name of the scalar behind a block, below the block's prefix.
+const LAYER_SCALAR: &str = "layer_scalar";
 
 /// A decoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +43,10 @@ pub struct Decoder {
     pub logit_cap: Option<f32>,
     /// Extra features that are added to the rows of media after the first blocks, one set a block.
     pub deepstack: usize,
+    /// Vectors of their own that layers read of each token.
+    pub per_layer: Option<PerLayer>,
+    /// What leaves block i is multiplied by `{i}.layer_scalar` [1], which is not trained.
+    pub layer_scalar: bool,
 }
 
 impl Decoder {
@@ -52,11 +60,29 @@ impl Decoder {
     }
 
     /// Blocks and last norm on x f32[b,t,hidden]. `deepstack` f32[b,t,hidden] are added after the first
-    /// blocks.
-    pub fn hidden(&self, p: &Parameters, x: &Tensor, cx: &Context, deepstack: &[Tensor]) -> Tensor {
-        let x = self.stack.trace_each(p, x, cx, |i, x| match deepstack.get(i) {
-            Some(extra) => x + extra,
-            None => x,
+    /// blocks, and of `vectors` each block reads its own: see [`PerLayer::vectors`].
+    pub fn hidden(
+        &self,
+        p: &Parameters,
+        x: &Tensor,
+        cx: &Context,
+        deepstack: &[Tensor],
+        vectors: Option<&Tensor>,
+    ) -> Tensor {
+        let x = self.stack.trace_each(p, x, cx, |i, x| {
+            let path = format!("{}.{i}", self.stack.prefix);
+            let x = match deepstack.get(i) {
+                Some(extra) => x + extra,
+                None => x,
+            };
+            let x = match (&self.per_layer, vectors) {
+                (Some(own), Some(vectors)) => own.add(p, &path, i, &x, vectors),
+                _ => x,
+            };
+            match self.layer_scalar {
+                true => x * p.get(&format!("{path}.{LAYER_SCALAR}"), [1]),
+                false => x,
+            }
         });
         let _scope = p.trace().scope(self.norm_name.clone());
         self.norm.trace(p, &self.norm_name, &x)
@@ -77,6 +103,12 @@ impl Decoder {
             Some(cap) => (logits * (1.0 / cap as f64)).tanh() * cap as f64,
             None => logits,
         }
+    }
+
+    /// Whether a tensor is a constant of the decoder, which training leaves as it is.
+    pub fn is_constant(&self, name: &str) -> bool {
+        let inside = name.strip_prefix(&self.stack.prefix).and_then(|rest| rest.strip_suffix(LAYER_SCALAR));
+        self.layer_scalar && inside.is_some_and(|rest| rest.starts_with('.') && rest.ends_with('.'))
     }
 
     /// The kinds of layers that keep different rows: each window once, `None` for layers that keep all of
@@ -163,7 +195,12 @@ impl Decoder {
         if let Some(features) = &features.rows {
             x = inputs.get(Input::IsFeature).select(features, &x);
         }
-        let x = self.hidden(p, &x, cx, &features.deepstack).reshape([shape.count(), self.hidden]);
+        let is_feature = features.rows.is_some().then(|| inputs.get(Input::IsFeature));
+        let own = self.per_layer.as_ref();
+        let vectors = own.map(|own| own.vectors(p, inputs.get(Input::Ids), &x, is_feature));
+        let x = self
+            .hidden(p, &x, cx, &features.deepstack, vectors.as_ref())
+            .reshape([shape.count(), self.hidden]);
         match shape.out {
             None | Some(0) => x,
             Some(_) => x.gather(inputs.get(Input::Out), 0),

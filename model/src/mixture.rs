@@ -6,7 +6,8 @@
 
 use percept_graph::{Activation, DType, ReduceKind, Tensor};
 
-use crate::block::join;
+use crate::block::{Norm, join};
+use crate::names::BesideNames;
 use crate::parameters::{Parameters, ragged};
 
 /// A mixture in place of a block's MLP.
@@ -145,17 +146,33 @@ impl Mixture {
         x: &Tensor,
         places: Option<&Tensor>,
     ) -> (Tensor, Routing) {
-        let mut routing = self.route(p, path, x);
-        if let Some(places) = places {
-            let is_row = places.ge(&places.like(0.0)).unsqueeze(1);
-            routing.experts = is_row.select(&routing.experts, &routing.experts.like(-1.0));
-        }
+        let routing = kept(self.route(p, path, x), places);
         let rows = x.reshape([x.dim(0) * x.dim(1), x.dim(2)]);
         let mut y = self.combine(p, path, &rows, &routing).reshape(x.dims());
         if let Some(shared) = self.shared {
             y = y + self.share(p, path, x, shared);
         }
         (y, routing)
+    }
+
+    /// The mixture beside an MLP that makes `dense` of x f32[b,t,hidden], neither of which is normalized: the sum of what both
+    /// say, and what the router has chosen (Gemma 4).
+    pub fn beside(
+        &self,
+        p: &Parameters,
+        path: &str,
+        (x, dense): (&Tensor, &Tensor),
+        (norm, names): (Norm, &BesideNames),
+        places: Option<&Tensor>,
+    ) -> (Tensor, Routing) {
+        let named = |x: &Tensor, name: &str| norm.trace(p, &join(path, name), x);
+        let hidden = x.dim(2);
+        let scale = p.get(&join(path, names.router_scale), [hidden]) * (hidden as f64).powf(-0.5);
+        let read = Norm::bare(norm.eps).trace(p, "", x) * scale;
+        let routing = kept(self.route(p, path, &read), places);
+        let rows = named(x, names.experts_norm).reshape([x.dim(0) * x.dim(1), hidden]);
+        let y = self.combine(p, path, &rows, &routing).reshape(x.dims());
+        (named(dense, names.mlp_out_norm) + named(&y, names.experts_out_norm), routing)
     }
 
     /// What the router chooses for the rows of x f32[b,t,hidden].
@@ -218,6 +235,15 @@ impl Mixture {
             false => y,
         }
     }
+}
+
+/// A routing in which rows at negative places go to no expert.
+fn kept(mut routing: Routing, places: Option<&Tensor>) -> Routing {
+    if let Some(places) = places {
+        let is_row = places.ge(&places.like(0.0)).unsqueeze(1);
+        routing.experts = is_row.select(&routing.experts, &routing.experts.like(-1.0));
+    }
+    routing
 }
 
 impl Groups {

@@ -41,6 +41,21 @@ pub struct BlockNames {
     pub mlp_out_norm: &'static str,
     /// Scales what the MLP adds; the whole name of a vector.
     pub mlp_scale: &'static str,
+    /// Of a mixture beside the MLP, in blocks where it does not stand in the MLP's place.
+    pub beside: Option<BesideNames>,
+}
+
+/// Names of what belongs to a mixture beside an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BesideNames {
+    /// Behind the MLP.
+    pub mlp_out_norm: &'static str,
+    /// Before the experts.
+    pub experts_norm: &'static str,
+    /// Behind them.
+    pub experts_out_norm: &'static str,
+    /// Scales what the router reads; the whole name of a vector.
+    pub router_scale: &'static str,
 }
 
 const SELF_ATTENTION: AttentionNames = AttentionNames {
@@ -67,6 +82,7 @@ pub const LLAMA: BlockNames = BlockNames {
     down: "mlp.down_proj",
     mlp_out_norm: "",
     mlp_scale: "",
+    beside: None,
 };
 
 /// Gemma 2 and 3: four norms a block, and Llama's name of the second means another.
@@ -91,6 +107,32 @@ pub const LFM2: BlockNames = BlockNames {
     up: "feed_forward.w3",
     down: "feed_forward.w2",
     ..LLAMA
+};
+
+/// Gemma 4, whose mixtures stand beside MLPs.
+pub const GEMMA4: BlockNames = BlockNames {
+    beside: Some(BesideNames {
+        mlp_out_norm: "post_feedforward_layernorm_1",
+        experts_norm: "pre_feedforward_layernorm_2",
+        experts_out_norm: "post_feedforward_layernorm_2",
+        router_scale: "router.scale",
+    }),
+    ..GEMMA
+};
+
+/// The image tower of Gemma 4, whose projections lie in parts of their own beside their bounds.
+pub const GEMMA4_VISION: BlockNames = BlockNames {
+    attention: AttentionNames {
+        q: "self_attn.q_proj.linear",
+        k: "self_attn.k_proj.linear",
+        v: "self_attn.v_proj.linear",
+        out: "self_attn.o_proj.linear",
+        ..SELF_ATTENTION
+    },
+    gate: "mlp.gate_proj.linear",
+    up: "mlp.up_proj.linear",
+    down: "mlp.down_proj.linear",
+    ..GEMMA
 };
 
 /// GLM-4: four norms a block, named by what they stand behind, and one matrix into the MLP.

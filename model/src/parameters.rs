@@ -77,6 +77,9 @@ pub struct Adapter {
     pub scale: f32,
 }
 
+/// Suffixes of the bounds of [`Parameters::clipped_linear`].
+pub const BOUNDS: [&str; 4] = [".input_min", ".input_max", ".output_min", ".output_max"];
+
 /// Every parameter in f32, as training has them.
 pub struct AllF32;
 
@@ -189,6 +192,25 @@ impl<'a> Parameters<'a> {
             let adapted = products.adapted(x, n, adapter, extras, act, part);
             self.mask(slot).select(&adapted, &y)
         })
+    }
+
+    /// As [`Parameters::linear`] of the layer `{part}.linear`, where x and the products are clipped to the bounds
+    /// `{part}.input_min`, `input_max`, `output_min` and `output_max`, which are numbers each.
+    pub fn clipped_linear(
+        &self,
+        x: &Tensor,
+        name: &str,
+        n: usize,
+        bias: bool,
+        act: Option<Activation>,
+    ) -> Tensor {
+        let part = name.strip_suffix(".linear").unwrap_or(name);
+        let clip = |x: &Tensor, of: &str| {
+            let [low, high] = ["min", "max"].map(|end| self.get(&format!("{part}.{of}_{end}"), []));
+            x.clamp_between(&low, &high)
+        };
+        let y = clip(&self.linear(&clip(x, "input"), name, n, bias, None), "output");
+        act.map_or(y.clone(), |a| y.activate(a))
     }
 
     /// From now on rows have the slots of these numbers, i32[..rows,1], and none where the number is

@@ -157,6 +157,15 @@ impl Rope {
         Self { frequencies: some(0).chain(some(1)).collect(), axes, factor: 1.0, growth: None, reach: 0 }
     }
 
+    /// The first `pairs` pairs of `dim` features turn, each by theta^(-2i/dim) / factor a position; the others do not
+    /// (Gemma 4).
+    pub fn proportional(dim: usize, theta: f64, pairs: usize, factor: f64) -> Self {
+        let mut rope = Self::new(dim, theta);
+        let turned = |(i, f): (usize, &f64)| if i < pairs { f / factor } else { 0.0 };
+        rope.frequencies = rope.frequencies.iter().enumerate().map(turned).collect();
+        rope
+    }
+
     /// As [`Rope::axial`], for coordinates between -1 and 1 in place of positions, of which 1 is a full turn of
     /// the fastest pair (DINOv3).
     pub fn normalized(dim: usize, theta: f64) -> Self {

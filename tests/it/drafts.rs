@@ -65,6 +65,7 @@ fn answers_are_those_without_a_draft_model_bit_for_bit() {
         ("gemma3-text", "llama"),
         ("qwen2", "gemma3-text"),
         ("gemma3", "gemma3"),
+        ("gemma4-text", "gemma4-text"),
         ("qwen2-vl-image", "qwen2-vl-image"),
         ("qwen2-audio", "qwen2-audio"),
         ("qwen3-5-text", "qwen3-5-text"),

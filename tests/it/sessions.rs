@@ -172,6 +172,14 @@ fn sixteen_sequences_side_by_side_are_those_alone_bit_for_bit() {
 }
 
 #[test]
+fn layers_that_share_keys_give_the_same_bits_side_by_side_and_in_any_schedule() {
+    let cpu = devices::device("cpu");
+    side_by_side("gemma4-image", &cpu, DType::F32, &LENGTHS);
+    side_by_side("gemma4-text", &cpu, DType::F16, &LENGTHS);
+    schedules("gemma4-text", &cpu, 200..240);
+}
+
+#[test]
 fn sequences_side_by_side_are_those_alone_bit_for_bit_on_an_adapter() {
     if let Some(device) = devices::gpu() {
         for name in ["llama", "gemma3", "qwen2-vl-image"] {

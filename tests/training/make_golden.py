@@ -157,14 +157,18 @@ def sgd():
     return out
 
 
-def media(name, vocab_low):
-    from transformers import AutoModelForImageTextToText
-    model = load(name, AutoModelForImageTextToText)
+def media_sample(name):
+    """A parity case with media, of which the last eight tokens are learnt."""
     inputs = load_file(PARITY / name / "inputs.safetensors")
     ids = inputs["input_ids"][0]
     labels = torch.tensor([int(i) if k >= len(ids) - 8 else -1 for k, i in enumerate(ids)])
-    inputs = {k: v.long() if not v.is_floating_point() else v for k, v in inputs.items()}
-    batches = [[(inputs, labels), text_sample(step, 300, vocab_low)] for step in range(STEPS)]
+    return {k: v.long() if not v.is_floating_point() else v for k, v in inputs.items()}, labels
+
+
+def media(name, vocab_low):
+    from transformers import AutoModelForImageTextToText
+    model = load(name, AutoModelForImageTextToText)
+    batches = [[media_sample(name), text_sample(step, 300, vocab_low)] for step in range(STEPS)]
     # Towers have parameters that nothing reads; they have no gradient and torch leaves them alone.
     return train(model, batches, 1e-3, 0.0, 1.0)
 
@@ -182,6 +186,22 @@ def lora():
     model.save_pretrained(HERE / "adapter")
     portable(HERE / "adapter", "llama")
     return gradients_of(model, *text_sample(3, 401))
+
+
+def gemma4_lora():
+    """Adapters on attention and on what reads the vectors that every layer of Gemma 4 has of its own."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForImageTextToText
+    base = load("gemma4-image", AutoModelForImageTextToText)
+    layers = "q_proj|v_proj|per_layer_input_gate|per_layer_projection|per_layer_model_projection"
+    model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=rf".*language_model.*({layers})"))
+    with torch.no_grad():
+        for seed, (name, p) in enumerate(sorted(model.named_parameters())):
+            if "lora_" in name:
+                p.copy_(formula(p.shape, seed + 1, 0.2))
+    model.save_pretrained(HERE / "adapter-gemma4")
+    portable(HERE / "adapter-gemma4", "gemma4-image")
+    return gradients_of(model, *media_sample("gemma4-image"))
 
 
 def portable(folder, base):
@@ -283,7 +303,9 @@ if __name__ == "__main__":
         "llama": llama(),
         "smolvlm-image": media("smolvlm-image", 100),
         "qwen2-vl-image": media("qwen2-vl-image", 100),
+        "gemma4-image": media("gemma4-image", 100),
         "lora": lora(),
+        "gemma4-lora": gemma4_lora(),
         "delta": delta(),
         "whole": whole(),
         "muon": muon(),

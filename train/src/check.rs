@@ -72,7 +72,8 @@ fn known(stage: &Stage, before: Option<&Known>, tries: bool) -> Result<Known> {
         Some(before) => before.checkpoint.clone(),
         None => Arc::new(initial::open(config)?),
     };
-    let plan = Arc::new(TrainingPlan::new(config, &checkpoint)?);
+    let model = causal(Weights::new(checkpoint.clone()))?;
+    let plan = Arc::new(TrainingPlan::new(config, &checkpoint, &*model)?);
     let mut form = Form::planned(&plan, &checkpoint);
     if let Some((from, path)) = config.lora.as_ref().and_then(|l| Some((l.from, l.path.as_deref()?))) {
         let own = match before {
@@ -95,7 +96,7 @@ fn known(stage: &Stage, before: Option<&Known>, tries: bool) -> Result<Known> {
 fn try_data(config: &Config, model: Arc<dyn percept_model::CausalModel>, plan: &TrainingPlan) -> Result<()> {
     outlook::steps(&model, config)?;
     let (decoder, checkpoint) = (model.decoder(), model.weights().checkpoint());
-    TrainingPlan::new(config, checkpoint)?
+    TrainingPlan::new(config, checkpoint, &*model)?
         .with_outer([decoder.table.clone(), decoder.head.clone()], checkpoint)?;
     let first = Feed::new(model.clone(), &config.data, config.seed, None)?.next_step()?;
     let batch = Batch::new(&*model, &borrowed(&first.rows), config.data.length)?;

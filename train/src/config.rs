@@ -73,7 +73,8 @@ pub struct ModelConfig {
     /// A folder with a low-rank adapter that is merged into the checkpoint before training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
-    /// Names of parameters that stay as they are; `*` stands for any characters.
+    /// Names of parameters that stay as they are; `*` stands for any characters. Constants of a model, such as the bounds
+    /// of Gemma 4's towers and its `layer_scalar`, always do.
     pub freeze: Vec<String>,
     /// Dtype that frozen weights are loaded in: f32, f16 or bf16. As the file has them when left out.
     #[serde(skip_serializing_if = "Option::is_none", with = "dtype_name")]

@@ -76,6 +76,8 @@ fn transformer(from: &Path, json: &Value, seed: u64, out: &Path) -> Result<()> {
         let values = match name.rsplit('.').next() {
             Some("bias") => vec![0.0; ty.numel()],
             Some("weight") if ty.rank() == 1 => vec![unit; ty.numel()],
+            // Gemma 4 scales layers, what its routers read and what its experts say.
+            Some("layer_scalar" | "scale" | "per_expert_scale") => vec![1.0; ty.numel()],
             _ => normal(&name, ty.numel(), deviation, seed),
         };
         if name.ends_with("patch_embedding.weight") {

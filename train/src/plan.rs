@@ -1,11 +1,11 @@
 //! Which parameters are trained, and how.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use percept_graph::TensorType;
 use percept_model::checkpoint::Checkpoint;
-use percept_model::{Adapter, TrainedParameters, is_buffer};
+use percept_model::{Adapter, CausalModel, TrainedParameters, is_buffer};
 
 use crate::adapter::modules;
 use crate::config::Config;
@@ -23,6 +23,8 @@ pub struct TrainingPlan {
     usual: Group,
     /// Names of tables and heads, which optimizers for matrices inside the network leave out.
     outer: Vec<String>,
+    /// Names of the model's bounds and statistics, which are never trained.
+    constants: BTreeSet<String>,
 }
 
 /// Which parameters of the checkpoint are trained themselves.
@@ -48,11 +50,11 @@ pub struct Group {
 }
 
 impl TrainingPlan {
-    /// The plan of a run over a checkpoint.
+    /// The plan of a run over a checkpoint and the model in it.
     ///
     /// # Errors
     /// When a pattern matches no parameter, or nothing is left to train.
-    pub fn new(config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
+    pub fn new(config: &Config, checkpoint: &Checkpoint, model: &dyn CausalModel) -> Result<Self> {
         let floats = || checkpoint.names().filter(|n| checkpoint.ty(n).is_some_and(|t| t.dtype.is_float()));
         let layers = || {
             let linear = |n: &&str| checkpoint.ty(n).is_some_and(|t| t.rank() == 2);
@@ -99,7 +101,8 @@ impl TrainingPlan {
         };
         let groups: Vec<_> = config.optimizer.groups.iter().map(group).collect();
         let drops = config.lora.as_ref().is_some_and(|l| l.dropout > 0.0);
-        let plan = Self { whole, adapters, drops, groups, usual, outer: Vec::new() };
+        let constants = checkpoint.names().filter(|n| model.is_constant(n)).map(str::to_string).collect();
+        let plan = Self { whole, adapters, drops, groups, usual, outer: Vec::new(), constants };
         let trained: Vec<String> = plan.candidates(checkpoint).collect();
         if trained.is_empty() {
             let why =
@@ -200,6 +203,9 @@ impl TrainingPlan {
 
 impl TrainedParameters for TrainingPlan {
     fn is_master(&self, name: &str) -> bool {
+        if self.constants.contains(name) {
+            return false;
+        }
         match &self.whole {
             TrainedWhole::AllBut(frozen) => !frozen.matches(name) && !is_buffer(name),
             TrainedWhole::Only(also, frozen) => also.matches(name) && !frozen.matches(name),

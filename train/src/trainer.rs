@@ -103,7 +103,7 @@ impl Trainer {
     /// parameter.
     pub fn new(config: &Config, device: Arc<dyn Device>, options: CompileOptions) -> Result<Self> {
         let checkpoint = Arc::new(initial::open(config)?);
-        let plan = TrainingPlan::new(config, &checkpoint)?;
+        let plan = TrainingPlan::new(config, &checkpoint, &*causal(Weights::new(checkpoint.clone()))?)?;
         let from = config.lora.as_ref().and_then(|l| Some((l.from, l.path.as_deref()?)));
         let (mut begun, mut below) = (None, None);
         match from {

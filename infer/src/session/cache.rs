@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use percept_graph::{DType, Graph, Role, ScatterKind, TensorType, Trace};
 use percept_hal::Buffer;
-use percept_model::{Decoder, PAGE};
+use percept_model::{BlockSpec, Decoder, PAGE};
 
 use super::extents::CHUNK;
 use super::pages::{Found, Page, Pages, Places, Prefixes};
@@ -379,10 +379,11 @@ fn first_seen(rows: usize, window: usize) -> usize {
     (rows + 1).saturating_sub(window)
 }
 
-/// The pools of the layers with a window.
+/// The pools of the layers with a window. Layers that share the keys of another have none.
 fn pool_names(decoder: &Decoder, window: Option<usize>) -> Vec<String> {
+    let own = |b: &BlockSpec| b.recurrent.is_none() && b.attention.keys_of.is_none();
     let layers = decoder.stack.blocks.iter().enumerate();
-    let layers = layers.filter(|(_, b)| b.recurrent.is_none() && b.attention.window == window);
+    let layers = layers.filter(|(_, b)| own(b) && b.attention.window == window);
     layers.flat_map(|(i, _)| ["k", "v"].map(|which| format!("cache.{i}.{which}"))).collect()
 }
 

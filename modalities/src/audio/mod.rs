@@ -10,6 +10,7 @@ mod normalized_mel;
 mod packets;
 mod reader;
 mod resample;
+mod usm_mel;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ pub use log_mel::LogMel;
 pub use normalized_mel::NormalizedMel;
 pub use reader::{Reader, Windows};
 pub use resample::Resampler;
+pub use usm_mel::UsmMel;
 
 /// Mono samples between -1 and 1.
 #[derive(Debug, Clone, PartialEq)]

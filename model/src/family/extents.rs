@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 const LAYERS: [&str; 4] = ["num_hidden_layers", "depth", "encoder_layers", "decoder_layers"];
 
 /// Extents of tensors, or their products and quotients by numbers of heads.
-const EXTENTS: [&str; 38] = [
+const EXTENTS: [&str; 44] = [
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -48,6 +48,12 @@ const EXTENTS: [&str; 38] = [
     "projection_dim",
     "projection_size",
     "mm_tokens_per_image",
+    "global_head_dim",
+    "num_global_key_value_heads",
+    "hidden_size_per_layer_input",
+    "vocab_size_per_layer_input",
+    "position_embedding_size",
+    "output_proj_dims",
 ];
 
 /// What is not large, whatever the tensors: configurations keep values of parts that a checkpoint does not

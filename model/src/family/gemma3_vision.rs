@@ -82,7 +82,7 @@ impl Reader for Images {
 }
 
 /// The number of the image that each row belongs to, -1 for text. Rows of features that touch are one image.
-fn blocks(features: &[Option<usize>]) -> Vec<i32> {
+pub(super) fn blocks(features: &[Option<usize>]) -> Vec<i32> {
     let mut number = -1;
     let mut inside = false;
     let next = |f: &Option<usize>| {

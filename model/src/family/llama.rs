@@ -98,6 +98,8 @@ pub fn rotary(c: &Config, names: &DecoderNames, theta: f64) -> Result<Decoder> {
         logit_divisor: None,
         logit_cap: None,
         deepstack: 0,
+        per_layer: None,
+        layer_scalar: false,
     })
 }
 

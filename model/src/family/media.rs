@@ -27,6 +27,12 @@ pub trait Reader: Send + Sync {
     /// # Errors
     /// As there.
     fn layout(&self, inputs: &Inputs) -> Result<Layout>;
+
+    /// Whether a tensor of the encoders is a constant, which training leaves as it is.
+    fn is_constant(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
 }
 
 /// A decoder with a reader of media.
@@ -60,6 +66,10 @@ impl<R: Reader> CausalModel for MediaModel<R> {
 
     fn layout(&self, inputs: &Inputs) -> Result<Layout> {
         self.reader.layout(inputs)
+    }
+
+    fn is_constant(&self, name: &str) -> bool {
+        self.decoder.is_constant(name) || self.reader.is_constant(name)
     }
 }
 

@@ -9,6 +9,8 @@ mod gemma;
 mod gemma2;
 mod gemma3;
 mod gemma3_vision;
+mod gemma4;
+mod gemma4_media;
 mod glm4;
 mod glm4v;
 mod granite;
@@ -96,6 +98,8 @@ const FAMILIES: &[(&str, Open)] = &[
     ("gemma2", text),
     ("gemma3", gemma3_vision::open),
     ("gemma3_text", text),
+    ("gemma4", gemma4_media::open),
+    ("gemma4_text", text),
     ("glm4", text),
     ("glm46v", glm4v::open_46),
     ("glm4v", glm4v::open),
@@ -159,6 +163,7 @@ const DECODERS: &[(&str, ReadDecoder)] = &[
     ("gemma", gemma::decoder),
     ("gemma2", gemma2::decoder),
     ("gemma3_text", gemma3::decoder),
+    ("gemma4_text", gemma4::decoder),
     ("glm4", glm4::decoder),
     ("glm4v_text", glm4::multimodal),
     ("granite", granite::decoder),

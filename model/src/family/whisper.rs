@@ -232,6 +232,8 @@ fn decoder(c: &Config, names: &DecoderNames) -> Result<Decoder> {
         logit_divisor: None,
         logit_cap: None,
         deepstack: 0,
+        per_layer: None,
+        layer_scalar: false,
     })
 }
 

@@ -4,6 +4,7 @@
 
 pub mod anyres;
 mod gemma3;
+mod gemma4;
 mod glm4v;
 mod granite_docling;
 mod internvl;
@@ -25,6 +26,7 @@ mod transcript;
 mod words;
 
 pub use gemma3::Gemma3;
+pub use gemma4::Gemma4;
 pub use glm4v::{Glm4v, GlmVersion};
 pub use granite_docling::GraniteDocling;
 pub use internvl::InternVl;

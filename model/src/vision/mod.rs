@@ -1,6 +1,7 @@
 //! Vision towers, and how their runs are put together.
 
 mod framed;
+mod gemma4;
 mod glm;
 mod mrope;
 mod pixtral;
@@ -9,6 +10,7 @@ mod rows;
 mod tower;
 
 pub use framed::{Arguments, Framed, framed_runs, places};
+pub use gemma4::Gemma4Tower;
 pub use glm::GlmTower;
 pub use mrope::{Grids, Resume, mrope_at, mrope_layout, mrope_of};
 pub use pixtral::PixtralTower;

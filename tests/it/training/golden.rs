@@ -243,6 +243,11 @@ fn gradients_of_an_adapter_on_a_delta_rule_are_those_of_peft() {
     adapter_gradients("qwen3-5-text", "adapter-delta", layers, &golden, |m| long_sample(m, 3, 312));
 }
 
+#[test]
+fn gemma_4_trains_as_in_pytorch() {
+    media_model("gemma4-image");
+}
+
 /// The loss of one sample and the gradients of an adapter, in a folder beside the golden values, on some layers.
 fn adapter_gradients(
     base: &str,
@@ -276,4 +281,15 @@ fn adapter_gradients(
             assert!((f - e).abs() < 1e-4 * expected_norm, "{name}: {f}, PEFT has {e}");
         }
     }
+}
+
+#[test]
+fn gradients_of_an_adapter_on_gemma_4_are_those_of_peft() {
+    let layers = "layers = ['*language_model*.q_proj', '*language_model*.v_proj', '*.per_layer_*projection', \
+                  '*.per_layer_input_gate']";
+    adapter_gradients("gemma4-image", "adapter-gemma4", layers, &golden("gemma4-lora"), |m| {
+        let (inputs, ids) = media_inputs("gemma4-image");
+        let from = ids.len() - 8;
+        Encoded::of_inputs(m, "picture", learnt(inputs, ids, from)).unwrap()
+    });
 }
