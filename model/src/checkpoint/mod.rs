@@ -352,6 +352,13 @@ impl Checkpoint {
         }))
     }
 
+    /// The architecture of a GGUF file whose tensors keep ggml's names, because nothing says what Hugging Face calls them.
+    pub fn untranslated(&self) -> Option<String> {
+        let More::Gguf { keys, .. } = &self.more else { return None };
+        let name = keys.text("general.architecture").ok().flatten()?;
+        gguf::Architecture::named(&name).is_none().then_some(name)
+    }
+
     /// The names of all tensors, in order of their bytes.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

@@ -216,6 +216,15 @@ pub fn open_weights(weights: Weights) -> Result<Model> {
         });
     }
     let found = FAMILIES.iter().find(|f| f.0 == model_type).ok_or_else(|| unknown(model_type, FAMILIES))?;
+    // Some architectures of GGUF files are called like families.
+    if let Some(name) = weights.checkpoint().untranslated() {
+        return Err(Error::Content {
+            file: weights.checkpoint().path().display().to_string(),
+            why: format!(
+                "models of the architecture '{name}' are not read from GGUF files; take the folder that it was made of"
+            ),
+        });
+    }
     found.1(&config, weights)
 }
 

@@ -181,6 +181,20 @@ fn gguf_keys_that_do_not_fit_the_rest_are_refused_by_name() {
 }
 
 #[test]
+fn an_architecture_of_gguf_files_that_is_called_like_a_family_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let mut bytes = std::fs::read(fixture("gemma3.gguf")).unwrap();
+    while let Some(at) = bytes.windows(6).position(|name| name == b"gemma3") {
+        bytes[at..at + 6].copy_from_slice(b"gemma4");
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let opened = percept_model::open(std::sync::Arc::new(Checkpoint::open(&path).unwrap()));
+    let e = opened.map(|_| ()).unwrap_err().to_string();
+    assert!(e.contains("model.gguf") && e.contains("architecture 'gemma4'"), "{e}");
+}
+
+#[test]
 fn ctranslate2_tensors_are_those_of_the_model_it_was_made_from() {
     for kind in ["float16", "int8"] {
         let checkpoint = Checkpoint::open_with(fixture(&format!("whisper-{kind}")), DECODED).unwrap();
