@@ -37,9 +37,9 @@ pub fn op_cost(desc: &OpDesc<'_>) -> Option<OpCost> {
             let summed: usize = spec.lhs_contract.iter().filter_map(|&d| left.dims.get(d)).product();
             Some(OpCost { bytes: all, flops: 2 * results * summed as u64 })
         }
-        Op::Composite(
-            Composite::Linear { .. } | Composite::QuantizedDot { .. } | Composite::Int8Dot { .. },
-        ) => Some(OpCost { bytes: all, flops: 2 * results * width() }),
+        Op::Composite(Composite::Linear { .. } | Composite::QuantizedDot { .. } | Composite::Int8Dot) => {
+            Some(OpCost { bytes: all, flops: 2 * results * width() })
+        }
         Op::Composite(Composite::Attention(spec) | Composite::AttentionGrad(spec))
             if spec.kv_len || spec.paged =>
         {

@@ -140,7 +140,7 @@ impl Case {
         let angle = |name: &str| t.data(name, DType::F32, [1, rows, pairs]);
         let cx = Context { angles: vec![[angle("rope.0.cos"), angle("rope.0.sin")]], ..Context::default() };
         let x = self.model.embed(&p, &t.data("ids", DType::I32, [1, rows]));
-        let logits = self.model.logits(&p, &self.model.hidden(&p, &x, &cx, &[]));
+        let logits = self.model.logits(&p, &self.model.hidden(&p, &x, &cx, &[], None));
         let loss = logits.reshape([rows, self.model.vocab]).cross_entropy(&labels, -100, 0.0).mean([0]);
         t.output("loss", &loss);
         drop(p);

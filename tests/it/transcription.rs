@@ -237,7 +237,10 @@ fn words_of_rows_have_the_times_of_their_rows_and_what_a_prompt_would_say_is_ref
     assert_eq!(words.iter().map(|w| &w.text[..]).collect::<Vec<_>>().join(" "), heard.text);
     // Rows are 80 ms long.
     let (first, last) = (named[0].rows[0] as f64 * 0.08, named[named.len() - 1].rows[1] as f64 * 0.08);
-    assert!((words[0].start - first).abs() < 1e-3 && (words[words.len() - 1].end - last).abs() < 1e-3, "{words:?}");
+    assert!(
+        (words[0].start - first).abs() < 1e-3 && (words[words.len() - 1].end - last).abs() < 1e-3,
+        "{words:?}"
+    );
     assert!(words.windows(2).all(|w| w[0].end <= w[1].start + 1e-9), "{words:?}");
     for (how, says) in [
         (TranscribeOptions { language: Some("de".into()), ..TranscribeOptions::default() }, "language"),

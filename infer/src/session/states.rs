@@ -24,7 +24,7 @@ pub(crate) struct State {
 /// that it leaves, and what is more may be found again as prefixes.
 pub(super) fn slots(pages: usize, sequences: usize) -> usize {
     match sequences {
-        usize::MAX => pages.min(2 * BATCH).max(2),
+        usize::MAX => pages.clamp(2, 2 * BATCH),
         n => n.saturating_mul(2).saturating_add(2),
     }
 }

@@ -161,7 +161,11 @@ fn check(options: &TranscribeOptions) -> Result<()> {
         (options.language.is_some(), "the language cannot be given", "it knows the one it was trained on"),
         (options.translate, "it does not translate", "a multilingual Whisper does"),
         (options.condition, "it reads no text before a window", "it has no prompt"),
-        (options.temperatures.first().is_some_and(|t| *t > 0.0), "nothing is sampled", "the best token is taken"),
+        (
+            options.temperatures.first().is_some_and(|t| *t > 0.0),
+            "nothing is sampled",
+            "the best token is taken",
+        ),
     ];
     match refused.into_iter().find(|(asked, ..)| *asked) {
         Some((_, what, why)) => {

@@ -5,7 +5,7 @@ use percept_modalities::Inputs;
 use serde_json::json;
 
 use crate::audio::Qwen2_5Tower;
-use crate::causal::{EncoderRun, Layout};
+use crate::causal::{EncoderRun, Layout, input_ids};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use crate::family::media::{MediaModel, Reader, check_width, processor_files, pro
 use crate::family::qwen2_vl::{self, grids};
 use crate::family::{DecoderNames, Model, decoder};
 use crate::processor::{ClipLength, QwenVersion, QwenVl, Sound};
-use crate::vision::{Grids, QwenTower, Resume, floats, integers, mrope_layout_at};
+use crate::vision::{Grids, QwenTower, Resume, floats, framed_runs, integers, mrope_at};
 use crate::weights::Weights;
 
 /// The array that tells frames of sound from padding.
@@ -182,7 +182,9 @@ impl Reader for Thinker {
         for (pixels, name) in [("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")]
         {
             match floats(inputs, pixels)? {
-                Some(patches) => runs.extend(self.tower.runs(weights, patches, &grids(inputs, name)?)?),
+                Some(patches) => {
+                    runs.extend(framed_runs(&self.tower, weights, patches, &grids(inputs, name)?)?)
+                }
                 None if inputs.arrays.contains_key(name) => {
                     return Err(Error::Inputs(format!("there is {name} but no {pixels}")));
                 }
@@ -222,7 +224,7 @@ impl Reader for Thinker {
             let at = frame as f32 * seconds * self.pace;
             if self.whole { at.trunc() } else { at }
         };
-        let mut layout = mrope_layout_at(inputs, &kinds, Resume::AllAxes, time)?;
+        let mut layout = mrope_at(input_ids(inputs)?, &kinds, Resume::AllAxes, time)?;
         // Sound is counted like text.
         let mut places = Vec::new();
         for frames in self.heard(inputs)? {
