@@ -52,7 +52,7 @@ pub enum VisionPool {
     /// SigLIP: a learned query attends to all normalized rows, and an MLP follows.
     Attention {
         /// The attention of the query over the rows.
-        attention: Attention,
+        attention: Box<Attention>,
         /// The MLP that follows it.
         mlp: Mlp,
     },

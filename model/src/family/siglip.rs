@@ -74,6 +74,6 @@ fn pooled(c: &Config, weights: Weights, vision: VisionTower, images: ImagePrepar
         None => text.positive("hidden_size")?,
     };
     let tower = text_tower(&text, false, TextPool::Last, width)?;
-    let pool = VisionPool::Attention { attention: of_block.attention, mlp: of_block.mlp };
+    let pool = VisionPool::Attention { attention: Box::new(of_block.attention), mlp: of_block.mlp };
     two_towers(weights, vision, pool, tower, images)
 }
