@@ -160,6 +160,7 @@ mod tests {
     use percept_graph::{DType, TensorType};
 
     use super::super::{Checkpoint, Format, LoadOptions};
+    use super::{Path, pair_up};
 
     /// A file of f32 tensors; element i of the n-th is n + i / 1000.
     fn file(tensors: &[(&str, &[usize])]) -> Vec<u8> {
@@ -223,6 +224,22 @@ mod tests {
         let mut odd = all.clone();
         odd[4].1 = &[3, 2];
         assert!(open(&odd).unwrap_err().contains("cannot be stacked"));
+    }
+
+    #[test]
+    fn stacks_of_gates_and_of_what_is_beside_them_become_one() {
+        let name = |part: &str| format!("l.mlp.experts.{part}_proj.weight");
+        let (gate, up, down) = (name("gate"), name("up"), name("down"));
+        let mut c = open(&[(&gate, &[2, 2, 3]), (&up, &[2, 2, 3]), (&down, &[2, 3, 2])]).unwrap();
+        pair_up(Path::new("m"), &mut c.tensors).unwrap();
+        let part = |n: usize, e: usize| (6 * e..6 * (e + 1)).map(move |i| n as f32 + i as f32 / 1e3);
+        let both = (0..2).flat_map(|e| part(0, e).chain(part(1, e))).collect();
+        assert_eq!(values(&c, "l.mlp.experts.gate_up_proj"), (vec![2, 4, 3], both));
+        assert_eq!(values(&c, "l.mlp.experts.down_proj").0, [2, 3, 2]);
+        assert_eq!(c.names().len(), 2);
+        let mut c = open(&[(&gate, &[2, 2, 3]), (&down, &[2, 3, 2])]).unwrap();
+        let e = pair_up(Path::new("m"), &mut c.tensors).unwrap_err().to_string();
+        assert!(e.contains(&format!("no '{up}'")), "{e}");
     }
 
     #[test]
