@@ -40,10 +40,10 @@ impl Purpose {
 ///
 /// Inputs are the arrays of [`crate::batch::Batch`] and `count` f32[], the answer tokens of the whole step
 /// over all processes; with dropout also [`DROPOUT_KEY`] and [`DROPOUT_SHARE`]. The output `loss` f32[] is
-/// the sum of the cross-entropies over `count`. A model with mixtures also has the input [`LIVE`] and, to train, the
-/// outputs [`BALANCE`], weighted by the batch's share of the answers, and [`LOADS`]; `objective` has the first in it. To train there is also `objective`, which is `loss` times
+/// the sum of the cross-entropies over `count`. To train there is also `objective`, which is `loss` times
 /// `scale` where that is asked for; to evaluate there are `losses` f32[out] and `right` i32[out], 1 where the
-/// label is the most likely token.
+/// label is the most likely token. To train a model with mixtures there are the input [`LIVE`] and the outputs
+/// [`BALANCE`], times the batch's share of the answers, and [`LOADS`]; `objective` has the first in it, weighted.
 ///
 /// # Errors
 /// When the model's tensors do not fit its configuration.

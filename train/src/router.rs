@@ -47,7 +47,6 @@ impl RouterReport {
 }
 
 /// The loads of a step, added up over its pieces and processes.
-#[derive(Default)]
 pub struct Loads {
     /// The balancing loss, then the loads.
     values: Vec<f32>,
@@ -55,6 +54,14 @@ pub struct Loads {
 }
 
 impl Loads {
+    /// Of a model, before anything is added. A process without a piece of a step has them too.
+    pub fn new(decoder: &Decoder) -> Self {
+        let mixtures = || decoder.stack.blocks.iter().filter_map(|b| b.mixture.as_ref());
+        let experts = mixtures().map(|m| m.experts).next().unwrap_or(0);
+        let count = mixtures().count();
+        Self { values: vec![0.0; if count > 0 { 1 + count * experts } else { 0 }], experts }
+    }
+
     /// Adds those of one piece, if there are any.
     ///
     /// # Errors
@@ -62,8 +69,6 @@ impl Loads {
     pub fn add(&mut self, device: &dyn Device, outputs: &BTreeMap<String, Buffer>) -> Result<()> {
         let (Some(balance), Some(loads)) = (outputs.get(BALANCE), outputs.get(LOADS)) else { return Ok(()) };
         let own = [floats(&device.read(balance)?), floats(&device.read(loads)?)].concat();
-        self.experts = loads.ty().dims.last().copied().unwrap_or(0);
-        self.values.resize(own.len(), 0.0);
         self.values.iter_mut().zip(own).for_each(|(all, own)| *all += own);
         Ok(())
     }

@@ -244,7 +244,7 @@ impl Trainer {
                 arguments.extend(scalars);
                 arguments.extend(self.dropout(peers.rank(), 0)?);
                 let outputs = self.state.run(&self.programs[&key], &arguments, self.timeline.as_mut())?;
-                let mut loads = Loads::default();
+                let mut loads = Loads::new(self.model.decoder());
                 loads.add(&*self.device, &outputs)?;
                 StepReport {
                     loss: self.scalar(&outputs, "loss")?,
@@ -325,7 +325,7 @@ impl Trainer {
         peers: &dyn Communicator,
     ) -> Result<StepReport> {
         let mut loss = 0.0;
-        let mut loads = Loads::default();
+        let mut loads = Loads::new(self.model.decoder());
         for (piece, batch) in batches.iter().enumerate() {
             let key = self.prepare_accumulate(batch)?;
             self.begin_sums()?;
