@@ -95,7 +95,7 @@ pub struct Attention {
     pub gated: bool,
     /// Norms of queries and keys, before they are rotated.
     pub qk_norm: QkNorm,
-    /// Norm of each head's values, which has no parameters of a name.
+    /// Norm of each head's values, one without parameters.
     pub v_norm: Option<Norm>,
     /// Values are what keys are before they are normalized and rotated; there is no projection of their own.
     pub k_is_v: bool,

@@ -17,7 +17,6 @@ mod decoder;
 mod error;
 pub mod family;
 mod frames;
-mod gemma4_audio;
 pub mod hub;
 mod image_encoder;
 mod latent;

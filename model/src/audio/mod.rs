@@ -1,11 +1,13 @@
 //! Audio towers.
 
 mod conformer;
+mod gemma4;
 mod qwen2_5;
 mod qwen3;
 mod whisper;
 
 pub use conformer::Conformer;
+pub use gemma4::Gemma4AudioTower;
 pub use qwen2_5::Qwen2_5Tower;
 pub use qwen3::{Qwen3Tower, asr_defaults as qwen3_asr_defaults, omni_defaults as qwen3_omni_defaults};
 pub(crate) use whisper::block as whisper_block;

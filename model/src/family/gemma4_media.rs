@@ -6,6 +6,7 @@ use percept_modalities::Inputs;
 use percept_modalities::audio::UsmMel;
 use serde_json::{Map, json};
 
+use crate::audio::Gemma4AudioTower;
 use crate::block::Norm;
 use crate::causal::{EncoderRun, Layout};
 use crate::config::Config;
@@ -13,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::family::gemma3_vision::blocks;
 use crate::family::media::{MediaModel, Reader, processor_files, prompt, text_config, token};
 use crate::family::{DecoderNames, Model, decoder};
-use crate::gemma4_audio::Gemma4AudioTower;
 use crate::parameters::Parameters;
 use crate::processor::Gemma4;
 use crate::vision::{Gemma4Tower, PATCHES, encoder_run, floats, integers, media_layout};
