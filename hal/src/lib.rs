@@ -17,6 +17,7 @@ mod op_library;
 mod pool;
 mod registry;
 mod report;
+mod walk;
 
 pub use buffer::{Arg, Buffer, DeviceKey};
 pub use cost::{OpCost, op_cost};
@@ -30,3 +31,4 @@ pub use op_library::{LaunchTime, LibraryDevice, OpLaunch, OpLibrary, Planned, Re
 pub use pool::{Block, Pool};
 pub use registry::{Backend, Registry};
 pub use report::{CompileReport, OpTiming, Placed, Placement, chrome_trace};
+pub use walk::{Visit, walk};

@@ -5,12 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use percept::graph::{Graph, Literal, LiteralData, Op, Role, TensorType, ValueId};
-use percept::hal::{Arg, CompileOptions, Device, OpTiming, chrome_trace};
+use percept::hal::{Arg, CompileOptions, Device, OpTiming, Visit, chrome_trace, walk};
 use serde_json::json;
 
 use super::subject::Subject;
-use super::walk::{Visit, walk};
 use crate::cli::Failure;
 use crate::cli::failure::write_file;
 use crate::cli::model::conversation::Conversation;
@@ -65,7 +63,7 @@ impl Diff {
             if self.trace.is_some() {
                 timeline.extend(timed(&subject, &*device, &cpu)?);
             }
-            walk(&subject, &*device, &cpu, self.nmse, |v| match v.agrees() {
+            walk(&subject.graph, &subject.inputs, &*device, &cpu, self.nmse, |v| match v.agrees() {
                 true => Ok(ControlFlow::Continue(())),
                 false => Err(self.difference(&v, subject.graph.name())?),
             })?;
@@ -91,7 +89,7 @@ impl Diff {
     /// Writes the graph that reproduces a difference, and gives the failure that names it.
     fn difference(&self, v: &Visit<'_>, graph: &str) -> Result<Failure, Failure> {
         let out = self.out.clone().unwrap_or_else(|| self.model.with_extension("diff.graph"));
-        write_file(&out, with_constants(&v.single, &v.operands)?.to_string().as_bytes())?;
+        write_file(&out, v.standalone()?.to_string().as_bytes())?;
         if self.json {
             let document = json!({
                 "device": self.id, "agrees": false, "run": graph, "index": v.index, "op": v.node.op.name(),
@@ -122,29 +120,4 @@ fn timed(subject: &Subject, device: &dyn Device, cpu: &Arc<dyn Device>) -> Resul
         .map(|(i, bytes)| device.upload(graph.ty(i.value), bytes).map(Arg::Donate))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(executable.run_timed(args)?.1)
-}
-
-/// The single-node graph with its dense operands as constants, so that the text alone reproduces the
-/// difference.
-fn with_constants(single: &Graph, args: &[(&TensorType, &[u8])]) -> Result<Graph, Failure> {
-    let mut graph = Graph::new(single.name());
-    let mut map = vec![ValueId(0); single.values().len()];
-    for (input, (ty, bytes)) in single.inputs().iter().zip(args) {
-        map[input.value.index()] = if ty.dtype.is_quantized() {
-            graph.add_input(input.name.clone(), Role::Data, (*ty).clone())?
-        } else {
-            let literal = Literal { ty: (*ty).clone(), data: LiteralData::Dense((*bytes).into()) };
-            graph.add(Op::Constant(literal), &[], &Arc::from(""))?[0]
-        };
-    }
-    for node in single.nodes() {
-        let operands: Vec<ValueId> = node.inputs.iter().map(|v| map[v.index()]).collect();
-        for (from, to) in node.outputs.iter().zip(graph.add(node.op.clone(), &operands, &node.path)?) {
-            map[from.index()] = to;
-        }
-    }
-    for o in single.outputs() {
-        graph.add_output(o.name.clone(), map[o.value.index()], None)?;
-    }
-    Ok(graph)
 }

@@ -8,7 +8,6 @@ mod model_ops;
 mod side_by_side;
 mod subject;
 pub mod values;
-mod walk;
 
 use clap::Subcommand;
 

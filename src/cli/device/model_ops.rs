@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use percept::hal::Placement;
+use percept::hal::{Placement, walk};
 use serde_json::{Value, json};
 
 use super::subject::Subject;
-use super::walk::walk;
 use crate::cli::Failure;
 use crate::cli::failure::write_file;
 use crate::cli::table::table;
@@ -28,7 +27,7 @@ pub fn test(id: &str, model: &Path, json_file: Option<&Path>, strict: bool) -> R
     let (cpu, device) = (registry.open("cpu")?, registry.open(id)?);
     let subject = Subject::open(model, 0, &*device)?;
     let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
-    walk(&subject, &*device, &cpu, None, |v| {
+    walk::<Failure>(&subject.graph, &subject.inputs, &*device, &cpu, None, |v| {
         let new = Kind { count: 0, placement: Placement::Native, error: 0.0, ms: 0.0, failed: None };
         let kind = kinds.entry(v.node.op.name()).or_insert(new);
         kind.count += 1;

@@ -57,9 +57,3 @@ fn blocks(dtype: DType, count: usize, next: &mut impl FnMut() -> u64) -> Vec<u8>
     }
     bytes
 }
-
-/// Bytes of a dense type as numbers.
-pub fn numbers(ty: &TensorType, bytes: &[u8]) -> Vec<f64> {
-    let width = ty.dtype.block_bytes();
-    bytes.chunks_exact(width).map(|c| percept::graph::decode(ty.dtype, c)).collect()
-}

@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use percept::graph::{DType, Graph, Node, Role, TensorType};
-use percept::hal::{Arg, CompileOptions, Device, Placement};
+use percept_graph::{DType, Graph, Literal, LiteralData, Node, Op, Role, TensorType, ValueId};
 
-use super::subject::Subject;
-use super::values::numbers;
-use crate::cli::Failure;
+use crate::buffer::Arg;
+use crate::device::{CompileOptions, Device};
+use crate::error::{Error, Result};
+use crate::report::Placement;
 
 /// One operation, with its results on both devices.
 pub struct Visit<'a> {
@@ -36,19 +36,50 @@ impl Visit<'_> {
     pub fn agrees(&self) -> bool {
         self.error <= self.allowed
     }
+
+    /// The operation alone with its dense operands as constants, so that the graph's text reproduces a difference.
+    ///
+    /// # Errors
+    /// When the graph cannot be made of them.
+    pub fn standalone(&self) -> Result<Graph> {
+        let mut graph = Graph::new(self.single.name());
+        let mut map = vec![ValueId(0); self.single.values().len()];
+        for (input, (ty, bytes)) in self.single.inputs().iter().zip(&self.operands) {
+            map[input.value.index()] = if ty.dtype.is_quantized() {
+                graph.add_input(input.name.clone(), Role::Data, (*ty).clone())?
+            } else {
+                let literal = Literal { ty: (*ty).clone(), data: LiteralData::Dense((*bytes).into()) };
+                graph.add(Op::Constant(literal), &[], &Arc::from(""))?[0]
+            };
+        }
+        for node in self.single.nodes() {
+            let operands: Vec<ValueId> = node.inputs.iter().map(|v| map[v.index()]).collect();
+            for (from, to) in node.outputs.iter().zip(graph.add(node.op.clone(), &operands, &node.path)?) {
+                map[from.index()] = to;
+            }
+        }
+        for output in self.single.outputs() {
+            graph.add_output(output.name.clone(), map[output.value.index()], None)?;
+        }
+        Ok(graph)
+    }
 }
 
-/// Visit every operation in order, until `visit` breaks off.
-pub fn walk(
-    subject: &Subject,
+/// Visit every operation of a graph in order, until `visit` breaks off. `inputs` are the bytes of the graph's inputs; `nmse` is what is
+/// allowed of every operation, instead of what its dtype allows.
+///
+/// # Errors
+/// When one of the devices does not run an operation, or `visit` fails.
+pub fn walk<E: From<Error>>(
+    graph: &Graph,
+    inputs: &[Vec<u8>],
     device: &dyn Device,
     cpu: &Arc<dyn Device>,
     nmse: Option<f64>,
-    mut visit: impl FnMut(Visit<'_>) -> Result<ControlFlow<()>, Failure>,
-) -> Result<(), Failure> {
-    let graph = &subject.graph;
+    mut visit: impl FnMut(Visit<'_>) -> Result<ControlFlow<()>, E>,
+) -> Result<(), E> {
     let mut known: Vec<Option<Vec<u8>>> = vec![None; graph.values().len()];
-    for (input, bytes) in graph.inputs().iter().zip(&subject.inputs) {
+    for (input, bytes) in graph.inputs().iter().zip(inputs) {
         known[input.value.index()] = Some(bytes.clone());
     }
     let mut left = graph.use_counts();
@@ -97,7 +128,7 @@ pub fn walk(
 }
 
 /// A graph of one node whose inputs are its operands.
-fn isolate(graph: &Graph, node: &Node) -> Result<Graph, Failure> {
+fn isolate(graph: &Graph, node: &Node) -> Result<Graph> {
     let mut single = Graph::new(node.op.name());
     let mut operands = Vec::new();
     for (i, v) in node.inputs.iter().enumerate() {
@@ -122,9 +153,9 @@ impl Run {
         operands: &[(&TensorType, &[u8])],
         device: &dyn Device,
         options: &CompileOptions,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self> {
         let executable = device.compile(graph, options)?;
-        let upload = || operands.iter().map(|(ty, b)| device.upload(ty, b)).collect::<Result<Vec<_>, _>>();
+        let upload = || operands.iter().map(|(ty, b)| device.upload(ty, b)).collect::<Result<Vec<_>>>();
         let buffers = upload()?;
         let run = || executable.run(buffers.iter().cloned().map(Arg::Borrow).collect());
         let outputs = run()?;
@@ -136,7 +167,7 @@ impl Run {
         drop(again);
         let placement =
             executable.report().placed.iter().map(|p| p.placement).max().unwrap_or(Placement::Native);
-        let outputs = outputs.iter().map(|b| device.read(b)).collect::<Result<Vec<_>, _>>()?;
+        let outputs = outputs.iter().map(|b| device.read(b)).collect::<Result<Vec<_>>>()?;
         Ok(Self { outputs, placement, ms })
     }
 }
@@ -165,4 +196,9 @@ fn tolerance(dtype: DType) -> f64 {
         DType::BF16 => 1e-3,
         _ => 0.0,
     }
+}
+
+/// Bytes of a dense type as numbers.
+fn numbers(ty: &TensorType, bytes: &[u8]) -> Vec<f64> {
+    bytes.chunks_exact(ty.dtype.block_bytes()).map(|chunk| percept_graph::decode(ty.dtype, chunk)).collect()
 }
