@@ -58,7 +58,51 @@ impl Journal {
     pub fn open(path: &Path, manifest: &Value) -> Result<Self> {
         let fault = |e: std::io::Error| Error::Task(format!("{}: {e}", path.display()));
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(fault)?;
-        let mut reader = BufReader::new(&file);
+        let Kept { lines, whole } = Kept::read(path, &file, manifest)?;
+        file.set_len(whole).map_err(fault)?;
+        file.seek(SeekFrom::End(0)).map_err(fault)?;
+        let mut journal = Self { path: path.to_path_buf(), file, lines };
+        if whole == 0 {
+            journal.write(manifest)?;
+        }
+        Ok(journal)
+    }
+
+    /// The answers of a journal that another run may be writing. Nothing of it is changed.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn lines(path: &Path, manifest: &Value) -> Result<BTreeMap<usize, Line>> {
+        let file = File::open(path).map_err(|e| Error::Task(format!("{}: {e}", path.display())))?;
+        Ok(Kept::read(path, &file, manifest)?.lines)
+    }
+
+    /// Add an answer.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn add(&mut self, line: &Line) -> Result<()> {
+        self.write(line)
+    }
+
+    fn write(&mut self, value: &impl Serialize) -> Result<()> {
+        let fault = |e: String| Error::Task(format!("{}: {e}", self.path.display()));
+        let mut bytes = serde_json::to_vec(value).map_err(|e| fault(e.to_string()))?;
+        bytes.push(b'\n');
+        self.file.write_all(&bytes).map_err(|e| fault(e.to_string()))
+    }
+}
+
+/// What a journal holds, and how many bytes of it are whole lines.
+struct Kept {
+    lines: BTreeMap<usize, Line>,
+    whole: u64,
+}
+
+impl Kept {
+    fn read(path: &Path, file: &File, manifest: &Value) -> Result<Self> {
+        let fault = |e: std::io::Error| Error::Task(format!("{}: {e}", path.display()));
+        let mut reader = BufReader::new(file);
         let (mut lines, mut whole, mut first) = (BTreeMap::new(), 0, true);
         loop {
             let mut line = Vec::new();
@@ -88,29 +132,7 @@ impl Journal {
             }
             whole += read as u64;
         }
-        drop(reader);
-        file.set_len(whole).map_err(fault)?;
-        file.seek(SeekFrom::End(0)).map_err(fault)?;
-        let mut journal = Self { path: path.to_path_buf(), file, lines };
-        if first {
-            journal.write(manifest)?;
-        }
-        Ok(journal)
-    }
-
-    /// Add an answer.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn add(&mut self, line: &Line) -> Result<()> {
-        self.write(line)
-    }
-
-    fn write(&mut self, value: &impl Serialize) -> Result<()> {
-        let fault = |e: String| Error::Task(format!("{}: {e}", self.path.display()));
-        let mut bytes = serde_json::to_vec(value).map_err(|e| fault(e.to_string()))?;
-        bytes.push(b'\n');
-        self.file.write_all(&bytes).map_err(|e| fault(e.to_string()))
+        Ok(Self { lines, whole })
     }
 }
 

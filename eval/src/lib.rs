@@ -3,9 +3,13 @@
 //! A [`corpus`] of samples is scored by exact match. A [`task`] is a file that says where the questions of a benchmark lie, how they are
 //! asked, and by which [`metric`] answers are scored; [`run`] asks them.
 
+mod batches;
 pub mod compare;
 pub mod corpus;
+pub mod devices;
+pub mod embedding;
 mod error;
+pub mod explain;
 mod journal;
 pub mod metric;
 mod overlap;
@@ -14,6 +18,7 @@ pub mod report;
 pub mod results;
 pub mod run;
 pub mod scoring;
+pub mod speech;
 pub mod task;
 
 pub use error::{Error, Result};

@@ -56,6 +56,10 @@ pub fn run_remote(
             "it compares the likelihoods of options, which a server does not tell; give the path of a model";
         return Err(Error::Task(format!("{}: {why}", task.name)));
     }
+    if task.metric.is_embedded() {
+        let why = "it compares embeddings, which are not asked of a server; give the path of a model";
+        return Err(Error::Task(format!("{}: {why}", task.name)));
+    }
     let start = Instant::now();
     let rows = task.questions(folder)?;
     let Opened { manifest, journal, known } = Opened::new(task, rows.hashes(), options)?;

@@ -55,13 +55,13 @@ pub fn page(finished: &[(&Finished, &Path)], run: &Value) -> Result<String> {
 fn rows(one: &Finished) -> Vec<Vec<String>> {
     let scores = &one.outcome.scores;
     let number = |value: f64| format!("{value:.4}");
-    let row = |name: &'static str| {
-        let found = scores.metrics.get(name)?;
+    let row = |name: String| {
+        let found = scores.metrics.get(&name)?;
         let counts = [scores.n, scores.unparsed, scores.failed].map(|count| count.to_string());
         let values = [found.value, found.low, found.high].map(number);
-        Some([vec![one.task.name.clone(), name.to_owned()], values.to_vec(), counts.to_vec()].concat())
+        Some([vec![one.task.name.clone(), name], values.to_vec(), counts.to_vec()].concat())
     };
-    one.task.metric.names().into_iter().chain(["ece"]).filter_map(row).collect()
+    one.task.scores().into_iter().chain(["ece".to_owned()]).filter_map(row).collect()
 }
 
 /// Scores by category, and what was taken for what.
@@ -69,9 +69,12 @@ fn details(page: &mut Page, one: &Finished) -> Result<()> {
     let scores = &one.outcome.scores;
     for (column, values) in &scores.categories {
         page.heading(&format!("{} by {column}", one.task.name));
-        let names = one.task.metric.names();
-        let header: Vec<&str> =
-            [column.as_str()].into_iter().chain(names.iter().copied()).chain(["questions"]).collect();
+        let names = one.task.scores();
+        let header: Vec<&str> = [column.as_str()]
+            .into_iter()
+            .chain(names.iter().map(String::as_str))
+            .chain(["questions"])
+            .collect();
         let numbers: Vec<usize> = (1..header.len()).collect();
         let rows: Vec<Vec<String>> = values
             .iter()

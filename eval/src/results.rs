@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::explain::Explanation;
 use crate::run::{Agreement, Asked, Outcome};
 use crate::scoring::Metric;
 use crate::task::Task;
@@ -19,12 +20,15 @@ pub struct Finished {
     pub outcome: Outcome,
     /// How far the device strays from the reference, where that was asked.
     pub agreement: Option<Agreement>,
+    /// Where it first leaves it, on the question on which both are furthest apart.
+    pub explanation: Option<Explanation>,
 }
 
 /// The document that is printed: scores with their intervals by task, agreement, and what ran.
 pub fn document<'f>(finished: impl IntoIterator<Item = &'f Finished>, run: &Value) -> Value {
     let (mut tasks, mut agreement, mut data) = (Map::new(), Map::new(), Map::new());
-    for Finished { task, outcome, agreement: held } in finished {
+    let mut explanations = Map::new();
+    for Finished { task, outcome, agreement: held, explanation } in finished {
         let mut entry = json!(outcome.scores);
         if let Some(entry) = entry.as_object_mut() {
             entry.insert("seconds".into(), json!(outcome.seconds));
@@ -37,6 +41,9 @@ pub fn document<'f>(finished: impl IntoIterator<Item = &'f Finished>, run: &Valu
         tasks.insert(task.name.clone(), entry);
         if let Some(held) = held {
             agreement.insert(task.name.clone(), json!(held));
+        }
+        if let Some(explanation) = explanation {
+            explanations.insert(task.name.clone(), json!(explanation));
         }
         let mut own = outcome.manifest.clone();
         if let Some(own) = own.as_object_mut() {
@@ -54,7 +61,11 @@ pub fn document<'f>(finished: impl IntoIterator<Item = &'f Finished>, run: &Valu
         manifest.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
         manifest.insert("tasks".into(), Value::Object(data));
     }
-    json!({"tasks": tasks, "agreement": agreement, "manifest": manifest})
+    let mut document = json!({"tasks": tasks, "agreement": agreement, "manifest": manifest});
+    if !explanations.is_empty() {
+        document["explanations"] = Value::Object(explanations);
+    }
+    document
 }
 
 /// The hash of all that the model was given, in order.
@@ -139,7 +150,7 @@ fn summary(finished: &[Finished], run: &Value, date: &str) -> Value {
             // Half of a 95 % interval of a normal distribution is 1.96 deviations.
             let deviation = (estimate.high - estimate.low) / (2.0 * 1.959_963_984_540_054);
             entry.insert(format!("{name}_stderr,none"), json!(deviation));
-            directions.insert((*name).into(), json!(Metric::higher_is_better(name)));
+            directions.insert(name.clone(), json!(Metric::higher_is_better(name)));
         }
         results.insert(task.name.clone(), Value::Object(entry));
         configs.insert(

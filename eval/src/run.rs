@@ -100,6 +100,10 @@ pub fn run(
     told: &mut dyn FnMut(bool),
 ) -> Result<Outcome> {
     let start = Instant::now();
+    if task.metric.is_embedded() {
+        let why = "it compares embeddings; give a model that embeds, such as CLIP, SigLIP or BERT";
+        return Err(Error::Task(format!("{}: {why}", task.name)));
+    }
     let model = session.shared_model();
     if let Some(kind) = lacks(task, model.processor()) {
         return Err(Error::Lacks { task: task.name.clone(), kind });
@@ -133,9 +137,39 @@ impl Opened {
         let shard = if parts > 1 { format!(".{part}-of-{parts}") } else { String::new() };
         let path = options.out.as_ref().map(|out| out.join(format!("{}{shard}.journal.jsonl", task.name)));
         let mut journal = path.map(|path| Journal::open(&path, &manifest)).transpose()?;
-        let known = journal.as_mut().map(|journal| std::mem::take(&mut journal.lines)).unwrap_or_default();
+        let mut known =
+            journal.as_mut().map(|journal| std::mem::take(&mut journal.lines)).unwrap_or_default();
+        // A run of all questions takes over what parts of it have answered.
+        if let (Some(out), 1) = (&options.out, parts) {
+            for (id, line) in of_parts(out, &task.name, &manifest)? {
+                known.entry(id).or_insert(line);
+            }
+        }
         Ok(Self { manifest, journal, known })
     }
+}
+
+/// What the journals of a task's parts hold.
+fn of_parts(out: &Path, task: &str, manifest: &Value) -> Result<BTreeMap<usize, Line>> {
+    let mut known = BTreeMap::new();
+    let fault = |e: std::io::Error| Error::Task(format!("{}: {e}", out.display()));
+    let is_part = |name: &str| {
+        let part = name.strip_prefix(task)?.strip_prefix('.')?.strip_suffix(".journal.jsonl")?;
+        let (part, parts) = part.split_once("-of-")?;
+        Some(part.parse::<usize>().is_ok() && parts.parse::<usize>().is_ok())
+    };
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(out).map_err(fault)? {
+        let entry = entry.map_err(fault)?;
+        if entry.file_name().to_str().and_then(is_part) == Some(true) {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    for path in paths {
+        known.extend(Journal::lines(&path, manifest)?);
+    }
+    Ok(known)
 }
 
 /// Those of the rows that a run asks.
@@ -355,7 +389,7 @@ fn compare(
         let Some((question, inputs, mut given)) = state.settle(ready?)? else { continue };
         let start = Instant::now();
         let model = session.shared_model();
-        let mut likelihoods = Vec::new();
+        let (mut likelihoods, mut tokens) = (Vec::new(), Vec::new());
         for (at, option) in question.options.iter().enumerate() {
             let text = match state.task.score.compare {
                 Compare::Letters => choice::letter(at),
@@ -366,6 +400,7 @@ fn compare(
             // No vocabulary is larger than i32.
             let ids: Vec<i32> = ids.into_iter().filter_map(|id| i32::try_from(id).ok()).collect();
             likelihoods.push(likelihood(session, &inputs, &ids)?);
+            tokens.push(ids);
         }
         *model_seconds += start.elapsed().as_secs_f64();
         let best = likelihoods.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -375,9 +410,13 @@ fn compare(
             said: chosen.map(choice::letter).unwrap_or_default(),
             chosen,
             confidence: Some(1.0 / all),
-            failed: None,
+            ..Answer::default()
         };
         given.likelihoods = likelihoods;
+        if state.kept.len() < state.keep {
+            let tokens = chosen.map(|at| tokens.swap_remove(at)).unwrap_or_default();
+            state.kept.push(Kept { doc_id: question.id, inputs, tokens });
+        }
         state.add(question, answer, given)?;
     }
     Ok(())
@@ -413,6 +452,17 @@ pub struct Agreement {
     pub kl: f64,
     /// The question and the token at which the reference would first say something else.
     pub first_difference: Option<(usize, usize)>,
+    /// The question on which both are furthest apart.
+    pub worst: Option<Worst>,
+}
+
+/// The question on which a device strays most.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Worst {
+    /// Its number.
+    pub doc_id: usize,
+    /// The mean divergence over its answer, in nats; `None` where the device's logits are no numbers.
+    pub kl: Option<f64>,
 }
 
 /// Give the reference the prompts and answers of a device, and compare what both expect at each token.
@@ -421,9 +471,11 @@ pub struct Agreement {
 /// When one of the devices fails.
 pub fn agreement(session: &mut Session, reference: &mut Session, kept: &[Kept]) -> Result<Agreement> {
     let (mut tokens, mut same, mut divergence, mut first) = (0, 0, 0.0, None);
+    let mut worst: Option<(usize, f64)> = None;
     for Kept { doc_id, inputs, tokens: said } in kept.iter().filter(|kept| !kept.tokens.is_empty()) {
         let (ours, theirs) = (session.score(inputs, said)?, reference.score(inputs, said)?);
         let vocabulary = (ours.len() / said.len()).max(1);
+        let before = divergence;
         for (at, (ours, theirs)) in ours.chunks(vocabulary).zip(theirs.chunks(vocabulary)).enumerate() {
             tokens += 1;
             let agree = greatest(ours) == greatest(theirs);
@@ -433,7 +485,13 @@ pub fn agreement(session: &mut Session, reference: &mut Session, kept: &[Kept]) 
                 first = Some((*doc_id, at));
             }
         }
+        // What was infinite before says nothing of this one.
+        let own = if before.is_finite() { (divergence - before) / said.len() as f64 } else { 0.0 };
+        if worst.is_none_or(|(_, most)| own > most) {
+            worst = Some((*doc_id, own));
+        }
     }
+    let worst = worst.map(|(doc_id, kl)| Worst { doc_id, kl: Some(kl).filter(|kl| kl.is_finite()) });
     let mean = |sum: f64| if tokens == 0 { 0.0 } else { sum / tokens as f64 };
     Ok(Agreement {
         reference: reference.device().info().id.clone(),
@@ -442,6 +500,7 @@ pub fn agreement(session: &mut Session, reference: &mut Session, kept: &[Kept]) 
         top1: mean(same as f64),
         kl: mean(divergence),
         first_difference: first,
+        worst,
     })
 }
 
@@ -449,7 +508,8 @@ fn greatest(row: &[f32]) -> Option<usize> {
     (0..row.len()).reduce(|best, at| if row[at] > row[best] { at } else { best })
 }
 
-/// Kullback and Leibler's divergence of the second softmax from the first, in nats.
+/// Kullback and Leibler's divergence of the second softmax from the first, in nats; infinite where one of both has logits that are no
+/// numbers.
 fn kl(reference: &[f32], other: &[f32]) -> f64 {
     let log_softmax = |row: &[f32]| {
         let greatest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
@@ -458,7 +518,11 @@ fn kl(reference: &[f32], other: &[f32]) -> f64 {
     };
     let (p, q) = (log_softmax(reference), log_softmax(other));
     let terms = p.iter().zip(&q).filter(|(p, _)| p.is_finite()).map(|(p, q)| p.exp() * (p - q));
-    terms.sum::<f64>().max(0.0)
+    let sum = terms.sum::<f64>();
+    if sum.is_nan() || reference.iter().chain(other).any(|logit| logit.is_nan()) {
+        return f64::INFINITY;
+    }
+    sum.max(0.0)
 }
 
 #[cfg(test)]
@@ -471,6 +535,7 @@ mod tests {
         let (p, q) = ([1.0f32, 1.0], [0.0f32, 3.0f32.ln()]);
         assert!((kl(&p, &q) - 0.5 * (2.0f64.ln() + (2.0f64 / 3.0).ln())).abs() < 1e-6);
         assert_eq!(kl(&q, &q), 0.0);
+        assert_eq!(kl(&q, &[f32::NAN, 0.0]), f64::INFINITY);
         assert_eq!(greatest(&[1.0, 3.0, 3.0]), Some(1));
     }
 }

@@ -3,6 +3,10 @@
 //! An answer contributes a few numbers. They are added up over all answers, those of a category, or drawn ones, and the scores are
 //! made of the sums: so every score has categories and an interval, those that are no means too.
 
+mod embedded;
+mod parts;
+mod sets;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +14,13 @@ use serde::{Deserialize, Serialize};
 use crate::metric::classes::{Confusion, quotient};
 use crate::metric::interval::{Bootstrap, Estimate, groups};
 use crate::metric::{
-    Compat, anls, boxes, caption, choice, exact, open_answer, relaxed, substring, vqa, words, yes_no,
+    Compat, anls, boxes, caption, choice, exact, number, open_answer, relaxed, substring, vqa, words, yes_no,
 };
 use crate::task::{Question, Score, Task};
+pub use embedded::written;
+use parts::{
+    captions, chosen, confusion, flag, in_box, known_classes, of_class, of_classes, share, yes_or_no,
+};
 
 /// How answers are scored.
 #[derive(Debug, Clone)]
@@ -24,7 +32,15 @@ pub enum Metric {
     /// Exact match.
     Exact(exact::Ignore),
     /// Yes or no.
-    YesNo,
+    YesNo(yes_no::Place),
+    /// The last number of the answer.
+    Number,
+    /// Which class of many an image is likest, by embeddings.
+    ZeroShot,
+    /// Images found by their texts and texts by their images, by embeddings.
+    Retrieval,
+    /// How alike two texts are, by embeddings.
+    Similarity,
     /// VQA accuracy.
     Vqa(vqa::Normalization),
     /// Average normalized Levenshtein similarity.
@@ -44,7 +60,7 @@ pub enum Metric {
 }
 
 /// The names of all metrics, as `[score] metric` has them.
-pub const METRICS: [&str; 13] = [
+pub const METRICS: [&str; 17] = [
     "choice",
     "mmmu",
     "exact",
@@ -58,6 +74,10 @@ pub const METRICS: [&str; 13] = [
     "caption",
     "words",
     "classes",
+    "number",
+    "zero-shot",
+    "retrieval",
+    "similarity",
 ];
 
 /// Shares of the overlap from which on a box is right.
@@ -75,6 +95,15 @@ pub struct Answer {
     pub confidence: Option<f64>,
     /// Why the question could not be asked.
     pub failed: Option<String>,
+    /// The place, from 0, of the right one among all that embeddings were compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<usize>,
+    /// How alike two embeddings are: their cosine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<f64>,
+    /// Embeddings that are compared when all are there: f32 in little-endian order, as hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vectors: Vec<String>,
 }
 
 /// An answer, scored.
@@ -94,7 +123,7 @@ pub struct Scored {
 #[derive(Debug, Clone, Serialize)]
 pub struct Scores {
     /// By the metric's names.
-    pub metrics: BTreeMap<&'static str, Estimate>,
+    pub metrics: BTreeMap<String, Estimate>,
     /// Questions.
     pub n: usize,
     /// Answers that nothing could be read from.
@@ -116,7 +145,7 @@ pub struct Scores {
 #[derive(Debug, Clone, Serialize)]
 pub struct Category {
     /// By the metric's names.
-    pub metrics: BTreeMap<&'static str, f64>,
+    pub metrics: BTreeMap<String, f64>,
     /// Questions.
     pub n: usize,
 }
@@ -139,6 +168,8 @@ impl Metric {
             ("pixels", score.pixels, &["box"]),
             ("classes", !score.classes.is_empty(), &["classes"]),
             ("letters", score.letters.is_some(), &["choice"]),
+            ("yes", score.yes.is_some(), &["yes-no"]),
+            ("sets", !score.sets.is_empty(), sets::METRICS),
         ];
         if let Some((key, ..)) =
             unread.iter().find(|(_, given, by)| *given && !by.contains(&score.metric.as_str()))
@@ -164,7 +195,11 @@ impl Metric {
             "choice" => Metric::Choice(score.rules.unwrap_or(choice::Rules::Ranked)),
             "mmmu" => Metric::Mmmu,
             "exact" => Metric::Exact(ignore),
-            "yes-no" => Metric::YesNo,
+            "yes-no" => Metric::YesNo(score.yes.unwrap_or_default()),
+            "number" => Metric::Number,
+            "zero-shot" => Metric::ZeroShot,
+            "retrieval" => Metric::Retrieval,
+            "similarity" => Metric::Similarity,
             "vqa" => Metric::Vqa(vqa::Normalization::EvalAi),
             "vqa-v2" => Metric::Vqa(vqa::Normalization::V2),
             "anls" => Metric::Anls,
@@ -183,7 +218,11 @@ impl Metric {
         match self {
             Metric::Choice(_) | Metric::Mmmu | Metric::Vqa(_) | Metric::Substring(..) => vec!["accuracy"],
             Metric::Exact(_) => vec!["exact_match"],
-            Metric::YesNo => vec!["accuracy", "precision", "recall", "f1", "yes_ratio"],
+            Metric::YesNo(_) => vec!["accuracy", "precision", "recall", "f1", "yes_ratio"],
+            Metric::Number => vec!["exact_match", "strict_match"],
+            Metric::ZeroShot => vec!["top_1", "top_5", "mean_per_class_recall"],
+            Metric::Retrieval => embedded::RECALLS.map(|(name, ..)| name).to_vec(),
+            Metric::Similarity => vec!["cosine_spearman", "cosine_pearson"],
             Metric::Anls => vec!["anls"],
             Metric::Relaxed => vec!["relaxed_accuracy"],
             Metric::Box => {
@@ -196,8 +235,28 @@ impl Metric {
     }
 
     /// The names of the scores that stand first, by which single answers are scored.
-    pub const FIRST: [&'static str; 7] =
-        ["accuracy", "exact_match", "anls", "relaxed_accuracy", "iou", "cider", "wer"];
+    pub const FIRST: [&'static str; 10] = [
+        "accuracy",
+        "exact_match",
+        "anls",
+        "relaxed_accuracy",
+        "iou",
+        "cider",
+        "wer",
+        "top_1",
+        embedded::RECALLS[0].0,
+        "cosine_spearman",
+    ];
+
+    /// Whether embeddings are compared, rather than answers read.
+    pub fn is_embedded(&self) -> bool {
+        matches!(self, Metric::ZeroShot | Metric::Retrieval | Metric::Similarity)
+    }
+
+    /// Whether images are embedded.
+    pub fn embeds_images(&self) -> bool {
+        matches!(self, Metric::ZeroShot | Metric::Retrieval)
+    }
 
     /// Whether a larger value is better, of the score of this name.
     pub fn higher_is_better(name: &str) -> bool {
@@ -208,6 +267,7 @@ impl Metric {
     pub fn score(&self, task: &Task, asked: &[(Question, Answer)]) -> Vec<Scored> {
         match self {
             Metric::Caption => captions(asked),
+            Metric::Retrieval => embedded::retrieval(asked),
             Metric::Classes(classes) => {
                 let known = known_classes(classes, asked);
                 asked.iter().map(|(question, answer)| of_class(&known, question, answer)).collect()
@@ -262,7 +322,18 @@ impl Metric {
                 let ignore = exact::Ignore { ends: compat == Compat::None, ..*ignore };
                 flag(exact::is_right(said, texts, ignore), said)
             }
-            Metric::YesNo => yes_or_no(yes_no::parse(said, compat), yes_no::parse(first, compat), compat),
+            Metric::YesNo(place) => {
+                yes_or_no(yes_no::parse(said, *place, compat), yes_no::right(first), compat)
+            }
+            Metric::Number => {
+                let [free, strict] = number::are_right(said, first, compat);
+                let read = number::read(said);
+                let value = f64::from(u8::from(free));
+                let parts = vec![(0, 1.0), (1, value), (2, f64::from(u8::from(strict)))];
+                Scored { value, unparsed: read.is_none(), read, parts }
+            }
+            Metric::ZeroShot => embedded::zero_shot(answer, right.option.unwrap_or(0)),
+            Metric::Similarity => embedded::similarity(answer, first),
             Metric::Vqa(normalization) => {
                 share(vqa::accuracy(*normalization, said, texts), normalization.apply(said))
             }
@@ -288,15 +359,18 @@ impl Metric {
                     parts: numbers.into_iter().enumerate().collect(),
                 }
             }
-            // Both are scored over all answers.
-            Metric::Caption | Metric::Classes(_) => share(0.0, said.to_owned()),
+            // These are scored over all answers.
+            Metric::Caption | Metric::Classes(_) | Metric::Retrieval => share(0.0, said.to_owned()),
         }
     }
 
     /// Places that sums have.
     fn width(&self, classes: usize) -> usize {
         match self {
-            Metric::YesNo => 6,
+            Metric::YesNo(_) => 6,
+            Metric::Number => 3,
+            Metric::ZeroShot => 3 + 2 * classes,
+            Metric::Retrieval => 2 * embedded::RECALLS.len(),
             Metric::Box => 8,
             Metric::Caption => 13,
             Metric::Words(_) => 4,
@@ -309,7 +383,7 @@ impl Metric {
     fn finish(&self, sums: &[f64], compat: Compat) -> Vec<f64> {
         let mean = |at: usize| sums[at] / sums[0];
         match self {
-            Metric::YesNo => {
+            Metric::YesNo(_) => {
                 let [n, right, found, false_yes, missed, yes] = [0, 1, 2, 3, 4, 5].map(|at| sums[at]);
                 let (precision, recall) =
                     (quotient(found, found + false_yes), quotient(found, found + missed));
@@ -321,6 +395,9 @@ impl Metric {
                     yes / n,
                 ]
             }
+            Metric::Number => vec![mean(1), mean(2)],
+            Metric::ZeroShot => vec![mean(1), mean(2), embedded::mean_recall(&sums[3..])],
+            Metric::Retrieval => sums.chunks(2).map(|sums| sums[1] / sums[0]).collect(),
             Metric::Box => (1..8).map(mean).collect(),
             Metric::Caption => vec![sums[1] / sums[0], caption::bleu(&sums[3..])[3], sums[2] / sums[0]],
             Metric::Words(_) => vec![sums[0] / sums[1], sums[2] / sums[3]],
@@ -342,7 +419,12 @@ impl Metric {
             Metric::Classes(given) => known_classes(given, asked),
             _ => Vec::new(),
         };
-        let width = self.width(classes.len());
+        let width = match self {
+            Metric::ZeroShot => self.width(embedded::classes(asked)),
+            _ => self.width(classes.len()),
+        };
+        let parts = sets::with_sets(width, asked, scored);
+        let places = width + 2 * task.score.sets.len();
         let strata: BTreeMap<&str, usize> = {
             let names: std::collections::BTreeSet<&str> =
                 asked.iter().map(|(q, _)| q.stratum.as_str()).collect();
@@ -351,17 +433,20 @@ impl Metric {
         let stratum: Vec<usize> =
             asked.iter().map(|(question, _)| strata[question.stratum.as_str()]).collect();
         let measure = |times: &[u32]| {
-            let mut sums = vec![vec![0.0; width]; strata.len()];
-            for (at, scored) in scored.iter().enumerate() {
-                for (place, number) in &scored.parts {
+            if matches!(self, Metric::Similarity) {
+                return embedded::correlations(asked, scored, times);
+            }
+            let mut sums = vec![vec![0.0; places]; strata.len()];
+            for (at, parts) in parts.iter().enumerate() {
+                for (place, number) in parts {
                     sums[stratum[at]][*place] += number * f64::from(times[at]);
                 }
             }
-            self.mean_of(&sums, task.compat)
+            self.mean_of(&sums, width, task.compat)
         };
         let names: Vec<String> = asked.iter().map(|(question, _)| question.group.clone()).collect();
         let estimates = bootstrap.estimate(asked.len(), &groups(&names), measure);
-        let mut metrics: BTreeMap<&'static str, Estimate> = self.names().into_iter().zip(estimates).collect();
+        let mut metrics: BTreeMap<String, Estimate> = task.scores().into_iter().zip(estimates).collect();
         let confidences: Vec<(f64, bool)> = asked
             .iter()
             .zip(scored)
@@ -376,7 +461,7 @@ impl Metric {
                 vec![crate::metric::classes::calibration_error(&drawn.collect::<Vec<_>>(), 10)]
             };
             let found = bootstrap.estimate(asked.len(), &groups(&names), error);
-            metrics.extend(["ece"].into_iter().zip(found));
+            metrics.extend(["ece".to_owned()].into_iter().zip(found));
         }
         let confusion = (!classes.is_empty()).then(|| confusion(&classes, scored));
         Scores {
@@ -391,14 +476,17 @@ impl Metric {
     }
 
     /// The mean over strata of their scores.
-    fn mean_of(&self, sums: &[Vec<f64>], compat: Compat) -> Vec<f64> {
-        let scores: Vec<Vec<f64>> = sums
-            .iter()
-            .filter(|sums| sums.iter().any(|sum| *sum != 0.0))
-            .map(|sums| self.finish(sums, compat))
-            .collect();
+    fn mean_of(&self, sums: &[Vec<f64>], width: usize, compat: Compat) -> Vec<f64> {
+        let scores = |sums: &Vec<f64>| {
+            let (own, sets) = sums.split_at(width);
+            let sets = sets.chunks(2).map(|sums| sums[1] / sums[0]);
+            self.finish(own, compat).into_iter().chain(sets).collect()
+        };
+        let known = sums.iter().filter(|sums| sums.iter().any(|sum| *sum != 0.0));
+        let scores: Vec<Vec<f64>> = known.map(scores).collect();
         let mean = |at: usize| scores.iter().map(|scores| scores[at]).sum::<f64>() / scores.len() as f64;
-        (0..self.names().len()).map(mean).collect()
+        let count = self.names().len() + sums.first().map_or(0, |sums| (sums.len() - width) / 2);
+        (0..count).map(mean).collect()
     }
 
     fn categories(
@@ -415,120 +503,11 @@ impl Metric {
                 members.entry(value).or_insert_with(|| vec![0; asked.len()])[number] = 1;
             }
             for (value, times) in members {
-                let metrics = self.names().into_iter().zip(measure(&times)).collect();
+                let metrics = task.scores().into_iter().zip(measure(&times)).collect();
                 let n = times.iter().sum::<u32>() as usize;
                 found.entry(column.clone()).or_default().insert(value.to_owned(), Category { metrics, n });
             }
         }
         found
     }
-}
-
-fn share(value: f64, read: String) -> Scored {
-    Scored { value, read: Some(read), unparsed: false, parts: vec![(0, 1.0), (1, value)] }
-}
-
-fn flag(is_right: bool, said: &str) -> Scored {
-    share(f64::from(u8::from(is_right)), said.to_owned())
-}
-
-fn chosen(found: Option<usize>, right: usize) -> Scored {
-    let scored = share(f64::from(u8::from(found == Some(right))), String::new());
-    Scored { read: found.map(choice::letter), unparsed: found.is_none(), ..scored }
-}
-
-fn yes_or_no(said: Option<bool>, right: Option<bool>, compat: Compat) -> Scored {
-    let (is_right, right) = (said == right && said.is_some(), right == Some(true));
-    let said_yes = said == Some(true);
-    let verbatim = compat == Compat::LmmsEval;
-    // lmms-eval misses only what was answered with no, and counts how often yes is right rather than said.
-    let missed = right && if verbatim { said == Some(false) } else { !said_yes };
-    let yes = if verbatim { right } else { said_yes };
-    let flags = [true, is_right, right && said_yes, !right && said_yes, missed, yes];
-    let parts = flags.iter().enumerate().map(|(at, flag)| (at, f64::from(u8::from(*flag)))).collect();
-    let read = said.map(|said| if said { "yes" } else { "no" }.to_owned());
-    Scored { value: f64::from(u8::from(is_right)), unparsed: read.is_none(), read, parts }
-}
-
-fn in_box(found: Option<boxes::Corners>, right: boxes::Corners) -> Scored {
-    let corners = found.unwrap_or_default();
-    let overlap = boxes::iou(right, corners);
-    let flag = |is: bool| f64::from(u8::from(is));
-    let centred = found.is_some() && boxes::is_centred(right, corners);
-    let mut parts = vec![(0, 1.0), (1, overlap)];
-    parts.extend(OVERLAPS.iter().enumerate().map(|(at, (_, least))| (at + 2, flag(overlap >= *least))));
-    parts.push((7, flag(centred)));
-    let read = found.map(|corners| format!("{corners:?}"));
-    Scored { value: overlap, unparsed: found.is_none(), read, parts }
-}
-
-fn captions(asked: &[(Question, Answer)]) -> Vec<Scored> {
-    let cut = |(question, answer): &(Question, Answer)| {
-        let references = question.right.texts.iter().map(|text| caption::tokens(text)).collect();
-        (caption::tokens(&answer.said), references)
-    };
-    let all: Vec<(Vec<String>, Vec<Vec<String>>)> = asked.iter().map(cut).collect();
-    let score = |(cider, (text, references)): (f64, &(Vec<String>, Vec<Vec<String>>))| {
-        let rouge = caption::rouge_l(text, references);
-        let counts = caption::Counts::of(text, references).parts();
-        let parts = [1.0, cider, rouge].into_iter().chain(counts).enumerate().collect();
-        Scored { value: cider, read: Some(text.join(" ")), unparsed: false, parts }
-    };
-    caption::cider(&all).into_iter().zip(&all).map(score).collect()
-}
-
-/// The classes that a task or its data name, in order.
-fn known_classes(given: &[String], asked: &[(Question, Answer)]) -> Vec<String> {
-    let own = asked.iter().filter_map(|(question, _)| Some(question.right.texts.first()?.trim().to_owned()));
-    let mut classes: Vec<String> = given.iter().cloned().chain(own).collect();
-    classes.sort();
-    classes.dedup();
-    classes
-}
-
-fn of_class(classes: &[String], question: &Question, answer: &Answer) -> Scored {
-    let place = |text: &str| {
-        classes.iter().position(|class| class.eq_ignore_ascii_case(text.trim().trim_end_matches('.')))
-    };
-    let right = question.right.texts.first().and_then(|text| place(text)).unwrap_or(0);
-    let said =
-        answer.chosen.and_then(|at| question.options.get(at)).map_or(answer.said.as_str(), String::as_str);
-    let found = place(said);
-    let column = found.unwrap_or(classes.len());
-    Scored {
-        value: f64::from(u8::from(found == Some(right))),
-        read: found.map(|at| classes[at].clone()),
-        unparsed: found.is_none(),
-        parts: vec![(right * (classes.len() + 1) + column, 1.0)],
-    }
-}
-
-/// Rows of classes of a confusion matrix, one after the other.
-fn rows(sums: &[f64]) -> std::slice::Chunks<'_, f64> {
-    // k * (k + 1) places have rows of k + 1.
-    let side = (0..).take_while(|k| k * (k + 1) <= sums.len()).last().unwrap_or(0);
-    sums.chunks(side + 1)
-}
-
-fn of_classes(sums: &[f64]) -> Vec<f64> {
-    let all: f64 = sums.iter().sum();
-    let right: f64 = rows(sums).enumerate().map(|(at, row)| row[at]).sum();
-    let (mut recalls, mut scores) = (Vec::new(), Vec::new());
-    for (at, row) in rows(sums).enumerate() {
-        let (support, given): (f64, f64) = (row.iter().sum(), rows(sums).map(|row| row[at]).sum());
-        if support > 0.0 {
-            recalls.push(row[at] / support);
-        }
-        scores.push(quotient(2.0 * row[at], support + given));
-    }
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    vec![right / all, mean(&recalls), mean(&scores)]
-}
-
-fn confusion(classes: &[String], scored: &[Scored]) -> Confusion {
-    let mut confusion = Confusion::new(classes.to_vec());
-    for (place, _) in scored.iter().flat_map(|scored| &scored.parts) {
-        confusion.counts[place / (classes.len() + 1)][place % (classes.len() + 1)] += 1;
-    }
-    confusion
 }

@@ -4,6 +4,8 @@
 //! where there is nothing to read. Here a letter counts only where it stands alone, and an answer that
 //! says no option is *unparsed*: wrong, and counted. [`Compat`] gives the rules as they are published.
 
+mod by_benchmark;
+
 use fancy_regex::Regex;
 use std::sync::LazyLock;
 
@@ -24,6 +26,15 @@ pub enum Rules {
     Letter,
     /// Those of MVBench: the letter and a stop at the start, or the first letter that stands alone.
     Mvbench,
+    /// As ranked, or the only option whose text is in the answer. lmms-eval takes nothing but the letter, as for MMMU-Pro's pictures of
+    /// questions.
+    Bare,
+    /// As bare. lmms-eval takes a word that is a letter, the text of an option, or what the ranked rules find, as in MMBench.
+    Mmbench,
+    /// As bare. lmms-eval takes the letter, or the option with the fewest letters to change, as in MathVista.
+    Mathvista,
+    /// As bare. lmms-eval takes the letter, alone or before a stop or a bracket at the start, as in TempCompass.
+    Tempcompass,
 }
 
 const PHRASES: [&str; 29] = [
@@ -80,6 +91,12 @@ pub fn choose(rules: Rules, answer: &str, options: &[String], compat: Compat) ->
         Rules::Mmau => mmau(answer, options.len(), compat),
         Rules::Letter => first(answer, options.len()),
         Rules::Mvbench => mvbench(answer, options.len()),
+        Rules::Bare | Rules::Mmbench | Rules::Mathvista | Rules::Tempcompass => match compat {
+            Compat::None => {
+                ranked(answer, options.len(), compat).or_else(|| by_benchmark::named(answer, options))
+            }
+            Compat::LmmsEval => by_benchmark::published(rules, answer, options),
+        },
     }
 }
 

@@ -35,6 +35,10 @@ fn options_are_read_as_the_published_rules_read_them() {
         (choice::Rules::Mmmu, "mmmu"),
         (choice::Rules::Mvbench, "mvbench"),
         (choice::Rules::Letter, "letter"),
+        (choice::Rules::Bare, "bare"),
+        (choice::Rules::Mmbench, "mmbench"),
+        (choice::Rules::Mathvista, "mathvista"),
+        (choice::Rules::Tempcompass, "tempcompass"),
     ];
     let mut wrong = Vec::new();
     for case in golden["cases"].as_array().unwrap() {
@@ -48,6 +52,14 @@ fn options_are_read_as_the_published_rules_read_them() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn numbers_are_found_as_the_filters_of_gsm8k_find_them() {
+    for case in golden()["numbers"].as_array().unwrap() {
+        let found = number::are_right(&text(&case["answer"]), &text(&case["right"]), Compat::LmmsEval);
+        assert_eq!(found.map(Value::from), [case["free"].clone(), case["strict"].clone()], "{case}");
+    }
 }
 
 #[test]
@@ -181,6 +193,7 @@ fn ranks_classes_and_calibration_are_those_of_scipy_and_scikit_learn() {
     let golden = golden();
     let ranks = &golden["spearman"];
     near(ranks::spearman(&numbers(&ranks["a"]), &numbers(&ranks["b"])).unwrap(), &ranks["value"], ranks);
+    near(ranks::pearson(&numbers(&ranks["a"]), &numbers(&ranks["b"])).unwrap(), &ranks["pearson"], ranks);
     let all = &golden["classes"];
     let classes = texts(&all["classes"]);
     let at = |name: &String| classes.iter().position(|class| class == name).unwrap();

@@ -11,6 +11,7 @@ pub mod classes;
 pub mod english;
 pub mod exact;
 pub mod interval;
+pub mod number;
 pub mod open_answer;
 pub mod paired;
 pub(crate) mod python;

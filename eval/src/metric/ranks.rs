@@ -18,14 +18,21 @@ pub fn rank(similarities: &[f64], is_right: impl Fn(usize) -> bool) -> Option<us
 /// Spearman's correlation of two series: Pearson's of their ranks, equal values sharing theirs. `None` where one of them is
 /// constant, or they have no two values, or not equally many.
 pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
+    pearson(&ranked(a), &ranked(b))
+}
+
+/// Pearson's correlation of two series; `None` as [`spearman`].
+pub fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
     if a.len() != b.len() || a.len() < 2 {
         return None;
     }
-    let (a, b) = (ranked(a), ranked(b));
-    let mean = (a.len() as f64 + 1.0) / 2.0;
-    let moment = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
-    let spread = moment(&a, &a) * moment(&b, &b);
-    (spread > 0.0).then(|| moment(&a, &b) / spread.sqrt())
+    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+    let (middle_a, middle_b) = (mean(a), mean(b));
+    let moment = |x: &[f64], x0: f64, y: &[f64], y0: f64| {
+        x.iter().zip(y).map(|(x, y)| (x - x0) * (y - y0)).sum::<f64>()
+    };
+    let spread = moment(a, middle_a, a, middle_a) * moment(b, middle_b, b, middle_b);
+    (spread > 0.0).then(|| moment(a, middle_a, b, middle_b) / spread.sqrt())
 }
 
 /// The rank of each value, from 1; equal values have the mean of theirs.

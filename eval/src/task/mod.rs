@@ -2,12 +2,13 @@
 
 mod builtin;
 mod question;
+mod row;
+mod rows;
 mod settings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use percept_data::format::{TableRow, TableRows};
 use percept_data::keys::{Page, unknown};
 use percept_modalities::text::jinja::Template;
 use serde::Serialize;
@@ -20,10 +21,8 @@ use crate::scoring::Metric;
 pub use builtin::{EXAMPLE, names, source};
 pub(crate) use question::lacks;
 pub use question::{Question, Right};
-pub use settings::{Answers, Ask, By, Compare, Data, Score};
-
-/// Bytes that a medium of a question may have.
-const MEDIUM: u64 = 4 << 30;
+pub use rows::{Raw, Rows};
+pub use settings::{Answers, Ask, By, Compare, Data, Join, Score};
 
 /// A task as its file says it.
 #[derive(Debug, Clone)]
@@ -49,6 +48,8 @@ pub struct Task {
     prompt: Template,
     /// What names the file of a video or a sound, where rows do not.
     files: BTreeMap<&'static str, Template>,
+    /// Templates that stand where a column may, by their text.
+    places: BTreeMap<String, Template>,
 }
 
 /// The file's own keys, beside its tables.
@@ -131,10 +132,90 @@ impl Task {
                 files.insert(kind, template(&format!("[ask] {kind}_file"), source)?);
             }
         }
+        let mut places = BTreeMap::new();
+        let given = [data.group.as_ref(), Some(&score.answer)].into_iter().flatten();
+        for source in given.chain(score.sets.values()).filter(|source| is_template(source)) {
+            places.insert(source.clone(), template("a template for a column", source)?);
+        }
+        if let Some(other) = &ask.other {
+            places.insert(other.clone(), template("[ask] other", other)?);
+        }
         let metric = Metric::new(&score).map_err(|why| named("[score]", why))?;
+        let unread = [
+            ("[ask] classes", ask.classes.is_some(), matches!(metric, Metric::ZeroShot), "zero-shot"),
+            ("[ask] other", ask.other.is_some(), matches!(metric, Metric::Similarity), "similarity"),
+        ];
+        for (key, is_given, is_read, by) in unread {
+            if is_given != is_read {
+                let why = if is_read {
+                    format!("the metric '{by}' reads it; give it")
+                } else {
+                    format!("the metric '{by}' alone reads it; leave it out")
+                };
+                return Err(named(key, why));
+            }
+        }
         let hash = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         let Top { name, about, hub, compat } = top;
-        Ok(Self { name, about, hub, hash, data, ask, score, compat, metric, prompt, files })
+        Ok(Self { name, about, hub, hash, data, ask, score, compat, metric, prompt, files, places })
+    }
+
+    /// The names of its scores, those of its metric first.
+    pub fn scores(&self) -> Vec<String> {
+        let own = self.metric.names().into_iter().map(str::to_owned);
+        own.chain(self.score.sets.keys().cloned()).collect()
+    }
+
+    /// Whether it shows media of this kind, `image`, `video` or `audio`, and of no other.
+    pub fn shows_only(&self, kind: &str) -> bool {
+        let shown = [
+            ("image", !self.ask.image.is_empty()),
+            ("video", !self.ask.video.is_empty() || self.files.contains_key("video")),
+            ("audio", !self.ask.audio.is_empty() || self.files.contains_key("audio")),
+        ];
+        shown.iter().all(|(name, is_shown)| *is_shown == (*name == kind))
+    }
+
+    /// The names of its classes, and the texts that stand for each.
+    ///
+    /// # Errors
+    /// When a file of them cannot be read, or names none.
+    pub fn class_texts(&self, folder: &Path) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+        let wrong = |why: String| Error::Task(format!("{}: {why}", self.name));
+        let lines = |name: &str| {
+            let path = folder.join(name);
+            let text =
+                std::fs::read_to_string(&path).map_err(|e| wrong(format!("{}: {e}", path.display())))?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            Ok::<_, Error>(lines.map(str::to_owned).collect::<Vec<_>>())
+        };
+        let Some(file) = &self.ask.classes else {
+            return Err(wrong("[ask] classes names the file of the classes, one a line".into()));
+        };
+        let names = lines(file)?;
+        if names.is_empty() {
+            return Err(wrong(format!("{file} names no class")));
+        }
+        let texts = match &self.ask.templates {
+            Some(file) => {
+                let templates = lines(file)?;
+                if let Some(other) = templates.iter().find(|template| !template.contains("{c}")) {
+                    return Err(wrong(format!("{file}: '{other}' has no {{c}}, where a class is named")));
+                }
+                names
+                    .iter()
+                    .map(|name| templates.iter().map(|template| template.replace("{c}", name)).collect())
+                    .collect()
+            }
+            None => {
+                let text = |name: &String| {
+                    let class = std::iter::once(("class".to_owned(), name.clone().into())).collect();
+                    self.prompt.render(&class).map(|text| vec![text]).map_err(|e| wrong(e.to_string()))
+                };
+                names.iter().map(text).collect::<Result<_>>()?
+            }
+        };
+        Ok((names, texts))
     }
 
     /// The files of its data below a folder, in order.
@@ -142,8 +223,13 @@ impl Task {
     /// # Errors
     /// When there are none, with what there is.
     pub fn files(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        self.fitting(&self.data.files, folder)
+    }
+
+    /// The files that the first of some patterns fits that fits any.
+    fn fitting(&self, patterns: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
         let mut files: Vec<PathBuf> = Vec::new();
-        for pattern in &self.data.files {
+        for pattern in patterns {
             let whole = format!("{}/{pattern}", glob::Pattern::escape(&folder.display().to_string()));
             let found =
                 glob::glob(&whole).map_err(|e| Error::Task(format!("[data] files = \"{pattern}\": {e}")))?;
@@ -155,33 +241,13 @@ impl Task {
                 return Ok(files);
             }
         }
-        let (folder, wanted) = (folder.display(), self.data.files.join(" or "));
+        let (folder, wanted) = (folder.display(), patterns.join(" or "));
         let from =
             if self.hub.is_empty() { String::new() } else { format!("; they are published as {}", self.hub) };
         Err(Error::Task(format!(
             "{}: no file of its data lies in {folder}, where {wanted} is looked for{from}",
             self.name
         )))
-    }
-
-    /// Its questions, numbered as the rows of its files are.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or lacks a column that the task names, with those present.
-    pub fn questions(&self, folder: &Path) -> Result<Rows<'_>> {
-        let mut files = self.files(folder)?;
-        let hashes = files.iter().map(|path| file_hash(path)).collect::<Result<Vec<_>>>()?;
-        files.reverse();
-        Ok(Rows {
-            task: self,
-            folder: folder.to_path_buf(),
-            files,
-            hashes,
-            rows: None,
-            file: String::new(),
-            number: 0,
-            pending: Vec::new(),
-        })
     }
 
     /// Refuse columns that a file lacks.
@@ -201,16 +267,26 @@ impl Task {
 
     /// The columns that its settings name. Those of its templates are found missing when the first row is asked.
     fn named(&self) -> impl Iterator<Item = &str> {
-        let Data { key, group, categories, explode, .. } = &self.data;
+        let Data { key, group, categories, explode, only, join, .. } = &self.data;
         let lone = [key.as_deref(), group.as_deref(), explode.as_deref(), Some(self.score.answer.as_str())];
+        let lone = lone.into_iter().chain([join.as_ref().map(|join| join.on.as_str())]);
+        let sets = only.keys().chain(self.score.sets.values()).map(String::as_str);
         let average = self.score.average.as_deref();
+        // The columns of another table are found missing when it is read.
         let media = self.ask.image.iter().chain(&self.ask.video).chain(&self.ask.audio);
+        let media = media.filter(move |_| join.is_none());
         // Options in a column each may be fewer in some rows than in others, but their columns are there.
-        lone.into_iter()
-            .flatten()
+        lone.flatten()
             .chain(average)
+            .chain(sets)
+            .filter(|source| !is_template(source))
             .chain(categories.iter().chain(media).chain(self.ask.options.iter()).map(String::as_str))
     }
+}
+
+/// Whether what stands where a column may is a template.
+fn is_template(source: &str) -> bool {
+    source.contains("{{") || source.contains("{%")
 }
 
 /// A file of the data and the SHA-256 of its content.
@@ -242,86 +318,6 @@ pub fn file_hash(path: &Path) -> Result<FileHash> {
     let ends_sha256 = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(FileHash { file, bytes, ends_sha256 })
-}
-
-/// The rows of a task's data, one after the other: memory is taken for one table's batch at a time.
-pub struct Rows<'t> {
-    task: &'t Task,
-    folder: PathBuf,
-    /// Files that are not open yet, the next one last.
-    files: Vec<PathBuf>,
-    hashes: Vec<FileHash>,
-    rows: Option<TableRows>,
-    file: String,
-    number: usize,
-    /// Questions that a row gave beside its first.
-    pending: Vec<Raw>,
-}
-
-/// A row that a question is made of, on any thread.
-pub struct Raw {
-    /// The number of the question.
-    pub id: usize,
-    row: std::sync::Arc<std::result::Result<TableRow, String>>,
-    /// Which of several answers of the row it is.
-    at: Option<usize>,
-    file: String,
-}
-
-impl Rows<'_> {
-    /// What the data are.
-    pub fn hashes(&self) -> &[FileHash] {
-        &self.hashes
-    }
-}
-
-impl Iterator for Rows<'_> {
-    type Item = Result<Raw>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if let Some(raw) = self.pending.pop() {
-            return Some(Ok(raw));
-        }
-        loop {
-            if let Some(rows) = &mut self.rows {
-                if let Some(row) = rows.next() {
-                    let row = row.map_err(|reject| reject.detail);
-                    let several = match (&self.task.data.explode, &row) {
-                        (Some(column), Ok(row)) => {
-                            row.values().get(column).and_then(|v| v.as_array()).map(Vec::len)
-                        }
-                        _ => None,
-                    };
-                    let row = std::sync::Arc::new(row);
-                    let count = several.unwrap_or(1);
-                    let raw = |at: usize| Raw {
-                        id: self.number + at,
-                        row: row.clone(),
-                        at: several.map(|_| at),
-                        file: self.file.clone(),
-                    };
-                    self.pending = (0..count).rev().map(raw).collect();
-                    self.number += count;
-                    match self.pending.pop() {
-                        Some(first) => return Some(Ok(first)),
-                        None => continue,
-                    }
-                }
-                self.rows = None;
-            }
-            let path = self.files.pop()?;
-            self.file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let opened = TableRows::open(&path, &self.folder, MEDIUM).map_err(Error::from);
-            let opened = opened.and_then(|rows| match rows.names() {
-                Some(names) => self.task.check(&path, names).map(|()| rows),
-                None => Ok(rows),
-            });
-            match opened {
-                Ok(rows) => self.rows = Some(rows),
-                Err(e) => return Some(Err(e)),
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! A row as a question.
 
-use percept_data::format::TableRow;
 use percept_data::{Blob, Kind};
 use percept_modalities::{Content, Media, Message, Part, Processor, audio, image, video};
 use serde_json::{Map, Value};
 
-use super::settings::Answers;
+use super::row::Row;
+use super::settings::{Answers, By};
 use super::{Raw, Task};
 use crate::error::{Error, Result};
 use crate::metric::boxes::Corners;
@@ -24,6 +24,10 @@ pub struct Question {
     pub categories: Vec<(String, String)>,
     /// The value whose means are averaged.
     pub stratum: String,
+    /// The names of the sets that it is of, one for each kind.
+    pub sets: Vec<String>,
+    /// The text that the prompt is compared with, where embeddings are.
+    pub other: Option<String>,
     /// The user's text.
     pub prompt: String,
     /// The options, where there are any.
@@ -34,6 +38,8 @@ pub struct Question {
     pub row: Map<String, Value>,
     /// Media in the order of the prompt, or why they cannot be shown.
     pub media: std::result::Result<Vec<Blob>, String>,
+    /// The turns of a sample, where the task has no prompt of its own.
+    pub turns: Option<Vec<Message>>,
     /// Whether each medium stands where the text mentions it.
     pub mentioned: Vec<usize>,
 }
@@ -62,13 +68,24 @@ impl Task {
             Err(why) => return Err(wrong(why.clone())),
         };
         let mut values = row.values();
+        let mut beside = None;
+        if let Some(join) = &self.data.join {
+            let name = values.get(&join.on).map(python::shown).unwrap_or_default();
+            let found = raw.beside(&name).ok_or_else(|| {
+                wrong(format!("no row of {} has '{name}' as '{}'", join.files.join(" or "), join.key))
+            })?;
+            for (name, value) in found.values() {
+                values.entry(name).or_insert(value);
+            }
+            beside = Some(found);
+        }
         if let (Some(column), Some(at)) = (&self.data.explode, raw.at)
             && let Some(Value::Array(several)) = values.get(column).cloned()
         {
             values.insert(column.clone(), several.get(at).cloned().unwrap_or_default());
         }
         let absent = |column: &str| {
-            let present: Vec<&str> = row.names().collect();
+            let present = row.names();
             Error::Column {
                 task: self.name.clone(),
                 file: raw.file.clone(),
@@ -86,22 +103,35 @@ impl Task {
         }
         variables.insert("letters".into(), (0..26).map(choice::letter).collect());
         let render = |what: &str, template: &super::Template| {
-            let present = || row.names().collect::<Vec<_>>().join(", ");
+            let present = || row.names().join(", ");
             template
                 .render(&variables)
                 .map_err(|fault| wrong(format!("{what}: {fault}; the columns are {}", present())))
         };
-        let prompt = render("[ask] prompt", &self.prompt)?;
+        // The prompt of classes is no question of a row.
+        let prompt = match self.ask.classes {
+            Some(_) => String::new(),
+            None => render("[ask] prompt", &self.prompt)?,
+        };
+        // A column, or what a template makes of several.
+        let place = |source: &str| match self.places.get(source) {
+            Some(template) => render(source, template).map(Value::String),
+            None => column(source).cloned(),
+        };
+        let named = |source: &str| Ok::<_, Error>(python::shown(&place(source)?));
         let mut question = Question {
             id: raw.id,
             key: self.data.key.as_deref().map_or_else(|| Ok(raw.id.to_string()), shown)?,
-            group: self.data.group.as_deref().map_or_else(|| Ok(raw.id.to_string()), shown)?,
+            group: self.data.group.as_deref().map_or_else(|| Ok(raw.id.to_string()), named)?,
             categories: Vec::new(),
             stratum: self.score.average.as_deref().map_or_else(|| Ok(String::new()), shown)?,
-            right: self.right(column(&self.score.answer)?, &options).map_err(wrong)?,
+            sets: self.score.sets.values().map(|source| named(source)).collect::<Result<_>>()?,
+            other: self.ask.other.as_deref().map(named).transpose()?,
+            right: self.right(&place(&self.score.answer)?, &options).map_err(wrong)?,
             prompt,
             options,
             media: Ok(Vec::new()),
+            turns: None,
             mentioned: Vec::new(),
             row: Map::new(),
         };
@@ -113,7 +143,7 @@ impl Task {
             let kind = if *kind == "video" { Kind::Video } else { Kind::Audio };
             files.push((kind, render("the name of a file", template)?));
         }
-        self.show(row, &mut question, &files);
+        self.show(row, beside, &mut question, &files);
         question.row = values;
         Ok(question)
     }
@@ -122,6 +152,8 @@ impl Task {
     fn options(&self, values: &Map<String, Value>) -> Result<Vec<String>, String> {
         let filled = |value: &&Value| !value.is_null() && value.as_str() != Some("nan");
         match &self.ask.options[..] {
+            // Classes that are chosen from by their likelihood are options.
+            [] if self.score.by == By::Likelihood => Ok(self.score.classes.clone()),
             [] => Ok(Vec::new()),
             [one] => match values.get(one) {
                 Some(Value::Array(list)) => Ok(list.iter().map(python::shown).collect()),
@@ -149,6 +181,11 @@ impl Task {
         let corners = numbers.and_then(|numbers| Corners::try_from(numbers).ok());
         let first = texts.first().map_or("", |text| text.trim());
         let option = match self.score.answer_is {
+            // Classes are counted where they are named, which is no column.
+            _ if self.ask.classes.is_some() => {
+                let class = first.parse().map_err(|_| format!("'{first}' is no number of a class"))?;
+                return Ok(Right { texts, option: Some(class), corners });
+            }
             Answers::Letter => (0..count).find(|at| choice::letter(*at).eq_ignore_ascii_case(first)),
             Answers::Index => first.parse().ok().filter(|at| *at < count),
             Answers::Text => options.iter().position(|option| option.trim() == first),
@@ -164,7 +201,20 @@ impl Task {
     }
 
     /// Add what is shown to a question.
-    fn show(&self, row: &TableRow, question: &mut Question, files: &[(Kind, String)]) {
+    fn show(&self, row: &Row, beside: Option<&Row>, question: &mut Question, files: &[(Kind, String)]) {
+        // A column of the row, or else of the row of the table beside it.
+        let media_of = |column: &str, kind: Kind| match beside {
+            Some(other) if !row.names().contains(&column) => other.media(column, kind),
+            _ => row.media(column, kind),
+        };
+        if let Row::Sample(asking) = row {
+            if self.ask.prompt.is_empty() {
+                question.turns = Some(asking.turns.clone());
+                question.prompt = asking.turns.iter().flat_map(|turn| turn.content.texts()).collect();
+            }
+            question.media = Ok(asking.media.clone());
+            return;
+        }
         let mut media = Vec::new();
         let columns =
             [(Kind::Image, &self.ask.image), (Kind::Video, &self.ask.video), (Kind::Audio, &self.ask.audio)];
@@ -186,7 +236,7 @@ impl Task {
                             format!("<image {}> has no column", at + 1),
                         ))
                     },
-                    |column| row.media(column, Kind::Image),
+                    |column| media_of(column, Kind::Image),
                 );
                 shown = shown.and_then(|()| add(found));
             }
@@ -197,7 +247,7 @@ impl Task {
                 continue;
             }
             for column in columns {
-                shown = shown.and_then(|()| add(row.media(column, kind)));
+                shown = shown.and_then(|()| add(media_of(column, kind)));
             }
         }
         for (kind, name) in files {
@@ -231,6 +281,9 @@ fn mentions(prompt: &str) -> Vec<usize> {
 impl Question {
     /// What the model is asked: media, then the text; or media where the text mentions them.
     pub fn messages(&self) -> Vec<Message> {
+        if let Some(turns) = &self.turns {
+            return turns.clone();
+        }
         let media = self.media.as_deref().unwrap_or_default();
         let content = if self.mentioned.is_empty() {
             Content::Text(self.prompt.clone()).after(media.iter().map(|blob| blob.kind.into()))

@@ -1,33 +1,56 @@
 //! The tables of a task's file.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::metric::choice::Rules;
 use crate::metric::words::Normalizer;
+use crate::metric::yes_no::Place;
 
 /// `[data]`: where questions lie.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Patterns of Parquet or JSONL files below the task's folder. The first that fits any is taken.
+    /// Patterns of Parquet or JSONL files, or of shards of a corpus (`.tar`), below the task's folder. The first that fits any is taken.
     #[serde(deserialize_with = "one_or_many")]
     pub files: Vec<String>,
     /// The column that names a question; its number where there is none.
     pub key: Option<String>,
-    /// The column of what several questions share: an image, a patient. Intervals draw whole groups.
+    /// What several questions share, such as an image or a patient: a column, or a template over columns. Intervals draw whole groups.
     pub group: Option<String>,
     /// Columns by whose values scores are given too.
     #[serde(default, deserialize_with = "one_or_many")]
     pub categories: Vec<String>,
     /// A column of lists, each entry of which is a question of its own.
     pub explode: Option<String>,
+    /// Columns and what they must hold, as text; other rows are left out and not numbered.
+    #[serde(default, rename = "where")]
+    pub only: BTreeMap<String, String>,
+    /// Another table, whose columns rows have too.
+    pub join: Option<Join>,
+}
+
+/// `[data.join]`: a table that has the images, or anything else, of several rows. It is read into memory first.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// Patterns of its files, as those of the questions.
+    #[serde(deserialize_with = "one_or_many")]
+    pub files: Vec<String>,
+    /// Its column that names a row.
+    pub key: String,
+    /// The column of the questions that holds such a name.
+    pub on: String,
 }
 
 /// `[ask]`: how a question is asked.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ask {
-    /// The user's text, as a Jinja template over the columns, `options` and `letters`.
+    /// The user's text, as a Jinja template over the columns, `options` and `letters`. Left out, samples of a corpus are asked by their own
+    /// turns.
+    #[serde(default)]
     pub prompt: String,
     /// Columns of images, shown before the text.
     #[serde(default, deserialize_with = "one_or_many")]
@@ -55,6 +78,12 @@ pub struct Ask {
     /// Texts that end an answer.
     #[serde(default, deserialize_with = "one_or_many")]
     pub stop: Vec<String>,
+    /// The second text of `similarity`, as a template; the first is the prompt.
+    pub other: Option<String>,
+    /// The file below the task's folder that names the classes of `zero-shot`, one a line.
+    pub classes: Option<String>,
+    /// The file of the texts that stand for a class, one a line with `{c}` for its name; by default the prompt, over `class`.
+    pub templates: Option<String>,
 }
 
 /// What the column of the right answer holds, where there are options.
@@ -98,7 +127,7 @@ pub enum Compare {
 pub struct Score {
     /// The metric's name.
     pub metric: String,
-    /// The column of the right answer.
+    /// The right answer: a column, or a template over columns.
     pub answer: String,
     /// What it holds, where there are options.
     #[serde(default)]
@@ -127,6 +156,12 @@ pub struct Score {
     /// The right box is given in pixels of the image: left, top, width and height.
     #[serde(default)]
     pub pixels: bool,
+    /// Where yes or no is said.
+    pub yes: Option<Place>,
+    /// Names of scores, each with a column or a template: questions for which it is the same are a set, and the score is the share of sets
+    /// all of whose questions are answered right.
+    #[serde(default)]
+    pub sets: BTreeMap<String, String>,
     /// The classes, where `classes` has any that the data lack.
     #[serde(default, deserialize_with = "one_or_many")]
     pub classes: Vec<String>,

@@ -12,20 +12,26 @@ import random
 
 os.environ.setdefault("HF_HOME", "/tmp")
 import jiwer
+import lmms_eval.tasks
 import numpy as np
 import scipy.stats
 import sklearn.metrics
+import yaml
 from lmms_eval.api.metrics import anls, exact_match_hf_evaluate
 from lmms_eval.api.metrics import levenshtein_distance as distance
+from lmms_eval.filters.extraction import RegexFilter
 from lmms_eval.tasks._task_utils.mcq_extract import extract_mcq_answer
 from lmms_eval.tasks._task_utils import mmmu_mcq_utils as mcq
 from lmms_eval.tasks._task_utils.vqa_eval_metric import EvalAIAnswerProcessor
 from lmms_eval.tasks.chartqa.utils import relaxed_correctness
 from lmms_eval.tasks.mmmu import utils as mmmu
+from lmms_eval.tasks.mathvista import utils as mathvista_utils
+from lmms_eval.tasks.mmbench import en_utils as mmbench_utils
 from lmms_eval.tasks.mvbench.utils import mcq_acc
 from lmms_eval.tasks.ocrbench.utils import ocrbench_process_results
 from lmms_eval.tasks.refcoco import utils_rec as boxes
 from lmms_eval.tasks.scienceqa.utils import sqa_process_results
+from lmms_eval.tasks.tempcompass import utils as tempcompass_utils
 from lmms_eval.tasks.textvqa.utils import textvqa_process_results
 from lmms_eval.tasks.vqav2.utils import vqav2_process_results
 from pycocoevalcap.bleu.bleu import Bleu
@@ -110,8 +116,43 @@ def science(answer):
     return right[0] if right else ""
 
 
+def mmbench(answer):
+    """As eval_sub_data reads an answer where no judge is asked."""
+    answer = answer.strip()
+    item = dict(zip(letters, OPTIONS), prediction=answer)
+    return mmbench_utils.mmbench_evaluator.prefetch_answer(item) or extract_mcq_answer(answer, letters)
+
+
+def mathvista(answer):
+    return letters[OPTIONS.index(mathvista_utils.mathvista_evaluator.normalize_extracted_answer(answer.strip(), OPTIONS, "multi_choice", "text", 0))]
+
+
+def tempcompass(answer):
+    rated = lambda letter: tempcompass_utils.tempcompass_process_results_multi_choice(dict(video_id="", question="", answer=f"{letter}. x", dim="action"), [answer])["avg_accuracy"]["rating"]
+    right = [letter for letter in letters if rated(letter)]
+    return right[0] if right else ""
+
+
+tempcompass_utils.get_eval_result = lambda prompt: ("Incorrect", 0)
 out["choice"] = dict(options=OPTIONS, cases=[
-    dict(answer=a, ranked=extract_mcq_answer(a, letters), mmmu=mmmu_choice(a), mvbench=mvbench(a), letter=science(a)) for a in ANSWERS])
+    dict(answer=a, ranked=extract_mcq_answer(a, letters), mmmu=mmmu_choice(a), mvbench=mvbench(a), letter=science(a), mmbench=mmbench(a), mathvista=mathvista(a), tempcompass=tempcompass(a),
+         bare=a if a in letters else "") for a in ANSWERS])
+
+# The last number of an answer, and the one after a phrase.
+NUMBERS = [("So it is 18.", "18"), ("The answer is 18", "18"), ("The answer is 18.", "18"), ("$1,024.50 in all", "1024.50"), ("The answer is $5.", "5"), ("12 and 7", "7"), ("7 and ...", "7"), ("-3", "-3"),
+           ("The answer is -3.0 or so", "-3.0"), ("The answer is 1,000,000!", "1000000"), ("none", "0"), ("5", "5"), ("the answer is 5 ", "5"), ("x=4.", "4"), ("10%", "10"), ("The answer is 7. The answer is 8.", "8"),
+           ("", "1"), ("$", "1"), ("The answer is 3 apples", "#### 3"), ("about 2.", "So 1+1=<<1+1=2>>2\n#### 2")]
+gsm8k = yaml.safe_load((pathlib.Path(lmms_eval.tasks.__file__).parent / "gsm8k/gsm8k-cot-zeroshot.yaml").read_text())
+
+
+def number(answer, right, at):
+    first = gsm8k["filter_list"][at]["filter"][0]
+    read = RegexFilter(first["regex_pattern"], first.get("group_select", 0)).apply([[answer]], [None])[0]
+    settings = {key: gsm8k["metric_list"][0][key] for key in ("ignore_case", "ignore_punctuation", "regexes_to_ignore")}
+    return bool(exact_match_hf_evaluate(read, [right], **settings)["exact_match"])
+
+
+out["numbers"] = [dict(answer=a, right=r, free=number(a, r, 1), strict=number(a, r, 0)) for a, r in NUMBERS]
 
 # Open questions of MMMU.
 OPEN = [("The answer is 12.5", "12.5"), ("so x = 1,234", "1234"), ("it could be red\nor blue", "blue"), ("1e3 apples", "1000"), ("B", "b"),
@@ -216,7 +257,7 @@ out["captions"] = dict(cases=[dict(caption=c, references=r, tokens=res[at][0], r
 # Ranks.
 a = [draw.choice([1, 2, 3, 4.5, 5]) for _ in range(40)]
 b = [x + draw.choice([-1, 0, 0, 2]) for x in a]
-out["spearman"] = dict(a=a, b=b, value=float(scipy.stats.spearmanr(a, b).statistic))
+out["spearman"] = dict(a=a, b=b, value=float(scipy.stats.spearmanr(a, b).statistic), pearson=float(scipy.stats.pearsonr(a, b).statistic))
 
 # Classes.
 classes = ["ant", "bee", "cat", "dog"]

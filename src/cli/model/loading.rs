@@ -13,7 +13,7 @@ use percept::model::{CausalModel, Model, Weights};
 use super::hub::find_model;
 use crate::cli::Failure;
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Loading {
     /// A folder of safetensors with its configuration, a .safetensors or .gguf file, an adapter's folder,
     /// whose base is found by the path or the hub id that it names, or a model on the Hugging Face hub as
@@ -114,7 +114,7 @@ impl Loading {
 }
 
 /// A model that generates text, and its settings.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Causal {
     #[command(flatten)]
     pub loading: Loading,

@@ -1,9 +1,11 @@
 //! `percept eval`: what a model scores on benchmarks and on corpora of one's own.
 
+mod answering;
 mod compare;
 mod corpora;
 mod init_task;
 mod server;
+mod side_by_side;
 mod tasks;
 
 use std::path::{Path, PathBuf};
@@ -65,7 +67,7 @@ pub enum Own {
 }
 
 // Asking a model. A comment for the help text would take the place of that of the command.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Run {
     #[command(flatten)]
     causal: Causal,
@@ -97,6 +99,10 @@ pub struct Run {
     /// Hold the device to the cpu on the first N questions: how often both expect the same token, and how far apart they are
     #[arg(long, value_name = "N", default_value_t = 0)]
     agreement: usize,
+    /// On the question on which the device is furthest from the cpu, name the first operation that differs by more than rounding; of
+    /// those that --agreement holds to the cpu, by default the first 8
+    #[arg(long)]
+    explain: bool,
     /// The seed of the draws that intervals are found by
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -130,6 +136,8 @@ impl Run {
                 ("--shard", self.shard.is_some()),
                 ("--compat", self.compat.is_some()),
                 ("--agreement", self.agreement > 0),
+                ("--explain", self.explain),
+                ("--device with several devices", self.devices().len() > 1),
                 ("--served", self.served.is_some()),
             ];
             return match only.iter().find(|(_, given)| *given) {
@@ -152,6 +160,30 @@ impl Run {
                 Failure::from,
             )),
         }
+    }
+}
+
+/// Questions that are held to the cpu where nothing says how many.
+const HELD: usize = 8;
+
+impl Run {
+    /// The devices that the questions are put to.
+    fn devices(&self) -> Vec<&str> {
+        self.causal.loading.device.split(',').map(str::trim).filter(|id| !id.is_empty()).collect()
+    }
+
+    /// How many questions are held to the cpu.
+    fn held(&self) -> usize {
+        if self.explain && self.agreement == 0 { HELD } else { self.agreement }
+    }
+
+    /// The same on one of the devices, with a folder of its own for what comes of it.
+    fn on(&self, device: &str) -> Self {
+        let mut run = self.clone();
+        run.causal.loading.device = device.to_owned();
+        let name: String = device.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        run.out = self.out.as_ref().map(|out| out.join(name));
+        run
     }
 }
 

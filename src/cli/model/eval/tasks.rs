@@ -3,20 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use percept::eval::explain::explain;
 use percept::eval::metric::interval::Bootstrap;
 use percept::eval::remote::run_remote;
 use percept::eval::results::{self, Finished};
-use percept::eval::run::{self, Agreement, Kept, Options};
+use percept::eval::run::{self, Options};
 use percept::eval::task::{Question, Task, file_hash, names};
-use percept::infer::{Session, peak_memory};
+use percept::hal::Device;
+use percept::infer::peak_memory;
 use serde_json::{Value, json};
 
+use super::answering::Answering;
 use super::server::{self, Server};
-use super::{Run, progress};
+use super::{Run, progress, side_by_side};
 use crate::cli::Failure;
 use crate::cli::failure::write_file;
 use crate::cli::model::hub::find_model;
-use crate::cli::model::loading::report_fallbacks;
 use crate::cli::table::table;
 
 #[derive(Args)]
@@ -53,9 +55,7 @@ pub(super) fn run(run: &Run) -> Result<(), Failure> {
         task.files(&folder)?;
         tasks.push((task, folder));
     }
-    if let Some(out) = &run.out {
-        std::fs::create_dir_all(out).map_err(|source| Failure::File { path: out.clone(), source })?;
-    }
+    make_folder(run)?;
     if let Some(address) = server::address(&run.causal.loading.model) {
         return on_server(run, tasks, address);
     }
@@ -64,35 +64,73 @@ pub(super) fn run(run: &Run) -> Result<(), Failure> {
             "--served is the name of a model on a server; give its address to --model".into(),
         ));
     }
-    let mut session = run.causal.session_of(run.causal.model()?, true)?;
-    let ran = ran(run, &session)?;
+    match &run.devices()[..] {
+        [] | [_] => {
+            let (finished, ran) = on_device(run, &tasks)?;
+            tell(run, &finished, ran)
+        }
+        several => side_by_side::run(run, &tasks, several),
+    }
+}
+
+fn make_folder(run: &Run) -> Result<(), Failure> {
+    match &run.out {
+        Some(out) => {
+            std::fs::create_dir_all(out).map_err(|source| Failure::File { path: out.clone(), source })
+        }
+        None => Ok(()),
+    }
+}
+
+/// What comes of tasks on one device, and what ran.
+pub(super) fn on_device(run: &Run, tasks: &[(Task, PathBuf)]) -> Result<(Vec<Finished>, Value), Failure> {
+    make_folder(run)?;
+    let mut answering = Answering::open(&run.causal, tasks)?;
+    if run.held() > 0 && answering.session().is_none() {
+        return Err(Failure::Usage(
+            "--agreement and --explain hold the tokens of answers to the cpu, and this model gives none; \
+             `percept device diff` holds its operations to the cpu"
+                .into(),
+        ));
+    }
+    let mut ran = ran(run, answering.device())?;
     let options = options(run, ran.clone());
     let mut finished = Vec::new();
     for (task, folder) in tasks {
         let bar = progress(None);
         bar.set_message(task.name.clone());
-        let outcome = run::run(&mut session, &task, &folder, &options, &mut |_| bar.inc(1));
+        let outcome = answering.run(task, folder, &options, &mut |_| bar.inc(1));
         bar.finish_and_clear();
         let outcome = outcome?;
-        let agreement = match run.agreement {
-            0 => None,
-            _ => Some(hold(run, &mut session, &outcome.kept)?),
-        };
-        finished.push(Finished { task, outcome, agreement });
+        let (mut agreement, mut explanation) = (None, None);
+        if let (true, Some(session)) = (run.held() > 0, answering.session()) {
+            let mut reference = run.causal.session_on("cpu", run.causal.model()?)?;
+            let held = run::agreement(session, &mut reference, &outcome.kept)?;
+            if run.explain {
+                let host = percept::registry().open("cpu")?;
+                explanation = explain(session, &mut reference, &host, &outcome.kept, &held)?;
+            }
+            agreement = Some(held);
+        }
+        if let (Some(out), Some(first)) =
+            (&run.out, explanation.as_ref().and_then(|explanation| explanation.first.as_ref()))
+        {
+            let path = out.join(format!("{}.explain.graph", task.name));
+            write_file(&path, first.graph.as_bytes())?;
+            eprintln!("wrote {}", path.display());
+        }
+        finished.push(Finished { task: task.clone(), outcome, agreement, explanation });
     }
-    report_fallbacks(session.reports());
-    let mut ran = ran;
-    if let Some(ran) = ran.as_object_mut() {
-        ran.insert("peak_memory_bytes".into(), json!(peak_memory(session.device())));
-    }
-    tell(run, &finished, ran)
+    answering.report_fallbacks();
+    ran["peak_memory_bytes"] = json!(peak_memory(answering.device()));
+    Ok((finished, ran))
 }
 
 /// The same questions, put to a server.
 fn on_server(run: &Run, tasks: Vec<(Task, PathBuf)>, address: &str) -> Result<(), Failure> {
-    if run.agreement > 0 {
+    if run.held() > 0 {
         return Err(Failure::Usage(
-            "--agreement holds a device to the cpu, and a server tells no likelihoods".into(),
+            "--agreement and --explain hold a device to the cpu, and a server tells no likelihoods".into(),
         ));
     }
     let server = Server::open(address, run.served.as_deref())?;
@@ -105,7 +143,7 @@ fn on_server(run: &Run, tasks: Vec<(Task, PathBuf)>, address: &str) -> Result<()
         let ask = |question: &Question| server.ask(&task, question);
         let outcome = run_remote(&task, &folder, &options, &ask, &mut |_| bar.inc(1));
         bar.finish_and_clear();
-        finished.push(Finished { outcome: outcome?, agreement: None, task });
+        finished.push(Finished { outcome: outcome?, agreement: None, explanation: None, task });
     }
     tell(run, &finished, ran)
 }
@@ -118,25 +156,14 @@ fn options(run: &Run, ran: Value) -> Options {
         bootstrap: Bootstrap { seed: run.seed, ..Bootstrap::default() },
         out: run.out.clone(),
         ran,
-        keep: run.agreement,
+        keep: run.held(),
     }
 }
 
 /// Write and print what came of it.
 fn tell(run: &Run, finished: &[Finished], mut ran: Value) -> Result<(), Failure> {
-    if let Some(ran) = ran.as_object_mut() {
-        ran.insert("seed".into(), json!(run.seed));
-    }
-    if let Some(out) = &run.out {
-        let mut written = results::write(out, finished, &ran, &results::now())?;
-        let folders: Vec<PathBuf> = finished.iter().map(|one| run.data.join(&one.task.name)).collect();
-        let both: Vec<(&Finished, &Path)> =
-            finished.iter().zip(folders.iter().map(PathBuf::as_path)).collect();
-        let report = out.join("report.html");
-        write_file(&report, percept::eval::report::page(&both, &ran)?.as_bytes())?;
-        written.push(report);
-        written.iter().for_each(|path| eprintln!("wrote {}", path.display()));
-    }
+    ran["seed"] = json!(run.seed);
+    write(run, finished, &ran)?;
     if run.json {
         println!("{}", results::document(finished, &ran));
         return Ok(());
@@ -145,10 +172,25 @@ fn tell(run: &Run, finished: &[Finished], mut ran: Value) -> Result<(), Failure>
     Ok(())
 }
 
+/// Write the files of a run, where it has a folder.
+pub(super) fn write(run: &Run, finished: &[Finished], ran: &Value) -> Result<(), Failure> {
+    if let Some(out) = &run.out {
+        let mut written = results::write(out, finished, ran, &results::now())?;
+        let folders: Vec<PathBuf> = finished.iter().map(|one| run.data.join(&one.task.name)).collect();
+        let both: Vec<(&Finished, &Path)> =
+            finished.iter().zip(folders.iter().map(PathBuf::as_path)).collect();
+        let report = out.join("report.html");
+        write_file(&report, percept::eval::report::page(&both, ran)?.as_bytes())?;
+        written.push(report);
+        written.iter().for_each(|path| eprintln!("wrote {}", path.display()));
+    }
+    Ok(())
+}
+
 /// What decides the answers, beside the task and its data.
-fn ran(run: &Run, session: &Session) -> Result<Value, Failure> {
+fn ran(run: &Run, device: &dyn Device) -> Result<Value, Failure> {
     let loading = &run.causal.loading;
-    let info = session.device().info();
+    let info = device.info();
     let located = percept::model::locate(&find_model(&loading.model, loading.revision.as_deref())?)?;
     let adapters = loading.adapter.iter().map(|adapter| {
         Ok::<_, Failure>(
@@ -181,22 +223,16 @@ fn hashes(path: &Path) -> Result<Vec<Value>, Failure> {
     files.iter().map(|path| Ok(json!(file_hash(path)?))).collect()
 }
 
-/// Give the cpu the prompts and answers of the device.
-fn hold(run: &Run, session: &mut Session, kept: &[Kept]) -> Result<Agreement, Failure> {
-    let mut reference = run.causal.session_on("cpu", run.causal.model()?)?;
-    Ok(run::agreement(session, &mut reference, kept)?)
-}
-
-fn show(finished: &[Finished]) {
+pub(super) fn show(finished: &[Finished]) {
     let header = ["task", "score", "value", "95 % interval", "questions", "unparsed", "failed"];
     let mut t = table(&header, &[2, 3, 4, 5, 6]);
     for Finished { task, outcome, .. } in finished {
         let scores = &outcome.scores;
-        for name in task.metric.names().into_iter().chain(["ece"]) {
-            let Some(found) = scores.metrics.get(name) else { continue };
+        for name in task.scores().into_iter().chain(["ece".to_owned()]) {
+            let Some(found) = scores.metrics.get(&name) else { continue };
             t.add_row([
                 task.name.clone(),
-                name.to_owned(),
+                name,
                 format!("{:.4}", found.value),
                 format!("{:.4} to {:.4}", found.low, found.high),
                 scores.n.to_string(),
@@ -206,7 +242,7 @@ fn show(finished: &[Finished]) {
         }
     }
     println!("{t}");
-    for Finished { task, outcome, agreement } in finished {
+    for Finished { task, outcome, agreement, explanation } in finished {
         if !outcome.scores.classes.is_empty() {
             let header = ["class", "samples", "precision", "recall, sensitivity", "specificity", "F1"];
             let mut t = table(&header, &[1, 2, 3, 4, 5]);
@@ -232,6 +268,9 @@ fn show(finished: &[Finished]) {
                 held.tokens,
                 held.kl
             );
+        }
+        if let Some(explanation) = explanation {
+            println!("{}: {explanation}", task.name);
         }
     }
 }

@@ -1,0 +1,151 @@
+//! From a table to the scores of its classes: a corpus is built, its questions are put to a model, and what is known of each class,
+//! calibration and the patients' intervals are what counting the answers gives.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use percept_data::{BuildOptions, Recipe, build};
+use percept_eval::metric::interval::Bootstrap;
+use percept_eval::run::{Asked, Options, Outcome, run};
+use percept_eval::task::Task;
+use percept_hal::conformance::ReferenceDevice;
+use percept_infer::{Session, SessionOptions};
+use percept_model::Model;
+use percept_model::checkpoint::Checkpoint;
+use serde_json::json;
+
+const CLASSES: [&str; 3] = ["effusion", "normal", "pneumonia"];
+
+const RECIPE: &str = r#"
+name = "findings"
+group = "meta.patient"
+[[read]]
+path = "findings.jsonl"
+[[stage]]
+run = "template"
+user = "{{ meta.note }} Which finding is it?"
+assistant = "{{ meta.finding }}"
+"#;
+
+const TASK: &str = r#"
+name = "findings"
+[data]
+files = "**/*.tar"
+key = "key"
+group = "patient"
+categories = "scanner"
+[ask]
+[score]
+metric = "classes"
+answer = "answer"
+classes = ["effusion", "normal", "pneumonia"]
+by = "likelihood"
+compare = "texts"
+"#;
+
+fn session() -> Session {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/llama/model");
+    let Model::Causal(model) = percept_model::open(Arc::new(Checkpoint::open(folder).unwrap())).unwrap()
+    else {
+        panic!("llama generates")
+    };
+    Session::new(Arc::new(ReferenceDevice::new()), model, SessionOptions::default()).unwrap()
+}
+
+/// Fifteen notes of five patients, as a corpus in a folder.
+fn corpus(folder: &Path) {
+    let mut rows = String::new();
+    for at in 0..15 {
+        let scanner = ["a", "b"][at % 2];
+        let row = json!({
+            "id": format!("n{at}"), "note": format!("Note {at}."), "finding": CLASSES[(at * 7 + at / 4) % 3],
+            "patient": format!("p{}", at / 3), "scanner": scanner,
+        });
+        writeln!(rows, "{row}").unwrap();
+    }
+    std::fs::write(folder.join("findings.jsonl"), rows).unwrap();
+    let recipe = Recipe::parse(&folder.join("recipe.toml"), RECIPE).unwrap();
+    let options = BuildOptions { threads: 1, ..BuildOptions::default() };
+    let built = build(recipe.corpus(&options).unwrap(), &folder.join("corpus"), &options).unwrap();
+    assert_eq!(built.manifest.written, 15);
+}
+
+fn ask(session: &mut Session, folder: &Path, task: &str, seed: u64) -> Outcome {
+    let task = Task::parse(Path::new("findings.toml"), task).unwrap();
+    let options = Options {
+        batch: 4,
+        limit: None,
+        shard: (0, 1),
+        bootstrap: Bootstrap { draws: 400, seed, ..Bootstrap::default() },
+        out: None,
+        ran: json!({}),
+        keep: 0,
+    };
+    run(session, &task, &folder.join("corpus"), &options, &mut |_| ()).unwrap()
+}
+
+#[test]
+fn a_corpus_that_was_built_is_scored_by_class_with_calibration_and_intervals_of_patients() {
+    let folder = tempfile::tempdir().unwrap();
+    corpus(folder.path());
+    let mut session = session();
+    let outcome = ask(&mut session, folder.path(), TASK, 0);
+    let scores = &outcome.scores;
+    assert_eq!((scores.n, scores.unparsed, scores.failed), (15, 0, 0));
+    assert!(
+        outcome.asked[3].question.prompt.contains("Note 3. Which finding is it?"),
+        "{:?}",
+        outcome.asked[3]
+    );
+    let right = |asked: &Asked| CLASSES.iter().position(|c| *c == asked.question.right.texts[0]).unwrap();
+    let given = |asked: &Asked| asked.line.answer.chosen.unwrap();
+    let count =
+        |keep: &dyn Fn(&Asked) -> bool| outcome.asked.iter().filter(|asked| keep(asked)).count() as f64;
+    let share = |part: f64, all: f64| if all == 0.0 { 0.0 } else { part / all };
+    let (mut recalls, mut harmonic) = (Vec::new(), Vec::new());
+    let confusion = scores.confusion.as_ref().unwrap();
+    assert_eq!(confusion.classes, CLASSES);
+    for (class, found) in scores.classes.iter().enumerate() {
+        let both = count(&|asked| right(asked) == class && given(asked) == class);
+        let is = count(&|asked| right(asked) == class);
+        let said = count(&|asked| given(asked) == class);
+        let neither = count(&|asked| right(asked) != class && given(asked) != class);
+        let (precision, recall) = (share(both, said), share(both, is));
+        assert_eq!((found.precision, found.sensitivity, found.support), (precision, recall, is as u64));
+        assert_eq!(found.specificity, share(neither, 15.0 - is));
+        assert!((found.f1 - share(2.0 * precision * recall, precision + recall)).abs() < 1e-12);
+        assert_eq!(confusion.counts[class][class], both as u64);
+        recalls.push(recall);
+        harmonic.push(found.f1);
+    }
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let accuracy = count(&|asked| right(asked) == given(asked)) / 15.0;
+    for (name, expected) in
+        [("accuracy", accuracy), ("balanced_accuracy", mean(&recalls)), ("macro_f1", mean(&harmonic))]
+    {
+        assert!((scores.metrics[name].value - expected).abs() < 1e-12, "{name}: {:?}", scores.metrics);
+    }
+    // Ten bins of confidence, each by its share of the answers.
+    let gap = |bin: usize| {
+        let own: Vec<(f64, f64)> = outcome
+            .asked
+            .iter()
+            .map(|asked| {
+                (asked.line.answer.confidence.unwrap(), f64::from(u8::from(right(asked) == given(asked))))
+            })
+            .filter(|(confidence, _)| ((confidence * 10.0).ceil() as usize).max(1) - 1 == bin)
+            .collect();
+        own.iter().map(|(confidence, right)| confidence - right).sum::<f64>().abs() / 15.0
+    };
+    let ece: f64 = (0..10).map(gap).sum();
+    assert!((scores.metrics["ece"].value - ece).abs() < 1e-12, "{:?} {ece}", scores.metrics["ece"]);
+    assert_eq!(scores.categories["scanner"].values().map(|category| category.n).collect::<Vec<_>>(), [8, 7]);
+    // Whole patients are drawn: five draws of three notes each, of which every accuracy is a fifteenth.
+    let by_patient = scores.metrics["accuracy"];
+    assert!(by_patient.low <= accuracy && accuracy <= by_patient.high);
+    let alone = ask(&mut session, folder.path(), &TASK.replace("group = \"patient\"\n", ""), 0);
+    assert_eq!(alone.scores.metrics["accuracy"].value, accuracy);
+    let groups: Vec<&str> = outcome.asked.iter().map(|asked| asked.question.group.as_str()).collect();
+    assert_eq!(groups[..4], ["p0", "p0", "p0", "p1"]);
+}
