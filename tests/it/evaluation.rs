@@ -81,12 +81,20 @@ fn answers_do_not_depend_on_the_batch_the_shards_or_where_a_run_was_stopped() {
         assert_eq!(lines(&ask(&mut session, "pope", &options(batch)).asked), expected, "batch {batch}");
     }
     let mut parts: Vec<(usize, String)> = Vec::new();
+    let shared = tempfile::tempdir().unwrap();
+    let with_shared = |shard| Options { shard, out: Some(shared.path().to_path_buf()), ..options(4) };
     for part in 0..3 {
-        let outcome = ask(&mut session, "pope", &Options { shard: (part, 3), ..options(4) });
+        let outcome = ask(&mut session, "pope", &with_shared((part, 3)));
         parts.extend(outcome.asked.iter().map(|asked| asked.question.id).zip(lines(&outcome.asked)));
     }
     parts.sort();
     assert_eq!(parts.into_iter().map(|(_, line)| line).collect::<Vec<_>>(), expected, "three shards");
+    // All of them together are a run of its own, of which nothing is left to ask.
+    let mut new = 0;
+    let told = &mut |is_new: bool| new += usize::from(is_new);
+    let together = run(&mut session, &task("pope"), &data("pope"), &with_shared((0, 1)), told).unwrap();
+    assert_eq!((lines(&together.asked), new), (expected.clone(), 0));
+    assert_eq!(json!(together.scores), json!(alone.scores));
     // Killed at ten places of the journal.
     let folder = tempfile::tempdir().unwrap();
     let with_journal = Options { out: Some(folder.path().to_path_buf()), ..options(4) };

@@ -12,6 +12,7 @@ mod devices;
 mod drafts;
 mod encoders;
 mod evaluation;
+mod evaluation_models;
 #[path = "../needs/mod.rs"]
 mod needs;
 mod parity;
