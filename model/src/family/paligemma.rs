@@ -92,8 +92,10 @@ impl Reader for Images {
         let images = floats::<4>(inputs, "pixel_values")?.map_or(0, |([n, ..], _)| n);
         let mut layout = media_layout(inputs, &[(self.image_token, images * self.tower.rows())])?;
         let answered = match integers::<2>(inputs, "token_type_ids")? {
-            Some((_, kinds)) if kinds.len() == layout.ids.len() => kinds,
-            _ => {
+            Some((_, kinds)) if kinds.len() == layout.ids.len() => kinds.to_vec(),
+            // A prompt alone; training also asks so where the features of several samples stand.
+            None => vec![0; layout.ids.len()],
+            Some(_) => {
                 return Err(Error::Inputs(
                     "token_type_ids must tell a prompt's tokens from an answer's".into(),
                 ));
