@@ -30,11 +30,13 @@ pub enum Level {
     L3,
     /// Endurance, concurrency and speed.
     L4,
+    /// Models: what the program that runs the ladder knows beside this crate.
+    L5,
 }
 
 impl Level {
     /// Every rung, lowest first.
-    pub const ALL: [Level; 5] = [Level::L0, Level::L1, Level::L2, Level::L3, Level::L4];
+    pub const ALL: [Level; 6] = [Level::L0, Level::L1, Level::L2, Level::L3, Level::L4, Level::L5];
 }
 
 impl std::fmt::Display for Level {
@@ -66,7 +68,12 @@ pub(crate) enum Check {
     Speed(Recipe),
     /// The operations of a model are timed.
     Model(Recipe),
+    /// Something of the program's own.
+    Program(ProgramCheck),
 }
+
+/// A check of a program's own, which notes in the outcome what it measured.
+pub(crate) type ProgramCheck = Arc<dyn Fn(&Subject, &mut Outcome) -> Result<(), Fault> + Send + Sync>;
 
 /// Checks a promise on a device.
 pub(crate) type Promise = Arc<dyn Fn(&Subject) -> Result<(), Fault> + Send + Sync>;
@@ -101,7 +108,7 @@ impl Subject {
 
 /// Why a case does not pass.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// The device does not do what it should.
     Wrong(String),
     /// The device says that it cannot run this.
@@ -196,6 +203,20 @@ impl Outcome {
 }
 
 impl Case {
+    /// A case that the program adds to the table: `L5/{op}/{variant}` where the level is 5. [`Options::more`] brings it into
+    /// a run, and [`serve`](super::serve) into a worker.
+    ///
+    /// [`Options::more`]: super::Options::more
+    pub fn of_program(
+        level: Level,
+        op: &str,
+        variant: &str,
+        check: impl Fn(&Subject, &mut Outcome) -> Result<(), Fault> + Send + Sync + 'static,
+    ) -> Self {
+        let id = format!("{level}/{op}/{variant}");
+        Self { id, level, op: op.to_string(), check: Check::Program(Arc::new(check)) }
+    }
+
     /// Run on a device in this process. A panic is a failure of the case.
     pub fn run(&self, subject: &Subject) -> Outcome {
         let start = Instant::now();
@@ -228,6 +249,7 @@ impl Case {
             Check::Promise(promise) => promise(subject),
             Check::Speed(recipe) => super::speed::measure(subject, &build(&self.id, recipe)?, outcome),
             Check::Model(recipe) => super::workload::measure(subject, build(&self.id, recipe)?, outcome),
+            Check::Program(check) => check(subject, outcome),
         }
     }
 
@@ -236,7 +258,7 @@ impl Case {
         let problem = match &self.check {
             Check::Values(recipe) | Check::Speed(recipe) | Check::Model(recipe) => build(&self.id, recipe)?,
             Check::Gradient(recipe, terms) => build(&self.id, recipe)?.gradient(&self.id, *terms)?,
-            Check::Promise(_) => {
+            Check::Promise(_) | Check::Program(_) => {
                 return Err(Fault::Inapplicable("it has to run, and this device only compiles".into()));
             }
         };

@@ -2,7 +2,8 @@
 //!
 //! L0 is memory, donation, order, lifetimes and errors; L1 the primitives over dtypes, odd shapes and special
 //! values; L2 the composites against their own decompositions; L3 gradients, training, decoding and the
-//! invariance of rows; L4 endurance, concurrency and speed. The judge is [`percept_graph::reference`]; how
+//! invariance of rows; L4 endurance, concurrency and speed. L5, models, is brought by the program that runs the ladder,
+//! since families are not known here. The judge is [`percept_graph::reference`]; how
 //! far a device may be from it is said in `tolerance.rs`.
 
 mod agreement;
@@ -21,7 +22,7 @@ mod values;
 mod worker;
 mod workload;
 
-pub use case::{Case, Level, Outcome, Status, Subject};
+pub use case::{Case, Fault, Level, Outcome, Status, Subject};
 pub use cases::all as cases;
 pub use reference_device::ReferenceDevice;
 pub use report::{Counts, Report, Row};

@@ -19,11 +19,19 @@ pub struct Options {
     pub ops: Vec<String>,
     /// Time a case may take in a worker before it counts as hung.
     pub timeout: Duration,
+    /// Cases of the program's own, behind those of the table.
+    pub more: fn() -> Vec<Case>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { level: Level::L4, filter: None, ops: Vec::new(), timeout: Duration::from_secs(120) }
+        Self {
+            level: Level::L4,
+            filter: None,
+            ops: Vec::new(),
+            timeout: Duration::from_secs(120),
+            more: Vec::new,
+        }
     }
 }
 
@@ -67,6 +75,7 @@ pub fn run(
 ) -> Result<Report, RunError> {
     let cases: Vec<Case> = all()
         .into_iter()
+        .chain((options.more)())
         .filter(|c| c.level <= options.level)
         .filter(|c| options.filter.as_ref().is_none_or(|f| c.id.contains(f.as_str())))
         .filter(|c| options.ops.is_empty() || options.ops.contains(&c.op))

@@ -22,12 +22,18 @@ const CASE: &str = "percept-case ";
 /// Lines of the child's standard error that are kept to explain its death.
 const KEPT_LINES: usize = 5;
 
-/// Answer case ids from `input` until it ends: what a program in worker mode does after opening the device.
+/// Answer case ids from `input` until it ends: what a program in worker mode does after opening the device. `more` are cases
+/// of its own.
 ///
 /// # Errors
 /// When the parent is gone, or asks for a case that this version does not have.
-pub fn serve(subject: &Subject, input: impl BufRead, mut output: impl Write) -> io::Result<()> {
-    let cases = all();
+pub fn serve(
+    subject: &Subject,
+    more: Vec<Case>,
+    input: impl BufRead,
+    mut output: impl Write,
+) -> io::Result<()> {
+    let cases: Vec<Case> = all().into_iter().chain(more).collect();
     let by_id: HashMap<&str, &Case> = cases.iter().map(|c| (c.id.as_str(), c)).collect();
     writeln!(output, "\n{READY}")?;
     output.flush()?;

@@ -45,8 +45,8 @@ pub struct Compare {
 #[derive(Args)]
 struct Climb {
     /// Highest rung to climb: 0 memory, 1 primitives, 2 composites, 3 gradients and invariance, 4 endurance
-    /// and speed
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=4))]
+    /// and speed, 5 a tiny model of every family
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=5))]
     level: u8,
     /// Only cases whose id contains this
     #[arg(long, value_name = "S")]
@@ -62,6 +62,7 @@ impl Climb {
             level: Level::ALL[self.level as usize],
             filter: self.filter.clone(),
             timeout: Duration::from_secs(self.timeout),
+            more: super::families::cases,
             ..Options::default()
         };
         climb(id, &options, Isolation::default())

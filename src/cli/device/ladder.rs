@@ -10,6 +10,7 @@ use clap::Args;
 use percept::hal::Device;
 use percept::hal::conformance::{Level, Options, Report, RunError, Runner, Status, Subject, run, serve};
 
+use super::families;
 use crate::cli::Failure;
 use crate::cli::failure::write_file;
 
@@ -18,8 +19,8 @@ pub struct Ladder {
     /// The device: cpu, wgpu:0, plugin:./chip.so, pjrt:/path/plugin.so, onnx:/path/libonnxruntime.so
     id: String,
     /// Highest rung to climb: 0 memory, 1 primitives, 2 composites, 3 gradients and invariance, 4 endurance
-    /// and speed
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=4))]
+    /// and speed, 5 a tiny model of every family
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=5))]
     level: u8,
     /// Only cases whose id contains this
     #[arg(long, value_name = "S")]
@@ -51,7 +52,8 @@ pub struct Ladder {
 impl Ladder {
     pub fn run(self) -> Result<(), Failure> {
         if self.worker {
-            let served = serve(&self.subject()?, std::io::stdin().lock(), std::io::stdout());
+            let served =
+                serve(&self.subject()?, families::cases(), std::io::stdin().lock(), std::io::stdout());
             return served.map_err(|source| Failure::File { path: "standard input".into(), source });
         }
         if let Some(model) = &self.model {
@@ -61,6 +63,7 @@ impl Ladder {
             level: Level::ALL[self.level as usize],
             filter: self.filter.clone(),
             timeout: Duration::from_secs(self.timeout),
+            more: families::cases,
             ..Options::default()
         };
         let topology = self.topology.as_deref();

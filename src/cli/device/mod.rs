@@ -2,6 +2,7 @@
 
 mod compare;
 mod diff;
+mod families;
 mod ladder;
 mod list;
 mod model_ops;

@@ -124,7 +124,7 @@ impl SideBySide {
         page.text(
             "For each operation the placement farthest from native, passed of claimed cases, and the worst error of an element \
              in units in the last place (ULP). L0 is memory, L1 primitives, L2 composites, L3 gradients and invariance, L4 \
-             endurance and speed.",
+             endurance and speed, L5 a tiny model of every family.",
         );
         let header: Vec<&str> =
             ["rung", "operation"].into_iter().chain(self.names.iter().map(String::as_str)).collect();

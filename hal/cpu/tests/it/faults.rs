@@ -136,7 +136,7 @@ fn a_hang_is_the_failure_of_its_case() {
 fn worker() {
     if let Ok(name) = std::env::var(FAULT) {
         let fault = Fault::named(&name).expect("a fault's name");
-        serve(&subject(fault), std::io::stdin().lock(), std::io::stdout().lock())
+        serve(&subject(fault), Vec::new(), std::io::stdin().lock(), std::io::stdout().lock())
             .expect("the parent's pipes");
     }
 }

@@ -33,7 +33,7 @@ fn worker() {
     let Ok(topology) = std::env::var(CHILD) else { return };
     let mut subject = Subject::new(Arc::new(TopologyEmitter::open(&id(), &topology).unwrap()));
     subject.compile_only = true;
-    serve(&subject, std::io::stdin().lock(), std::io::stdout()).unwrap();
+    serve(&subject, Vec::new(), std::io::stdin().lock(), std::io::stdout()).unwrap();
 }
 
 #[test]

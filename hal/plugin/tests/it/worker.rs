@@ -35,7 +35,9 @@ pub fn in_workers(id: &str, filter: &str, timeout: Duration) -> Result<Report, R
 fn worker() {
     let Ok(id) = std::env::var(DEVICE) else { return };
     match subject(&id) {
-        Ok(subject) => serve(&subject, std::io::stdin().lock(), std::io::stdout().lock()).expect("pipes"),
+        Ok(subject) => {
+            serve(&subject, Vec::new(), std::io::stdin().lock(), std::io::stdout().lock()).expect("pipes")
+        }
         Err(error) => {
             eprintln!("{error}");
             std::process::exit(1);
