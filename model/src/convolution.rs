@@ -88,3 +88,107 @@ pub fn depthwise(
         false => y,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use percept_graph::reference::evaluate;
+    use percept_graph::{DType, HostTensor, Trace};
+
+    use super::*;
+    use crate::parameters::AllF32;
+
+    /// Small whole numbers, whose sums are exact.
+    fn numbers(dims: &[usize], seed: usize) -> HostTensor {
+        let value = |i: usize| ((i * 7 + seed * 5) % 11) as f32 - 5.0;
+        let values: Vec<f32> = (0..dims.iter().product()).map(value).collect();
+        HostTensor::from_f32(dims.to_vec(), &values).unwrap()
+    }
+
+    /// What `of` makes of x and the parameters of these shapes, declared in this order.
+    fn made(
+        x: &[usize],
+        parameters: &[&[usize]],
+        of: impl Fn(&Parameters, &Tensor) -> Tensor,
+    ) -> [Vec<f64>; 4] {
+        let t = Trace::new("convolution");
+        let given = t.data("x", DType::F32, x.to_vec());
+        let y = of(&Parameters::new(&t, &AllF32), &given);
+        t.output("y", &y);
+        let mut inputs = vec![numbers(x, 1)];
+        inputs.extend(parameters.iter().enumerate().map(|(i, dims)| numbers(dims, i + 2)));
+        let y = evaluate(&t.finish().unwrap(), &inputs).unwrap()[0].values();
+        let [x, w, b] = &inputs[..] else { panic!("a weight and a bias") };
+        [x.values(), w.values(), b.values(), y]
+    }
+
+    #[test]
+    fn a_place_of_the_result_is_the_sum_over_the_kernel() {
+        for (h, w, kernel, stride, padding) in
+            [(5, 4, 3, 2, 1), (1, 7, 3, 2, 1), (6, 6, 5, 1, 2), (4, 3, 1, 1, 0)]
+        {
+            let (b, c, o) = (2, 3, 2);
+            let conv = Conv2d { kernel, stride, padding };
+            let [down, along] = [h, w].map(|n| conv.extent(n));
+            assert_eq!(down, (h + 2 * padding - kernel) / stride + 1);
+            let sum = |x: &[f64],
+                       weights: &dyn Fn(usize, usize, usize) -> f64,
+                       channels: &[usize],
+                       n: usize,
+                       at: [usize; 2]| {
+                let mut sum = 0.0;
+                for &channel in channels {
+                    for (i, j) in (0..kernel).flat_map(|i| (0..kernel).map(move |j| (i, j))) {
+                        let place = [at[0] * stride + i, at[1] * stride + j].map(|p| p.wrapping_sub(padding));
+                        if place[0] < h && place[1] < w {
+                            sum +=
+                                weights(channel, i, j) * x[((n * c + channel) * h + place[0]) * w + place[1]];
+                        }
+                    }
+                }
+                sum
+            };
+            let places = |channels: usize| {
+                (0..b * channels * down * along).map(move |i| {
+                    (
+                        i / (channels * down * along),
+                        i / (down * along) % channels,
+                        [i / along % down, i % along],
+                    )
+                })
+            };
+            let all: Vec<usize> = (0..c).collect();
+            let [x, k, bias, y] =
+                made(&[b, c, h, w], &[&[o, c, kernel, kernel], &[o]], |p, x| conv.trace(p, "c", x, o, true));
+            for ((n, to, at), y) in places(o).zip(y) {
+                let weight = |from: usize, i: usize, j: usize| k[((to * c + from) * kernel + i) * kernel + j];
+                assert_eq!(y, bias[to] + sum(&x, &weight, &all, n, at), "{h}x{w}, kernel {kernel}");
+            }
+            let [x, k, bias, y] =
+                made(&[b, c, h, w], &[&[c, 1, kernel, kernel], &[c]], |p, x| conv.depthwise(p, "c", x, true));
+            for ((n, to, at), y) in places(c).zip(y) {
+                let weight = |from: usize, i: usize, j: usize| k[(from * kernel + i) * kernel + j];
+                assert_eq!(
+                    y,
+                    bias[to] + sum(&x, &weight, &[to], n, at),
+                    "{h}x{w}, kernel {kernel} by channel"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn each_channel_has_a_kernel_over_time() {
+        let (b, t, c, kernel, padding) = (2, 6, 3, 4, [2, 1]);
+        let [x, k, bias, y] =
+            made(&[b, t, c], &[&[c, 1, kernel], &[c]], |p, x| depthwise(p, "c", x, kernel, padding, true));
+        assert_eq!(y.len(), b * t * c);
+        for (i, y) in y.into_iter().enumerate() {
+            let (n, at, channel) = (i / (t * c), i / c % t, i % c);
+            let seen = (0..kernel).filter_map(|j| {
+                let from = (at + j).checked_sub(padding[0]).filter(|from| *from < t)?;
+                Some(k[channel * kernel + j] * x[(n * t + from) * c + channel])
+            });
+            assert_eq!(y, bias[channel] + seen.sum::<f64>());
+        }
+    }
+}
