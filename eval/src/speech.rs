@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use percept_data::Kind;
-use percept_infer::Transcriber;
+use percept_infer::Transcribe;
 use percept_modalities::audio::Reader;
 
 use crate::batches::in_batches;
@@ -17,7 +17,7 @@ use crate::task::Task;
 /// # Errors
 /// As [`crate::run::run`]; when the task asks for anything but what is said in one sound.
 pub fn run_speech(
-    transcriber: &mut Transcriber,
+    transcriber: &mut dyn Transcribe,
     task: &Task,
     folder: &Path,
     options: &Options,
@@ -36,7 +36,7 @@ pub fn run_speech(
     };
     in_batches(task, folder, options, told, decode, |batch| {
         let heard = batch.iter().map(|(_, pieces)| -> Result<Answer> {
-            let transcript = transcriber.transcribe(pieces.iter().cloned().map(Ok), |_| (), |_| ())?;
+            let transcript = transcriber.transcribe_pieces(&mut pieces.iter().cloned().map(Ok), &mut |_| (), &mut |_| ())?;
             Ok(Answer { said: transcript.text.trim().to_owned(), ..Answer::default() })
         });
         heard.collect()

@@ -31,4 +31,4 @@ pub use op_library::{LaunchTime, LibraryDevice, OpLaunch, OpLibrary, Planned, Re
 pub use pool::{Block, Pool};
 pub use registry::{Backend, Registry};
 pub use report::{CompileReport, OpTiming, Placed, Placement, chrome_trace};
-pub use walk::{Visit, walk};
+pub use walk::{Visit, numbers, walk};

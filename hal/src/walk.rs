@@ -199,6 +199,6 @@ fn tolerance(dtype: DType) -> f64 {
 }
 
 /// Bytes of a dense type as numbers.
-fn numbers(ty: &TensorType, bytes: &[u8]) -> Vec<f64> {
+pub fn numbers(ty: &TensorType, bytes: &[u8]) -> Vec<f64> {
     bytes.chunks_exact(ty.dtype.block_bytes()).map(|chunk| percept_graph::decode(ty.dtype, chunk)).collect()
 }

@@ -12,11 +12,9 @@ use std::time::Instant;
 
 use percept::graph::{Role, TensorType};
 use percept::hal::conformance::{Case, Fault, Level, Outcome, ReferenceDevice, Subject as Tested};
-use percept::hal::{Arg, CompileOptions, Device, Weight};
+use percept::hal::{Arg, CompileOptions, Device, Weight, numbers, walk};
 
 use super::subject::Subject;
-use super::values::numbers;
-use super::walk::walk;
 use crate::cli::Failure;
 use passes::{Part, subjects};
 use tiny::Family;
@@ -135,7 +133,7 @@ fn arguments(run: &Subject, device: &dyn Device) -> Result<Vec<Arg>, percept::ha
 /// The fault, with the first operation that differs when each is run by itself.
 fn culprit(run: &Subject, tested: &Tested, judge: &Arc<dyn Device>, what: &str) -> Fault {
     let mut found = None;
-    let walked = walk(run, &*tested.device, judge, None, |v| {
+    let walked = walk::<Failure>(&run.graph, &run.inputs, &*tested.device, judge, None, |v| {
         if v.agrees() {
             return Ok(ControlFlow::Continue(()));
         }

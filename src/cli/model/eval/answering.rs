@@ -8,7 +8,9 @@ use percept::eval::run::{self, Options, Outcome};
 use percept::eval::speech::run_speech;
 use percept::eval::task::Task;
 use percept::hal::{CompileOptions, Device};
-use percept::infer::{Embedder, Pooling, Session, TextEmbedder, TranscribeOptions, Transcriber};
+use percept::infer::{
+    Embedder, FrameTranscriber, Pooling, Session, TextEmbedder, Transcribe, TranscribeOptions, Transcriber,
+};
 use percept::model::Model;
 
 use crate::cli::Failure;
@@ -19,7 +21,7 @@ pub(super) enum Answering {
     /// It continues text.
     Session(Box<Session>),
     /// It transcribes speech.
-    Speech(Box<Transcriber>, Arc<dyn Device>),
+    Speech(Box<dyn Transcribe>, Arc<dyn Device>),
     /// It embeds images and texts.
     Images(Box<Embedder>, Arc<dyn Device>),
     /// It embeds texts.
@@ -70,6 +72,12 @@ impl Answering {
                     Transcriber::new(model, device.clone(), options, TranscribeOptions::default())?;
                 Self::Speech(Box::new(transcriber), device)
             }
+            Model::Frames(model) => {
+                let options = CompileOptions { batch_invariant: false, ..options };
+                let transcriber =
+                    FrameTranscriber::new(model, device.clone(), options, TranscribeOptions::default())?;
+                Self::Speech(Box::new(transcriber), device)
+            }
             Model::ImageEncoder(_) => {
                 let why = "this model embeds images alone, and no task asks for that; give CLIP or SigLIP";
                 return Err(Failure::Usage(why.into()));
@@ -103,7 +111,7 @@ impl Answering {
     ) -> Result<Outcome, Failure> {
         Ok(match self {
             Self::Session(session) => run::run(session, task, folder, options, told),
-            Self::Speech(transcriber, _) => run_speech(transcriber, task, folder, options, told),
+            Self::Speech(transcriber, _) => run_speech(&mut **transcriber, task, folder, options, told),
             Self::Images(embedder, _) => run_embedding(&mut **embedder, task, folder, options, told),
             Self::Texts(model, _) => run_embedding(&mut **model, task, folder, options, told),
         }?)
@@ -113,7 +121,7 @@ impl Answering {
     pub fn report_fallbacks(&self) {
         match self {
             Self::Session(session) => report_fallbacks(session.reports()),
-            Self::Speech(transcriber, _) => report_fallbacks(transcriber.reports()),
+            Self::Speech(transcriber, _) => report_fallbacks(transcriber.all_reports().into_iter()),
             Self::Images(embedder, _) => report_fallbacks(embedder.reports()),
             Self::Texts(model, _) => report_fallbacks(model.0.reports()),
         }
