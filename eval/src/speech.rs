@@ -36,7 +36,11 @@ pub fn run_speech(
     };
     in_batches(task, folder, options, told, decode, |batch| {
         let heard = batch.iter().map(|(_, pieces)| -> Result<Answer> {
-            let transcript = transcriber.transcribe_pieces(&mut pieces.iter().cloned().map(Ok), &mut |_| (), &mut |_| ())?;
+            let transcript = transcriber.transcribe_pieces(
+                &mut pieces.iter().cloned().map(Ok),
+                &mut |_| (),
+                &mut |_| (),
+            )?;
             Ok(Answer { said: transcript.text.trim().to_owned(), ..Answer::default() })
         });
         heard.collect()

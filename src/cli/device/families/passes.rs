@@ -8,13 +8,14 @@ use percept::infer::{RecordedRun, Session, SessionOptions};
 use percept::modalities::{Array, Inputs, Values};
 use percept::model::family::Whisper;
 use percept::model::{
-    CausalModel, Contrastive, FrameModel, ImageEncoder, Model, PassRows, SequenceRows, TextEncoder, Weights,
+    CausalModel, Contrastive, FrameHead, FrameModel, ImageEncoder, Model, PassRows, SequenceRows,
+    TextEncoder, Weights,
 };
 use percept::train::batch::Batch;
 use percept::train::encode::Encoded;
 use percept::train::forward::{Purpose, forward};
 
-use super::tiny::{Description, FRAMES};
+use super::tiny::Description;
 use crate::cli::Failure;
 use crate::cli::device::subject::Subject;
 use crate::cli::device::values::example;
@@ -71,7 +72,7 @@ pub fn subjects(
         Model::Contrastive(model) => encoded(contrastive(&model, description)?, &model.weights, part),
         Model::ImageEncoder(model) => encoded(vec![images(&model, description)?], &model.weights, part),
         Model::TextEncoder(model) => encoded(vec![texts(&model)?], &model.weights, part),
-        Model::Frames(model) => encoded(vec![frames(&model)?], &model.weights, part),
+        Model::Frames(model) => encoded(frames(&model, description)?, &model.weights, part),
         Model::Speech(model) => match part {
             Part::Prefill => Ok(vec![transcribed(&model, 5)?]),
             Part::Decode => Ok(vec![transcribed(&model, 1)?]),
@@ -140,7 +141,12 @@ fn loss(model: &dyn CausalModel, mut inputs: Inputs) -> Result<(Graph, Named), F
     inputs.arrays.insert("answers".into(), Array { dims: vec![1, tokens], values: Values::I64(answers) });
     let sample = Encoded::of_inputs(model, "sample", inputs)?;
     let batch = Batch::new(model, &[vec![&sample]], tokens)?;
-    let graph = forward(model, &batch.shape, &batch.runs, Purpose::Train { smoothing: 0.0, scaled: false, balance: None })?;
+    let graph = forward(
+        model,
+        &batch.shape,
+        &batch.runs,
+        Purpose::Train { smoothing: 0.0, balance: None, scaled: false },
+    )?;
     let count = HostTensor::from_f32([], &[batch.answers as f32]).map_err(percept::infer::Error::from)?;
     Ok((graph, batch.arrays.into_iter().chain([("count".to_string(), count)]).collect()))
 }
@@ -257,10 +263,25 @@ fn speech(model: &Whisper) -> Result<Vec<(Graph, Named)>, Failure> {
         .collect()
 }
 
-/// The graph of a model that says something of every row of sound.
-fn frames(model: &FrameModel) -> Result<(Graph, Named), Failure> {
-    let run = model.run(&vec![0.5; FRAMES * model.features.bands()], FRAMES)?;
-    Ok((run.graph, run.arguments.into_iter().collect()))
+/// The encoder of speech row by row, and of a transducer its two networks, over rows that are drawn.
+pub fn frames(model: &FrameModel, description: &Description) -> Result<Vec<(Graph, Named)>, Failure> {
+    let sounds = description.media(Some(model.features.rate()))?.audios;
+    let Some(sound) = sounds.first() else {
+        return Err(Failure::Negative("the model hears, and its file has no 'audio'".into()));
+    };
+    let features = model.features.features(sound).map_err(percept::infer::Error::from)?;
+    let Values::F32(values) = &features.values else {
+        return Err(Failure::Negative("the features of sound are no floats".into()));
+    };
+    let run = model.run(values, model.features.heard(sound.samples.len()))?;
+    let mut all: Vec<(Graph, Named)> = vec![(run.graph, run.arguments.into_iter().collect())];
+    if let FrameHead::Transducer(transducer) = &model.head {
+        for graph in [transducer.read(model)?, transducer.join(model, 3)?] {
+            let arrays = drawn(&graph)?;
+            all.push((graph, arrays));
+        }
+    }
+    Ok(all)
 }
 
 /// Values for every input of a graph that is neither a weight nor a state.
@@ -288,7 +309,7 @@ fn transcribed(model: &Whisper, rows: usize) -> Result<Subject, Failure> {
         out: vec![rows as i32 - 1],
         ..PassRows::default()
     };
-    pass.add_angles(decoder, &[&(0..rows).map(|i| i as f32).collect::<Vec<_>>()], rows);
+    pass.add_angles(decoder, &[&(0..rows).map(|at| at as f32).collect::<Vec<_>>()], rows);
     let mut arrays: Named = shape.fill(decoder, &pass)?.into_iter().collect();
     let others = drawn(&graph)?;
     arrays.extend(others.into_iter().filter(|(name, _)| name.starts_with("cross.")));

@@ -19,8 +19,6 @@ use crate::cli::Failure;
 
 include!(concat!(env!("OUT_DIR"), "/tiny_families.rs"));
 
-/// Frames of sound of models that say something of every row of it.
-pub const FRAMES: usize = 64;
 /// The seed of weights and media.
 const SEED: u64 = 5;
 
@@ -109,8 +107,7 @@ impl Description {
             }
             Model::TextEncoder(model) => vec![model.graph(1, 1)?],
             Model::Frames(model) => {
-                let features = vec![0.0; FRAMES * model.features.bands()];
-                vec![model.run(&features, FRAMES)?.graph]
+                super::passes::frames(model, self)?.into_iter().map(|(graph, _)| graph).collect()
             }
             Model::Speech(model) => {
                 vec![model.encode()?, model.cross_keys()?, model.step(&model.step_shape(1, 1))?]
