@@ -165,7 +165,7 @@ impl Reader for Grid {
                 .collect(),
             None => vec![1.0; videos.len()],
         };
-        if self.version == QwenVersion::Qwen3 {
+        if self.version.tells_times() {
             // A time stands before every frame, so each is an image of its own.
             videos = videos.iter().flat_map(|&[t, h, w]| vec![[1, h, w]; t]).collect();
         }

@@ -29,7 +29,7 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
 /// As [`open`].
 pub fn build(c: &Config, weights: Weights, text: &str) -> Result<Model> {
     let c = c.over(json!({ "image_token_id": 248_056, "video_token_id": 248_057 }));
-    qwen2_vl::build(&c, weights, QwenVersion::Qwen3, text, |c, prefix| {
+    qwen2_vl::build(&c, weights, QwenVersion::Qwen3_5, text, |c, prefix| {
         let turns = Config::new(
             "config.json: vision_config",
             c.get("rope_parameters").unwrap_or(&json!({})),

@@ -1,4 +1,4 @@
-//! Qwen2-VL, Qwen2.5-VL and Qwen3-VL: images at their own resolution, cut into patches in the order in which
+//! Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5: images at their own resolution, cut into patches in the order in which
 //! the tower merges them.
 
 use percept_modalities::image::{self, Filter, Image, Normalize};
@@ -20,9 +20,17 @@ pub enum QwenVersion {
     Qwen2,
     Qwen2_5,
     Qwen3,
+    Qwen3_5,
     /// Qwen2.5-Omni, whose placeholders have names of their own.
     Omni2_5,
     Omni3,
+}
+
+impl QwenVersion {
+    /// Whether the time of every pair of frames stands before it in the prompt.
+    pub fn tells_times(self) -> bool {
+        matches!(self, QwenVersion::Qwen3 | QwenVersion::Qwen3_5)
+    }
 }
 
 /// How images become patches.
@@ -170,9 +178,9 @@ impl QwenVl {
     /// # Errors
     /// When a setting cannot be used, or the vocabulary lacks the placeholders.
     pub fn new(version: QwenVersion, files: &ProcessorFiles, prompt: Prompt) -> Result<Self> {
-        let three = version == QwenVersion::Qwen3;
+        let three = version.tells_times();
         let (patch, area, video_normalize) = match version {
-            QwenVersion::Qwen3 | QwenVersion::Omni3 => (16, 32 * 32, HALF_NORMALIZE),
+            QwenVersion::Qwen3 | QwenVersion::Qwen3_5 | QwenVersion::Omni3 => (16, 32 * 32, HALF_NORMALIZE),
             _ => (14, 28 * 28, CLIP_NORMALIZE),
         };
         let omni = matches!(version, QwenVersion::Omni2_5 | QwenVersion::Omni3);
@@ -220,7 +228,7 @@ impl QwenVl {
             ids: [(prompt.id(&image_token)?, 1), (prompt.id(&video_token)?, 2)],
             start_token: prompt.token("vision_start_token", "<|vision_start|>"),
             end_token: prompt.token("vision_end_token", "<|vision_end|>"),
-            outer: !three || files.processor.value("video_processor").is_some(),
+            outer: version != QwenVersion::Qwen3 || files.processor.value("video_processor").is_some(),
             image_token,
             video_token,
             image,
@@ -239,7 +247,7 @@ impl QwenVl {
     fn frame_size(&self, frames: usize, height: usize, width: usize) -> Result<(usize, usize)> {
         let (p, factor) = (&self.video, self.video.factor());
         let floor = (p.min_pixels as f64 * 1.05) as usize;
-        if self.version == QwenVersion::Qwen3 {
+        if self.version.tells_times() {
             let most = match self.cap {
                 Some(cap) => (cap * factor * factor).min(p.max_pixels / frames).max(floor) * frames,
                 None => p.max_pixels,
@@ -259,7 +267,7 @@ impl QwenVl {
     /// What stands for a clip in the prompt.
     fn clip_text(&self, clip: &Clip, grid: [usize; 3]) -> Result<String> {
         let rows = self.video.features(grid);
-        if self.version != QwenVersion::Qwen3 {
+        if !self.version.tells_times() {
             return self::rows(&self.video_token, rows);
         }
         let frame = self::rows(&self.video_token, rows / grid[0])?;

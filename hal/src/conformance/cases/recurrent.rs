@@ -41,12 +41,16 @@ fn delta(b: &mut Build, [n, t, hk, h, dk, dv]: [usize; 6]) -> Vec<Tensor> {
 }
 
 /// The pool of states and the operands behind it: the last element goes on from another slot than it is left in, the
-/// first from zeros, and of the last a row does not count where there are some.
+/// first from zeros, the others where they are, and of the last a row does not count where there are some.
 fn carried(b: &mut Build, n: usize, t: usize, state: &[usize]) -> (Tensor, [Tensor; 3]) {
     let dims: Vec<usize> = [n + 1].into_iter().chain(state.iter().copied()).collect();
     let pool = b.input(Role::State, TensorType::new(DType::F32, dims), Fill::Normal);
     let each = |f: &dyn Fn(usize) -> i64| (0..n).map(f).collect::<Vec<i64>>();
-    let from = each(&|i| if i + 1 == n { n as i64 } else { i as i64 - 1 });
+    let from = each(&|i| match i {
+        _ if i + 1 == n => n as i64,
+        0 => -1,
+        _ => i as i64,
+    });
     let to = each(&|i| i as i64);
     let rows = each(&|i| if i + 1 == n && t > 1 { t as i64 - 1 } else { t as i64 });
     (pool, [from, to, rows].map(|values| b.integers(&[n], &values)))
