@@ -69,7 +69,6 @@ fn answers_are_those_without_a_draft_model_bit_for_bit() {
         ("qwen2-vl-image", "qwen2-vl-image"),
         ("qwen2-audio", "qwen2-audio"),
         ("qwen3-5-text", "qwen3-5-text"),
-        ("lfm2-vl", "llama"),
     ] {
         let case_of = case(name);
         let count = 32;
