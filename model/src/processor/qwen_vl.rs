@@ -333,7 +333,7 @@ impl Processor for QwenVl {
         let timed = match self.version {
             QwenVersion::Qwen2_5 => Some("second_per_grid_ts"),
             QwenVersion::Omni2_5 | QwenVersion::Omni3 => Some("video_second_per_grid"),
-            QwenVersion::Qwen2 | QwenVersion::Qwen3 => None,
+            QwenVersion::Qwen2 | QwenVersion::Qwen3 | QwenVersion::Qwen3_5 => None,
         };
         if let Some(name) = timed.filter(|_| !seconds.is_empty()) {
             let array = Array { dims: vec![seconds.len()], values: Values::F32(seconds) };
