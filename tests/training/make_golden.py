@@ -130,7 +130,7 @@ def delta():
     from transformers import AutoModelForCausalLM
     model = load("qwen3-5-text", AutoModelForCausalLM)
     batches = [[long_sample(step % 5, 312), text_sample(step, 312)] for step in range(STEPS)]
-    losses = train(model, batches, 2e-3, 0.1, 1.0)
+    losses = train(model, batches, 5e-4, 0.1, 1.0)
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["in_proj_qkv", "in_proj_a", "out_proj", "q_proj"])
     model = get_peft_model(load("qwen3-5-text", AutoModelForCausalLM), config)
     with torch.no_grad():

@@ -22,7 +22,7 @@ impl<'a> Carried<'a> {
     /// What the elements of the batch go on from, f32[b,..]: zeros where nothing is read.
     fn start(&self) -> Option<Tensor> {
         let [pool, from, ..] = self.state?;
-        let found = pool.gather(from, 0);
+        let found = pool.gather(from, 0).cast(DType::F32);
         let is_there = from.ge(&from.like(0.0)).broadcast(found.dims(), [0]);
         Some(is_there.select(&found, &found.like(0.0)))
     }
@@ -30,7 +30,7 @@ impl<'a> Carried<'a> {
     /// The pool with the states f32[b,..] in their slots.
     fn finish(&self, ended: &Tensor) -> Option<Tensor> {
         let [pool, _, to, _] = self.state?;
-        Some(pool.scatter(ScatterKind::Set, to, ended, 0))
+        Some(pool.scatter(ScatterKind::Set, to, &ended.cast(pool.dtype()), 0))
     }
 
     /// Whether rows count, bool of `dims`, of which the first is the batch and `axis` the rows.

@@ -132,7 +132,7 @@ impl Conformer {
         let rows = self.rows(frames);
         all.push((
             "distances".to_string(),
-            HostTensor::from_f32([2 * rows - 1, self.hidden], &self.distances(rows))?,
+            HostTensor::from_f32([(2 * rows).saturating_sub(1), self.hidden], &self.distances(rows))?,
         ));
         Ok(all)
     }
@@ -210,8 +210,9 @@ impl Conformer {
     fn attention(&self, p: &Parameters, path: &str, x: &Tensor, distances: &Tensor, seen: &Tensor) -> Tensor {
         let (rows, head) = (x.dim(1), self.hidden / self.heads);
         let name = |part: &str| format!("{path}.self_attn.{part}");
-        let split =
-            |x: &Tensor| x.reshape([1, x.dim(x.rank() - 2), self.heads, head]).transpose([0, 2, 1, 3]);
+        let split = |x: &Tensor| {
+            x.reshape([1, x.dim(x.rank().saturating_sub(2)), self.heads, head]).transpose([0, 2, 1, 3])
+        };
         let project = |part: &str| split(&p.linear(x, &name(part), self.hidden, self.bias, None));
         let [q, k, v] = ["q_proj", "k_proj", "v_proj"].map(project);
         let with = |part: &str| &q + p.get(&name(part), [self.heads, head]).reshape([1, self.heads, 1, head]);

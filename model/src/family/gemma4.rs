@@ -293,7 +293,7 @@ mod tests {
             file[key] = value;
             read(file).unwrap_err().to_string()
         };
-        assert!(with("num_kv_shared_layers", json!(4)).contains("layer 4 without an earlier layer"));
+        assert!(with("num_kv_shared_layers", json!(4)).contains("without an earlier layer"));
         assert!(with("num_kv_shared_layers", json!(5)).contains("at least one"));
         assert!(with("use_bidirectional_attention", json!("all")).contains("\"all\""));
         let e = with("per_layer_config", json!({ "1": { "sliding_window": 3 } }));

@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(pairs(json!({ "partial_rotary_factor": 0.5 })).unwrap(), 4);
         let nested =
             json!({ "rope_parameters": { "partial_rotary_factor": 1.0, "mrope_section": [3, 3, 2] } });
-        assert_eq!(read(nested).unwrap().ropes[0].sections(), [2, 3, 3]);
+        assert_eq!(read(nested).unwrap().ropes[0].sections(), [3, 3, 2]);
         for (key, file) in [
             ("partial_rotary_factor", json!({ "partial_rotary_factor": 0.2 })),
             ("linear_num_key_heads", json!({ "linear_num_key_heads": 3 })),

@@ -108,7 +108,7 @@ fn the_ladder_is_climbed_on_the_stand_in() {
         check(&report)
     };
     assert!(placed[Placement::Native as usize] > 3000, "{placed:?}");
-    assert!(placed[Placement::Host as usize] < 200, "{placed:?}");
+    assert!(placed[Placement::Host as usize] < 300, "{placed:?}");
     assert_eq!(count(folder, "live_objects"), before, "handles of the library are left");
 }
 
