@@ -92,9 +92,23 @@ pub(super) fn clamp(w: &mut Writer, low: &Value, x: &Value, high: &Value) -> Val
 /// Those of bf16 are compared as integers in the order of their values: where hardware takes numbers below the normal
 /// ones for zero, compilers give either of two such numbers.
 fn extreme(w: &mut Writer, greatest: bool, a: &Value, b: &Value) -> Value {
-    if a.ty.element != Element::BF16 {
-        return w.binary(if greatest { "maximum" } else { "minimum" }, a, b);
+    let name = if greatest { "maximum" } else { "minimum" };
+    if !a.ty.element.is_float() {
+        return w.binary(name, a, b);
     }
+    let chosen = match a.ty.element {
+        Element::BF16 => extreme_by_order(w, greatest, a, b),
+        _ => w.binary(name, a, b),
+    };
+    // XLA's compiler for CPUs loses NaN where several of these follow one another.
+    let (a_nan, b_nan) = (w.compare("NE", a, a), w.compare("NE", b, b));
+    let either = w.binary("or", &a_nan, &b_nan);
+    let nan = w.like(a, f64::NAN);
+    w.select(&either, &nan, &chosen)
+}
+
+/// The greater or the less of two numbers of bf16 by the order of their bits.
+fn extreme_by_order(w: &mut Writer, greatest: bool, a: &Value, b: &Value) -> Value {
     let mut key = |x: &Value| {
         let wide = w.convert(x, Element::F32);
         let bits = w.bitcast(&wide, Element::I32, x.dims());
@@ -105,11 +119,7 @@ fn extreme(w: &mut Writer, greatest: bool, a: &Value, b: &Value) -> Value {
     };
     let (key_a, key_b) = (key(a), key(b));
     let first = w.compare(if greatest { "GT" } else { "LT" }, &key_a, &key_b);
-    let chosen = w.select(&first, a, b);
-    let (a_nan, b_nan) = (w.compare("NE", a, a), w.compare("NE", b, b));
-    let either = w.binary("or", &a_nan, &b_nan);
-    let nan = w.like(a, f64::NAN);
-    w.select(&either, &nan, &chosen)
+    w.select(&first, a, b)
 }
 
 /// The divisor with 1 where it is 0, and where it is -1; and where it is -1, for signed integers.
