@@ -1,4 +1,4 @@
-//! Models that transcribe: each sound of a task is heard whole, as `percept transcribe` hears it, and the text is the answer.
+//! Models that transcribe: each recording of a task is transcribed whole, as `percept transcribe` does it, and the text is the answer.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Qwen2.5-Omni's thinker: Qwen2.5-VL with ears. Its voice, the talker, is left aside. What it shares with Qwen3-Omni's stands
+//! Qwen2.5-Omni's thinker: Qwen2.5-VL with audio_parts. Its voice, the talker, is left aside. What it shares with Qwen3-Omni's stands
 //! here too.
 
 use percept_modalities::Inputs;
@@ -30,13 +30,21 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
         &audio,
         weights.prefix(&["thinker.audio_tower.", "audio_tower."], "conv1.weight"),
     )?;
-    let ears = Ears {
+    let audio_parts = AudioParts {
         bands: tower.bands,
         out: tower.out,
         length: ClipLength::Fixed,
         rows: Box::new(Qwen2_5Tower::rows),
     };
-    build(&c, weights, QwenVersion::Omni2_5, "qwen2_5_omni_text", QwenTower::omni2_5, ears, Box::new(tower))
+    build(
+        &c,
+        weights,
+        QwenVersion::Omni2_5,
+        "qwen2_5_omni_text",
+        QwenTower::omni2_5,
+        audio_parts,
+        Box::new(tower),
+    )
 }
 
 /// The decoder of the thinker.
@@ -65,7 +73,7 @@ pub fn thinker(c: &Config) -> Result<Config> {
 }
 
 /// What the processor has to know of a tower of sound.
-pub struct Ears {
+pub struct AudioParts {
     /// Mel bands of a frame.
     pub bands: usize,
     /// Width of the features.
@@ -77,20 +85,20 @@ pub struct Ears {
 }
 
 /// A tower that turns the sound of prompts into features.
-pub trait Hear: Send + Sync {
+pub trait AudioEncoder: Send + Sync {
     /// The runs for a clip's frames f32[bands,frames], in each of which the outputs beside `features` are `deepstack`
     /// sets of zeros.
     ///
     /// # Errors
     /// When there are no frames, or the checkpoint's tensors do not fit the configuration.
-    fn hear(&self, weights: &Weights, features: &[f32], deepstack: usize) -> Result<Vec<EncoderRun>>;
+    fn encode(&self, weights: &Weights, features: &[f32], deepstack: usize) -> Result<Vec<EncoderRun>>;
 
     /// Rows of features of so many frames, and rows that the runs give, of which they are the first.
     fn extents(&self, frames: usize) -> [usize; 2];
 }
 
-impl Hear for Qwen2_5Tower {
-    fn hear(&self, weights: &Weights, features: &[f32], _: usize) -> Result<Vec<EncoderRun>> {
+impl AudioEncoder for Qwen2_5Tower {
+    fn encode(&self, weights: &Weights, features: &[f32], _: usize) -> Result<Vec<EncoderRun>> {
         Ok(vec![self.run(weights, features)?])
     }
 
@@ -109,8 +117,8 @@ pub fn build(
     version: QwenVersion,
     model_type: &str,
     tower: impl Fn(&Config, &str) -> Result<QwenTower>,
-    ears: Ears,
-    hearing: Box<dyn Hear>,
+    audio_parts: AudioParts,
+    audio_encoder: Box<dyn AudioEncoder>,
 ) -> Result<Model> {
     let text = c.section("text_config", json!({ "model_type": model_type }))?;
     let names = DecoderNames::find(
@@ -122,22 +130,23 @@ pub fn build(
     let prefix = weights.prefix(&["thinker.visual.", "visual."], "patch_embed.proj.weight");
     let tower = tower(&c.section("vision_config", json!({}))?, prefix)?;
     check_width(tower.out(), &decoder)?;
-    check_width(ears.out, &decoder)?;
+    check_width(audio_parts.out, &decoder)?;
     decoder.deepstack = tower.deepstack();
     let (files, prompt) = (processor_files(&weights)?, prompt(&weights)?);
     let spoken = prompt
         .token("audio_token", if version == QwenVersion::Omni2_5 { "<|AUDIO|>" } else { "<|audio_pad|>" });
     prompt.id(&spoken)?;
     let features = Sound::extractor(&files)?;
-    if features.bands() != ears.bands {
-        let why = format!("is {}, the feature extractor gives {} bands", ears.bands, features.bands());
+    if features.bands() != audio_parts.bands {
+        let why = format!("is {}, the feature extractor gives {} bands", audio_parts.bands, features.bands());
         return Err(c.error("num_mel_bins", &why));
     }
-    let sound = Sound { features, token: spoken, mask: MASK, length: ears.length, rows: ears.rows };
+    let sound =
+        Sound { features, token: spoken, mask: MASK, length: audio_parts.length, rows: audio_parts.rows };
     let reader = Thinker {
         tower,
-        hearing,
-        bands: ears.bands,
+        audio_encoder,
+        bands: audio_parts.bands,
         pace: c.maybe_f64("position_id_per_seconds")?.unwrap_or(25.0) as f32,
         whole: version == QwenVersion::Omni2_5,
         image_token: token(c, "image", 151_655)?,
@@ -151,7 +160,7 @@ pub fn build(
 /// Reads images, videos and sound.
 struct Thinker {
     tower: QwenTower,
-    hearing: Box<dyn Hear>,
+    audio_encoder: Box<dyn AudioEncoder>,
     bands: usize,
     /// Positions in time for a second.
     pace: f32,
@@ -204,7 +213,7 @@ impl Reader for Thinker {
         }
         for (clip, frames) in features.chunks_exact(bands * all).zip(heard) {
             let own: Vec<f32> = clip.chunks_exact(all).flat_map(|band| &band[..frames]).copied().collect();
-            runs.extend(self.hearing.hear(weights, &own, self.tower.deepstack())?);
+            runs.extend(self.audio_encoder.encode(weights, &own, self.tower.deepstack())?);
         }
         Ok(runs)
     }
@@ -228,7 +237,7 @@ impl Reader for Thinker {
         // Sound is counted like text.
         let mut places = Vec::new();
         for frames in self.heard(inputs)? {
-            let [rows, given] = self.hearing.extents(frames);
+            let [rows, given] = self.audio_encoder.extents(frames);
             places.extend(seen..seen + rows);
             seen += given;
         }

@@ -1,4 +1,4 @@
-//! Qwen3-Omni's thinker: a mixture with Qwen3-VL's eyes and the ears of Qwen3-ASR. Its voice, the talker, is left aside.
+//! Qwen3-Omni's thinker: a mixture with Qwen3-VL's eyes and the audio_parts of Qwen3-ASR. Its voice, the talker, is left aside.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::causal::EncoderRun;
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::Result;
-use crate::family::qwen2_5_omni::{Ears, Hear, build, thinker};
+use crate::family::qwen2_5_omni::{AudioEncoder, AudioParts, build, thinker};
 use crate::family::{DecoderNames, Model, qwen3_moe, qwen3_vl};
 use crate::mixture::Router;
 use crate::processor::{ClipLength, QwenVersion};
@@ -24,14 +24,23 @@ pub fn open(c: &Config, weights: Weights) -> Result<Model> {
     let prefix = weights.prefix(&["thinker.audio_tower.", "audio_tower."], "conv2d1.weight").to_string();
     let tower = Qwen3Tower::read(&audio, &prefix)?;
     let counted = tower.clone();
-    let ears = Ears {
+    let audio_parts = AudioParts {
         bands: tower.bands,
         out: tower.out,
         length: ClipLength::Longest { samples: 0, frames: 1 },
         rows: Box::new(move |frames| counted.rows(frames)),
     };
-    let hearing = Box::new(Projected { tower, projector: ["1", "2"].map(|i| format!("{prefix}proj{i}")) });
-    build(&c, weights, QwenVersion::Omni3, "qwen3_omni_moe_text", QwenTower::omni3, ears, hearing)
+    let audio_encoder =
+        Box::new(Projected { tower, projector: ["1", "2"].map(|i| format!("{prefix}proj{i}")) });
+    build(
+        &c,
+        weights,
+        QwenVersion::Omni3,
+        "qwen3_omni_moe_text",
+        QwenTower::omni3,
+        audio_parts,
+        audio_encoder,
+    )
 }
 
 /// The decoder of the thinker: Qwen3's mixture with a rotation of three axes, in which the chosen experts' weights always add
@@ -56,8 +65,8 @@ struct Projected {
     projector: [String; 2],
 }
 
-impl Hear for Projected {
-    fn hear(&self, weights: &Weights, features: &[f32], deepstack: usize) -> Result<Vec<EncoderRun>> {
+impl AudioEncoder for Projected {
+    fn encode(&self, weights: &Weights, features: &[f32], deepstack: usize) -> Result<Vec<EncoderRun>> {
         let projector = [&*self.projector[0], &*self.projector[1]];
         self.tower.runs(weights, features, features.len() / self.tower.bands, &projector, deepstack)
     }

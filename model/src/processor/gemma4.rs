@@ -154,7 +154,7 @@ const VIDEO_TOKEN: &str = "<|video|>";
 
 impl Gemma4 {
     /// Reads the processor's files; the model cuts patches of `cut[0]` pixels and averages squares of `cut[1]` of them,
-    /// and hears frames of `mel` if it has an ear.
+    /// and reads frames of `mel` where it takes audio.
     ///
     /// # Errors
     /// When a setting cannot be used, or the vocabulary lacks a placeholder.

@@ -61,7 +61,7 @@ impl Description {
         ["messages", "prompt", "transcribes"].iter().any(|key| self.json.get(key).is_some())
     }
 
-    /// Whether it is shown something, or hears it.
+    /// Whether it is given images, video or audio.
     pub fn has_media(&self) -> bool {
         self.json.get("media").is_some()
     }
