@@ -5,14 +5,14 @@ use serde_json::json;
 
 use crate::causal::{EncoderRun, Layout, input_ids};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::family::media::{
     MediaModel, Reader, check_width, processor_files, prompt, text_config, token, written_by,
 };
-use crate::family::qwen2_vl::grids;
+use crate::family::qwen2_vl::{grid_runs, grids};
 use crate::family::{DecoderNames, Model, decoder};
 use crate::processor::{Glm4v, GlmVersion};
-use crate::vision::{GlmTower, Grids, Resume, floats, framed_runs, mrope_of};
+use crate::vision::{GlmTower, Grids, Resume, mrope_of};
 use crate::weights::Weights;
 
 /// A GLM-4V checkpoint.
@@ -76,20 +76,7 @@ impl Frames {
 
 impl Reader for Frames {
     fn runs(&self, weights: &Weights, inputs: &Inputs) -> Result<Vec<EncoderRun>> {
-        let mut runs = Vec::new();
-        for (pixels, name) in [("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")]
-        {
-            match floats(inputs, pixels)? {
-                Some(patches) => {
-                    runs.extend(framed_runs(&self.tower, weights, patches, &grids(inputs, name)?)?)
-                }
-                None if inputs.arrays.contains_key(name) => {
-                    return Err(Error::Inputs(format!("there is {name} but no {pixels}")));
-                }
-                None => {}
-            }
-        }
-        Ok(runs)
+        grid_runs(&self.tower, weights, inputs)
     }
 
     fn layout(&self, inputs: &Inputs) -> Result<Layout> {

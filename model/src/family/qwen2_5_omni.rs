@@ -13,7 +13,7 @@ use crate::family::media::{MediaModel, Reader, check_width, processor_files, pro
 use crate::family::qwen2_vl::{self, grids};
 use crate::family::{DecoderNames, Model, decoder};
 use crate::processor::{ClipLength, QwenVersion, QwenVl, Sound};
-use crate::vision::{Grids, QwenTower, Resume, floats, framed_runs, integers, mrope_at};
+use crate::vision::{Grids, QwenTower, Resume, floats, integers, mrope_at};
 use crate::weights::Weights;
 
 /// The array that tells frames of sound from padding.
@@ -187,19 +187,7 @@ impl Thinker {
 
 impl Reader for Thinker {
     fn runs(&self, weights: &Weights, inputs: &Inputs) -> Result<Vec<EncoderRun>> {
-        let mut runs = Vec::new();
-        for (pixels, name) in [("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")]
-        {
-            match floats(inputs, pixels)? {
-                Some(patches) => {
-                    runs.extend(framed_runs(&self.tower, weights, patches, &grids(inputs, name)?)?)
-                }
-                None if inputs.arrays.contains_key(name) => {
-                    return Err(Error::Inputs(format!("there is {name} but no {pixels}")));
-                }
-                None => {}
-            }
-        }
+        let mut runs = qwen2_vl::grid_runs(&self.tower, weights, inputs)?;
         let Some(([n, bands, all], features)) = floats::<3>(inputs, "input_features")? else {
             return Ok(runs);
         };

@@ -14,7 +14,7 @@ use crate::family::media::{
 use crate::family::{DecoderNames, Model, decoder, qwen2};
 use crate::processor::{QwenVersion, QwenVl};
 use crate::rope::{Rope, rope_parameters};
-use crate::vision::{Grids, QwenTower, Resume, floats, framed_runs, integers, mrope_layout};
+use crate::vision::{Framed, Grids, QwenTower, Resume, floats, framed_runs, integers, mrope_layout};
 use crate::weights::Weights;
 
 /// A Qwen2-VL checkpoint.
@@ -111,6 +111,24 @@ struct Grid {
     video_token: i32,
 }
 
+/// The runs of a tower on the images and the videos of a prompt, each with its grid.
+///
+/// # Errors
+/// When there are grids without patches, or patches that do not fit theirs or the tower.
+pub fn grid_runs(tower: &impl Framed, weights: &Weights, inputs: &Inputs) -> Result<Vec<EncoderRun>> {
+    let mut runs = Vec::new();
+    for (pixels, name) in [("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")] {
+        match floats(inputs, pixels)? {
+            Some(patches) => runs.extend(framed_runs(tower, weights, patches, &grids(inputs, name)?)?),
+            None if inputs.arrays.contains_key(name) => {
+                return Err(Error::Inputs(format!("there is {name} but no {pixels}")));
+            }
+            None => {}
+        }
+    }
+    Ok(runs)
+}
+
 /// Frames, rows and columns of patches of every image or clip.
 ///
 /// # Errors
@@ -138,20 +156,7 @@ impl Grid {
 
 impl Reader for Grid {
     fn runs(&self, weights: &Weights, inputs: &Inputs) -> Result<Vec<EncoderRun>> {
-        let mut runs = Vec::new();
-        for (pixels, name) in [("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")]
-        {
-            match floats(inputs, pixels)? {
-                Some(patches) => {
-                    runs.extend(framed_runs(&self.tower, weights, patches, &grids(inputs, name)?)?)
-                }
-                None if inputs.arrays.contains_key(name) => {
-                    return Err(Error::Inputs(format!("there is {name} but no {pixels}")));
-                }
-                None => {}
-            }
-        }
-        Ok(runs)
+        grid_runs(&self.tower, weights, inputs)
     }
 
     fn layout(&self, inputs: &Inputs) -> Result<Layout> {

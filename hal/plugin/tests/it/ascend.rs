@@ -70,7 +70,9 @@ fn count(folder: &Path, name: &str) -> i64 {
 fn check(report: &Report) -> [usize; 3] {
     let mut placed = [0usize; 3];
     for o in &report.outcomes {
-        if let Some(at) = o.placement {
+        // The library has nothing like these operations: where they run on the host is no loss of the plug-in's.
+        let foreign = ["ragged", "gated_delta", "short_conv"].iter().any(|op| o.case.contains(op));
+        if let Some(at) = o.placement.filter(|at| !foreign || *at != Placement::Host) {
             placed[at as usize] += 1;
         }
     }
@@ -108,7 +110,7 @@ fn the_ladder_is_climbed_on_the_stand_in() {
         check(&report)
     };
     assert!(placed[Placement::Native as usize] > 3000, "{placed:?}");
-    assert!(placed[Placement::Host as usize] < 300, "{placed:?}");
+    assert!(placed[Placement::Host as usize] < 200, "{placed:?}");
     assert_eq!(count(folder, "live_objects"), before, "handles of the library are left");
 }
 

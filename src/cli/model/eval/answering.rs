@@ -66,7 +66,7 @@ impl Answering {
                 Self::Images(Box::new(Embedder::new(model, device.clone(), options)), device)
             }
             Model::Speech(model) => {
-                // As `percept transcribe` compiles it, so that both hear the same.
+                // As `percept transcribe` compiles it, so that both transcribe alike.
                 let options = CompileOptions { batch_invariant: false, ..options };
                 let transcriber =
                     Transcriber::new(model, device.clone(), options, TranscribeOptions::default())?;
