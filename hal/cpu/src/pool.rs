@@ -9,10 +9,12 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Spins before a waiting thread starts to yield its core.
+/// Spins before a waiting thread goes to sleep: some 100 µs, longer than steps usually differ between threads. To be
+/// woken takes about as long. A thread that only yielded its core would hold back the very teammate that it waits
+/// for, wherever more threads are ready than there are cores.
 const SPINS: u32 = 4096;
 /// Shared loops between two barriers; one more inserts a barrier.
 const LOOPS: usize = 16;
@@ -134,6 +136,10 @@ struct Shared {
     timed: bool,
     arrived: Padded,
     generation: Padded,
+    /// Threads that sleep, or are about to, until the generation changes.
+    sleepers: AtomicUsize,
+    asleep: Mutex<()>,
+    woken: Condvar,
     broken: AtomicBool,
     panic: Mutex<Option<String>>,
     claims: [Padded; LOOPS],
@@ -146,6 +152,9 @@ impl Shared {
             timed,
             arrived: Padded(AtomicUsize::new(0)),
             generation: Padded(AtomicUsize::new(0)),
+            sleepers: AtomicUsize::new(0),
+            asleep: Mutex::new(()),
+            woken: Condvar::new(),
             broken: AtomicBool::new(false),
             panic: Mutex::new(None),
             claims: [const { Padded(AtomicUsize::new(0)) }; LOOPS],
@@ -158,7 +167,8 @@ impl Shared {
         let result = catch_unwind(AssertUnwindSafe(|| program(&team)));
         RUNNING.set(outer);
         if let Err(payload) = result {
-            self.broken.store(true, Ordering::Release);
+            self.broken.store(true, Ordering::SeqCst);
+            self.wake();
             if !payload.is::<Abandoned>() {
                 lock(&self.panic).get_or_insert_with(|| message(&*payload));
             }
@@ -178,20 +188,32 @@ impl Shared {
         if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.size {
             self.arrived.0.store(0, Ordering::Relaxed);
             self.claims[..loops].iter().for_each(|claim| claim.0.store(0, Ordering::Relaxed));
-            self.generation.0.store(generation.wrapping_add(1), Ordering::Release);
-            return;
+            self.generation.0.store(generation.wrapping_add(1), Ordering::SeqCst);
+            return self.wake();
         }
-        let mut spins = 0u32;
-        while self.generation.0.load(Ordering::Acquire) == generation {
-            if self.broken.load(Ordering::Acquire) {
-                resume_unwind(Box::new(Abandoned));
-            }
-            if spins < SPINS {
-                spins += 1;
-                std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
-            }
+        let waits = |order| self.generation.0.load(order) == generation && !self.broken.load(order);
+        let mut spins = 0;
+        while spins < SPINS && waits(Ordering::Acquire) {
+            spins += 1;
+            std::hint::spin_loop();
+        }
+        if waits(Ordering::Acquire) {
+            self.sleepers.fetch_add(1, Ordering::SeqCst);
+            let held = lock(&self.asleep);
+            drop(self.woken.wait_while(held, |()| waits(Ordering::SeqCst)));
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        }
+        if self.generation.0.load(Ordering::Acquire) == generation {
+            resume_unwind(Box::new(Abandoned));
+        }
+    }
+
+    /// Wakes the threads that sleep. What they wait for was stored before, and either this thread sees that they
+    /// sleep or they, who say so before they look, see what was stored.
+    fn wake(&self) {
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(lock(&self.asleep));
+            self.woken.notify_all();
         }
     }
 }
@@ -457,6 +479,32 @@ mod tests {
                 .unwrap_err();
             assert!(error.to_string().contains(&format!("rank {rank} fails")), "{error}");
             pool.run(|team| team.barrier()).unwrap();
+        }
+    }
+
+    #[test]
+    fn threads_that_sleep_at_a_barrier_are_woken_by_the_last_to_come_and_by_a_panic() {
+        let pool = Pool::new(3).unwrap();
+        let late = || std::thread::sleep(Duration::from_millis(30));
+        for rank in 0..3 {
+            let met = AtomicUsize::new(0);
+            pool.run(|team| {
+                if team.rank() == rank {
+                    late();
+                }
+                team.barrier();
+                met.fetch_add(1, Ordering::Relaxed);
+            })
+            .unwrap();
+            assert_eq!(met.into_inner(), 3);
+            let error = pool.run(|team| {
+                if team.rank() == rank {
+                    late();
+                    panic!("late and broken");
+                }
+                team.barrier();
+            });
+            assert!(error.unwrap_err().to_string().contains("late and broken"));
         }
     }
 
