@@ -40,5 +40,11 @@ pub enum Error {
     Prompt(String),
 }
 
+impl From<percept_signal::ResampleError> for Error {
+    fn from(error: percept_signal::ResampleError) -> Self {
+        Error::Decode { what: "audio".into(), why: error.to_string() }
+    }
+}
+
 /// Result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

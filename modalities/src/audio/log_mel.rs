@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use percept_signal::{RealToComplex, real_fft_f32};
 use rayon::prelude::*;
-use realfft::{RealFftPlanner, RealToComplex};
 use serde::Deserialize;
 
 use super::Waveform;
@@ -91,7 +91,7 @@ impl LogMel {
         Self {
             window: (0..n).map(|i| hann(i) as f32).collect(),
             filters: filters(settings.feature_size, n / 2 + 1, settings.sampling_rate, 8_000.0),
-            fft: RealFftPlanner::new().plan_fft_forward(n),
+            fft: real_fft_f32(n),
             settings,
         }
     }

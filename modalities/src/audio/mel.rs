@@ -1,6 +1,6 @@
 //! Mel filters: triangles over the bins of a spectrum.
 
-use realfft::num_complex::Complex;
+use percept_signal::Complex;
 
 /// A triangle over the bins from `first` on.
 #[derive(Clone)]

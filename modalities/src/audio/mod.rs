@@ -9,7 +9,6 @@ mod mel;
 mod normalized_mel;
 mod packets;
 mod reader;
-mod resample;
 mod usm_mel;
 
 use std::path::Path;
@@ -19,8 +18,8 @@ use crate::measure::Length;
 
 pub use log_mel::LogMel;
 pub use normalized_mel::NormalizedMel;
+pub use percept_signal::Resampler;
 pub use reader::{Reader, Windows};
-pub use resample::Resampler;
 pub use usm_mel::UsmMel;
 
 /// Mono samples between -1 and 1.

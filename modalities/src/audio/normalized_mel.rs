@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use percept_signal::{RealToComplex, real_fft_f32};
 use rayon::prelude::*;
-use realfft::{RealFftPlanner, RealToComplex};
 use serde::Deserialize;
 
 use super::Waveform;
@@ -94,7 +94,7 @@ impl NormalizedMel {
                 s.sampling_rate,
                 f64::from(s.sampling_rate) / 2.0,
             ),
-            fft: RealFftPlanner::new().plan_fft_forward(s.n_fft),
+            fft: real_fft_f32(s.n_fft),
             settings,
         })
     }

@@ -52,7 +52,7 @@ impl<'s> Reader<'s> {
 
     fn new(what: String, packets: Box<dyn Packets + 's>, rate: u32) -> Result<Self> {
         // Says early that nothing can be resampled to this rate.
-        Resampler::new(rate, rate).map_err(|error| named(error, &what))?;
+        Resampler::new(rate, rate).map_err(|error| named(error.into(), &what))?;
         Ok(Self { what, rate, packets, mono: Vec::new(), resampler: None, decoded: false, ended: false })
     }
 
@@ -109,7 +109,7 @@ impl<'s> Reader<'s> {
             Some(resampler) => resampler,
             none => none.insert((rate, Resampler::new(rate, self.rate)?)),
         };
-        resampler.push(&self.mono, output)
+        Ok(resampler.push(&self.mono, output)?)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use percept_signal::{RealToComplex, real_fft_f64};
 use rayon::prelude::*;
-use realfft::{RealFftPlanner, RealToComplex};
 use serde::Deserialize;
 
 use super::Waveform;
@@ -142,7 +142,7 @@ impl UsmMel {
             // The oracle's window is f32.
             window: (0..frame).map(|i| f64::from(hann(i) as f32)).collect(),
             filters: triangles(s, fft / 2 + 1),
-            fft: RealFftPlanner::new().plan_fft_forward(fft),
+            fft: real_fft_f64(fft),
             frame,
             hop,
             settings,

@@ -3,7 +3,12 @@
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
 
-use crate::error::{Error, Result};
+/// A sample rate that is not resampled, or a block that the converter refused, which would be a fault of this code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ResampleError(String);
+
+type Result<T> = std::result::Result<T, ResampleError>;
 
 /// The least frames of a block on either side. The filter is as long as a block, and 2048 put its transition
 /// within the top percent of the band.
@@ -37,7 +42,7 @@ impl Resampler {
         for rate in [from, to] {
             if !(1_000..=1_000_000).contains(&rate) {
                 let why = format!("a sample rate of {rate} Hz; rates from 1000 to 1000000 Hz are resampled");
-                return Err(Error::Decode { what: "audio".into(), why });
+                return Err(ResampleError(why));
             }
         }
         let fft = if from == to { None } else { Some(converter(from as usize, to as usize)?) };
@@ -92,13 +97,10 @@ impl Resampler {
     /// Converts the block of pending samples at `start`.
     fn convert(&mut self, start: usize, size: usize, output: &mut Vec<f32>) -> Result<()> {
         let Some(fft) = &mut self.fft else { return Ok(()) };
-        let fault = |why: String| Error::Decode { what: "audio".into(), why };
         let frames = self.block.len();
-        let input = SequentialSlice::new(&self.pending[start..start + size], 1, size)
-            .map_err(|error| fault(error.to_string()))?;
-        let mut block =
-            SequentialSlice::new_mut(&mut self.block, 1, frames).map_err(|error| fault(error.to_string()))?;
-        fft.process_into_buffer(&input, &mut block, None).map_err(|error| fault(error.to_string()))?;
+        let input = SequentialSlice::new(&self.pending[start..start + size], 1, size).map_err(refused)?;
+        let mut block = SequentialSlice::new_mut(&mut self.block, 1, frames).map_err(refused)?;
+        fft.process_into_buffer(&input, &mut block, None).map_err(refused)?;
         let skipped = self.delay.min(frames);
         self.delay -= skipped;
         self.given += (frames - skipped) as u64;
@@ -113,7 +115,11 @@ fn converter(from: usize, to: usize) -> Result<Fft<f64>> {
     let (unit_from, unit_to) = (2 * from / divisor, 2 * to / divisor);
     let units = BLOCK.div_ceil(unit_from.min(unit_to));
     Fft::new_custom(from, to, units * unit_from, 1, 1, WindowFunction::BlackmanHarris2, FixedSync::Both)
-        .map_err(|error| Error::Decode { what: "audio".into(), why: error.to_string() })
+        .map_err(refused)
+}
+
+fn refused(error: impl std::fmt::Display) -> ResampleError {
+    ResampleError(error.to_string())
 }
 
 fn gcd(a: usize, b: usize) -> usize {
