@@ -6,9 +6,12 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use percept_graph::{DType, TensorType};
+
 use crate::api::{self, NamedValue, ProgramText, RawBuffer, RawClient, RawDevice, RawEvent, RawLoaded};
 use crate::options::{OptionValue, Replicas};
 use crate::plugin::{Failure, Plugin, list, text};
+use crate::stablehlo::storage_dims;
 
 /// A runtime with its devices.
 pub struct Client {
@@ -35,6 +38,19 @@ unsafe impl Sync for Client {}
 
 /// Clients in use by plug-in: a runtime may hold its hardware alone, so that devices share one.
 static CLIENTS: Mutex<Option<HashMap<PathBuf, Weak<Client>>>> = Mutex::new(None);
+
+/// The number in C of the elements that hold a dtype: quantized blocks are bytes.
+fn element_of(dtype: DType) -> i32 {
+    match dtype {
+        DType::F32 => api::element::F32,
+        DType::F16 => api::element::F16,
+        DType::BF16 => api::element::BF16,
+        DType::I32 => api::element::S32,
+        DType::U32 => api::element::U32,
+        DType::Bool => api::element::PRED,
+        _ => api::element::U8,
+    }
+}
 
 impl Client {
     /// The plug-in's client, shared by all who ask while one of them holds it.
@@ -131,18 +147,25 @@ impl Client {
         self.live.load(Ordering::Relaxed)
     }
 
-    /// Copy dense row-major bytes to a device; `element` is the number of their type in C.
-    pub(crate) fn upload(
+    /// Copy the dense row-major bytes of a type to a device.
+    ///
+    /// # Errors
+    /// When they are not as many as the type takes, or the device has no memory for them.
+    pub fn upload(
         self: &Arc<Self>,
         device: usize,
-        element: i32,
-        dims: &[i64],
+        ty: &TensorType,
         bytes: &[u8],
     ) -> Result<DeviceBuffer, Failure> {
+        if bytes.len() != ty.bytes() {
+            let message = format!("{ty} takes {} bytes, {} are given", ty.bytes(), bytes.len());
+            return Err(Failure { function: "PJRT_Client_BufferFromHostBuffer", code: 3, message });
+        }
+        let dims: Vec<i64> = storage_dims(ty).iter().map(|d| *d as i64).collect();
         let mut copy = api::BufferFromHost {
             client: self.raw,
             data: bytes.as_ptr().cast(),
-            element,
+            element: element_of(ty.dtype),
             dims: dims.as_ptr(),
             num_dims: dims.len(),
             semantics: api::IMMUTABLE_ONLY_DURING_CALL,
@@ -164,7 +187,7 @@ impl Client {
     /// When the device has no memory for them.
     pub fn upload_f32(self: &Arc<Self>, device: usize, values: &[f32]) -> Result<DeviceBuffer, Failure> {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.upload(device, api::element::F32, &[values.len() as i64], &bytes)
+        self.upload(device, &TensorType::new(DType::F32, [values.len()]), &bytes)
     }
 
     /// Compile a StableHLO module for these devices.

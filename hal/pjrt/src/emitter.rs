@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use percept_graph::{DType, Graph, OpDesc, TensorType};
+use percept_graph::{Graph, OpDesc, TensorType};
 use percept_hal::{
     CompileOptions, DeviceInfo, EmitterDevice, Error, GraphEmitter, MemoryUse, Operand, Result,
 };
 
-use crate::api::{RESOURCE_EXHAUSTED, UNIMPLEMENTED, element};
+use crate::api::{RESOURCE_EXHAUSTED, UNIMPLEMENTED};
 use crate::client::{Client, DeviceBuffer, Program};
 use crate::plugin::Failure;
 use crate::stablehlo;
@@ -76,19 +76,6 @@ pub(crate) fn emit(device: &str, graph: &Graph, options: &CompileOptions) -> Res
     stablehlo::emit(graph).map_err(|e| unsupported(&e.op, &e.path, e.why))
 }
 
-/// The number in C of the elements that hold a dtype: quantized blocks are bytes.
-fn element_of(dtype: DType) -> i32 {
-    match dtype {
-        DType::F32 => element::F32,
-        DType::F16 => element::F16,
-        DType::BF16 => element::BF16,
-        DType::I32 => element::S32,
-        DType::U32 => element::U32,
-        DType::Bool => element::PRED,
-        _ => element::U8,
-    }
-}
-
 impl GraphEmitter for PjrtEmitter {
     type Memory = DeviceBuffer;
     type Program = Compiled;
@@ -102,8 +89,7 @@ impl GraphEmitter for PjrtEmitter {
     }
 
     fn upload(&self, ty: &TensorType, bytes: &[u8]) -> Result<DeviceBuffer> {
-        let dims: Vec<i64> = stablehlo::storage_dims(ty).iter().map(|d| *d as i64).collect();
-        let copied = self.client.upload(self.device, element_of(ty.dtype), &dims, bytes);
+        let copied = self.client.upload(self.device, ty, bytes);
         copied.map_err(|e| match e.code {
             RESOURCE_EXHAUSTED => Error::OutOfMemory {
                 device: self.info.id.clone(),

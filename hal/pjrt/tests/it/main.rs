@@ -4,6 +4,7 @@
 mod assets;
 mod collectives;
 mod emission;
+mod export;
 mod ladder;
 #[path = "../../../../tests/needs/mod.rs"]
 mod needs;
