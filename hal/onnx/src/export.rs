@@ -107,6 +107,24 @@ pub fn export<'a>(
     Ok(written)
 }
 
+/// The bytes of a model all of whose inputs are given with each run, in the graph's order.
+///
+/// # Errors
+/// When an operation cannot be written in the style, or an input is quantized.
+pub fn model_bytes(graph: &Graph, style: Style) -> Result<Vec<u8>, EmitError> {
+    if let Some(input) = graph.inputs().iter().find(|i| graph.ty(i.value).dtype.is_quantized()) {
+        return Err(EmitError::Refused {
+            op: format!("input '{}'", input.name),
+            path: String::new(),
+            why: format!(
+                "ONNX has no tensors of {}; load the model with --dtype",
+                graph.ty(input.value).dtype
+            ),
+        });
+    }
+    Ok(emit(graph, style, &HashSet::new())?.model(Vec::new()).encode_to_vec())
+}
+
 fn header(w: &WeightTensor) -> TensorProto {
     TensorProto {
         dims: w.dims().iter().map(|&d| d as i64).collect(),

@@ -306,31 +306,41 @@ pub fn kv_append(b: &mut Builder, values: &mut Values<'_>, node: &Node, paged: b
         let all: Vec<i64> = (0..n as i64).map(|i| i / t as i64).collect();
         (b.grid(&[batch, t], &all), at)
     };
-    // Row i takes what row `source[i]` writes.
+    // Row i takes what row `source[i]` writes; of one row that is itself, which a step of decoding has.
     let valid = b.reshape(&valid, &[n]);
-    let marks = b.cast(&valid, Elem::Bool, Elem::I32);
-    let first =
-        b.with("ArgMax", &[&marks], vec![AttributeProto::int("axis", 0), AttributeProto::int("keepdims", 1)]);
-    let own: Vec<i64> = (0..n as i64).collect();
-    let own = b.list(&own);
-    let source = b.op("Where", &[&valid, &own, &first]);
-    let any = b.fold("ReduceMax", &marks, &[0], false);
-    let any = b.cast(&any, Elem::I32, Elem::Bool);
+    let (source, any) = if n == 1 { (None, valid) } else { first_of(b, &valid, n) };
+    let taken = |b: &mut Builder, x: String| match &source {
+        Some(source) => gather(b, &x, source, 0),
+        None => x,
+    };
     let coordinate = |b: &mut Builder, x: &str| {
         let flat = b.reshape(x, &[n]);
-        let picked = gather(b, &flat, &source, 0);
-        let column = b.reshape(&picked, &[n, 1, 1]);
-        let shape = b.extents(&[n, heads, 1]);
+        let picked = taken(b, flat);
+        let column = b.reshape(&picked, &[n, 1, 1, 1]);
+        let shape = b.extents(&[n, heads, 1, 1]);
         b.op("Expand", &[&column, &shape])
     };
     let (slot, row) = (coordinate(b, &slot), coordinate(b, &row));
     let head: Vec<i64> = (0..(n * heads) as i64).map(|i| i % heads as i64).collect();
-    let head = b.grid(&[n, heads, 1], &head);
-    let index = concat(b, &[&slot, &head, &row], 2);
+    let head = b.grid(&[n, heads, 1, 1], &head);
+    // Sophgo's compiler wants the rows in as many dimensions as the cache has.
+    let index = concat(b, &[&slot, &head, &row], 3);
     let new = b.transpose(&x[1], &[0, 2, 1, 3]);
-    let new = b.reshape(&new, &[n, heads, d]);
-    let new = gather(b, &new, &source, 0);
+    let new = b.reshape(&new, &[n, heads, 1, d]);
+    let new = taken(b, new);
     let old = b.op("GatherND", &[&x[0], &index]);
     let rows = select(b, &any, &new, &old, dtype);
     Place::Whole(b.op("ScatterND", &[&x[0], &index, &rows]))
+}
+
+/// For each of `n` rows itself where it is valid and the first valid row elsewhere, and whether any is.
+fn first_of(b: &mut Builder, valid: &str, n: usize) -> (Option<String>, String) {
+    let marks = b.cast(valid, Elem::Bool, Elem::I32);
+    let first =
+        b.with("ArgMax", &[&marks], vec![AttributeProto::int("axis", 0), AttributeProto::int("keepdims", 1)]);
+    let own: Vec<i64> = (0..n as i64).collect();
+    let own = b.list(&own);
+    let source = b.op("Where", &[valid, &own, &first]);
+    let any = b.fold("ReduceMax", &marks, &[0], false);
+    (Some(source), b.cast(&any, Elem::I32, Elem::Bool))
 }

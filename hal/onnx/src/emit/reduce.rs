@@ -37,14 +37,19 @@ pub fn reduce(
         ReduceKind::Max | ReduceKind::Or => "ReduceMax",
         ReduceKind::Min | ReduceKind::And => "ReduceMin",
     };
-    let mut y = b.fold(op, &x, axes, false);
+    // Hexagon's compiler takes no reduction to fewer than two dimensions: there the axes stay, and are dropped after.
+    let kept = out.rank() < 2 && ty.rank() > 1;
+    let mut y = b.fold(op, &x, axes, kept);
     if ty.dtype.is_float() && matches!(kind, ReduceKind::Max | ReduceKind::Min) {
         // The operator leaves open what becomes of NaN, which a sum keeps: zeros plus NaN.
         let is_number = b.op("Equal", &[&x, &x]);
         let zero = b.f32(0.0);
         let marks = b.op("Where", &[&is_number, &zero, &x]);
-        let mark = b.fold("ReduceSum", &marks, axes, false);
+        let mark = b.fold("ReduceSum", &marks, axes, kept);
         y = b.op("Add", &[&y, &mark]);
+    }
+    if kept {
+        y = b.reshape(&y, &out.dims);
     }
     Place::Whole(b.cast(&y, wide, elem))
 }
