@@ -238,11 +238,12 @@ fn copies(caps: &Caps) -> HashSet<String> {
 fn limits(raw: &abi::Limits, info: &DeviceInfo) -> Result<KernelLimits, String> {
     if !(abi::WGSL..=abi::GLSL).contains(&raw.language) {
         let asked = if raw.language == abi::OPENCL_C {
-            "OpenCL C".to_string()
+            "OpenCL C, which the translator of the kernels does not write".to_string()
         } else {
             format!("language {}", raw.language)
         };
-        return Err(format!("it asks for {asked}; this host writes WGSL, SPIR-V, MSL, HLSL and GLSL"));
+        let why = "this host writes WGSL, SPIR-V, MSL, HLSL and GLSL; on OpenCL write an op library instead";
+        return Err(format!("it asks for {asked}; {why}"));
     }
     let base = Caps::default();
     let or = |given: u32, least: u32| if given == 0 { least } else { given };

@@ -38,7 +38,7 @@ pub enum Language {
     C,
     /// C++17.
     Cpp,
-    /// Rust, by the macro [`export_plugin`](crate::export_plugin).
+    /// Rust, by the macros of [`export`](crate::export).
     Rust,
 }
 
@@ -61,7 +61,7 @@ pub type SkeletonFile = (&'static str, String);
 /// The files of a skeleton. `percept` is the folder of Percept's sources, which a plug-in in Rust depends on.
 ///
 /// # Errors
-/// When the name is none that a library can have, or the kind is not written in the language.
+/// When the name is none that a library can have, or `percept` holds no sources of Percept's.
 pub fn skeleton(
     kind: Kind,
     language: Language,
@@ -98,9 +98,6 @@ fn rust(
     percept: Option<&Path>,
     fill: &dyn Fn(&str) -> String,
 ) -> Result<Vec<SkeletonFile>, String> {
-    if kind != Kind::Oplib {
-        return Err("in Rust there are op libraries; write kernels and graph compilers in c or cpp".into());
-    }
     let percept = percept
         .ok_or("a plug-in in Rust depends on Percept's crates: say where its sources are, with --percept")?;
     let percept = percept.canonicalize().map_err(|e| format!("{}: {e}", percept.display()))?;
@@ -109,5 +106,10 @@ fn rust(
     }
     let manifest = fill(include_str!("../skeleton/rust/manifest.toml"))
         .replace("PERCEPT", &format!("{}", percept.display()));
-    Ok(vec![("Cargo.toml", manifest), ("src/lib.rs", fill(include_str!("../skeleton/rust/lib.rs")))])
+    let source = match kind {
+        Kind::Oplib => include_str!("../skeleton/rust/oplib.rs"),
+        Kind::Kernel => include_str!("../skeleton/rust/kernel.rs"),
+        Kind::Graph => include_str!("../skeleton/rust/graph.rs"),
+    };
+    Ok(vec![("Cargo.toml", manifest), ("src/lib.rs", fill(source))])
 }

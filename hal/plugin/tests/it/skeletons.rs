@@ -72,16 +72,48 @@ fn a_graph_compiler_in_cpp_climbs() {
     climbs(Kind::Graph, Language::Cpp);
 }
 
-/// The example of this crate is the skeleton in Rust.
-#[test]
-fn an_op_library_in_rust_climbs() {
+/// The examples of this crate are the skeletons in Rust.
+fn rust(kind: &str) -> Option<std::path::PathBuf> {
     let program = std::env::current_exe().unwrap();
     let examples = program.parent().and_then(Path::parent).unwrap().join("examples");
-    let file = examples.join(format!("{DLL_PREFIX}rust_skeleton{DLL_SUFFIX}"));
+    let file = examples.join(format!("{DLL_PREFIX}rust_{kind}{DLL_SUFFIX}"));
     if !file.is_file() {
-        needs::skip("the example rust_skeleton is not built; run cargo test without --test");
-        return;
+        needs::skip(&format!("the example rust_{kind} is not built; run cargo test without --test"));
+        return None;
     }
+    Some(file)
+}
+
+#[test]
+fn a_kernel_device_in_rust_climbs() {
+    let Some(file) = rust("kernel") else { return };
+    for options in ["", "?guard=on"] {
+        let id = format!("plugin:{}{options}", file.display());
+        all_pass(&climb(&id, &Options { level: Level::L0, ..Options::default() }));
+    }
+}
+
+/// What is supported runs in the plug-in, and is right.
+#[test]
+fn a_graph_compiler_in_rust_climbs() {
+    let Some(file) = rust("graph") else { return };
+    for options in ["", "?guard=on"] {
+        let id = format!("plugin:{}{options}", file.display());
+        all_pass(&climb(&id, &Options { level: Level::L0, ..Options::default() }));
+    }
+    let filter = Some("L1/mul/".into());
+    let report = climb(
+        &format!("plugin:{}", file.display()),
+        &Options { level: Level::L1, filter, ..Options::default() },
+    );
+    all_pass(&report);
+    let native = |o: &&percept_hal::conformance::Outcome| o.placement == Some(percept_hal::Placement::Native);
+    assert!(report.outcomes.iter().filter(native).count() >= 5);
+}
+
+#[test]
+fn an_op_library_in_rust_climbs() {
+    let Some(file) = rust("oplib") else { return };
     for options in ["", "?guard=on", "?index=0"] {
         let id = format!("plugin:{}{options}", file.display());
         all_pass(&climb(&id, &Options { level: Level::L0, ..Options::default() }));
@@ -118,8 +150,10 @@ fn names_and_languages_that_cannot_be_are_refused() {
     for name in ["", "Chip", "a b", "../x", "9lives"] {
         assert!(skeleton(Kind::Oplib, Language::C, name, None).is_err(), "{name}");
     }
-    let rust = skeleton(Kind::Oplib, Language::Rust, "chip", None).unwrap_err();
-    assert!(rust.contains("--percept"), "{rust}");
-    let kernel = skeleton(Kind::Kernel, Language::Rust, "chip", Some(Path::new("."))).unwrap_err();
-    assert!(kernel.contains("c or cpp"), "{kernel}");
+    for kind in [Kind::Oplib, Kind::Kernel, Kind::Graph] {
+        let rust = skeleton(kind, Language::Rust, "chip", None).unwrap_err();
+        assert!(rust.contains("--percept"), "{rust}");
+    }
+    let elsewhere = skeleton(Kind::Kernel, Language::Rust, "chip", Some(Path::new("/"))).unwrap_err();
+    assert!(elsewhere.contains("does not hold Percept's sources"), "{elsewhere}");
 }

@@ -1,15 +1,29 @@
-//! Exports an op library that is written in Rust as a plug-in.
+//! Plug-ins in Rust: a type that implements one of three traits becomes the plug-in of its library.
+//!
+//! [`export_plugin`](crate::export_plugin) takes an [`OpLibrary`](percept_hal::OpLibrary),
+//! [`export_graphs`](crate::export_graphs) a [`GraphCompiler`] and [`export_kernels`](crate::export_kernels) a
+//! [`KernelCompiler`].
+
+mod graphs;
+mod kernels;
+mod oplib;
 
 use std::ffi::{CStr, c_char, c_void};
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 
-use percept_graph::{Op, OpDesc, TensorType};
-use percept_hal::{Error, OpLaunch, OpLibrary, Region};
+use percept_graph::{Op, TensorType};
+use percept_hal::{DeviceInfo, Error, Region};
 
-use crate::abi::{self, Entry, Handle, Info, Message, OptionPair, RawDevices, RawOplib, Span, Status};
+use crate::abi::{self, Entry, Handle, Info, Message, OptionPair, RawDevices, Span, Status};
 use crate::message::text_at;
+
+#[doc(hidden)]
+pub use percept_hal as hal;
+
+pub use graphs::{GraphCompiler, entry as graphs_entry};
+pub use kernels::{KernelCompiler, Launch, Limits, Module, entry as kernels_entry};
+pub use oplib::entry as oplib_entry;
 
 /// Export an op library as the plug-in of this library, which is built as a `cdylib`.
 ///
@@ -26,7 +40,38 @@ use crate::message::text_at;
 #[macro_export]
 macro_rules! export_plugin {
     (library: $library:ty, name: $name:literal, options: [$($option:literal),* $(,)?], open: $open:expr $(,)?) => {
-        impl $crate::export::Export for $library {
+        $crate::export_as!($library, $name, [$($option),*], $open, $crate::export::hal::OpLibrary, oplib_entry);
+    };
+}
+
+/// Export a [`GraphCompiler`](crate::export::GraphCompiler), as [`export_plugin`] does an op library.
+#[macro_export]
+macro_rules! export_graphs {
+    (compiler: $compiler:ty, name: $name:literal, options: [$($option:literal),* $(,)?], open: $open:expr $(,)?) => {
+        $crate::export_as!(
+            $compiler, $name, [$($option),*], $open, $crate::export::GraphCompiler, graphs_entry
+        );
+    };
+}
+
+/// Export a [`KernelCompiler`](crate::export::KernelCompiler), as [`export_plugin`] does an op library.
+#[macro_export]
+macro_rules! export_kernels {
+    (compiler: $compiler:ty, name: $name:literal, options: [$($option:literal),* $(,)?], open: $open:expr $(,)?) => {
+        $crate::export_as!(
+            $compiler, $name, [$($option),*], $open, $crate::export::KernelCompiler, kernels_entry
+        );
+    };
+}
+
+/// What the macros above have in common.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_as {
+    ($ty:ty, $name:literal, [$($option:literal),*], $open:expr, $kind:path, $entry:ident) => {
+        impl $crate::export::Export for $ty {
+            type Block = <$ty as $kind>::Memory;
+
             const NAME: &'static ::core::ffi::CStr = $crate::export::c_str(concat!($name, "\0"));
             const VERSION: &'static ::core::ffi::CStr =
                 $crate::export::c_str(concat!(env!("CARGO_PKG_VERSION"), "\0"));
@@ -38,6 +83,34 @@ macro_rules! export_plugin {
             ) -> ::core::result::Result<Self, $crate::export::OpenError> {
                 ($open)(options)
             }
+
+            fn about(&self) -> &$crate::export::hal::DeviceInfo {
+                <$ty as $kind>::info(self)
+            }
+
+            fn new_block(&self, bytes: usize) -> $crate::export::hal::Result<Self::Block> {
+                <$ty as $kind>::alloc(self, bytes)
+            }
+
+            fn write_block(
+                &self,
+                to: $crate::export::hal::Region<'_, Self::Block>,
+                bytes: &[u8],
+            ) -> $crate::export::hal::Result<()> {
+                <$ty as $kind>::write(self, to, bytes)
+            }
+
+            fn read_block(
+                &self,
+                from: $crate::export::hal::Region<'_, Self::Block>,
+                out: &mut [u8],
+            ) -> $crate::export::hal::Result<()> {
+                <$ty as $kind>::read(self, from, out)
+            }
+
+            fn wait(&self) -> $crate::export::hal::Result<()> {
+                <$ty as $kind>::synchronize(self)
+            }
         }
 
         /// The entry of the plug-in.
@@ -46,16 +119,18 @@ macro_rules! export_plugin {
             _host: *const $crate::abi::Host,
             _message: *mut $crate::abi::Message,
         ) -> *const $crate::abi::Entry {
-            $crate::export::entry::<$library>()
+            $crate::export::$entry::<$ty>()
         }
     };
 }
 
-/// What opening a library may give.
+/// What opening a device may give.
 pub type OpenError = Error;
 
-/// An op library with what its plug-in is called. [`export_plugin`](crate::export_plugin) implements it.
-pub trait Export: OpLibrary {
+/// A device with what its plug-in is called. The macros implement it.
+pub trait Export: Send + Sync + 'static {
+    /// A block of the device's memory.
+    type Block: Send + Sync + 'static;
     /// The plug-in's name.
     const NAME: &'static CStr;
     /// Its version.
@@ -63,13 +138,40 @@ pub trait Export: OpLibrary {
     /// The options that `open_with` knows, ending with null.
     const OPTIONS: &'static [*const c_char];
 
-    /// Open the library.
+    /// Open the device.
     ///
     /// # Errors
     /// When a value of an option is wrong, or the device cannot be opened.
     fn open_with(options: &[(String, String)]) -> Result<Self, OpenError>
     where
         Self: Sized;
+
+    /// What the device is.
+    fn about(&self) -> &DeviceInfo;
+
+    /// Memory of a size in bytes.
+    ///
+    /// # Errors
+    /// When there is no such memory left.
+    fn new_block(&self, bytes: usize) -> percept_hal::Result<Self::Block>;
+
+    /// Copy bytes to a region.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn write_block(&self, to: Region<'_, Self::Block>, bytes: &[u8]) -> percept_hal::Result<()>;
+
+    /// Copy a region to the host.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn read_block(&self, from: Region<'_, Self::Block>, out: &mut [u8]) -> percept_hal::Result<()>;
+
+    /// Wait for everything that was put in.
+    ///
+    /// # Errors
+    /// What failed since the last call.
+    fn wait(&self) -> percept_hal::Result<()>;
 }
 
 /// Text that ends with a zero byte, and has no other.
@@ -83,15 +185,9 @@ pub const fn c_str(text: &'static str) -> &'static CStr {
     }
 }
 
-/// What a plug-in of this library gives its host.
-pub fn entry<L: Export>() -> *const Entry {
-    &Tables::<L>::ENTRY
-}
-
-struct Tables<L>(PhantomData<L>);
-
-impl<L: Export> Tables<L> {
-    const DEVICES: RawDevices = RawDevices {
+/// The functions of a device.
+const fn devices<L: Export>() -> RawDevices {
+    RawDevices {
         struct_size: RawDevices::SIZE,
         device_open: Some(device_open::<L>),
         device_close: Some(device_close::<L>),
@@ -104,26 +200,21 @@ impl<L: Export> Tables<L> {
         queue_read: Some(queue_read::<L>),
         queue_wait: Some(queue_wait::<L>),
         ..RawDevices::zeroed()
-    };
-    const OPLIB: RawOplib = RawOplib {
-        struct_size: RawOplib::SIZE,
-        query: Some(query::<L>),
-        plan_free: Some(plan_free::<L>),
-        launch: Some(launch::<L>),
-        launch_program: Some(launch_program::<L>),
-        ..RawOplib::zeroed()
-    };
-    const ENTRY: Entry = Entry {
+    }
+}
+
+/// What a plug-in with such a device gives its host, less its other table.
+const fn bare_entry<L: Export>(devices: &'static RawDevices) -> Entry {
+    Entry {
         struct_size: Entry::SIZE,
         abi_version: abi::ABI_VERSION,
         oldest_abi_version: 1,
         name: L::NAME.as_ptr(),
         version: L::VERSION.as_ptr(),
         options: L::OPTIONS.as_ptr(),
-        devices: &Self::DEVICES,
-        oplib: &Self::OPLIB,
+        devices,
         ..Entry::zeroed()
-    };
+    }
 }
 
 /// A status other than OK, with its message.
@@ -218,7 +309,7 @@ unsafe extern "C" fn device_info<L: Export>(
     // SAFETY: see above.
     unsafe {
         answer(message, || {
-            let (ours, info) = ((*device.cast::<L>()).info(), &mut *info);
+            let (ours, info) = ((*device.cast::<L>()).about(), &mut *info);
             put(&mut info.name, &ours.name);
             put(&mut info.vendor, &ours.vendor);
             put(&mut info.driver, &ours.driver);
@@ -242,7 +333,7 @@ unsafe extern "C" fn memory_new<L: Export>(
     unsafe {
         answer(message, || {
             let bytes = usize::try_from(bytes).map_err(|e| Refusal(abi::OUT_OF_MEMORY, e.to_string()))?;
-            let made = (*device.cast::<L>()).alloc(bytes)?;
+            let made = (*device.cast::<L>()).new_block(bytes)?;
             *memory = Box::into_raw(Box::new(made)).cast();
             Ok(())
         })
@@ -251,7 +342,7 @@ unsafe extern "C" fn memory_new<L: Export>(
 
 unsafe extern "C" fn memory_free<L: Export>(_device: Handle, memory: Handle) {
     // SAFETY: see above.
-    let _ = catch_unwind(AssertUnwindSafe(|| unsafe { drop(Box::from_raw(memory.cast::<L::Memory>())) }));
+    let _ = catch_unwind(AssertUnwindSafe(|| unsafe { drop(Box::from_raw(memory.cast::<L::Block>())) }));
 }
 
 /// A device is one stream, so the queue is the device.
@@ -267,9 +358,9 @@ unsafe extern "C" fn queue_free(_device: Handle, _queue: Handle) {}
 ///
 /// # Safety
 /// The span's memory was made here and is not freed yet.
-unsafe fn region<'a, L: Export>(span: &Span) -> Region<'a, L::Memory> {
+unsafe fn region<'a, L: Export>(span: &Span) -> Region<'a, L::Block> {
     // SAFETY: as the caller says.
-    let memory = unsafe { &*span.memory.cast::<L::Memory>() };
+    let memory = unsafe { &*span.memory.cast::<L::Block>() };
     Region { memory, offset: span.offset as usize, bytes: span.bytes as usize }
 }
 
@@ -283,7 +374,7 @@ unsafe extern "C" fn queue_write<L: Export>(
     unsafe {
         answer(message, || {
             let bytes = items(bytes.cast::<u8>(), (*to).bytes);
-            Ok((*queue.cast::<L>()).write(region::<L>(&*to), bytes)?)
+            Ok((*queue.cast::<L>()).write_block(region::<L>(&*to), bytes)?)
         })
     }
 }
@@ -298,28 +389,14 @@ unsafe extern "C" fn queue_read<L: Export>(
     unsafe {
         answer(message, || {
             let out = slice::from_raw_parts_mut(bytes.cast::<u8>(), (*from).bytes as usize);
-            Ok((*queue.cast::<L>()).read(region::<L>(&*from), out)?)
+            Ok((*queue.cast::<L>()).read_block(region::<L>(&*from), out)?)
         })
     }
 }
 
 unsafe extern "C" fn queue_wait<L: Export>(queue: Handle, message: *mut Message) -> Status {
     // SAFETY: see above.
-    unsafe { answer(message, || Ok((*queue.cast::<L>()).synchronize()?)) }
-}
-
-/// A plan with the operation that it is of.
-struct ExportedPlan<L: OpLibrary> {
-    plan: L::LaunchPlan,
-    op: Op,
-    inputs: Vec<TensorType>,
-    outputs: Vec<TensorType>,
-}
-
-impl<L: OpLibrary> ExportedPlan<L> {
-    fn desc(&self) -> OpDesc<'_> {
-        OpDesc { op: &self.op, inputs: &self.inputs, outputs: &self.outputs }
-    }
+    unsafe { answer(message, || Ok((*queue.cast::<L>()).wait()?)) }
 }
 
 /// The types of tensors.
@@ -340,91 +417,16 @@ unsafe fn types(list: *const abi::Tensor, count: u64) -> Result<Vec<TensorType>,
         .collect()
 }
 
-unsafe extern "C" fn query<L: Export>(
-    device: Handle,
-    op: *const abi::Op,
-    planned: *mut abi::Planned,
-    message: *mut Message,
-) -> Status {
-    // SAFETY: see above.
-    unsafe {
-        answer(message, || {
-            let (library, raw) = (&*device.cast::<L>(), &*op);
-            let text = if raw.text.is_null() { c"" } else { CStr::from_ptr(raw.text) }.to_string_lossy();
-            let unknown = |e: ron::error::SpannedError| Refusal(abi::UNSUPPORTED, format!("'{text}': {e}"));
-            let op: Op = ron::from_str(&text).map_err(unknown)?;
-            let inputs = types(raw.inputs, raw.input_count)?;
-            let outputs = types(raw.outputs, raw.output_count)?;
-            let desc = OpDesc { op: &op, inputs: &inputs, outputs: &outputs };
-            let ours = library.query(&desc).map_err(|why| Refusal(abi::UNSUPPORTED, why))?;
-            let planned = &mut *planned;
-            planned.workspace_bytes = ours.workspace as u64;
-            for (to, (operand, result)) in planned.in_place.iter_mut().zip(library.in_place(&desc)) {
-                *to = [operand as u32, result as u32];
-                planned.in_place_count += 1;
-            }
-            let plan: ExportedPlan<L> = ExportedPlan { plan: ours.plan, op, inputs, outputs };
-            planned.plan = Box::into_raw(Box::new(plan)).cast();
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn plan_free<L: Export>(_device: Handle, plan: Handle) {
-    // SAFETY: see above.
-    let _ = catch_unwind(AssertUnwindSafe(|| unsafe { drop(Box::from_raw(plan.cast::<ExportedPlan<L>>())) }));
-}
-
-/// Call `f` with a launch.
+/// An operation with its types.
 ///
 /// # Safety
-/// The launch is as the header says.
-unsafe fn with_launch<L: Export, R>(raw: &abi::Launch, f: impl FnOnce(&OpLaunch<'_, L>) -> R) -> R {
+/// It is as the header says.
+unsafe fn operation(raw: &abi::Op) -> Result<(Op, Vec<TensorType>, Vec<TensorType>), Refusal> {
     // SAFETY: as the caller says.
     unsafe {
-        let plan = &*raw.plan.cast::<ExportedPlan<L>>();
-        let regions = |list, count| -> Vec<Region<'_, L::Memory>> {
-            items(list, count).iter().map(|span| region::<L>(span)).collect()
-        };
-        let inputs = regions(raw.inputs, raw.input_count);
-        let outputs = regions(raw.outputs, raw.output_count);
-        let workspace = (!raw.workspace.memory.is_null()).then(|| region::<L>(&raw.workspace));
-        let path = text_at(raw.path).unwrap_or_default();
-        f(&OpLaunch {
-            plan: &plan.plan,
-            op: plan.desc(),
-            path: &path,
-            inputs: &inputs,
-            outputs: &outputs,
-            workspace,
-        })
-    }
-}
-
-unsafe extern "C" fn launch<L: Export>(
-    queue: Handle,
-    launch: *const abi::Launch,
-    message: *mut Message,
-) -> Status {
-    // SAFETY: see above.
-    unsafe { answer(message, || Ok(with_launch::<L, _>(&*launch, |l| (*queue.cast::<L>()).launch(l))?)) }
-}
-
-unsafe extern "C" fn launch_program<L: Export>(
-    queue: Handle,
-    launches: *const *const abi::Launch,
-    count: u64,
-    failed: *mut u64,
-    message: *mut Message,
-) -> Status {
-    // SAFETY: see above.
-    unsafe {
-        answer(message, || {
-            for (i, raw) in (0..).zip(items(launches, count)) {
-                with_launch::<L, _>(&**raw, |l| (*queue.cast::<L>()).launch(l))
-                    .inspect_err(|_| *failed = i)?;
-            }
-            Ok(())
-        })
+        let text = if raw.text.is_null() { c"" } else { CStr::from_ptr(raw.text) }.to_string_lossy();
+        let unknown = |e: ron::error::SpannedError| Refusal(abi::UNSUPPORTED, format!("'{text}': {e}"));
+        let op: Op = ron::from_str(&text).map_err(unknown)?;
+        Ok((op, types(raw.inputs, raw.input_count)?, types(raw.outputs, raw.output_count)?))
     }
 }
