@@ -11,6 +11,9 @@ pub struct Scores {
     pub model: String,
     /// Where it ran.
     pub device: String,
+    /// Answers that were made side by side, where an answer may depend on those beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
     /// One entry a task.
     pub tasks: Vec<Task>,
 }

@@ -29,13 +29,13 @@ pub(super) enum Answering {
 }
 
 impl Answering {
-    /// Bring a model to its device, for these tasks.
-    pub fn open(causal: &Causal, tasks: &[(Task, PathBuf)]) -> Result<Self, Failure> {
+    /// Bring a model to its device, for these tasks; with `batch_invariant`, an answer does not depend on those beside it.
+    pub fn open(causal: &Causal, tasks: &[(Task, PathBuf)], batch_invariant: bool) -> Result<Self, Failure> {
         let embedded = tasks.iter().find(|(task, _)| task.metric.is_embedded());
         let is_mixed = tasks.iter().any(|(task, _)| !task.metric.is_embedded());
         let model = match (causal.loading.open()?, embedded) {
             (Model::Causal(model), None) => {
-                return Ok(Self::Session(Box::new(causal.session_of(model, true)?)));
+                return Ok(Self::Session(Box::new(causal.session_of(model, batch_invariant)?)));
             }
             (Model::Causal(_), Some((task, _))) if is_mixed => {
                 return Err(Failure::Usage(format!(
@@ -48,7 +48,7 @@ impl Answering {
         let (device, host) = causal.loading.device()?;
         let options = CompileOptions {
             strict: causal.loading.strict,
-            batch_invariant: true,
+            batch_invariant,
             host,
             ..CompileOptions::default()
         };

@@ -12,7 +12,7 @@ use crate::cli::table::table;
 pub(super) fn run(run: &Run) -> Result<(), Failure> {
     let corpora = Corpus::open(&run.tasks, run.limit)?;
     corpora.iter().flat_map(Corpus::doubts).for_each(|doubt| eprintln!("warning: {doubt}"));
-    let mut session = run.causal.session_of(run.causal.model()?, true)?;
+    let mut session = run.causal.session_of(run.causal.model()?, !run.batch_variant)?;
     let bar = progress(Some(corpora.iter().map(|corpus| corpus.count() as u64).sum()));
     let mut right = 0;
     let tasks = evaluate(&mut session, &corpora, run.batch, &mut |answer| {
@@ -28,6 +28,7 @@ pub(super) fn run(run: &Run) -> Result<(), Failure> {
     let scores = Scores {
         model: run.causal.loading.model.display().to_string(),
         device: session.device().info().id.clone(),
+        batch: run.batch_variant.then_some(run.batch),
         tasks,
     };
     if let Some(folder) = &run.out {

@@ -87,6 +87,10 @@ pub struct Run {
     /// Batch size: questions answered in parallel; the answers do not depend on it
     #[arg(long, value_name = "N", default_value_t = BATCH)]
     batch: usize,
+    /// Let an answer depend on those that are made beside it: for devices whose compilers choose the order of sums, such as
+    /// pjrt: and onnx:. The results say so
+    #[arg(long)]
+    batch_variant: bool,
     /// Write results and samples to this folder; a run that was stopped goes on from there
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,

@@ -85,7 +85,7 @@ fn make_folder(run: &Run) -> Result<(), Failure> {
 /// What comes of tasks on one device, and what ran.
 pub(super) fn on_device(run: &Run, tasks: &[(Task, PathBuf)]) -> Result<(Vec<Finished>, Value), Failure> {
     make_folder(run)?;
-    let mut answering = Answering::open(&run.causal, tasks)?;
+    let mut answering = Answering::open(&run.causal, tasks, !run.batch_variant)?;
     if run.held() > 0 && answering.session().is_none() {
         return Err(Failure::Usage(
             "--agreement and --explain hold the tokens of answers to the cpu, and this model gives none; \
@@ -131,6 +131,12 @@ fn on_server(run: &Run, tasks: Vec<(Task, PathBuf)>, address: &str) -> Result<()
     if run.held() > 0 {
         return Err(Failure::Usage(
             "--agreement and --explain hold a device to the cpu, and a server tells no likelihoods".into(),
+        ));
+    }
+    if run.batch_variant {
+        return Err(Failure::Usage(
+            "--batch-variant is for a device; a server answers as it was started, see `percept serve --batch-variant`"
+                .into(),
         ));
     }
     let server = Server::open(address, run.served.as_deref())?;
@@ -197,7 +203,7 @@ fn ran(run: &Run, device: &dyn Device) -> Result<Value, Failure> {
             json!({"path": adapter.path, "weight": adapter.weight, "files": hashes(&adapter.path)?}),
         )
     });
-    Ok(json!({
+    let mut ran = json!({
         "model": loading.model,
         "model_files": hashes(&located.base)?,
         "adapters": adapters.collect::<Result<Vec<_>, _>>()?,
@@ -207,7 +213,13 @@ fn ran(run: &Run, device: &dyn Device) -> Result<Value, Failure> {
         "device": info.id,
         "device_name": info.name,
         "driver": info.driver,
-    }))
+    });
+    if run.batch_variant {
+        // Answers may depend on their company, and so on how many there are.
+        ran["batch_variant"] = json!(true);
+        ran["batch"] = json!(run.batch);
+    }
+    Ok(ran)
 }
 
 /// The hashes of a model's files, or those of the files in its folder.
