@@ -22,9 +22,15 @@ fn folder() -> PathBuf {
 
 /// Run every case on a device and fail with the list of those that differ.
 fn check_all(device: &Arc<dyn Device>) {
+    check_some(device, |_| true);
+}
+
+/// The same with the cases whose folders are chosen.
+pub fn check_some(device: &Arc<dyn Device>, is_chosen: impl Fn(&Path) -> bool) {
     let folder = folder();
-    let cases = cases(&folder);
-    assert!(!cases.is_empty(), "{} holds no case", folder.display());
+    let mut cases = cases(&folder);
+    cases.retain(|case| is_chosen(&case.folder));
+    assert!(!cases.is_empty(), "{} holds no such case", folder.display());
     let mut failures = Vec::new();
     for case in &cases {
         match check(case, &case.folder.join("model"), device) {

@@ -51,7 +51,7 @@ fn chat(model: &dyn CausalModel, prompt: &str) -> Inputs {
 }
 
 /// Teacher-forced choices on a device.
-fn choices_agree(device: Arc<dyn Device>) {
+pub fn choices_agree(device: Arc<dyn Device>) {
     let mut session = session_with(device, false);
     let cases = golden();
     for case in &cases {

@@ -243,7 +243,7 @@ fn quantized(case: &Case) -> BTreeMap<String, HostTensor> {
 
 /// Both buckets and the decode step read one set of Q4_1 weights, and agree with the reference on the dense weights
 /// those decode to.
-fn shared_quantized_weights(device: &dyn Device, tolerance: f64) {
+pub fn shared_quantized_weights(device: &dyn Device, tolerance: f64) {
     let case = Case::read();
     let weights = quantized(&case);
     let decoder = Steps { device, case: &case, weights: load(device, &weights) };
@@ -286,7 +286,7 @@ fn shared_quantized_weights(device: &dyn Device, tolerance: f64) {
 }
 
 /// Gradients through Q4_1 weights into a low-rank adapter agree with the reference, and descending them helps.
-fn adapter_step(device: &dyn Device, tolerance: f64) {
+pub fn adapter_step(device: &dyn Device, tolerance: f64) {
     let case = Case::read();
     let rows = case.prompt.len() - 1;
     let graph = case.adapter_step(rows, &q4_1);
