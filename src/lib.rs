@@ -2,6 +2,8 @@
 //!
 //! This crate is the facade: it re-exports the rooms and is the only place that names concrete backends.
 
+mod graph_formats;
+
 pub use percept_data as data;
 pub use percept_eval as eval;
 pub use percept_graph as graph;
@@ -21,7 +23,7 @@ pub fn registry() -> hal::Registry {
         Box::new(percept_pjrt::PjrtBackend),
         Box::new(percept_cpu::CpuBackend),
         Box::new(percept_onnx::OnnxBackend),
-        Box::new(percept_plugin::PluginBackend::default()),
+        Box::new(percept_plugin::PluginBackend::new(graph_formats::all())),
     ])
 }
 

@@ -18,6 +18,7 @@ mod graph_compilers;
 mod needs;
 mod parity;
 mod parity_case;
+mod plugin_formats;
 mod porters_tutorial;
 mod runner;
 mod sampling;
