@@ -118,7 +118,9 @@ enum Command {
         after_help = "Examples:\n  percept export SmolLM2-135M-Instruct --to onnx --out step.onnx --capacity 1024\n  \
         percept export SmolLM2.gguf --to onnx --style microsoft --out step.onnx\n  \
         percept export clip-vit-base-patch32 --to onnx --part image --out tower.onnx\n  \
-        percept export whisper-tiny.en --to onnx --style fused --opset 24 --out encoder.onnx"
+        percept export whisper-tiny.en --to onnx --style fused --opset 24 --out encoder.onnx\n  \
+        percept export SmolLM2-135M-Instruct --to stablehlo --out step.mlir\n  \
+        percept export clip-vit-base-patch32 --to rknn --target RK3588 --out tower.rknn --python rknn/bin/python"
     )]
     Export(model::export::Export),
     /// Print a shell's completion script

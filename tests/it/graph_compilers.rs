@@ -43,8 +43,7 @@ fn opened(kind: &str, library: PathBuf) -> Option<Arc<dyn Device>> {
     Some(percept::registry().open(&id).unwrap_or_else(|e| panic!("{e}")))
 }
 
-/// Cases whose models have a kind of computation that the others have not: a mixture of experts, states beside attention, an
-/// an encoder beside the decoder, two towers.
+/// Cases whose models compute what the others do not: a mixture of experts, states beside attention, two towers.
 const KINDS: [&str; 3] = ["qwen3-moe", "lfm2-text", "clip"];
 
 fn is_of_a_kind(case: &Path) -> bool {

@@ -13,6 +13,7 @@ mod drafts;
 mod encoders;
 mod evaluation;
 mod evaluation_models;
+mod exports;
 mod graph_compilers;
 #[path = "../needs/mod.rs"]
 mod needs;

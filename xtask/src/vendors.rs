@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::assets::{self, Work, unpack_wheel_for};
 use crate::command::{Error, Line};
+use crate::vendor_tools::TOOLS;
 
 /// A package on PyPI, and what is run with it.
 struct Vendor {
@@ -96,21 +97,46 @@ const VENDORS: &[Vendor] = &[
     },
 ];
 
+/// What is run with the libraries that `cargo xtask assets` fetched: what takes too long for `cargo xtask test`.
+const ASSETS: &[&str] = &[
+    "cargo run --release --locked -- device test pjrt:{assets}/pjrt-cpu/pjrt_c_api_cpu_plugin.so --level 3",
+    "cargo run --release --locked -- device test onnx:{assets}/onnxruntime/libonnxruntime.so.1.32.0 --level 2",
+    "cargo test --locked --package percept --test it graph_compilers -- --include-ignored --nocapture",
+];
+
 /// Fetches the named packages, or all of them, and runs what is run with each.
 pub fn run(root: &Path, names: &[String]) -> Result<(), Error> {
-    let known = || VENDORS.iter().map(|v| v.package).collect::<Vec<_>>().join(", ");
-    if let Some(name) = names.iter().find(|name| VENDORS.iter().all(|v| v.package != **name)) {
-        return Err(Error::Missing(format!("there is no vendor package '{name}' here; known: {}", known())));
+    let known: Vec<&str> = std::iter::once("assets")
+        .chain(VENDORS.iter().map(|v| v.package))
+        .chain(TOOLS.iter().map(|tool| tool.name))
+        .collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(Error::Missing(format!(
+            "there is no vendor package '{name}' here; known: {}",
+            known.join(", ")
+        )));
     }
-    let chosen = |v: &&Vendor| names.is_empty() || names.iter().any(|name| name == v.package);
+    let is_chosen = |one: &str| names.is_empty() || names.iter().any(|name| name == one);
     let mut failed = Vec::new();
-    for vendor in VENDORS.iter().filter(chosen) {
-        println!("\n== {} {}: {}", vendor.package, vendor.version, vendor.what);
-        println!("{} MB, licence: {}", vendor.megabytes, vendor.licence);
-        if let Err(error) = vendor.check(root) {
-            println!("{error}");
-            failed.push(vendor.package);
+    let mut run = |name: &'static str, what: String, checked: &dyn Fn() -> Result<(), Error>| {
+        if is_chosen(name) {
+            println!("\n== {what}");
+            if let Err(error) = checked() {
+                println!("{error}");
+                failed.push(name);
+            }
         }
+    };
+    run("assets", "assets: the libraries of `cargo xtask assets`".into(), &|| {
+        all(ASSETS, root, Path::new(""))
+    });
+    for v in VENDORS {
+        let (package, version, what) = (v.package, v.version, v.what);
+        let about = format!("{package} {version}: {what}\n{} MB, licence: {}", v.megabytes, v.licence);
+        run(package, about, &|| all(v.runs, root, &v.fetched()?));
+    }
+    for tool in TOOLS {
+        run(tool.name, tool.to_string(), &|| all(tool.runs, root, &tool.installed()?));
     }
     if failed.is_empty() {
         return Ok(());
@@ -119,15 +145,18 @@ pub fn run(root: &Path, names: &[String]) -> Result<(), Error> {
     Err(Error::Reported)
 }
 
-impl Vendor {
-    fn check(&self, root: &Path) -> Result<(), Error> {
-        let [folder, assets] = [self.fetched()?, assets::folder()?].map(|path| path.display().to_string());
-        let filled = |word: &str| word.replace("{}", &folder).replace("{assets}", &assets);
-        self.runs
-            .iter()
-            .try_for_each(|run| Line(run.split_whitespace().map(filled).collect()).run(root, |_| {}))
-    }
+/// Runs lines in which `{}` is a folder, and `{assets}` that of the assets.
+fn all(lines: &[&str], root: &Path, folder: &Path) -> Result<(), Error> {
+    let [folder, assets] = [folder.to_path_buf(), assets::folder()?].map(|path| path.display().to_string());
+    let filled = |word: &str| word.replace("{}", &folder).replace("{assets}", &assets);
+    lines.iter().try_for_each(|line| {
+        Line(line.split_whitespace().map(filled).collect()).run(root, |command| {
+            command.env("PERCEPT_ASSETS", &assets);
+        })
+    })
+}
 
+impl Vendor {
     /// The folder of the unpacked wheel, fetched when it is not there.
     fn fetched(&self) -> Result<PathBuf, Error> {
         let vendors = assets::folder()?.join("vendors");
@@ -153,6 +182,10 @@ mod tests {
         for vendor in VENDORS {
             assert!(vendor.sha256.len() == 64 && !vendor.runs.is_empty(), "{}", vendor.package);
             assert!(vendor.runs.iter().all(|run| run.contains("{}/")), "{}", vendor.package);
+        }
+        for tool in TOOLS {
+            assert!(tool.sha256.len() == 64 && tool.runs.len() > 1, "{}", tool.name);
+            assert!(tool.runs.iter().all(|run| run.contains("{}/bin/python")), "{}", tool.name);
         }
     }
 
