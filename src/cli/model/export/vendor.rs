@@ -33,8 +33,9 @@ const JOB: &str = include_str!("job.py");
 
 /// Largest difference of an output from that of the processor, as a share of the output's greatest value. Each of these
 /// compilers is asked for f16, whose steps are 5e-4 of a value; over the sums and layers of small models they add up to
-/// some 1e-3 to 5e-3. Two rows that changed places, a lost mask or a wrong scale give more than 0.1.
-const TOLERANCE: f64 = 1e-2;
+/// some 1e-3 to 5e-3, and on CV184X, which sums more coarsely, to 1.3e-2. Two rows that changed places, a lost mask or a
+/// wrong scale give more than 0.1.
+const TOLERANCE: f64 = 2e-2;
 
 static VENDORS: [Vendor; 3] = [
     Vendor {
@@ -318,7 +319,7 @@ mod tests {
     #[test]
     fn what_is_no_number_or_far_off_does_not_agree() {
         let agrees = |difference, greatest| Agreement { output: "y".into(), difference, greatest }.holds();
-        assert!(agrees(0.009, 1.0) && agrees(0.0, 0.0));
+        assert!(agrees(0.019, 1.0) && agrees(0.0, 0.0));
         assert!(!agrees(0.5, 1.0) && !agrees(f64::INFINITY, 1e9) && !agrees(1e-9, 0.0));
     }
 }
