@@ -15,6 +15,7 @@ mod evaluation;
 mod evaluation_models;
 mod exports;
 mod graph_compilers;
+mod gguf_files;
 #[path = "../needs/mod.rs"]
 mod needs;
 mod parity;

@@ -48,8 +48,12 @@ impl GgufVocabulary {
         let mut inner = match self.model.as_str() {
             "gpt2" => self.byte_level()?,
             "llama" => self.sentence_piece()?,
+            "gemma4" => self.merged_pieces()?,
             other => {
-                return Err(wrong("model", format!("`{other}` is not supported; gpt2 and llama are")));
+                return Err(wrong(
+                    "model",
+                    format!("`{other}` is not supported; gpt2, llama and gemma4 are"),
+                ));
             }
         };
         let special = self.tokens.iter().zip(&self.kinds).filter_map(|(token, kind)| match *kind {
@@ -93,10 +97,9 @@ impl GgufVocabulary {
         self.tokens.iter().enumerate().map(|(id, token)| (token.clone(), id as u32)).collect()
     }
 
-    /// Byte-level BPE, as in GPT-2.
-    fn byte_level(&self) -> Result<Inner> {
-        let merges: Merges = self
-            .merges
+    /// The merges that a file has, the first one to be done first.
+    fn given_merges(&self) -> Result<Merges> {
+        self.merges
             .iter()
             .map(|merge| {
                 // A space never begins a merge, so the first one after its first character separates.
@@ -106,7 +109,12 @@ impl GgufVocabulary {
                     .ok_or_else(|| wrong("merges", format!("`{merge}` is no pair separated by a space")))?;
                 Ok((merge[..first + left.len()].to_owned(), right.to_owned()))
             })
-            .collect::<Result<_>>()?;
+            .collect()
+    }
+
+    /// Byte-level BPE, as in GPT-2.
+    fn byte_level(&self) -> Result<Inner> {
+        let merges = self.given_merges()?;
         let rule = pre::rule(&self.pre)?;
         let model = BPE::builder()
             .vocab_and_merges(self.vocabulary(), merges)
@@ -139,12 +147,25 @@ impl GgufVocabulary {
                 format!("there are {} for {} tokens", self.scores.len(), self.tokens.len()),
             ));
         }
+        self.pieces(self.merges_by_score(), self.add_space_prefix.unwrap_or(true))
+    }
+
+    /// Pieces of Gemma 4: those of SentencePiece, whose merges are in the file.
+    fn merged_pieces(&self) -> Result<Inner> {
+        if self.merges.is_empty() {
+            return Err(wrong("merges", "there are none, without which texts come apart into bytes"));
+        }
+        self.pieces(self.given_merges()?, self.add_space_prefix.unwrap_or(false))
+    }
+
+    /// Pieces in which a mark stands for a space.
+    fn pieces(&self, merges: Merges, prefix: bool) -> Result<Inner> {
         let unknown = self.unk.unwrap_or(0) as usize;
         let unknown = self.tokens.get(unknown).ok_or_else(|| {
             wrong("unknown_token_id", format!("{unknown} is beyond the {} tokens", self.tokens.len()))
         })?;
         let model = BPE::builder()
-            .vocab_and_merges(self.vocabulary(), self.merges_by_score())
+            .vocab_and_merges(self.vocabulary(), merges)
             .unk_token(unknown.clone())
             .fuse_unk(true)
             .byte_fallback(true)
@@ -156,7 +177,7 @@ impl GgufVocabulary {
         let back = Replace::new("▁", " ").map_err(|error| wrong("model", error))?;
         let mut decoders: Vec<DecoderWrapper> =
             vec![back.into(), ByteFallback::default().into(), Fuse::default().into()];
-        if self.add_space_prefix.unwrap_or(true) {
+        if prefix {
             normalizers.insert(0, Prepend::new("▁".into()).into());
             decoders.push(Strip::new(' ', 1, 0).into());
         }

@@ -74,11 +74,21 @@ pub(crate) fn stack(
 }
 
 /// Puts stacks of gates and of the matrices beside them, `{layer}.experts.{gate,up,down}_proj.weight` [experts,out,in] as
-/// llama.cpp has them, into those of one matrix an expert.
+/// llama.cpp has them, into those of one matrix an expert, which some of its files have already.
 ///
 /// # Errors
 /// When a layer lacks one of the three, or they do not fit each other.
 pub(crate) fn pair_up(path: &Path, tensors: &mut BTreeMap<String, StoredTensor>) -> Result<()> {
+    let paired = |name: &String| {
+        let layer = name.strip_suffix(&format!(".experts.{GATE_UP}.weight"))?;
+        Some([GATE_UP, DOWN].map(|part| format!("{layer}.experts.{part}.weight")))
+    };
+    for name in tensors.keys().filter_map(paired).flatten().collect::<Vec<_>>() {
+        let plain = name.trim_end_matches(".weight").to_string();
+        if let Some(stack) = tensors.remove(&name) {
+            tensors.insert(plain, stack);
+        }
+    }
     let suffix = format!(".experts.{GATE}.weight");
     let layers: Vec<String> =
         tensors.keys().filter_map(|n| n.strip_suffix(&suffix)).map(str::to_string).collect();

@@ -139,6 +139,8 @@ fn form(tensor: &StoredTensor) -> String {
         Change::Unpermute { heads } => format!("{own}, rows of {heads} heads permuted"),
         Change::MinusOne => format!("{own}, plus one"),
         Change::Turn => format!("{own}, turned"),
+        Change::Regroup(order) => format!("{own}, in another order: {order:?}"),
+        Change::Rates(order) => format!("{own}, negative exponentials in another order: {order:?}"),
     }
 }
 

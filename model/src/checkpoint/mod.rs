@@ -13,6 +13,7 @@ mod fingerprint;
 mod folder;
 mod gguf;
 mod quantized;
+mod regroup;
 mod safetensors;
 mod source;
 mod tensor;

@@ -10,6 +10,7 @@ use percept_hal::Weight;
 use super::blocks::Packing;
 use super::error::{Error, Result, damaged};
 use super::quantized::{self, Packed, e4m3};
+use super::regroup::Regroup;
 use super::source::{Lent, Span};
 
 /// The elements of a tensor as the file has them.
@@ -100,6 +101,25 @@ pub(crate) enum Change {
     MinusOne,
     /// Matrices [n,a,b] are [n,b,a] in the file.
     Turn,
+    /// Runs of values lie in another order.
+    Regroup(Regroup),
+    /// The same, and each value v is -exp of the one wanted: the rates at which states decay.
+    Rates(Regroup),
+}
+
+impl Change {
+    /// The order of the values, where runs of them are moved.
+    pub fn regroup(self) -> Option<Regroup> {
+        match self {
+            Change::Regroup(order) | Change::Rates(order) => Some(order),
+            _ => None,
+        }
+    }
+
+    /// Whether values become other values.
+    fn is_of_values(self) -> bool {
+        matches!(self, Change::MinusOne | Change::Rates(_))
+    }
 }
 
 /// One tensor of a checkpoint.
@@ -204,7 +224,8 @@ impl StoredTensor {
         }
         let mut values = vec![0.0; size];
         let mut turned = vec![0.0; size];
-        for (i, matrix) in self.span.as_ref().chunks_exact(size * self.form.unit()).enumerate() {
+        let bytes = size / self.form.block_len() * self.form.unit();
+        for (i, matrix) in self.span.as_ref().chunks_exact(bytes).enumerate() {
             self.decode(matrix, i * size, size, &mut values);
             for (at, value) in turned.iter_mut().enumerate() {
                 *value = values[at % columns * rows + at / columns];
@@ -266,7 +287,7 @@ impl StoredTensor {
             });
         } else if self.change == Change::Turn {
             self.turned(name, dtype, &mut |bytes| out.extend(bytes))?;
-        } else if same && !matches!(self.change, Change::MinusOne) {
+        } else if same && !self.change.is_of_values() {
             self.move_rows(|row| out.extend(row));
         } else if dtype.is_int() {
             self.integers(name, |v| out.extend(&v))?;
@@ -308,14 +329,24 @@ impl StoredTensor {
                 let first = element + i * CHUNK;
                 let values = &mut values[..bytes.len() / self.form.unit() * self.form.block_len()];
                 self.decode(bytes, first, row, values);
-                if self.change == Change::MinusOne {
-                    values.iter_mut().for_each(|v| *v -= 1.0);
-                }
+                self.restore(name, values)?;
                 out(&self.encode(name, dtype, values)?);
             }
             Ok(())
         };
         let bytes = self.span.as_ref();
+        if let Some(order) = self.change.regroup() {
+            if !order.is_whole(self.form.block_len()) || !order.is_whole(dtype.block_len()) {
+                return self.regrouped(name, order, dtype, out);
+            }
+            let place = |at: usize| at / self.form.block_len() * self.form.unit();
+            return (0..self.ty.numel()).step_by(order.period).try_for_each(|start| {
+                order.runs().try_for_each(|run| {
+                    let (from, to) = (start + run.start, start + run.end);
+                    piece(&bytes[place(from)..place(to)], from)
+                })
+            });
+        }
         let Change::Unpermute { .. } = self.change else { return piece(bytes, 0) };
         // Rows of blocks are whole, so each can be encoded alone.
         let rows = self.ty.dims[0];
@@ -324,6 +355,34 @@ impl StoredTensor {
             let from = self.source_row(r);
             piece(&bytes[from * width..(from + 1) * width], from * row)
         })
+    }
+
+    /// Undoes in values what was done to each for itself.
+    fn restore(&self, name: &str, values: &mut [f32]) -> Result<()> {
+        match self.change {
+            Change::MinusOne => values.iter_mut().for_each(|v| *v -= 1.0),
+            Change::Rates(_) => {
+                if let Some(v) = values.iter().find(|v| v.is_nan() || **v >= 0.0) {
+                    return Err(self.bad(name, format!("holds {v}; rates of decay are negative")));
+                }
+                values.iter_mut().for_each(|v| *v = (-*v).ln());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Runs of values that are no whole blocks in another order, a period at a time, in this dtype.
+    fn regrouped(&self, name: &str, order: Regroup, dtype: DType, out: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let mut values = vec![0.0; order.period];
+        let bytes = order.period / self.form.block_len() * self.form.unit();
+        for (i, period) in self.span.as_ref().chunks_exact(bytes).enumerate() {
+            self.decode(period, i * order.period, order.period, &mut values);
+            self.restore(name, &mut values)?;
+            let moved: Vec<f32> = order.runs().flat_map(|run| &values[run]).copied().collect();
+            out(&self.encode(name, dtype, &moved)?);
+        }
+        Ok(())
     }
 
     /// The row of the file that row `r` comes from.
@@ -338,6 +397,13 @@ impl StoredTensor {
         let bytes = self.span.as_ref();
         if self.change == Change::None || bytes.is_empty() {
             return out(bytes);
+        }
+        if let Some(order) = self.change.regroup() {
+            let place = |at: usize| at / self.form.block_len() * self.form.unit();
+            for start in (0..self.ty.numel()).step_by(order.period) {
+                order.runs().for_each(|run| out(&bytes[place(start + run.start)..place(start + run.end)]));
+            }
+            return;
         }
         let rows = self.ty.dims[0];
         let width = bytes.len() / rows;

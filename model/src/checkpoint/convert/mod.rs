@@ -188,7 +188,8 @@ impl Checkpoint {
                     .copied()
                     .collect())
             }
-            Change::Unpermute { .. } | Change::Turn => Ok(bytes),
+            // What these are done to is read and not written.
+            Change::Unpermute { .. } | Change::Turn | Change::Regroup(_) | Change::Rates(_) => Ok(bytes),
         }
     }
 

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
+use std::path::Path;
 
 use percept_graph::{DType, TensorType};
 use serde_json::{Map, Value as Json, json};
 
-use super::super::error::{Result, damaged, unsupported};
+use super::super::error::{Error, Result, damaged, unsupported};
 use super::super::tensor::StoredTensor;
 use super::architecture::Architecture;
 use super::keys::LLAMA3_RULE;
 use super::metadata::{Metadata, Value};
 use super::whisper;
+
+/// More blocks than any decoder has.
+const MOST_BLOCKS: usize = 1 << 16;
 
 /// What a configuration tells from a file's tensors, under ggml's names.
 pub(crate) struct Facts<'a> {
@@ -45,6 +49,16 @@ impl<'a> Facts<'a> {
     pub fn has(&self, name: &str) -> bool {
         self.types.contains_key(name)
     }
+
+    /// The rows of a table.
+    pub fn rows(&self, name: &str) -> Option<u64> {
+        self.types.get(name)?.dims.first().map(|n| *n as u64)
+    }
+
+    /// By what rotary frequencies are divided.
+    pub fn rope_factors(&self) -> Option<&[f32]> {
+        self.rope_factors.as_deref()
+    }
 }
 
 /// Makes the configuration of a file of the architecture `name`, as the text part of type `part` of a pair if
@@ -62,20 +76,19 @@ pub fn synthesize(
         return whisper::synthesize(metadata, facts);
     }
     let keys = Keys { metadata, name };
-    let mut config = Map::new();
+    let mut config = common(&keys, architecture, facts)?;
+    if let Some(own) = architecture.own {
+        (own.config)(&keys, facts, &mut config)?;
+        return Ok(Json::Object(config));
+    }
     let mut set = |key: &str, value: Json| config.insert(key.to_string(), value);
-
     let hidden = keys.required("embedding_length")?;
     let heads = keys.required("attention.head_count")?;
     let blocks = keys.required("block_count")?;
     let context = keys.required("context_length")?;
-    if heads == 0 {
-        return Err(damaged(metadata.path(), format!("key '{name}.attention.head_count' is 0")));
-    }
-    let head_dim = keys.optional("attention.key_length")?.unwrap_or(hidden / heads);
-    keys.check(head_dim, blocks, facts)?;
+    let head_dim = keys.head_dim()?;
+    keys.turns_whole_heads(head_dim)?;
     let theta = keys.float("rope.freq_base").unwrap_or(if name == "gemma3" { 1e6 } else { 1e4 });
-    set("architectures", json!([architecture.class]));
     let window = keys.optional("attention.sliding_window")?.filter(|w| *w > 0);
     // Mistral is llama.cpp's Llama, and its window the one difference.
     let axes = part.filter(|_| architecture.is_multimodal());
@@ -85,25 +98,13 @@ pub fn synthesize(
         None => architecture.model_type,
     };
     set("model_type", json!(model_type));
-    set("hidden_size", json!(hidden));
     set("intermediate_size", json!(keys.required("feed_forward_length")?));
-    set("num_hidden_layers", json!(blocks));
-    set("num_attention_heads", json!(heads));
     set("num_key_value_heads", json!(keys.optional("attention.head_count_kv")?.unwrap_or(heads)));
     set("head_dim", json!(head_dim));
-    set("max_position_embeddings", json!(context));
-    set("rms_norm_eps", json!(keys.float("attention.layer_norm_rms_epsilon").unwrap_or(1e-6)));
     set("rope_theta", json!(theta));
     let mut scaling = rope_scaling(&keys, theta, head_dim, context, facts)?;
     if axes.is_some() {
-        let key = format!("{name}.rope.dimension_sections");
-        let sections = metadata.numbers(&key, 4)?;
-        let mut sections: Vec<u64> = sections.iter().filter_map(Value::unsigned).collect();
-        sections.truncate(3);
-        if sections.len() != 3 {
-            let why = format!("key '{key}' does not say which pairs turn with which axis of an image");
-            return Err(damaged(metadata.path(), why));
-        }
+        let sections = keys.sections()?;
         if scaling.is_null() {
             scaling = json!({ "rope_type": "default" });
         }
@@ -113,18 +114,6 @@ pub fn synthesize(
         }
     }
     set("rope_scaling", scaling);
-    // The head is the table of embeddings unless the file has one of its own.
-    set("tie_word_embeddings", json!(!facts.has("output.weight")));
-    let rows = facts.types.get("token_embd.weight").and_then(|ty| ty.dims.first().copied());
-    let Some(vocabulary) = keys.optional("vocab_size")?.or(rows.map(|n| n as u64)) else {
-        return Err(damaged(metadata.path(), "there is no tensor 'token_embd.weight'"));
-    };
-    set("vocab_size", json!(vocabulary));
-    for (key, ggml) in [("bos", "bos"), ("eos", "eos"), ("pad", "padding")] {
-        let id = metadata.unsigned(&format!("tokenizer.ggml.{ggml}_token_id"));
-        set(&format!("{key}_token_id"), json!(id));
-    }
-    set("torch_dtype", json!(dense_dtype(facts)));
     match name {
         "gemma2" | "gemma3" => {
             let of = |n: u64| n as usize;
@@ -174,8 +163,42 @@ pub fn synthesize(
     Ok(Json::Object(config))
 }
 
+/// What all decoders say in the same keys, and what their tensors tell.
+fn common(keys: &Keys, architecture: &Architecture, facts: &Facts) -> Result<Map<String, Json>> {
+    let mut config = Map::new();
+    let mut set = |key: &str, value: Json| config.insert(key.to_string(), value);
+    let heads = keys.required("attention.head_count")?;
+    let blocks = keys.required("block_count")?;
+    if heads == 0 {
+        return Err(keys.wrong("attention.head_count", "is 0"));
+    }
+    keys.check(blocks, facts)?;
+    set("architectures", json!([architecture.class]));
+    set("model_type", json!(architecture.model_type));
+    set("hidden_size", json!(keys.required("embedding_length")?));
+    set("num_attention_heads", json!(heads));
+    // Blocks behind the last guess at tokens further ahead, and are left out.
+    set("num_hidden_layers", json!(blocks.saturating_sub(keys.guessing()?)));
+    set("max_position_embeddings", json!(keys.required("context_length")?));
+    set("rms_norm_eps", json!(keys.float("attention.layer_norm_rms_epsilon").unwrap_or(1e-6)));
+    set("rope_theta", json!(keys.float("rope.freq_base").unwrap_or(1e4)));
+    // The head is the table of embeddings unless the file has one of its own.
+    set("tie_word_embeddings", json!(!facts.has("output.weight")));
+    let rows = facts.types.get("token_embd.weight").and_then(|ty| ty.dims.first().copied());
+    let Some(vocabulary) = keys.optional("vocab_size")?.or(rows.map(|n| n as u64)) else {
+        return Err(damaged(keys.metadata.path(), "there is no tensor 'token_embd.weight'"));
+    };
+    set("vocab_size", json!(vocabulary));
+    for (key, ggml) in [("bos", "bos"), ("eos", "eos"), ("pad", "padding")] {
+        let id = keys.metadata.unsigned(&format!("tokenizer.ggml.{ggml}_token_id"));
+        set(&format!("{key}_token_id"), json!(id));
+    }
+    set("torch_dtype", json!(dense_dtype(facts)));
+    Ok(config)
+}
+
 /// The keys under the architecture's name.
-struct Keys<'a> {
+pub(crate) struct Keys<'a> {
     metadata: &'a Metadata,
     name: &'a str,
 }
@@ -185,8 +208,8 @@ impl Keys<'_> {
         self.metadata.get(&format!("{}.{key}", self.name))
     }
 
-    /// A whole number. Some architectures give one for each block; those here do not.
-    fn optional(&self, key: &str) -> Result<Option<u64>> {
+    /// A whole number. Some architectures give one for each block ([`Self::each`]); most do not.
+    pub fn optional(&self, key: &str) -> Result<Option<u64>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         // Extents and counts; larger ones could not be added up.
         let number = value.unsigned().filter(|v| *v <= u64::from(u32::MAX));
@@ -194,33 +217,120 @@ impl Keys<'_> {
         number.ok_or_else(wrong).map(Some)
     }
 
-    fn required(&self, key: &str) -> Result<u64> {
+    pub fn required(&self, key: &str) -> Result<u64> {
         let absent = || damaged(self.metadata.path(), format!("key '{}.{key}' is not there", self.name));
         self.optional(key)?.ok_or_else(absent)
     }
 
     /// A number; what is not finite is refused before ([`Keys::check`]).
-    fn float(&self, key: &str) -> Option<f64> {
+    pub fn float(&self, key: &str) -> Option<f64> {
         self.get(key)?.float()
     }
 
+    /// Whether there is a key.
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// A key that is true or false.
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        self.metadata.bool(&format!("{}.{key}", self.name))
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.metadata.path()
+    }
+
+    /// What is wrong with a key.
+    pub fn wrong(&self, key: &str, why: &str) -> Error {
+        damaged(self.path(), format!("key '{}.{key}' {why}", self.name))
+    }
+
+    /// A whole number for each of so many blocks, where all may have the same.
+    pub fn each(&self, key: &str, blocks: u64) -> Result<Vec<u64>> {
+        let Some(Value::Array { .. }) = self.get(key) else {
+            return Ok(vec![self.required(key)?; blocks as usize]);
+        };
+        let numbers = self.metadata.numbers(&format!("{}.{key}", self.name), MOST_BLOCKS)?;
+        let of = |v: &Value| v.unsigned().filter(|n| *n <= u64::from(u32::MAX));
+        let numbers: Option<Vec<u64>> = numbers.iter().map(of).collect();
+        let fits = numbers.filter(|n| n.len() as u64 == blocks);
+        fits.ok_or_else(|| {
+            self.wrong(key, &format!("is no list of a whole number for each of {blocks} blocks"))
+        })
+    }
+
+    /// Whether it is so, for each of so many blocks.
+    pub fn flags(&self, key: &str, blocks: u64) -> Result<Vec<bool>> {
+        let flags = self.metadata.numbers(&format!("{}.{key}", self.name), MOST_BLOCKS)?;
+        let of = |v: &Value| match v {
+            Value::Bool(flag) => Some(*flag),
+            other => other.unsigned().map(|n| n != 0),
+        };
+        let flags: Option<Vec<bool>> = flags.iter().map(of).collect();
+        let fits = flags.filter(|n| n.len() as u64 == blocks);
+        fits.ok_or_else(|| self.wrong(key, &format!("is no list of a truth for each of {blocks} blocks")))
+    }
+
+    /// Blocks behind the last that guess at tokens further ahead.
+    fn guessing(&self) -> Result<u64> {
+        Ok(self.optional("nextn_predict_layers")?.unwrap_or(0))
+    }
+
+    /// Features of a head.
+    pub fn head_dim(&self) -> Result<u64> {
+        let (hidden, heads) = (self.required("embedding_length")?, self.required("attention.head_count")?);
+        Ok(self.optional("attention.key_length")?.unwrap_or(hidden / heads.max(1)))
+    }
+
+    /// Which pairs of features turn with which axis of an image.
+    pub fn sections(&self) -> Result<Vec<u64>> {
+        let key = format!("{}.rope.dimension_sections", self.name);
+        let sections = self.metadata.numbers(&key, 4)?;
+        let mut sections: Vec<u64> = sections.iter().filter_map(Value::unsigned).collect();
+        sections.truncate(3);
+        match sections.len() {
+            3 => Ok(sections),
+            _ => Err(self.wrong(
+                "rope.dimension_sections",
+                "does not say which pairs turn with which axis of an image",
+            )),
+        }
+    }
+
+    /// The scaling of rotary positions of heads that turn whole, as far as it is the same for all layers.
+    pub fn rope_scaling(&self, facts: &Facts) -> Result<Json> {
+        let theta = self.float("rope.freq_base").unwrap_or(1e4);
+        let turned = self.optional("rope.dimension_count")?.map_or_else(|| self.head_dim(), Ok)?;
+        rope_scaling(self, theta, turned, self.required("context_length")?, facts)
+    }
+
+    /// Refuses heads of which a part turns.
+    pub fn turns_whole_heads(&self, head_dim: u64) -> Result<()> {
+        match self.optional("rope.dimension_count")?.filter(|n| *n != head_dim) {
+            None => Ok(()),
+            Some(turned) => Err(self.wrong(
+                "rope.dimension_count",
+                &format!("is {turned}, and heads have {head_dim} dimensions, all of which are turned"),
+            )),
+        }
+    }
+
     /// Refuse what no file that llama.cpp takes says.
-    fn check(&self, head_dim: u64, blocks: u64, facts: &Facts) -> Result<()> {
-        let wrong = |why: String| Err(damaged(self.metadata.path(), why));
+    fn check(&self, blocks: u64, facts: &Facts) -> Result<()> {
         let own = |key: &str| key.strip_prefix(self.name).is_some_and(|rest| rest.starts_with('.'));
         if let Some(key) = self.metadata.not_finite().find(|key| own(key)) {
-            return wrong(format!("key '{key}' is no finite number"));
-        }
-        if let Some(turned) = self.optional("rope.dimension_count")?.filter(|n| *n != head_dim) {
-            let name = self.name;
-            return wrong(format!(
-                "key '{name}.rope.dimension_count' is {turned}, and heads have {head_dim} dimensions, all of which are turned"
-            ));
+            return Err(damaged(self.path(), format!("key '{key}' is no finite number")));
         }
         let block = |name: &&str| name.strip_prefix("blk.")?.split('.').next()?.parse::<u64>().ok();
         if let Some(beyond) = facts.types.keys().find(|name| block(name).is_some_and(|n| n >= blocks)) {
             let name = self.name;
-            return wrong(format!("there is a tensor '{beyond}', and key '{name}.block_count' is {blocks}"));
+            let why = format!("there is a tensor '{beyond}', and key '{name}.block_count' is {blocks}");
+            return Err(damaged(self.path(), why));
+        }
+        if blocks > MOST_BLOCKS as u64 || self.guessing()? >= blocks.max(1) {
+            return Err(self.wrong("block_count", &format!("is {blocks}, which is no number of layers")));
         }
         Ok(())
     }
@@ -262,8 +372,9 @@ fn rope_scaling(keys: &Keys, theta: f64, head_dim: u64, context: u64, facts: &Fa
                     scaling[key] = json!(beta);
                 }
             }
-            // These change what nothing here computes.
-            for key in ["yarn_ext_factor", "yarn_attn_factor", "yarn_log_multiplier"] {
+            // These change what nothing here computes; the last is DeepSeek's to read.
+            let multiplier = Some("yarn_log_multiplier").filter(|_| keys.name != "deepseek2");
+            for key in ["yarn_ext_factor", "yarn_attn_factor"].into_iter().chain(multiplier) {
                 if keys.get(&format!("rope.scaling.{key}")).is_some() {
                     let why = format!("key '{}.rope.scaling.{key}' is not known here", keys.name);
                     return Err(unsupported(keys.metadata.path(), why));

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod config;
+mod decoders;
 mod keys;
 mod metadata;
 mod projector;
@@ -139,17 +140,26 @@ impl Gguf {
             config::synthesize(&self.metadata, &name, known, &facts, projector.map(|p| p.text_type))?;
         let mut tensors = BTreeMap::new();
         for (ggml, mut stored) in self.tensors {
-            if known.is_some() && (ggml.ends_with(".scale") || ggml.ends_with(".input_scale")) {
+            // Of a block that guesses at tokens further ahead.
+            if known.is_some_and(|a| a.own.is_some()) && is_behind(&ggml, &config) {
+                continue;
+            }
+            let found = known.and_then(|a| a.to_hf(&ggml));
+            let is_scale = ggml.ends_with(".scale") || ggml.ends_with(".input_scale");
+            if known.is_some() && found.is_none() && is_scale {
                 let why =
                     format!("tensor '{ggml}' scales the weights of another one, which is not done here");
                 return Err(unsupported(path, why));
             }
-            let Some((row, hf)) = known.and_then(|a| a.to_hf(&ggml)) else {
+            let Some((row, hf)) = found else {
                 tensors.insert(ggml, stored);
                 continue;
             };
-            let hf = projector.map_or(hf.clone(), |p| p.text_name(hf));
             stored.change = known.map_or(Change::None, |a| a.change(row, heads(&config)));
+            if let Some(own) = known.and_then(|a| a.own) {
+                (own.adapt)(&hf, &mut stored, &config);
+            }
+            let hf = projector.map_or(hf.clone(), |p| p.text_name(hf));
             if let Change::Unpermute { heads } = stored.change {
                 let rows = stored.ty.dims.first().copied().unwrap_or(0);
                 let floats = stored.ty.dtype.is_float() || stored.ty.dtype.is_quantized();
@@ -166,8 +176,15 @@ impl Gguf {
             }
         }
         experts::pair_up(path, &mut tensors)?;
+        decoders::deepseek::join(path, &mut tensors)?;
         Ok((tensors, config, self.metadata))
     }
+}
+
+/// Whether a tensor is of a block behind the last layer.
+fn is_behind(ggml: &str, config: &Json) -> bool {
+    let number = ggml.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<u64>().ok());
+    number.zip(config.get("num_hidden_layers").and_then(Json::as_u64)).is_some_and(|(n, layers)| n >= layers)
 }
 
 /// A pair: the tensors and the configuration of a text model with those of the projector beside it.

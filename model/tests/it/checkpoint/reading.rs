@@ -186,12 +186,12 @@ fn an_architecture_of_gguf_files_that_is_called_like_a_family_is_refused_by_name
     let path = folder.path().join("model.gguf");
     let mut bytes = std::fs::read(fixture("gemma3.gguf")).unwrap();
     while let Some(at) = bytes.windows(6).position(|name| name == b"gemma3") {
-        bytes[at..at + 6].copy_from_slice(b"gemma4");
+        bytes[at..at + 6].copy_from_slice(b"glm46v");
     }
     std::fs::write(&path, bytes).unwrap();
     let opened = percept_model::open(std::sync::Arc::new(Checkpoint::open(&path).unwrap()));
     let e = opened.map(|_| ()).unwrap_err().to_string();
-    assert!(e.contains("model.gguf") && e.contains("architecture 'gemma4'"), "{e}");
+    assert!(e.contains("model.gguf") && e.contains("architecture 'glm46v'"), "{e}");
 }
 
 #[test]
