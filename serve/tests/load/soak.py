@@ -23,6 +23,7 @@ def arguments():
     parser.add_argument("percept", help="the program")
     parser.add_argument("--model", help="a language model beside the small ones, such as SmolLM2.gguf")
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--before", type=int, default=3000, help="requests before the minutes begin")
     parser.add_argument("--clients", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
@@ -31,7 +32,10 @@ def arguments():
 class Soak:
     def __init__(self, service, models, options):
         self.service, self.models = service, models
-        self.end = time.monotonic() + options.minutes * 60
+        self.minutes, self.before = options.minutes, options.before
+        # A server keeps the programs of the last shapes of a step (0.8 MB each of a model of 30 layers) and what encoders made of the last
+        # media, as many as their limits let it. It is full of them before the minutes begin.
+        self.end = None
         self.done = collections.Counter()
 
     def question(self, draw, **more):
@@ -120,13 +124,16 @@ class Soak:
         """One after the other, until the end."""
         draw = random.Random(seed * 1000 + number)
         ways = [self.whole, self.stream, self.cancel, self.vanish, self.vanish_while_waiting, self.read_slowly, self.image, self.audio, self.transcribe, self.embed, self.be_refused, self.form]
-        while time.monotonic() < self.end:
+        while self.end is None or time.monotonic() < self.end:
             way = draw.choice(ways)
             await way(draw)
             self.done[way.__name__] += 1
 
     async def watch(self):
-        """The memory of the server, every second."""
+        """The memory of the server, every second of the minutes."""
+        while self.done.total() < self.before:
+            await asyncio.sleep(1)
+        self.end = time.monotonic() + self.minutes * 60
         samples = []
         while time.monotonic() < self.end:
             samples.append(self.service.memory())
