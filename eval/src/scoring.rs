@@ -348,8 +348,12 @@ impl Metric {
             Metric::Box => in_box(boxes::parse(said), right.corners.unwrap_or_default()),
             Metric::Words(normalizer) => {
                 let (right, heard) = (normalizer.apply(first), normalizer.apply(said));
-                let (words, letters) =
-                    (words::word_errors(&right, &heard), words::character_errors(&right, &heard));
+                let words = words::word_errors(&right, &heard);
+                let letters = match normalizer {
+                    // Letters are words already, and spaces between them are none.
+                    words::Normalizer::Letters => words,
+                    _ => words::character_errors(&right, &heard),
+                };
                 let value = quotient(words.0 as f64, words.1 as f64);
                 let numbers = [words.0, words.1, letters.0, letters.1].map(|count| count as f64);
                 Scored {

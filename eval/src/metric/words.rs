@@ -1,5 +1,7 @@
 //! Word and character errors of what was heard.
 
+use unicode_segmentation::UnicodeSegmentation as _;
+
 /// How texts are written before they are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -8,6 +10,8 @@ pub enum Normalizer {
     English,
     /// Whisper's for all languages: lower case without symbols and marks.
     Basic,
+    /// [`Self::Basic`] with each letter a word, as Whisper's has it for languages that are written without spaces.
+    Letters,
     /// None.
     Plain,
 }
@@ -18,9 +22,16 @@ impl Normalizer {
         match self {
             Normalizer::English => super::english::normalize(text),
             Normalizer::Basic => super::english::normalize_basic(text),
+            Normalizer::Letters => letters(&super::english::normalize_basic(text)),
             Normalizer::Plain => text.to_owned(),
         }
     }
+}
+
+/// The letters of a text, marks with what they are on, each followed by a space.
+fn letters(text: &str) -> String {
+    let letters = text.graphemes(true).filter(|letter| !letter.trim().is_empty());
+    letters.collect::<Vec<_>>().join(" ")
 }
 
 /// Words of the right text, and how many are to be put in, left out or exchanged to make one text the other.

@@ -14,6 +14,7 @@ tasks![
     "coco2017_retrieval",
     "docvqa_val",
     "emoji_world",
+    "fleurs_cmn_hans_cn",
     "fleurs_en",
     "gqa",
     "gsm8k",

@@ -222,9 +222,10 @@ for answer in BOXES:
 # Words.
 HEARD = [("Mr. Smith won't pay $20 million.", "mister smith will not pay 20 million dollars"), ("It's twenty-five past three o'clock", "its 25 past three"),
          ("The colour of grey", "the color of gray"), ("one two three", "one three"), ("hello world", ""), ("Ça va, naïve", "ca va naive"),
-         ("um, well (applause) yes", "well yes"), ("He said [noise] nothing.", "he said nothing at all"), ("a b c", "a x b c"), ("double oh seven", "007")]
+         ("um, well (applause) yes", "well yes"), ("He said [noise] nothing.", "he said nothing at all"), ("a b c", "a x b c"), ("double oh seven", "007"),
+         ("这是一个(笑)测试，对吗？", "这 是个测试 对"), ("ภาษาไทยนี้", "ภาษาไทนี"), ("Ｗｉ－Ｆｉ 很好", "wifi很 好")]
 out["words"] = []
-for kind, apply in (("english", EnglishTextNormalizer()), ("basic", BasicTextNormalizer()), ("plain", lambda t: t)):
+for kind, apply in (("english", EnglishTextNormalizer()), ("basic", BasicTextNormalizer()), ("letters", lambda t: BasicTextNormalizer(split_letters=True)(t).strip()), ("plain", lambda t: t)):
     pairs = [(apply(r), apply(h)) for r, h in HEARD]
     refs, hyps = [p[0] for p in pairs], [p[1] for p in pairs]
     out["words"].append(dict(normalizer=kind, pairs=HEARD, normalized=pairs, wer=jiwer.wer(refs, hyps), cer=jiwer.cer(refs, hyps)))

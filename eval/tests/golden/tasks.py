@@ -358,6 +358,12 @@ said = ["The color of the two cars is not known.", "Mister Smith, arrived at ten
 results = [fleurs.fleurs_process_result(row, [answer])["wer"] for row, answer in zip(rows, said)]
 task("fleurs_en", "en_us/test-00000-of-00001.parquet", dict(id=I, num_samples=I, path=T, audio=SOUND, transcription=T, raw_transcription=T, gender=I, lang_id=I, language=T, lang_group_id=I), rows,
      [fleurs.fleurs_doc_to_text(row, prompts("fleurs/_default_template_yaml")) for row in rows], said, dict(wer=fleurs.fleurs_wer(results, None) / 100))
+rows = [dict(id=1700 + at // 2, num_samples=1600, path=f"{at}.wav", audio=sound("a.wav"), transcription=text, raw_transcription=text, gender=1, lang_id=15, language="Mandarin Chinese", lang_group_id=6)
+        for at, text in enumerate(["这 并 不 是 告 别", "火 箭 在 海 上 坠 落", "今 天 天 气 很 好"])]
+said = ["这不是告别。", "火箭在海上坠落了", "今天，天汽很好！"]
+results = [fleurs.fleurs_process_result(row, [answer])["wer"] for row, answer in zip(rows, said)]
+task("fleurs_cmn_hans_cn", "cmn_hans_cn/test-00000-of-00001.parquet", dict(id=I, num_samples=I, path=T, audio=SOUND, transcription=T, raw_transcription=T, gender=I, lang_id=I, language=T, lang_group_id=I), rows,
+     [fleurs.fleurs_doc_to_text(row, prompts("fleurs/_default_template_yaml")) for row in rows], said, dict(wer=fleurs.fleurs_wer(results, None) / 100))
 rows = [dict(question=f"Which sound {at}?", choices=json.dumps(["dog", "cat", "bell", "rain"]), answer=["cat", "rain"][at % 2], task="sound", difficulty="easy", split="test-mini", category="x", audio=sound("a.wav"), audio_id=str(at), id=str(at),
              dataset="x") for at in range(4)]
 said = ["B. cat", "(D)", "A", "it is C or D maybe"]
