@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::metric::interval::{Bootstrap, Estimate, groups};
 use crate::metric::paired::{McNemar, difference, mcnemar, sign_flips};
+use crate::scoring::Metric;
 
 /// One task of both runs.
 #[derive(Debug, Clone, Serialize)]
@@ -19,6 +20,8 @@ pub struct Compared {
     pub n: usize,
     /// The mean score of each run.
     pub means: [f64; 2],
+    /// Whether a larger score is the better one.
+    pub higher_is_better: bool,
     /// The second less the first, with its interval.
     pub difference: Option<Estimate>,
     /// How likely so large a difference is by chance, by flips of the signs of groups.
@@ -51,6 +54,8 @@ struct Sample {
     prompt_hash: String,
     target_hash: String,
     group: String,
+    /// The score that stands first, and its name.
+    metric: &'static str,
     score: f64,
     line: Value,
 }
@@ -110,12 +115,13 @@ fn read(path: &Path) -> Result<BTreeMap<usize, Sample>> {
         let line: Value = serde_json::from_str(line).map_err(|e| at(e.to_string()))?;
         let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let id = line.get("doc_id").and_then(Value::as_u64).ok_or_else(|| at("it has no doc_id".into()))?;
-        let score = crate::scoring::Metric::FIRST.iter().find_map(|name| line.get(*name)?.as_f64());
-        let score = score.ok_or_else(|| at("it has no score of a known metric".into()))?;
+        let score = Metric::FIRST.into_iter().find_map(|name| Some((name, line.get(name)?.as_f64()?)));
+        let (metric, score) = score.ok_or_else(|| at("it has no score of a known metric".into()))?;
         let sample = Sample {
             prompt_hash: text("prompt_hash"),
             target_hash: text("target_hash"),
             group: text("group"),
+            metric,
             score,
             line,
         };
@@ -161,6 +167,7 @@ fn of_task(task: &str, first: &Path, second: &Path, bootstrap: &Bootstrap) -> Re
         task: task.to_owned(),
         n: pairs.len(),
         means: [mean(&ours), mean(&theirs)],
+        higher_is_better: pairs.first().is_none_or(|(one, _)| Metric::higher_is_better(one.metric)),
         difference: difference(&ours, &theirs, &groups, bootstrap),
         p: sign_flips(&ours, &theirs, &groups, bootstrap),
         mcnemar: flags.then(|| mcnemar(&right(&ours), &right(&theirs))),

@@ -70,7 +70,7 @@ impl Corpus {
 }
 
 /// What a task is called whose samples name none: the corpus and the split, so that splits of several corpora differ.
-fn name(samples: &Dataset) -> String {
+pub(crate) fn name(samples: &Dataset) -> String {
     let corpus = samples.splits().root().file_name().map(|name| name.to_string_lossy().into_owned());
     match corpus.filter(|name| !samples.path().is_file() && name != samples.split()) {
         Some(corpus) => format!("{corpus}/{}", samples.split()),

@@ -19,6 +19,12 @@ pub enum Error {
     /// A task, its data or its results.
     #[error("{0}")]
     Task(String),
+    /// Nothing of a task is asked.
+    #[error("{task}: its data hold no question that is asked")]
+    NoQuestions {
+        /// The task.
+        task: String,
+    },
     /// The data of a task lack a column.
     #[error("{task}: {file} has no column '{column}'; it has {present}")]
     Column {

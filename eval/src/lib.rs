@@ -10,6 +10,7 @@ pub mod devices;
 pub mod embedding;
 mod error;
 pub mod explain;
+pub mod join;
 mod journal;
 pub mod metric;
 mod overlap;

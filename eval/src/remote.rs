@@ -9,10 +9,11 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::journal::{Given, Line};
+use crate::metric::choice;
 use crate::overlap;
-use crate::run::{Opened, Options, Outcome, Running, hex, outcome, part};
+use crate::run::{Opened, Options, Outcome, Running, chosen, hex, outcome, part};
 use crate::scoring::Answer;
-use crate::task::{By, Question, Task};
+use crate::task::{By, Compare, Question, Task};
 
 /// What a server said.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +24,12 @@ pub struct Said {
     pub tokens: [usize; 2],
     /// Whether the answer was as long as allowed.
     pub cut: bool,
+    /// The likeliest first tokens, with the logarithms of their likelihoods, where options are compared.
+    pub likeliest: Vec<(String, f64)>,
 }
+
+/// First tokens that a server is asked for, where options are compared: as many as OpenAI's API gives.
+pub const LIKELIEST: usize = 20;
 
 /// Why a server said nothing.
 #[derive(Debug, Clone)]
@@ -43,7 +49,8 @@ enum Put {
 /// Run a task on a server. `ask` puts one question to it, from as many threads as the batch has.
 ///
 /// # Errors
-/// As [`crate::run::run`]; when the server does not answer; when the task compares likelihoods, which servers do not tell.
+/// As [`crate::run::run`]; when the server does not answer; when the task compares the likelihoods of texts, which servers do not tell. Those of
+/// letters are among the likeliest first tokens.
 pub fn run_remote(
     task: &Task,
     folder: &Path,
@@ -51,9 +58,9 @@ pub fn run_remote(
     ask: &(dyn Fn(&Question) -> std::result::Result<Said, Refused> + Sync),
     told: &mut dyn FnMut(bool),
 ) -> Result<Outcome> {
-    if task.score.by == By::Likelihood {
+    if task.score.by == By::Likelihood && task.score.compare == Compare::Texts {
         let why =
-            "it compares the likelihoods of options, which a server does not tell; give the path of a model";
+            "it compares the likelihoods of texts, which a server does not tell; give the path of a model";
         return Err(Error::Task(format!("{}: {why}", task.name)));
     }
     if task.metric.is_embedded() {
@@ -76,7 +83,7 @@ pub fn run_remote(
             question.media = Ok(Vec::new());
             return Ok(Put::Known(question, line.clone()));
         }
-        let (answer, given) = answered(&question, ask)?;
+        let (answer, given) = answered(task, &question, ask)?;
         // Encoded media are not needed any more.
         question.media = Ok(Vec::new());
         Ok(Put::Answered(question, answer, given))
@@ -97,6 +104,7 @@ pub fn run_remote(
 }
 
 fn answered(
+    task: &Task,
     question: &Question,
     ask: &(dyn Fn(&Question) -> std::result::Result<Said, Refused> + Sync),
 ) -> Result<(Answer, Given)> {
@@ -115,10 +123,52 @@ fn answered(
     };
     match ask(question) {
         Ok(said) => {
-            let answer = Answer { said: said.text.trim().to_owned(), ..Answer::default() };
-            Ok((answer, Given { prompt_tokens: said.tokens[0], cut: said.cut, ..given }))
+            let given = Given { prompt_tokens: said.tokens[0], cut: said.cut, ..given };
+            if task.score.by == By::Generation {
+                return Ok((Answer { said: said.text.trim().to_owned(), ..Answer::default() }, given));
+            }
+            let likelihoods = letters(question.options.len(), &said.likeliest);
+            if likelihoods.is_empty() {
+                // What it begins with is no letter, and is read as an answer.
+                return Ok((Answer { said: said.text.trim().to_owned(), ..Answer::default() }, given));
+            }
+            Ok((chosen(&likelihoods), Given { likelihoods, ..given }))
         }
         Err(Refused::Question(why)) => Ok(failed(why)),
         Err(Refused::Server(why)) => Err(Error::Task(why)),
+    }
+}
+
+/// The likelihoods of the letters of options among the likeliest tokens, with or without a space before them. A letter that is not among them
+/// is at most as likely as the least of them, and counts as that. Nothing where no letter is among them.
+fn letters(options: usize, likeliest: &[(String, f64)]) -> Vec<f64> {
+    let greatest = |letter: &str| {
+        let own =
+            likeliest.iter().filter(|(token, _)| token.trim() == letter).map(|(_, likelihood)| *likelihood);
+        own.reduce(f64::max)
+    };
+    let found: Vec<Option<f64>> = (0..options).map(|at| greatest(&choice::letter(at))).collect();
+    let least = likeliest.iter().map(|(_, likelihood)| *likelihood).fold(f64::INFINITY, f64::min);
+    match found.iter().any(Option::is_some) {
+        true => found.into_iter().map(|found| found.unwrap_or(least)).collect(),
+        false => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_found_among_the_likeliest_tokens() {
+        let token = |text: &str, likelihood: f64| (text.to_owned(), likelihood);
+        let likeliest =
+            [token(" B", -0.5), token("The", -1.0), token("B", -2.0), token("A", -3.0), token("x", -4.0)];
+        assert_eq!(letters(3, &likeliest), [-3.0, -0.5, -4.0]);
+        let answer = chosen(&letters(3, &likeliest));
+        assert_eq!((answer.said.as_str(), answer.chosen), ("B", Some(1)));
+        let all: f64 = [-2.5f64, 0.0, -3.5].iter().map(|gap| gap.exp()).sum();
+        assert!((answer.confidence.unwrap() - 1.0 / all).abs() < 1e-12);
+        assert_eq!(letters(2, &likeliest[1..2]), [0.0; 0]);
     }
 }

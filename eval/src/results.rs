@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::explain::Explanation;
+use crate::journal::Given;
 use crate::run::{Agreement, Asked, Outcome};
 use crate::scoring::Metric;
 use crate::task::Task;
@@ -16,6 +17,8 @@ use crate::task::Task;
 pub struct Finished {
     /// The task.
     pub task: Task,
+    /// The folder of its data.
+    pub folder: PathBuf,
     /// What came of it.
     pub outcome: Outcome,
     /// How far the device strays from the reference, where that was asked.
@@ -28,14 +31,19 @@ pub struct Finished {
 pub fn document<'f>(finished: impl IntoIterator<Item = &'f Finished>, run: &Value) -> Value {
     let (mut tasks, mut agreement, mut data) = (Map::new(), Map::new(), Map::new());
     let mut explanations = Map::new();
-    for Finished { task, outcome, agreement: held, explanation } in finished {
+    for Finished { task, outcome, agreement: held, explanation, .. } in finished {
         let mut entry = json!(outcome.scores);
         if let Some(entry) = entry.as_object_mut() {
             entry.insert("seconds".into(), json!(outcome.seconds));
             entry.insert("model_seconds".into(), json!(outcome.model_seconds));
-            entry.insert("prompt_tokens".into(), json!(outcome.tokens[0]));
-            entry.insert("answer_tokens".into(), json!(outcome.tokens[1]));
-            let rate = outcome.tokens.iter().sum::<usize>() as f64 / outcome.model_seconds.max(1e-9);
+            let of_all = |count: fn(&Given) -> usize| {
+                outcome.asked.iter().map(|asked| count(&asked.line.given)).sum::<usize>()
+            };
+            entry.insert("prompt_tokens".into(), json!(of_all(|given| given.prompt_tokens)));
+            entry.insert("answer_tokens".into(), json!(of_all(|given| given.tokens.len())));
+            // Of this run alone, which may have found all answers given.
+            let new = outcome.tokens.iter().sum::<usize>() as f64;
+            let rate = (outcome.model_seconds > 0.0).then(|| new / outcome.model_seconds);
             entry.insert("tokens_per_s".into(), json!(rate));
         }
         tasks.insert(task.name.clone(), entry);

@@ -34,7 +34,7 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// What ran: the model, its hashes, its adapters, its dtype, the device. A journal of anything else is refused.
     pub ran: Value,
-    /// Keep what the model was given for so many questions, to be held to the reference.
+    /// Keep what the model was given for the first so many questions, to be held to the reference.
     pub keep: usize,
 }
 
@@ -73,14 +73,14 @@ pub struct Outcome {
     pub seconds: f64,
     /// Seconds of them in which the model ran; the rest is the harness.
     pub model_seconds: f64,
-    /// Tokens of the prompts and answers of this run.
+    /// Tokens of the prompts and answers of this run: none of those that were answered before it.
     pub tokens: [usize; 2],
 }
 
 /// A question made ready.
 enum Ready {
-    /// It was answered before this run.
-    Known(Box<Question>, Line),
+    /// It was answered before this run; what the model was given where that is kept.
+    Known(Box<Question>, Line, Option<Box<Inputs>>),
     /// It cannot be asked, and why.
     Failed(Box<Question>, String),
     /// It can be.
@@ -111,7 +111,7 @@ pub fn run(
     let rows = task.questions(folder)?;
     let Opened { manifest, journal, known } = Opened::new(task, rows.hashes(), options)?;
     let rows = part(rows, options);
-    let make = |raw: Result<Raw>| ready(task, &*model, &known, &raw?);
+    let make = |raw: Result<Raw>| ready(task, &*model, &known, options.keep, &raw?);
     let batch = options.batch.max(1);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(batch);
     let mut state = Running::new(task, journal, told, options.keep);
@@ -139,8 +139,8 @@ impl Opened {
         let mut journal = path.map(|path| Journal::open(&path, &manifest)).transpose()?;
         let mut known =
             journal.as_mut().map(|journal| std::mem::take(&mut journal.lines)).unwrap_or_default();
-        // A run of all questions takes over what parts of it have answered.
-        if let (Some(out), 1) = (&options.out, parts) {
+        // A run takes over what parts of it have answered, as many as there were.
+        if let Some(out) = &options.out {
             for (id, line) in of_parts(out, &task.name, &manifest)? {
                 known.entry(id).or_insert(line);
             }
@@ -150,7 +150,7 @@ impl Opened {
 }
 
 /// What the journals of a task's parts hold.
-fn of_parts(out: &Path, task: &str, manifest: &Value) -> Result<BTreeMap<usize, Line>> {
+pub(crate) fn of_parts(out: &Path, task: &str, manifest: &Value) -> Result<BTreeMap<usize, Line>> {
     let mut known = BTreeMap::new();
     let fault = |e: std::io::Error| Error::Task(format!("{}: {e}", out.display()));
     let is_part = |name: &str| {
@@ -191,10 +191,11 @@ pub(crate) fn outcome(
     start: Instant,
     model_seconds: f64,
 ) -> Result<Outcome> {
-    let Running { task, mut asked, kept, tokens, .. } = state;
+    let Running { task, mut asked, mut kept, tokens, .. } = state;
     asked.sort_by_key(|(question, _)| question.id);
+    kept.sort_by_key(|kept| kept.doc_id);
     if asked.is_empty() {
-        return Err(Error::Task(format!("{}: its data hold no question that is asked", task.name)));
+        return Err(Error::NoQuestions { task: task.name.clone() });
     }
     let answers: Vec<(Question, Answer)> =
         asked.iter().map(|(question, line)| (question.clone(), line.answer.clone())).collect();
@@ -207,7 +208,7 @@ pub(crate) fn outcome(
 }
 
 /// What decides the answers: nothing of it may differ when a run goes on.
-fn manifest(task: &Task, data: &[FileHash], ran: &Value) -> Value {
+pub(crate) fn manifest(task: &Task, data: &[FileHash], ran: &Value) -> Value {
     let mut manifest = json!({"task": task.name, "task_sha256": task.hash, "data": data});
     if let (Some(manifest), Some(ran)) = (manifest.as_object_mut(), ran.as_object()) {
         manifest.extend(ran.clone());
@@ -216,11 +217,17 @@ fn manifest(task: &Task, data: &[FileHash], ran: &Value) -> Value {
 }
 
 /// What is done to one row on any thread.
-fn ready(task: &Task, model: &dyn CausalModel, known: &BTreeMap<usize, Line>, raw: &Raw) -> Result<Ready> {
+fn ready(
+    task: &Task,
+    model: &dyn CausalModel,
+    known: &BTreeMap<usize, Line>,
+    keep: usize,
+    raw: &Raw,
+) -> Result<Ready> {
     let mut question = Box::new(task.question(raw)?);
     let line = known.get(&raw.id).cloned();
-    // A box in pixels needs its image, whether it was asked before or not.
-    let decoded = match line.is_none() || task.score.pixels {
+    // What is kept is made ready again, and a box in pixels needs its image, whether it was asked before or not.
+    let decoded = match line.is_none() || raw.id < keep || task.score.pixels {
         true => question.decode(model.processor()),
         false => Ok(Media::default()),
     };
@@ -233,7 +240,13 @@ fn ready(task: &Task, model: &dyn CausalModel, known: &BTreeMap<usize, Line>, ra
     // Encoded media are not needed any more.
     question.media = Ok(Vec::new());
     if let Some(line) = line {
-        return Ok(Ready::Known(question, line));
+        let is_kept = raw.id < keep && line.answer.failed.is_none();
+        let inputs = decoded
+            .ok()
+            .filter(|_| is_kept)
+            .and_then(|media| model.processor().chat(&messages, &media).ok())
+            .map(Box::new);
+        return Ok(Ready::Known(question, line, inputs));
     }
     let media = match decoded {
         Ok(media) => media,
@@ -305,10 +318,18 @@ impl<'r> Running<'r> {
         Ok(())
     }
 
+    /// Keep what is to be held to the reference.
+    fn keep(&mut self, doc_id: usize, inputs: Inputs, tokens: &[i32]) {
+        self.kept.push(Kept { doc_id, inputs, tokens: tokens.to_vec() });
+    }
+
     /// Write down what needs no model; the rest is to be asked.
     fn settle(&mut self, ready: Ready) -> Result<Option<(Question, Inputs, Given)>> {
         match ready {
-            Ready::Known(question, line) => {
+            Ready::Known(question, line, inputs) => {
+                if let Some(inputs) = inputs {
+                    self.keep(question.id, *inputs, &line.given.tokens);
+                }
                 self.known(*question, line);
                 Ok(None)
             }
@@ -356,9 +377,8 @@ fn generate(
                 stop: task.ask.stop.clone(),
                 ..GenerateOptions::default()
             };
-            let mut waiting = waiting.borrow_mut();
-            let copy = (waiting.len() < keep).then(|| inputs.clone());
-            waiting.push(Some((question, given, copy)));
+            let copy = (question.id < keep).then(|| inputs.clone());
+            waiting.borrow_mut().push(Some((question, given, copy)));
             Request::new(inputs, options)
         }))
     });
@@ -370,7 +390,7 @@ fn generate(
         given.tokens = generation.tokens;
         let mut state = state.borrow_mut();
         if let Some(inputs) = copy {
-            state.kept.push(Kept { doc_id: question.id, inputs, tokens: given.tokens.clone() });
+            state.keep(question.id, inputs, &given.tokens);
         }
         let answer = Answer { said: generation.text.trim().to_owned(), ..Answer::default() };
         state.add(question, answer, given)
@@ -403,23 +423,28 @@ fn compare(
             tokens.push(ids);
         }
         *model_seconds += start.elapsed().as_secs_f64();
-        let best = likelihoods.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let chosen = likelihoods.iter().position(|likelihood| *likelihood == best);
-        let all: f64 = likelihoods.iter().map(|likelihood| (likelihood - best).exp()).sum();
-        let answer = Answer {
-            said: chosen.map(choice::letter).unwrap_or_default(),
-            chosen,
-            confidence: Some(1.0 / all),
-            ..Answer::default()
-        };
+        let answer = chosen(&likelihoods);
         given.likelihoods = likelihoods;
-        if state.kept.len() < state.keep {
-            let tokens = chosen.map(|at| tokens.swap_remove(at)).unwrap_or_default();
-            state.kept.push(Kept { doc_id: question.id, inputs, tokens });
+        given.tokens = answer.chosen.map(|at| tokens.swap_remove(at)).unwrap_or_default();
+        if question.id < state.keep {
+            state.keep(question.id, inputs, &given.tokens);
         }
         state.add(question, answer, given)?;
     }
     Ok(())
+}
+
+/// The likeliest of some options as an answer, of the logarithms of their likelihoods.
+pub(crate) fn chosen(likelihoods: &[f64]) -> Answer {
+    let best = likelihoods.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let chosen = likelihoods.iter().position(|likelihood| *likelihood == best);
+    let all: f64 = likelihoods.iter().map(|likelihood| (likelihood - best).exp()).sum();
+    Answer {
+        said: chosen.map(choice::letter).unwrap_or_default(),
+        chosen,
+        confidence: Some(1.0 / all),
+        ..Answer::default()
+    }
 }
 
 /// The mean over some tokens of the logarithm of their likelihood after a prompt.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use percept_data::{BuildOptions, Recipe, build};
 use percept_eval::metric::interval::Bootstrap;
 use percept_eval::run::{Asked, Options, Outcome, run};
-use percept_eval::task::Task;
+use percept_eval::task::{By, ClassesOf, Task};
 use percept_hal::conformance::ReferenceDevice;
 use percept_infer::{Session, SessionOptions};
 use percept_model::Model;
@@ -73,6 +73,10 @@ fn corpus(folder: &Path) {
 
 fn ask(session: &mut Session, folder: &Path, task: &str, seed: u64) -> Outcome {
     let task = Task::parse(Path::new("findings.toml"), task).unwrap();
+    ask_task(session, &folder.join("corpus"), &task, seed)
+}
+
+fn ask_task(session: &mut Session, data: &Path, task: &Task, seed: u64) -> Outcome {
     let options = Options {
         batch: 4,
         limit: None,
@@ -82,7 +86,61 @@ fn ask(session: &mut Session, folder: &Path, task: &str, seed: u64) -> Outcome {
         ran: json!({}),
         keep: 0,
     };
-    run(session, &task, &folder.join("corpus"), &options, &mut |_| ()).unwrap()
+    run(session, task, data, &options, &mut |_| ()).unwrap()
+}
+
+#[test]
+fn a_corpus_is_scored_by_class_without_a_file_as_with_one() {
+    let folder = tempfile::tempdir().unwrap();
+    corpus(folder.path());
+    let all = folder.path().join("corpus");
+    let is_split = |path: &Path| path.is_dir() && std::fs::read_dir(path).unwrap().count() > 0;
+    let mut splits: Vec<_> = std::fs::read_dir(&all).unwrap().map(|entry| entry.unwrap().path()).collect();
+    splits.retain(|path| is_split(path));
+    splits.sort();
+    let split = splits.last().unwrap();
+    let name = split.file_name().unwrap().to_str().unwrap();
+    let mut session = session();
+    for by in [By::Likelihood, By::Generation] {
+        // A class that the corpus lacks has a row of its own in both.
+        let how = ClassesOf {
+            classes: vec!["fracture".into()],
+            group: Some("patient".into()),
+            categories: vec!["scanner".into()],
+            by,
+        };
+        let (task, data) = Task::of_corpus(split, &how).unwrap();
+        assert_eq!(task.name, format!("corpus-{name}"));
+        let found = ask_task(&mut session, &data, &task, 3);
+        let mut text = TASK
+            .replace("**/*.tar", &format!("{name}/*.tar"))
+            .replace("\"normal\"", "\"fracture\", \"normal\"")
+            .replace("[ask]\n", "[ask]\nmax_tokens = 13\n");
+        if by == By::Generation {
+            text = text.replace("by = \"likelihood\"\ncompare = \"texts\"\n", "");
+        }
+        let expected = ask(&mut session, folder.path(), &text, 3);
+        assert_eq!(json!(found.scores), json!(expected.scores), "{by:?}");
+        assert_eq!(found.scores.confusion.unwrap().classes.len(), 4);
+        assert_eq!(found.scores.metrics.contains_key("ece"), by == By::Likelihood);
+        let said = |outcome: &Outcome| -> Vec<String> {
+            outcome.asked.iter().map(|asked| asked.line.answer.said.clone()).collect()
+        };
+        assert_eq!(said(&ask_task(&mut session, &data, &task, 3)), said(&expected));
+    }
+    let refused = Task::of_corpus(split, &ClassesOf { group: Some("ward".into()), ..ClassesOf::default() });
+    let (task, data) = refused.unwrap();
+    let options = Options {
+        out: None,
+        ran: json!({}),
+        keep: 0,
+        batch: 1,
+        limit: None,
+        shard: (0, 1),
+        bootstrap: Bootstrap::default(),
+    };
+    let refused = run(&mut session, &task, &data, &options, &mut |_| ()).err().unwrap().to_string();
+    assert!(refused.contains("has no column 'ward'; it has ") && refused.contains("patient"), "{refused}");
 }
 
 #[test]

@@ -106,7 +106,11 @@ impl Failure {
             Failure::Train(e) => training(e),
             Failure::Pull(percept::pull::Error::Usage(_)) => 2,
             Failure::Serve(percept::serve::Error::Setting(_)) => 2,
-            Failure::Eval(percept::eval::Error::Task(_) | percept::eval::Error::Column { .. }) => 2,
+            Failure::Eval(
+                percept::eval::Error::Task(_)
+                | percept::eval::Error::Column { .. }
+                | percept::eval::Error::NoQuestions { .. },
+            ) => 2,
             _ => 1,
         }
     }

@@ -196,6 +196,96 @@ fn a_device_agrees_with_itself_in_every_token() {
     assert!(same.tokens >= 3);
 }
 
+/// Two processes of a launcher of MPI programs, and two devices of one process, score what one alone does.
+#[test]
+fn questions_are_shared_out_to_processes_and_devices() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let model = model("qwen2-vl-image").display().to_string();
+    let command = |out: &str, device: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_percept"));
+        let data = "eval/tests/golden/tasks";
+        let words = [
+            "--model",
+            &model,
+            "--device",
+            device,
+            "--data",
+            data,
+            "--tasks",
+            "pope,mvbench",
+            "--limit",
+            "5",
+        ];
+        command.current_dir(root()).args(["eval"]).args(words).args([
+            "--agreement",
+            "2",
+            "--json",
+            "--out",
+            out,
+        ]);
+        command
+    };
+    let scores = |output: &Output| {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let mut tasks = found["tasks"].clone();
+        for task in tasks.as_object_mut().unwrap().values_mut() {
+            for time in ["seconds", "model_seconds", "tokens_per_s"] {
+                task.as_object_mut().unwrap().remove(time);
+            }
+        }
+        (tasks, found["agreement"].clone(), found["manifest"].clone())
+    };
+    let alone = scores(&command(&path("alone"), "cpu").output().unwrap());
+    assert!(alone.0["pope"]["prompt_tokens"].as_u64().unwrap() > 100 && alone.1["pope"]["n"] == 2);
+    let energy = &alone.2["energy"];
+    assert!(energy["joules"].is_f64() || energy["untold"].is_string(), "{energy}");
+    // As `mpirun -n 2` of MPICH starts them.
+    let shared = path("processes");
+    let mut others = Vec::new();
+    for rank in ["1", "0"] {
+        let mut process = command(&shared, "cpu");
+        process.env("PMI_RANK", rank).env("PMI_SIZE", "2");
+        others.push(
+            process
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap(),
+        );
+    }
+    let outputs: Vec<Output> =
+        others.into_iter().map(|process| process.wait_with_output().unwrap()).collect();
+    assert!(outputs[0].status.success() && outputs[0].stdout.is_empty(), "{:?}", outputs[0]);
+    let together = scores(&outputs[1]);
+    assert_eq!((&together.0, &together.1), (&alone.0, &alone.1), "two processes");
+    assert_eq!(together.2["processes"], 2);
+    let mut spread = command(&path("devices"), "cpu,cpu");
+    let spread = scores(&spread.arg("--spread").output().unwrap());
+    assert_eq!((&spread.0, &spread.1), (&alone.0, &alone.1), "two devices");
+    assert_eq!(spread.2["device"], "cpu,cpu");
+    for out in ["processes", "devices"] {
+        for task in ["pope"] {
+            let journal = |part: &str| {
+                std::fs::read_to_string(
+                    Path::new(&path(out)).join(format!("{task}.{part}-of-2.journal.jsonl")),
+                )
+                .unwrap()
+            };
+            assert_eq!(
+                [journal("0"), journal("1")].map(|text| text.lines().count()),
+                [4, 3],
+                "{out} {task}: a line for the run, and for each answer"
+            );
+        }
+    }
+    let mut refused = command(&shared, "cpu");
+    let refused =
+        refused.args(["--shard", "0/2"]).env("PMI_RANK", "0").env("PMI_SIZE", "2").output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("leave out --shard"), "{refused:?}");
+}
+
 /// Runs the program.
 fn percept(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_percept")).current_dir(root()).args(words).output().unwrap()

@@ -11,7 +11,7 @@ const STYLE: &str = "
   :root { --ink: #e6eaf0; --soft: #a7b2bf; --paper: #1d242d; --ground: #12171d; --line: #36414d; }
 }
 body { max-width: 960px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; } h1, h2, p { overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 p { margin: .25rem 0 .75rem; color: var(--soft); }
 .wide { overflow-x: auto; margin: .25rem 0 .75rem; }
 table { border-collapse: collapse; background: var(--paper); }
@@ -30,6 +30,8 @@ pre { background: var(--paper); border: 1px solid var(--line); border-radius: 4p
 .card audio { width: 100%; height: 2.2rem; margin-bottom: .3rem; }
 .card img.spectrogram { width: 100%; height: 72px; max-height: none; image-rendering: pixelated; }
 .card .key { color: var(--soft); font-size: .75rem; }
+.sample { min-width: 0; } .sample details { font-size: .8rem; } .sample pre { max-height: 20rem; overflow: auto; white-space: pre-wrap; }
+.filters label { margin-right: .5rem; } .filters select, .filters input { font: inherit; max-width: 100%; }
 @media (max-width: 560px) { th, td { padding: .3rem .35rem; font-size: .8rem; } td { min-width: 2.5rem; } td:first-child { min-width: 4.2rem; } }
 ";
 
@@ -70,13 +72,13 @@ impl Page {
     /// A file's text, folded away under its name.
     pub fn file(&mut self, name: &str, text: &str) -> &mut Self {
         let (name, text) = (escape(name), escape(text));
-        self.add(&format!("<details><summary>{name}</summary><pre>{text}</pre></details>\n"))
+        self.add(&format!("<details><summary>{name}</summary><pre tabindex=\"0\">{text}</pre></details>\n"))
     }
 
     /// A table; columns of `numbers` are aligned on the right.
     pub fn table(&mut self, header: &[&str], numbers: &[usize], rows: &[Vec<String>]) -> &mut Self {
         let class = |at: usize| if numbers.contains(&at) { " class=\"number\"" } else { "" };
-        let mut out = String::from("<div class=\"wide\"><table><tr>");
+        let mut out = String::from("<div class=\"wide\" tabindex=\"0\"><table><tr>");
         for (at, name) in header.iter().enumerate() {
             // Writing into a string cannot fail.
             let _ = write!(out, "<th{}>{}</th>", class(at), escape(name));
@@ -99,6 +101,11 @@ impl Page {
         self.add(&format!("<div class=\"cards\">{all}</div>\n"))
     }
 
+    /// Add HTML as it is: whatever in it comes from outside has gone through [`escape`].
+    pub fn html_of(&mut self, html: &str) -> &mut Self {
+        self.add(html)
+    }
+
     fn add(&mut self, html: &str) -> &mut Self {
         self.body.push_str(html);
         self
@@ -108,7 +115,7 @@ impl Page {
     pub fn html(&self) -> String {
         format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-             content=\"width=device-width, initial-scale=1\">\n<title>{}</title>\n<style>{STYLE}</style></head>\n<body>\n{}</body></html>\n",
+             content=\"width=device-width, initial-scale=1\">\n<title>{}</title>\n<style>{STYLE}</style></head>\n<body><main>\n{}</main></body></html>\n",
             escape(&self.title),
             self.body
         )

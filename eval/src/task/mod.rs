@@ -1,6 +1,7 @@
 //! Tasks: where questions lie, how they are asked, and how answers are scored, each as a small TOML file.
 
 mod builtin;
+mod of_corpus;
 mod question;
 mod row;
 mod rows;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::metric::Compat;
 use crate::scoring::Metric;
 pub use builtin::{EXAMPLE, names, source};
+pub use of_corpus::ClassesOf;
 pub(crate) use question::lacks;
 pub use question::{Question, Right};
 pub use rows::{Raw, Rows};
@@ -46,6 +48,8 @@ pub struct Task {
     /// The metric of `score`.
     pub metric: Metric,
     prompt: Template,
+    /// The shards of a corpus that has no file; otherwise the files that fit the patterns are looked for.
+    shards: Vec<PathBuf>,
     /// What names the file of a video or a sound, where rows do not.
     files: BTreeMap<&'static str, Template>,
     /// Templates that stand where a column may, by their text.
@@ -157,7 +161,21 @@ impl Task {
         }
         let hash = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         let Top { name, about, hub, compat } = top;
-        Ok(Self { name, about, hub, hash, data, ask, score, compat, metric, prompt, files, places })
+        Ok(Self {
+            name,
+            about,
+            hub,
+            hash,
+            data,
+            ask,
+            score,
+            compat,
+            metric,
+            prompt,
+            shards: Vec::new(),
+            files,
+            places,
+        })
     }
 
     /// The names of its scores, those of its metric first.
@@ -223,7 +241,10 @@ impl Task {
     /// # Errors
     /// When there are none, with what there is.
     pub fn files(&self, folder: &Path) -> Result<Vec<PathBuf>> {
-        self.fitting(&self.data.files, folder)
+        match self.shards.is_empty() {
+            true => self.fitting(&self.data.files, folder),
+            false => Ok(self.shards.clone()),
+        }
     }
 
     /// The files that the first of some patterns fits that fits any.

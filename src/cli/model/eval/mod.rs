@@ -3,9 +3,11 @@
 mod answering;
 mod compare;
 mod corpora;
+mod energy;
 mod init_task;
 mod server;
 mod side_by_side;
+mod spread;
 mod tasks;
 
 use std::path::{Path, PathBuf};
@@ -94,9 +96,26 @@ pub struct Run {
     /// Write results and samples to this folder; a run that was stopped goes on from there
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// The answers of the corpora are classes, of which each is scored: precision, recall, specificity, F1, what was taken for what. The
+    /// classes are those that the corpora have; =A,B names others
+    #[arg(long, value_name = "CLASS", value_delimiter = ',', num_args = 0.., require_equals = true)]
+    classes: Option<Vec<String>>,
+    /// With --classes: the column of metadata that questions share which belong together, such as a patient; intervals draw them together
+    #[arg(long, value_name = "COLUMN", requires = "classes")]
+    group: Option<String>,
+    /// With --classes: columns of metadata by whose values scores are given too
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',', requires = "classes")]
+    categories: Vec<String>,
+    /// With --classes: take the class that the model holds likeliest, which gives confidences and their calibration, rather than read
+    /// its answer
+    #[arg(long, requires = "classes")]
+    by_likelihood: bool,
     /// Ask the part I of N of the questions, counted from 0
     #[arg(long, value_name = "I/N", value_parser = part)]
     shard: Option<(usize, usize)>,
+    /// Share the questions out to the devices of --device, rather than ask each of them all
+    #[arg(long, conflicts_with = "shard")]
+    spread: bool,
     /// Score as this harness does where it differs from what is right: lmms-eval
     #[arg(long, value_name = "HARNESS", value_parser = harness)]
     compat: Option<Compat>,
@@ -136,8 +155,12 @@ impl Run {
         let (tasks, others): (Vec<&PathBuf>, Vec<&PathBuf>) =
             self.tasks.iter().partition(|name| is_task(name));
         if tasks.is_empty() && others.iter().all(|path| may_be_corpus(path)) {
+            if self.classes.is_some() {
+                return tasks::run(&self);
+            }
             let only = [
                 ("--shard", self.shard.is_some()),
+                ("--spread", self.spread),
                 ("--compat", self.compat.is_some()),
                 ("--agreement", self.agreement > 0),
                 ("--explain", self.explain),
@@ -146,13 +169,16 @@ impl Run {
             ];
             return match only.iter().find(|(_, given)| *given) {
                 Some((option, _)) => Err(Failure::Usage(format!(
-                    "{option} is for tasks, and {} is a corpus, which is scored by exact match",
+                    "{option} is for tasks, and {} is a corpus, which is scored by exact match; --classes makes a task of a corpus whose answers are classes",
                     others[0].display()
                 ))),
                 None => corpora::run(&self),
             };
         }
         match others.first() {
+            None if self.classes.is_some() => Err(Failure::Usage(
+                "--classes is for corpora; the file of a task names its own: metric = \"classes\"".into(),
+            )),
             None => tasks::run(&self),
             Some(path) if may_be_corpus(path) => Err(Failure::Usage(format!(
                 "{} is a corpus, and others of --tasks are tasks; evaluate them one after the other",
@@ -181,10 +207,16 @@ impl Run {
         if self.explain && self.agreement == 0 { HELD } else { self.agreement }
     }
 
-    /// The same on one of the devices, with a folder of its own for what comes of it.
-    fn on(&self, device: &str) -> Self {
+    /// The same on one of the devices.
+    fn with(&self, device: &str) -> Self {
         let mut run = self.clone();
         run.causal.loading.device = device.to_owned();
+        run
+    }
+
+    /// The same on one of the devices, with a folder of its own for what comes of it.
+    fn on(&self, device: &str) -> Self {
+        let mut run = self.with(device);
         let name: String = device.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         run.out = self.out.as_ref().map(|out| out.join(name));
         run

@@ -7,8 +7,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percept::data::{Blob, Kind};
-use percept::eval::remote::{Refused, Said};
-use percept::eval::task::{Question, Task};
+use percept::eval::remote::{LIKELIEST, Refused, Said};
+use percept::eval::task::{By, Question, Task};
 use percept::modalities::Part;
 use percept::pull::JsonClient;
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ impl Server {
         for attempt in 1.. {
             let is_last = attempt == TRIES;
             let why = match self.client.post("chat/completions", &body) {
-                Ok((200, answer)) => return said(&answer),
+                Ok((200, answer)) => return said(task, &answer),
                 Ok((status @ (408 | 429 | 500..), answer)) => {
                     format!("status {status}: {}", message(&answer))
                 }
@@ -100,8 +100,13 @@ impl Server {
             })
             .collect();
         let mut body = json!({"model": self.model, "messages": messages, "max_tokens": task.ask.max_tokens, "temperature": 0});
-        if let (Some(body), false) = (body.as_object_mut(), task.ask.stop.is_empty()) {
-            body.insert("stop".into(), json!(task.ask.stop));
+        if !task.ask.stop.is_empty() {
+            body["stop"] = json!(task.ask.stop);
+        }
+        if task.score.by == By::Likelihood {
+            body["max_tokens"] = json!(1);
+            body["logprobs"] = json!(true);
+            body["top_logprobs"] = json!(LIKELIEST);
         }
         body
     }
@@ -126,8 +131,15 @@ fn part<'m>(part: &Part, media: &mut impl Iterator<Item = &'m Blob>) -> Option<V
     })
 }
 
-fn said(answer: &Value) -> Result<Said, Refused> {
+fn said(task: &Task, answer: &Value) -> Result<Said, Refused> {
     let choice = &answer["choices"][0];
+    let top = choice["logprobs"]["content"][0]["top_logprobs"].as_array();
+    let of = |token: &Value| Some((token["token"].as_str()?.to_owned(), token["logprob"].as_f64()?));
+    let likeliest: Vec<(String, f64)> = top.into_iter().flatten().filter_map(of).collect();
+    if task.score.by == By::Likelihood && likeliest.is_empty() {
+        let why = "the server tells no choices[0].logprobs.content[0].top_logprobs, and the task compares likelihoods";
+        return Err(Refused::Server(why.into()));
+    }
     let text = choice["message"]["content"].as_str();
     let text = text
         .ok_or_else(|| Refused::Server("the server's answer holds no choices[0].message.content".into()))?;
@@ -137,6 +149,7 @@ fn said(answer: &Value) -> Result<Said, Refused> {
         text: text.to_owned(),
         tokens: [count("prompt_tokens"), count("completion_tokens")],
         cut: choice["finish_reason"] == "length",
+        likeliest,
     })
 }
 
@@ -221,5 +234,30 @@ mod tests {
             parts[0]
         );
         assert!(parts[1]["text"].as_str().unwrap().starts_with("Is there a dog"), "{}", parts[1]);
+    }
+
+    #[test]
+    fn options_are_compared_by_the_likeliest_first_tokens() {
+        let list = r#"{"data": [{"id": "tiny"}]}"#;
+        let answer = r#"{"choices": [{"message": {"content": "The"}, "logprobs": {"content": [{"token": "The", "logprob": -0.5,
+            "top_logprobs": [{"token": "The", "logprob": -0.5}, {"token": " C", "logprob": -1.5}]}]}}]}"#;
+        let silent = r#"{"choices": [{"message": {"content": "A"}}]}"#;
+        let (address, served) = server(vec![(200, list), (200, answer), (200, silent)]);
+        let server = Server::open(&address, None).unwrap();
+        let task = Task::find("mmlu").unwrap();
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("eval/tests/golden/tasks/mmlu");
+        let raw = task.questions(&data).unwrap().next().unwrap().unwrap();
+        let question = task.question(&raw).unwrap();
+        let said = server.ask(&task, &question).unwrap();
+        assert_eq!(said.likeliest, [("The".to_owned(), -0.5), (" C".to_owned(), -1.5)]);
+        assert!(
+            matches!(server.ask(&task, &question), Err(Refused::Server(why)) if why.contains("top_logprobs"))
+        );
+        let requests = served.join().unwrap();
+        let body: Value = serde_json::from_str(requests[1].split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(
+            (&body["max_tokens"], &body["logprobs"], &body["top_logprobs"]),
+            (&json!(1), &json!(true), &json!(20))
+        );
     }
 }

@@ -8,14 +8,16 @@ use percept::eval::metric::interval::Bootstrap;
 use percept::eval::remote::run_remote;
 use percept::eval::results::{self, Finished};
 use percept::eval::run::{self, Options};
-use percept::eval::task::{Question, Task, file_hash, names};
+use percept::eval::task::{By, ClassesOf, Question, Task, file_hash, names};
 use percept::hal::Device;
 use percept::infer::peak_memory;
 use serde_json::{Value, json};
 
 use super::answering::Answering;
+use super::energy::Meter;
 use super::server::{self, Server};
-use super::{Run, progress, side_by_side};
+use super::spread::Rank;
+use super::{Run, progress, side_by_side, spread};
 use crate::cli::Failure;
 use crate::cli::failure::write_file;
 use crate::cli::model::hub::find_model;
@@ -46,17 +48,18 @@ impl List {
 }
 
 pub(super) fn run(run: &Run) -> Result<(), Failure> {
-    let mut tasks = Vec::new();
-    for name in &run.tasks {
-        let mut task = Task::find(&name.to_string_lossy())?;
-        task.compat = run.compat.unwrap_or(task.compat);
-        // All data are looked for before a model is loaded.
-        let folder = run.data.join(&task.name);
-        task.files(&folder)?;
-        tasks.push((task, folder));
-    }
+    // All data are looked for before a model is loaded.
+    let tasks = match &run.classes {
+        Some(classes) => corpora(run, classes)?,
+        None => run.tasks.iter().map(|name| found(run, name)).collect::<Result<_, _>>()?,
+    };
     make_folder(run)?;
+    let rank = Rank::of_environment();
     if let Some(address) = server::address(&run.causal.loading.model) {
+        if run.spread || rank.is_some() {
+            let why = "a server is asked by one process, with as many questions at a time as --batch says; leave out --spread and mpirun";
+            return Err(Failure::Usage(why.into()));
+        }
         return on_server(run, tasks, address);
     }
     if run.served.is_some() {
@@ -64,13 +67,60 @@ pub(super) fn run(run: &Run) -> Result<(), Failure> {
             "--served is the name of a model on a server; give its address to --model".into(),
         ));
     }
-    match &run.devices()[..] {
+    let devices = run.devices();
+    if let Some(rank) = rank {
+        if run.shard.is_some() {
+            let why = "the questions are shared out among the processes that were started together; leave out --shard";
+            return Err(Failure::Usage(why.into()));
+        }
+        return match spread::ranks(run, &tasks, rank)? {
+            Some((finished, ran)) => tell(run, &finished, ran),
+            None => Ok(()),
+        };
+    }
+    match &devices[..] {
+        several if run.spread && !several.is_empty() => {
+            let (finished, ran) = spread::devices(run, &tasks, several)?;
+            tell(run, &finished, ran)
+        }
         [] | [_] => {
             let (finished, ran) = on_device(run, &tasks)?;
             tell(run, &finished, ran)
         }
         several => side_by_side::run(run, &tasks, several),
     }
+}
+
+/// A task by its name or file, and the folder of its data.
+fn found(run: &Run, name: &Path) -> Result<(Task, PathBuf), Failure> {
+    let mut task = Task::find(&name.to_string_lossy())?;
+    task.compat = run.compat.unwrap_or(task.compat);
+    let folder = run.data.join(&task.name);
+    task.files(&folder)?;
+    Ok((task, folder))
+}
+
+/// The tasks of corpora whose answers are classes.
+fn corpora(run: &Run, classes: &[String]) -> Result<Vec<(Task, PathBuf)>, Failure> {
+    let by = if run.by_likelihood { By::Likelihood } else { By::Generation };
+    let how = ClassesOf {
+        classes: classes.to_vec(),
+        group: run.group.clone(),
+        categories: run.categories.clone(),
+        by,
+    };
+    let mut tasks: Vec<(Task, PathBuf)> = Vec::new();
+    for path in &run.tasks {
+        let one = Task::of_corpus(path, &how)?;
+        if let Some((other, _)) = tasks.iter().find(|(task, _)| task.name == one.0.name) {
+            return Err(Failure::Usage(format!(
+                "two of the corpora are called {}, as their files of results would be; evaluate them one after the other",
+                other.name
+            )));
+        }
+        tasks.push(one);
+    }
+    Ok(tasks)
 }
 
 fn make_folder(run: &Run) -> Result<(), Failure> {
@@ -85,6 +135,18 @@ fn make_folder(run: &Run) -> Result<(), Failure> {
 /// What comes of tasks on one device, and what ran.
 pub(super) fn on_device(run: &Run, tasks: &[(Task, PathBuf)]) -> Result<(Vec<Finished>, Value), Failure> {
     make_folder(run)?;
+    let meter = Meter::start();
+    let mut answering = open(run, tasks)?;
+    let ran = ran(run, answering.device(), &[])?;
+    let (finished, mut ran) = ask(run, tasks, &mut answering, ran)?;
+    answering.report_fallbacks();
+    ran["peak_memory_bytes"] = json!(peak_memory(answering.device()));
+    ran["energy"] = meter.stop();
+    Ok((finished, ran))
+}
+
+/// The model of a run on its device.
+pub(super) fn open(run: &Run, tasks: &[(Task, PathBuf)]) -> Result<Answering, Failure> {
     let mut answering = Answering::open(&run.causal, tasks, !run.batch_variant)?;
     if run.held() > 0 && answering.session().is_none() {
         return Err(Failure::Usage(
@@ -93,7 +155,16 @@ pub(super) fn on_device(run: &Run, tasks: &[(Task, PathBuf)]) -> Result<(Vec<Fin
                 .into(),
         ));
     }
-    let mut ran = ran(run, answering.device())?;
+    Ok(answering)
+}
+
+/// What comes of tasks on a model, and what ran.
+pub(super) fn ask(
+    run: &Run,
+    tasks: &[(Task, PathBuf)],
+    answering: &mut Answering,
+    ran: Value,
+) -> Result<(Vec<Finished>, Value), Failure> {
     let options = options(run, ran.clone());
     let mut finished = Vec::new();
     for (task, folder) in tasks {
@@ -119,10 +190,14 @@ pub(super) fn on_device(run: &Run, tasks: &[(Task, PathBuf)]) -> Result<(Vec<Fin
             write_file(&path, first.graph.as_bytes())?;
             eprintln!("wrote {}", path.display());
         }
-        finished.push(Finished { task: task.clone(), outcome, agreement, explanation });
+        finished.push(Finished {
+            task: task.clone(),
+            folder: folder.clone(),
+            outcome,
+            agreement,
+            explanation,
+        });
     }
-    answering.report_fallbacks();
-    ran["peak_memory_bytes"] = json!(peak_memory(answering.device()));
     Ok((finished, ran))
 }
 
@@ -149,12 +224,12 @@ fn on_server(run: &Run, tasks: Vec<(Task, PathBuf)>, address: &str) -> Result<()
         let ask = |question: &Question| server.ask(&task, question);
         let outcome = run_remote(&task, &folder, &options, &ask, &mut |_| bar.inc(1));
         bar.finish_and_clear();
-        finished.push(Finished { outcome: outcome?, agreement: None, explanation: None, task });
+        finished.push(Finished { outcome: outcome?, folder, agreement: None, explanation: None, task });
     }
     tell(run, &finished, ran)
 }
 
-fn options(run: &Run, ran: Value) -> Options {
+pub(super) fn options(run: &Run, ran: Value) -> Options {
     Options {
         batch: run.batch,
         limit: run.limit,
@@ -168,6 +243,16 @@ fn options(run: &Run, ran: Value) -> Options {
 
 /// Write and print what came of it.
 fn tell(run: &Run, finished: &[Finished], mut ran: Value) -> Result<(), Failure> {
+    for Finished { task, outcome, .. } in finished {
+        let mut failed = outcome.asked.iter().filter_map(|asked| asked.line.answer.failed.as_ref());
+        if let Some(why) = failed.next() {
+            let (count, all) = (failed.count() + 1, outcome.asked.len());
+            eprintln!(
+                "warning: {}: {count} of {all} questions could not be asked and count as wrong; the first: {why}",
+                task.name
+            );
+        }
+    }
     ran["seed"] = json!(run.seed);
     write(run, finished, &ran)?;
     if run.json {
@@ -182,19 +267,16 @@ fn tell(run: &Run, finished: &[Finished], mut ran: Value) -> Result<(), Failure>
 pub(super) fn write(run: &Run, finished: &[Finished], ran: &Value) -> Result<(), Failure> {
     if let Some(out) = &run.out {
         let mut written = results::write(out, finished, ran, &results::now())?;
-        let folders: Vec<PathBuf> = finished.iter().map(|one| run.data.join(&one.task.name)).collect();
-        let both: Vec<(&Finished, &Path)> =
-            finished.iter().zip(folders.iter().map(PathBuf::as_path)).collect();
         let report = out.join("report.html");
-        write_file(&report, percept::eval::report::page(&both, ran)?.as_bytes())?;
+        write_file(&report, percept::eval::report::page(finished, ran)?.as_bytes())?;
         written.push(report);
         written.iter().for_each(|path| eprintln!("wrote {}", path.display()));
     }
     Ok(())
 }
 
-/// What decides the answers, beside the task and its data.
-fn ran(run: &Run, device: &dyn Device) -> Result<Value, Failure> {
+/// What decides the answers, beside the task and its data. Where several devices share the questions, they are what ran.
+pub(super) fn ran(run: &Run, device: &dyn Device, devices: &[&str]) -> Result<Value, Failure> {
     let loading = &run.causal.loading;
     let info = device.info();
     let located = percept::model::locate(&find_model(&loading.model, loading.revision.as_deref())?)?;
@@ -210,7 +292,7 @@ fn ran(run: &Run, device: &dyn Device) -> Result<Value, Failure> {
         "dtype": loading.dtype.map(|dtype| dtype.to_string()),
         "cache": run.causal.cache.to_string(),
         "int8": run.causal.int8,
-        "device": info.id,
+        "device": if devices.len() > 1 { devices.join(",") } else { info.id.clone() },
         "device_name": info.name,
         "driver": info.driver,
     });
