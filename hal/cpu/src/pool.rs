@@ -301,8 +301,17 @@ impl Team<'_> {
     /// end is its own next tile. The last quarter goes to the threads that are ready.
     #[inline]
     pub fn runs(&self, n: usize) -> impl Iterator<Item = usize> + '_ {
-        let dealt = n / 4 * 3;
+        let dealt = Self::dealt(n);
         self.share(dealt, 1).chain(self.claims(n - dealt).map(move |tile| dealt + tile))
+    }
+
+    /// The tile that [`Team::runs`] most likely gives this thread first.
+    pub fn first(&self, n: usize) -> usize {
+        self.share(Self::dealt(n), 1).start
+    }
+
+    fn dealt(n: usize) -> usize {
+        n / 4 * 3
     }
 }
 

@@ -2,13 +2,19 @@
 //!
 //! The path of a product is chosen by where the reduced axis lies in the right operand (see [`Layout`]) and by the
 //! dtypes, never by the other dimensions: a row alone has the bits of the same row in a batch, on any number of
-//! threads. bf16 times bf16 runs on pairs; every other combination is widened to f32 on the way.
+//! threads. bf16 times bf16 runs on pairs; 4-bit weights are multiplied by digits where the machine can (digits.rs); every other
+//! combination is widened to f32 on the way.
 
+mod bytes;
+mod digits;
+#[cfg(test)]
+mod digits_test;
 mod inner;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod outer;
 mod pack;
+mod panel;
 mod row;
 mod strip;
 #[cfg(test)]
@@ -18,6 +24,8 @@ pub(crate) mod unit;
 
 use percept_graph::DType;
 
+use self::bytes::with_bytes;
+use self::digits::ByDigits;
 use self::inner::Inner;
 use self::outer::Outer;
 use self::pack::{Lhs, decode_units};
@@ -135,7 +143,11 @@ impl MatMul {
     fn one_workspace(&self, threads: usize) -> usize {
         let per_unit = if self.pairs() { 2 } else { 1 };
         let bytes = match self.layout {
-            Layout::Inner => inner::workspace(self.m, self.k, per_unit, threads),
+            Layout::Inner => {
+                let digits =
+                    if digits::has(self.rhs) { digits::workspace(self.m, self.k, threads) } else { 0 };
+                digits.max(inner::workspace(self.m, self.k, per_unit, threads))
+            }
             Layout::Outer => outer::workspace(self.m, self.n, self.k, per_unit, self.out),
         };
         bytes.next_multiple_of(LINE)
@@ -235,6 +247,12 @@ impl MatMul {
 impl Product<'_> {
     fn multiply(&self, matmul: &MatMul, team: &Team<'_>, isa: DotIsa) {
         let product = self;
+        if let Some(bytes) = isa.bytes()
+            && matmul.layout == Layout::Inner
+            && digits::has(self.rhs_dtype)
+        {
+            return with_bytes(bytes, ByDigits { product, team });
+        }
         match (matmul.layout, matmul.pairs()) {
             (Layout::Inner, true) => unit::pairs(isa, Inner { product, team, isa }),
             (Layout::Inner, false) => unit::singles(isa, Inner { product, team, isa }),

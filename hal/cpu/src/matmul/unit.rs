@@ -9,6 +9,8 @@ use std::arch::{asm, x86_64::*};
 use crate::lanes::{Avx2, Avx512};
 use crate::lanes::{Isa, Lanes, Portable, WIDTH};
 
+use super::bytes::{ByteIsa, Plain};
+
 /// Loads and the decoding of weights that only dot products use.
 pub(crate) trait DotLanes: Lanes {
     /// Sixteen units from unaligned memory.
@@ -448,33 +450,44 @@ impl Unit<Avx512> for NativePair {
     }
 }
 
-/// The instruction set of the dot kernels: [`Isa`], and whether bf16 pairs have an instruction of their own.
+/// The instruction set of the dot kernels: [`Isa`], and what else multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DotIsa {
     lanes: Isa,
+    /// Whether bf16 pairs have an instruction of their own.
     bf16: bool,
+    /// What multiplies bytes.
+    bytes: Option<ByteIsa>,
 }
 
 impl DotIsa {
     /// The one to use on this machine.
     pub fn best() -> DotIsa {
-        DotIsa::with_bf16(crate::lanes::isa())
+        DotIsa::whole(crate::lanes::isa())
     }
 
     /// Every one this machine has.
     pub fn available() -> Vec<DotIsa> {
+        let lanes = Isa::available();
         let mut all: Vec<DotIsa> =
-            Isa::available().into_iter().map(|lanes| DotIsa { lanes, bf16: false }).collect();
-        all.extend(Isa::available().into_iter().map(DotIsa::with_bf16).filter(|isa| isa.bf16));
+            lanes.iter().map(|&lanes| DotIsa { lanes, bf16: false, bytes: None }).collect();
+        let plain = Some(ByteIsa::Plain(Portable, Plain));
+        all.push(DotIsa { lanes: Isa::Portable(Portable), bf16: false, bytes: plain });
+        all.extend(lanes.into_iter().map(DotIsa::whole).filter(|isa| isa.bf16 || isa.bytes.is_some()));
         all
     }
 
-    fn with_bf16(lanes: Isa) -> DotIsa {
+    /// What multiplies bytes, where that is faster than to multiply floats.
+    pub(super) fn bytes(self) -> Option<ByteIsa> {
+        self.bytes
+    }
+
+    fn whole(lanes: Isa) -> DotIsa {
         #[cfg(target_arch = "x86_64")]
         let bf16 = matches!(lanes, Isa::Avx512(_)) && is_x86_feature_detected!("avx512bf16");
         #[cfg(not(target_arch = "x86_64"))]
         let bf16 = false;
-        DotIsa { lanes, bf16 }
+        DotIsa { lanes, bf16, bytes: ByteIsa::of(lanes) }
     }
 }
 
