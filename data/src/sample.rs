@@ -36,20 +36,63 @@ impl Sample {
         ])
     }
 
-    /// The turns up to the last answer, and that answer; `None` when there is none.
+    /// The turns up to the last answer, and that answer; `None` when there is none, or when it says nothing, as one that
+    /// calls a tool.
     pub fn question(&self) -> Option<(Vec<Message>, String)> {
         let turns = self.turns();
         let last = turns.iter().rposition(|turn| turn.role == "assistant")?;
-        let answer = turns[last].content.texts().collect();
-        Some((turns[..last].to_vec(), answer))
+        let answer: String = turns[last].content.texts().collect();
+        (!answer.trim().is_empty()).then(|| (turns[..last].to_vec(), answer))
     }
 
-    /// Its media, decoded as a model's processor wants them.
+    /// What the chat template reads beside the turns: the metadata `tools`, a list of objects, and what the object
+    /// `chat_template_kwargs` holds. Both may be the text of their JSON, as tables have it. Other tools, such as names of
+    /// things in an image, are metadata and nothing else.
     ///
     /// # Errors
-    /// When one cannot be decoded, or the model takes none of its kind.
+    /// When one of them is a text that should be JSON and is not, or names what the conversation itself gives.
+    pub fn variables(&self) -> percept_modalities::Result<Map<String, Value>> {
+        let mut variables = Map::new();
+        if self.messages.is_empty() {
+            return Ok(variables);
+        }
+        let refused = |name: &str, why: String| {
+            percept_modalities::Error::Prompt(format!("'{}': its {name} {why}", self.key))
+        };
+        let read = |name: &str, open: char| match self.meta.get(name) {
+            Some(Value::String(text)) if text.trim_start().starts_with(open) => {
+                serde_json::from_str(text).map_err(|e| refused(name, format!("are no JSON: {e}")))
+            }
+            other => Ok(other.cloned().unwrap_or_default()),
+        };
+        match read("chat_template_kwargs", '{')? {
+            Value::Null => {}
+            Value::Object(given) => variables.extend(given),
+            other => return Err(refused("chat_template_kwargs", format!("are {other}, and no object"))),
+        }
+        if let Some(name) =
+            ["messages", "add_generation_prompt"].iter().find(|name| variables.contains_key(**name))
+        {
+            return Err(refused(
+                "chat_template_kwargs",
+                format!("name '{name}', which the conversation itself gives"),
+            ));
+        }
+        if let Value::Array(tools) = read("tools", '[')?
+            && !tools.is_empty()
+            && tools.iter().all(Value::is_object)
+        {
+            variables.insert("tools".into(), Value::Array(tools));
+        }
+        Ok(variables)
+    }
+
+    /// Its media, decoded as a model's processor wants them, with the [variables](Self::variables) of its template.
+    ///
+    /// # Errors
+    /// When one cannot be decoded, or the model takes none of its kind; and as for the variables.
     pub fn decode(&self, processor: &dyn Processor) -> percept_modalities::Result<Media> {
-        let mut media = Media::default();
+        let mut media = Media { variables: self.variables()?, ..Media::default() };
         let takes_none = |kind: &str| {
             percept_modalities::Error::Prompt(format!("'{}': this model takes no {kind}", self.key))
         };

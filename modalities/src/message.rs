@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 use crate::kind::Medium;
 
+/// Fields of a turn that say whether it is learnt.
+const MARKS: [&str; 3] = ["weight", "train", "training"];
+
 /// One turn of a conversation. Its fields keep their order, in which a chat template may print them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
@@ -25,6 +28,28 @@ impl Message {
     /// A turn with nothing but a role and a content.
     pub fn new(role: impl Into<String>, content: Content) -> Message {
         Message { role: role.into(), content, fields: Map::new(), places: (0, 1) }
+    }
+
+    /// Whether a model that learns the conversation is to learn this turn: one of the assistant's, and not marked with
+    /// `weight: 0`, as files for OpenAI's fine-tuning have it, or with `train: false` or `training: false`.
+    ///
+    /// # Errors
+    /// When a mark is neither yes nor no, such as a weight of a half.
+    pub fn is_learnt(&self) -> Result<bool> {
+        let mut learnt = self.role == "assistant";
+        for (name, value) in MARKS.iter().filter_map(|name| Some((name, self.fields.get(*name)?))) {
+            learnt &= match (value, value.as_f64()) {
+                (Value::Null | Value::Bool(true), _) | (_, Some(1.0)) => true,
+                (Value::Bool(false), _) | (_, Some(0.0)) => false,
+                _ => {
+                    return Err(Error::Prompt(format!(
+                        "a turn of '{}' has {name}: {value}; a turn is learnt (1, true) or not (0, false)",
+                        self.role
+                    )));
+                }
+            };
+        }
+        Ok(learnt)
     }
 }
 

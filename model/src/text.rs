@@ -134,7 +134,13 @@ impl Processor for TextProcessor {
             return Err(MediaError::Prompt(why.into()));
         }
         let transcript = Transcript::render(messages, aim, |m, prompt| match &self.template {
-            Some(template) => template.render(m, prompt, &media.variables),
+            Some(template) => {
+                template.check_tools(&media.variables)?;
+                template.render(m, prompt, &media.variables)
+            }
+            None if media.variables.contains_key("tools") => Err(MediaError::Prompt(
+                "the model has no chat template that shows it tools; leave them out".into(),
+            )),
             None => Ok(plain(m)),
         })?;
         let mut tokens = self.tokenizer.encode_spans(&transcript.text, self.template.is_none())?;
@@ -142,7 +148,7 @@ impl Processor for TextProcessor {
         // Without a template nothing else tells the model to stop.
         if let (None, Aim::Learn, Some(end)) = (&self.template, aim, self.tokenizer.eos()) {
             tokens.push((end, 0..0));
-            learnt.push(messages.last().is_some_and(|m| m.role == "assistant") as i64);
+            learnt.push(messages.last().map_or(Ok(false), Message::is_learnt)? as i64);
         }
         let mut inputs = Inputs { prompt: transcript.rendered, ..Inputs::default() };
         let dims = vec![1, tokens.len()];

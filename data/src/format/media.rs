@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
+use percept_modalities::Source;
+
 use super::left_out::shown;
 use super::named::{Found, Named, Refusal};
 use super::sniff::{sniff, unread};
@@ -34,7 +36,7 @@ impl Root {
     /// Open a regular file of the folder. What leads out of it, by its name or by a link, is refused, and so
     /// is what is no file, such as a device or a pipe, before it is opened.
     pub fn open(&self, name: &str) -> Result<File, Reject> {
-        if name.starts_with("data:") || name.contains("://") {
+        if name.contains("://") {
             let why = format!("'{}' is not a local file; fetch it with `percept data pull`", shown(name));
             return Err(Reject::new("not-local", why));
         }
@@ -103,8 +105,15 @@ impl Root {
         Ok(bytes)
     }
 
-    /// Read the medium that a row names.
+    /// Read the medium that a row names, or holds as a `data:` URL.
     pub fn load(&self, name: &str, column: Option<Kind>) -> Result<Blob, Reject> {
+        if name.starts_with("data:") {
+            let malformed = |why: String| Reject::new("malformed", why);
+            return match Source::of(name).map_err(|e| malformed(e.to_string()))? {
+                Source::Bytes(bytes) => self.blob(bytes, None, column),
+                Source::File(name) => Err(malformed(format!("'{}' holds no data", shown(&name)))),
+            };
+        }
         self.blob(self.bytes(name, self.cap)?, Some(name), column)
     }
 

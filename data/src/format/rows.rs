@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use percept_modalities::{Content, Message};
 use serde_json::{Map, Value};
 
 use super::ReadSettings;
@@ -50,6 +51,8 @@ pub(super) struct Columns {
 const KEYS: [&str; 4] = ["key", "__key__", "id", "uid"];
 const TEXTS: [&str; 4] = ["text", "caption", "sentence", "transcription"];
 const TURNS: [&str; 3] = ["messages", "conversations", "texts"];
+/// The column of what the model is told before the turns.
+const SYSTEM: &str = "system";
 const IMAGES: [&str; 5] = ["image", "images", "file_name", "image_path", "img"];
 const VIDEOS: [&str; 3] = ["video", "videos", "video_path"];
 const AUDIOS: [&str; 3] = ["audio", "audios", "audio_path"];
@@ -161,6 +164,7 @@ impl Columns {
             None | Some(Cell::Value(Value::Null)) => {}
             Some(Cell::Value(value)) => {
                 sample.messages = turns(value)?;
+                told_first(&mut sample.messages, &mut row)?;
                 for (name, kind) in named_media(&mut sample.messages) {
                     sample.media.push(self.root.load(&name, Some(kind))?);
                 }
@@ -277,6 +281,25 @@ impl Columns {
             }
         }
     }
+}
+
+/// What the column `system` tells the model, as the first of the turns.
+fn told_first(messages: &mut Vec<Message>, row: &mut Row) -> Result<(), Reject> {
+    let is_text =
+        |(name, cell): &(String, Cell)| name == SYSTEM && matches!(cell, Cell::Value(Value::String(_)));
+    let (Some(at), Some(first)) = (row.iter().position(is_text), messages.first()) else { return Ok(()) };
+    let (_, Cell::Value(Value::String(text))) = row.remove(at) else { return Ok(()) };
+    let same = first.content == Content::Text(text.clone());
+    match first.role == "system" {
+        true if same || text.is_empty() => {}
+        true => {
+            let why = format!("its column '{SYSTEM}' and its first turn tell the model different things");
+            return Err(Reject::new("malformed", why));
+        }
+        false if text.is_empty() => {}
+        false => messages.insert(0, Message::new("system", Content::Text(text))),
+    }
+    Ok(())
 }
 
 /// A JSON object that takes no more memory than its bytes and a fixed number of values say.

@@ -19,8 +19,11 @@ pub(super) fn turns(value: Value) -> Result<Vec<Message>, Reject> {
     let Value::Array(turns) = value else { return Err(malformed("are not a list".into())) };
     let mut messages = Vec::with_capacity(turns.len());
     for mut turn in turns {
+        // One that calls tools need not say anything.
+        let calls = turn.get("tool_calls").is_some_and(|calls| !calls.is_null());
         let mut take = |name: &str| turn.get_mut(name).map(Value::take);
-        if let (Some(role), Some(content)) = (take("role"), take("content")) {
+        let nothing = calls.then_some(Value::Null);
+        if let (Some(role), Some(content)) = (take("role"), take("content").or(nothing)) {
             let role = role.as_str().ok_or_else(|| malformed("have a role that is no text".into()))?;
             let content = content_of(content)?;
             let mut fields = std::mem::take(turn.as_object_mut().unwrap_or(&mut Map::new()));
@@ -38,7 +41,10 @@ pub(super) fn turns(value: Value) -> Result<Vec<Message>, Reject> {
                 Some("system") => "system",
                 _ => return Err(malformed(format!("are from {from}; human, gpt and system are known"))),
             };
-            messages.push(Message::new(role, with_media(value)));
+            // What else a turn says goes with it, such as the weight that tells whether it is learnt.
+            let mut fields = std::mem::take(turn.as_object_mut().unwrap_or(&mut Map::new()));
+            fields.retain(|name, value| name != "from" && name != "value" && !value.is_null());
+            messages.push(Message { fields, ..Message::new(role, with_media(value)) });
         } else if let (Some(Value::String(user)), Some(Value::String(assistant))) =
             (take("user"), take("assistant"))
         {

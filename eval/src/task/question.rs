@@ -40,6 +40,8 @@ pub struct Question {
     pub media: std::result::Result<Vec<Blob>, String>,
     /// The turns of a sample, where the task has no prompt of its own.
     pub turns: Option<Vec<Message>>,
+    /// What the chat template reads beside those turns, or why that cannot be told.
+    pub variables: std::result::Result<Map<String, Value>, String>,
     /// Whether each medium stands where the text mentions it.
     pub mentioned: Vec<usize>,
 }
@@ -132,6 +134,7 @@ impl Task {
             options,
             media: Ok(Vec::new()),
             turns: None,
+            variables: Ok(Map::new()),
             mentioned: Vec::new(),
             row: Map::new(),
         };
@@ -210,6 +213,7 @@ impl Task {
         if let Row::Sample(asking) = row {
             if self.ask.prompt.is_empty() {
                 question.turns = Some(asking.turns.clone());
+                question.variables = asking.variables.clone();
                 question.prompt = asking.turns.iter().flat_map(|turn| turn.content.texts()).collect();
             }
             question.media = Ok(asking.media.clone());
@@ -316,7 +320,7 @@ impl Question {
     /// # Errors
     /// When a medium does not decode. The model's lack of a kind of media is found before: [`lacks`].
     pub fn decode(&self, processor: &dyn Processor) -> std::result::Result<Media, String> {
-        let mut media = Media::default();
+        let mut media = Media { variables: self.variables.clone()?, ..Media::default() };
         for blob in self.media.as_ref().map_err(String::clone)? {
             let decoded = match blob.kind {
                 Kind::Image => image::decode(&blob.bytes, &image::Limits::default())

@@ -27,6 +27,8 @@ pub(super) struct Asking {
     pub turns: Vec<Message>,
     /// Its media, in the order of the turns.
     pub media: Vec<Blob>,
+    /// What the chat template reads beside the turns, or why that cannot be told.
+    pub variables: std::result::Result<Map<String, Value>, String>,
     values: Map<String, Value>,
 }
 
@@ -34,6 +36,7 @@ impl Asking {
     /// What a sample asks; `None` where it has no answer.
     fn of(sample: Sample) -> Option<Self> {
         let (turns, answer) = sample.question()?;
+        let variables = sample.variables().map_err(|e| e.to_string());
         let question: Vec<&str> = turns
             .iter()
             .rfind(|turn| turn.role == "user")
@@ -43,7 +46,7 @@ impl Asking {
         values.insert("key".into(), sample.key.into());
         values.insert("question".into(), question.join(" ").into());
         values.insert("answer".into(), answer.trim().into());
-        Some(Self { turns, media: sample.media, values })
+        Some(Self { turns, media: sample.media, variables, values })
     }
 }
 

@@ -139,6 +139,28 @@ impl ChatTemplate {
         template.render(&context).map_err(fault)
     }
 
+    /// Whether a variable of this name may be read: whether its name is anywhere in the template. One that is for
+    /// conversations with tools may read any.
+    pub fn reads(&self, variable: &str) -> bool {
+        self.tool_use.is_some() || self.source.contains(variable)
+    }
+
+    /// That tools among these variables are read. Where the template knows none, transformers leaves them aside, and the
+    /// model never sees them.
+    ///
+    /// # Errors
+    /// When there are tools and the template does not name them.
+    pub fn check_tools(&self, variables: &Map<String, Value>) -> Result<()> {
+        let are_some =
+            variables.get("tools").and_then(Value::as_array).is_some_and(|tools| !tools.is_empty());
+        if !are_some || self.reads("tools") {
+            return Ok(());
+        }
+        let why =
+            "the model's chat template knows no tools, so that the model would not see them; leave them out";
+        Err(Error::Prompt(why.into()))
+    }
+
     /// The template's text.
     pub fn source(&self) -> &str {
         &self.source

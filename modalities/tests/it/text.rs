@@ -414,3 +414,19 @@ fn vocabularies_that_do_not_fit_together_are_refused() {
     assert!(Tokenizer::from_json(b"{}", TokenizerSettings::default()).is_err());
     assert!(TokenizerSettings::read(Some(b"[]"), None).is_err());
 }
+
+#[test]
+fn tools_that_a_template_does_not_name_are_refused() {
+    let variables = |json: Value| json.as_object().unwrap().clone();
+    let tools = variables(serde_json::json!({ "tools": [{ "type": "function" }] }));
+    let none = variables(serde_json::json!({ "tools": [], "enable_thinking": false }));
+    let plain = ChatTemplate::new("{{ messages[0].content }}", Default::default()).unwrap();
+    let error = plain.check_tools(&tools).unwrap_err().to_string();
+    assert!(error.contains("knows no tools"), "{error}");
+    plain.check_tools(&none).unwrap();
+    assert!(!plain.reads("enable_thinking"));
+    let knowing = ChatTemplate::new("{{ tools }}", Default::default()).unwrap();
+    knowing.check_tools(&tools).unwrap();
+    let other = plain.with_tool_use(Some("{{ functions }}")).unwrap();
+    other.check_tools(&tools).unwrap();
+}

@@ -65,13 +65,14 @@ impl Prompt {
     /// The rendered conversation; `variables` are what the template reads beside the messages.
     ///
     /// # Errors
-    /// As [`Transcript::render`].
+    /// As [`Transcript::render`], and as [`ChatTemplate::check_tools`].
     pub fn render(
         &self,
         messages: &[Message],
         variables: &Map<String, Value>,
         aim: Aim,
     ) -> Result<Transcript> {
+        self.template.check_tools(variables)?;
         Transcript::render(messages, aim, |m, prompt| self.template.render(m, prompt, variables))
     }
 

@@ -18,8 +18,8 @@ pub struct Transcript {
 impl Transcript {
     /// Render a conversation; `render` takes the messages and whether the generation prompt is added.
     ///
-    /// An answer is what the template writes for its turn behind the generation prompt, without white space
-    /// at the end.
+    /// An answer is what the template writes for a turn that [is learnt](Message::is_learnt) behind the generation
+    /// prompt, without white space at the end.
     ///
     /// # Errors
     /// When the template refuses the messages, or does not write earlier turns again as they were.
@@ -34,7 +34,10 @@ impl Transcript {
         }
         let text = render(messages, false)?;
         let mut answers = Vec::new();
-        for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
+        for (i, message) in messages.iter().enumerate() {
+            if !message.is_learnt()? {
+                continue;
+            }
             let (before, through) = (render(&messages[..i], true)?, render(&messages[..=i], false)?);
             if !through.starts_with(&before) || !text.starts_with(&through) {
                 return Err(Error::Prompt(format!(
@@ -106,6 +109,33 @@ mod tests {
         let at = t.text.find("dd").unwrap();
         assert!(t.learns(&(at..at + 1)) && !t.learns(&(at..at)) && !t.learns(&(0..4)));
         assert_eq!(Transcript::render(&talk[..1], Aim::Answer, tagged).unwrap().answers, None);
+    }
+
+    #[test]
+    fn turns_that_say_so_are_not_learnt() {
+        let marked = |text: &str, name: &str, value: serde_json::Value| {
+            let mut turn = turn("assistant", text);
+            turn.fields.insert(name.into(), value);
+            turn
+        };
+        let learnt = |talk: &[Message]| -> Result<Vec<String>> {
+            let t = Transcript::render(talk, Aim::Learn, tagged)?;
+            Ok(t.answers.iter().flatten().map(|a| t.text[a.clone()].to_string()).collect())
+        };
+        // OpenAI's fine-tuning, ShareGPT's and Axolotl's marks.
+        let talk = [
+            turn("user", "a?"),
+            marked("b", "weight", 0.into()),
+            turn("user", "c?"),
+            marked("d", "train", false.into()),
+            turn("user", "e?"),
+            marked("f", "weight", 1.0.into()),
+            marked("g", "training", true.into()),
+            marked("h", "weight", serde_json::Value::Null),
+        ];
+        assert_eq!(learnt(&talk).unwrap(), ["f</>", "g</>", "h</>"]);
+        let e = learnt(&[turn("user", "a?"), marked("b", "weight", 0.5.into())]).unwrap_err().to_string();
+        assert!(e.contains("'assistant' has weight: 0.5"), "{e}");
     }
 
     #[test]

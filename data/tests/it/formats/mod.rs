@@ -1,5 +1,6 @@
 //! Every format is read as its writers mean it, and what is wrong with a file is one reject, not the end.
 
+mod conversations;
 mod hostile;
 mod published;
 mod read;
