@@ -172,7 +172,8 @@ pub fn build(corpus: Corpus, out: &Path, options: &BuildOptions<'_>) -> Result<B
         changes = Some(found);
     }
     let started = Instant::now();
-    let output = Output::create(OutputFolder::take(out)?, &corpus.write, corpus.group.clone())?;
+    let output =
+        Output::create(OutputFolder::take(out)?, &corpus.write, corpus.group.clone(), &corpus.left_out)?;
     let Corpus { name, recipe, inputs, draws, left_out, stages, max_pixels, group, splits, .. } = corpus;
     let run = Run::new(stages, draws, output, max_pixels, options);
     let threads = options.threads.max(1);

@@ -14,12 +14,29 @@ use super::manifest::{REJECTS, Rejected, ShardCount};
 use super::output_folder::OutputFolder;
 use crate::error::{Error, Result};
 use crate::format::webdataset::Written;
-use crate::format::{ShardWriter, WriteSettings};
+use crate::format::{LeftOut, ShardWriter, WriteSettings, shown};
 use crate::reject::Reject;
 use crate::sample::Sample;
 
 /// The split of samples that no stage gave one.
 const ONLY_SPLIT: &str = "train";
+
+/// Tell of a sample that was written and holds nothing that a model reads, as where no column of a table is called by a name
+/// that is known.
+fn note_bare(sample: &Sample, left_out: &LeftOut) {
+    if !sample.media.is_empty() || sample.text.is_some() || !sample.messages.is_empty() {
+        return;
+    }
+    let names: Vec<String> = sample.meta.keys().take(5).map(|name| format!("'{}'", shown(name))).collect();
+    left_out.add(match names.is_empty() {
+        true => "a sample holds nothing at all; the stage validate rejects such".to_owned(),
+        false => format!(
+            "a sample holds metadata alone ({}): name its columns under [[read]] with text, image or messages, or make turns \
+             of them with a stage template",
+            names.join(", ")
+        ),
+    });
+}
 
 /// The shards and the rejects' file while they are written.
 pub(super) struct Output {
@@ -33,11 +50,17 @@ pub(super) struct Output {
     keys: (HashSet<u64>, RandomState),
     /// What keeps samples together, and the split of each group so far by its hash.
     groups: Option<(String, HashMap<u64, Arc<str>>)>,
+    left_out: LeftOut,
 }
 
 impl Output {
     /// Begin in a folder that is ours. Samples of one `group` are to be in one split.
-    pub fn create(folder: OutputFolder, settings: &WriteSettings, group: Option<String>) -> Result<Self> {
+    pub fn create(
+        folder: OutputFolder,
+        settings: &WriteSettings,
+        group: Option<String>,
+        left_out: &LeftOut,
+    ) -> Result<Self> {
         let rejects = folder.work().join(REJECTS);
         let rejects = AtomicFile::create(&rejects).map_err(Error::write(&rejects))?;
         Ok(Self {
@@ -49,6 +72,7 @@ impl Output {
             rejects,
             keys: (HashSet::new(), RandomState::new()),
             groups: group.map(|group| (group, HashMap::new())),
+            left_out: left_out.clone(),
         })
     }
 
@@ -80,7 +104,7 @@ impl Output {
             }
         };
         match writer.push(&sample) {
-            Ok(()) => {}
+            Ok(()) => note_bare(&sample, &self.left_out),
             Err(Error::Sample { fault, .. }) => return Ok(Err(Reject::fault(&fault))),
             Err(error) => return Err(error),
         }

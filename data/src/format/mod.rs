@@ -22,6 +22,7 @@ mod write;
 
 pub use fault::Fault;
 pub use left_out::LeftOut;
+pub(crate) use left_out::shown;
 pub(crate) use named::{Found, Named};
 pub use parquet::{RowFault, ValueRows};
 pub use read::{Draw, Drawn, Draws, Format, Input, ReadSettings};

@@ -85,8 +85,20 @@ impl Columns {
 
     /// Refuse a column that a source does not have. `columns` are those that it has: all of them, or where the source has
     /// no header, those `of_all` rows or of its first ones, after which there may be others.
+    ///
+    /// # Errors
+    /// Then, and when two settings name one column, of which only one would have what it holds.
     pub fn check(&self, path: &Path, columns: &[String], of_all: bool) -> Answer<()> {
-        for (key, name) in self.named() {
+        let named: Vec<_> = self.named().collect();
+        for (at, (key, name)) in named.iter().enumerate() {
+            if let Some((other, _)) = named[..at].iter().find(|(_, before)| before == name) {
+                let why = format!(
+                    "[[read]] {other} = \"{name}\" and {key} = \"{name}\": a column is one thing; name another"
+                );
+                return Err(Error::Config(why));
+            }
+        }
+        for (key, name) in named {
             if columns.iter().any(|column| column == name) {
                 continue;
             }

@@ -94,3 +94,26 @@ fn media_in_the_turns_themselves_are_read() {
     let reasons: Vec<&str> = rejects.iter().map(|r| r.reason.as_str()).collect();
     assert_eq!(reasons, ["malformed", "unknown-format"]);
 }
+
+#[test]
+fn rows_without_a_known_column_are_told_of() {
+    let (samples, manifest, _) = built("a.csv", "text|image\nhello|a.png\n");
+    assert_eq!(samples.len(), 1);
+    assert_eq!(counted(&manifest, "metadata alone ('text|image')").len(), 1, "{:?}", manifest.left_out);
+    let (_, manifest, _) = built("a.jsonl", "{\"text\": null}\n{\"text\": \"A\"}\n");
+    assert_eq!(counted(&manifest, "holds nothing at all")[0].1, 1);
+    assert_eq!(counted(&manifest, "metadata alone").len(), 0);
+}
+
+#[test]
+fn a_column_is_one_thing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.jsonl"), "{\"a\": \"b\"}\n").unwrap();
+    for (read, both) in [
+        ("key = \"a\"\ntext = \"a\"", "key = \"a\" and text = \"a\""),
+        ("image = [\"a\", \"a\"]", "image = \"a\" and image = \"a\""),
+    ] {
+        let error = refusal(folder.path(), &format!("path = \"a.jsonl\"\n{read}"));
+        assert!(error.contains(both), "{error}");
+    }
+}
