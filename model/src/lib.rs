@@ -34,6 +34,7 @@ mod recurrent;
 mod rope;
 pub mod text;
 mod text_encoder;
+mod unread;
 pub mod vision;
 mod vision_tower;
 mod weights;
@@ -62,5 +63,6 @@ pub use peft::{AdapterFacts, Located, PeftNames, locate, locate_adapter, tied_ta
 pub use per_layer::PerLayer;
 pub use rope::Rope;
 pub use text_encoder::{Pooling, TextEncoder};
+pub use unread::unread;
 pub use vision_tower::VisionTower;
 pub use weights::{TrainedParameters, Weights};

@@ -209,6 +209,9 @@ impl Going<'_> {
             stage: self.stage.title.clone(),
             outlook: outlook.clone(),
         })?;
+        for text in percept_model::unread(&*self.trainer.shared_model())? {
+            self.watch.event(&Event::Note { step: self.progress.step, text })?;
+        }
         if self.config.schedule.warmup >= steps && self.config.schedule.warmup > 0 {
             let text = format!(
                 "schedule.warmup is {} and the run has {steps} steps: the rate never stays at optimizer.rate",

@@ -5,3 +5,4 @@ mod native;
 mod processors;
 mod rope;
 mod seeds;
+mod unread;

@@ -95,13 +95,24 @@ pub fn weights(
     Ok(weights)
 }
 
+/// Names on standard error what a checkpoint holds and its model does not read.
+pub fn tell_unread(model: &Model) -> Result<(), Failure> {
+    if let Model::Causal(model) = model {
+        percept::model::unread(&**model)?.iter().for_each(|note| eprintln!("warning: {note}"));
+    }
+    Ok(())
+}
+
 impl Loading {
     /// The model, with no weight on a device yet.
     pub fn open(&self) -> Result<Model, Failure> {
         let options = LoadOptions { dtype: self.dtype, dequantize: self.dtype.is_some() };
         let found = find_model(&self.model, self.revision.as_deref())?;
         let mmproj = self.mmproj.as_deref();
-        Ok(percept::model::open_weights(weights(&found, mmproj, &self.adapter, options, self.strict)?)?)
+        let model =
+            percept::model::open_weights(weights(&found, mmproj, &self.adapter, options, self.strict)?)?;
+        tell_unread(&model)?;
+        Ok(model)
     }
 
     /// The device, and the host that runs what it cannot.

@@ -16,7 +16,7 @@ use percept::serve::{self, Loaded, Source, Wanted, WantedKind};
 use super::{DeviceArgs, Serve};
 use crate::cli::Failure;
 use crate::cli::model::hub::find_model;
-use crate::cli::model::loading::{Weighted, weights, with_draft_model};
+use crate::cli::model::loading::{Weighted, tell_unread, weights, with_draft_model};
 
 /// What opens the models of a server.
 pub struct Models {
@@ -169,6 +169,7 @@ fn load(
     let batch_invariant = !args.batch_variant;
     let compile = CompileOptions { strict, host: host.clone(), batch_invariant, ..CompileOptions::default() };
     let model = percept::model::open_weights(weights)?;
+    tell_unread(&model)?;
     let generates = matches!(model, Model::Causal(_));
     if let (Some(draft), false) = (draft, generates) {
         let draft = draft.display();
