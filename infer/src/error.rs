@@ -30,6 +30,15 @@ pub enum Error {
         /// The tokens that the model's context holds.
         context: usize,
     },
+    /// A model gave nothing to choose a token from.
+    #[error(
+        "the model gives no finite number for any token, at token {token} of the answer: its weights or those of an adapter \
+         hold NaN or infinities, or what it computes leaves the range of a narrow dtype; load it with --dtype f32, or fetch it anew"
+    )]
+    NotFinite {
+        /// The token that was to be chosen, counted from 1.
+        token: usize,
+    },
     /// An input of a program was not filled.
     #[error("the input '{0}' of a program was not given")]
     NotGiven(String),

@@ -7,7 +7,7 @@ use super::draft::{Place, Source};
 use super::logprobs::Row;
 use super::text::AnswerText;
 use super::{Finish, Generation, Plan, StoppedBy, Timings, TokenLogprob};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sampler::Sampler;
 use crate::session::{Sequence, Session};
 
@@ -216,6 +216,9 @@ impl Answer {
     ) -> Result<Option<(Finish, Option<StoppedBy>)>> {
         if self.tokens.len() == self.most {
             return Ok(Some((Finish::Length, None)));
+        }
+        if self.sampler.is_lost(logits) {
+            return Err(Error::NotFinite { token: self.tokens.len() + 1 });
         }
         let raw = self.logprobs.map(|_| logits.to_vec());
         if let Some(constraint) = &mut self.constraint

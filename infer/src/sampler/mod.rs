@@ -143,6 +143,12 @@ impl Sampler {
         Ok(Self { settings, ids: prompt.to_vec(), prompt: prompt.len(), index: 0 })
     }
 
+    /// Whether there is nothing to choose from: no logit is a finite number, and none is to be made one
+    /// (`remove_invalid_values`).
+    pub fn is_lost(&self, logits: &[f32]) -> bool {
+        !self.settings.remove_invalid && !logits.iter().any(|x| x.is_finite())
+    }
+
     /// The next token. `logits` are overwritten.
     pub fn choose(&mut self, logits: &mut [f32]) -> i32 {
         let s = &self.settings;
@@ -217,6 +223,16 @@ mod tests {
             found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 0.015),
             "{found:?} is not {expected:?}"
         );
+    }
+
+    #[test]
+    fn where_no_number_is_left_there_is_nothing_to_choose() {
+        let nothing = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY];
+        let sampler = |remove_invalid| {
+            Sampler::new(Sampling { remove_invalid, ..Sampling::default() }, &[], nothing.len()).unwrap()
+        };
+        assert!(sampler(false).is_lost(&nothing) && !sampler(true).is_lost(&nothing));
+        assert!(!sampler(false).is_lost(&[f32::NAN, -3.0, f32::NEG_INFINITY]));
     }
 
     /// Logits of tokens with these probabilities.

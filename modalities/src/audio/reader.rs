@@ -19,7 +19,8 @@ use crate::measure::Length;
 /// sets for speech are made. No channel is left out and none is scaled by its position.
 ///
 /// Packets that do not decode are left out, and a file that ends early ends there; only a file of which
-/// nothing decodes is an error.
+/// nothing decodes is an error. So is one with samples that are NaN or infinite, which files of floats may hold: one of them
+/// would make everything NaN that is computed from the seconds around it.
 pub struct Reader<'s> {
     what: String,
     rate: u32,
@@ -27,6 +28,8 @@ pub struct Reader<'s> {
     mono: Vec<f32>,
     /// The rate of the file and the converter from it.
     resampler: Option<(u32, Resampler)>,
+    /// Seconds that were decoded.
+    seconds_read: f64,
     decoded: bool,
     ended: bool,
 }
@@ -53,7 +56,8 @@ impl<'s> Reader<'s> {
     fn new(what: String, packets: Box<dyn Packets + 's>, rate: u32) -> Result<Self> {
         // Says early that nothing can be resampled to this rate.
         Resampler::new(rate, rate).map_err(|error| named(error.into(), &what))?;
-        Ok(Self { what, rate, packets, mono: Vec::new(), resampler: None, decoded: false, ended: false })
+        let (mono, resampler, seconds_read) = (Vec::new(), None, 0.0);
+        Ok(Self { what, rate, packets, mono, resampler, seconds_read, decoded: false, ended: false })
     }
 
     /// The file's name in errors.
@@ -89,6 +93,9 @@ impl<'s> Reader<'s> {
             let rate = self.packets.next(&mut self.mono)?;
             self.ended = rate.is_none();
             self.decoded |= rate.is_some();
+            if let Some(rate) = rate {
+                all_finite(&self.what, &self.mono, rate, &mut self.seconds_read)?;
+            }
             self.convert(rate, &mut output).map_err(|error| named(error, &self.what))?;
         }
         if self.ended && !self.decoded {
@@ -150,13 +157,24 @@ impl Iterator for Windows<'_> {
 pub(super) fn measure(what: &str, mut packets: Box<dyn Packets + '_>) -> Result<Length> {
     let (mut mono, mut seconds, mut decoded) = (Vec::new(), 0.0, false);
     while let Some(rate) = packets.next(&mut mono)? {
-        seconds += mono.len() as f64 / f64::from(rate);
+        all_finite(what, &mono, rate, &mut seconds)?;
         decoded = true;
     }
     match decoded {
         true => Ok(Length::new(packets.declared(), seconds, packets.faults().clone())),
         false => Err(nothing(what, &*packets)),
     }
+}
+
+/// Refuse samples that are no numbers; `seconds` of the file came before them, and go on by their length.
+fn all_finite(what: &str, mono: &[f32], rate: u32, seconds: &mut f64) -> Result<()> {
+    if let Some(at) = mono.iter().position(|sample| !sample.is_finite()) {
+        let at = *seconds + at as f64 / f64::from(rate);
+        let why = format!("its sample at {at:.3} s is NaN or infinite; write it anew with numbers alone");
+        return Err(Error::Decode { what: what.to_owned(), why });
+    }
+    *seconds += mono.len() as f64 / f64::from(rate);
+    Ok(())
 }
 
 /// The error of a file from which nothing decoded.

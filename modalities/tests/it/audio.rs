@@ -225,3 +225,24 @@ fn audio_of_few_samples_is_decoded_and_one_of_none_has_a_reason() {
         assert!(error.trim_end().len() > "it is damaged or not supported: ".len() + 5, "{error}");
     }
 }
+
+/// librosa refuses such audio too (`valid_audio`): one NaN is in every number of the window around it.
+#[test]
+fn samples_that_are_no_numbers_are_refused_where_they_stand() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut samples = vec![0.25_f32; 16_000];
+        samples[4_000] = bad;
+        let data: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        let mut wave = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x03\0\x01\0".to_vec();
+        wave.extend([16_000_u32, 64_000].iter().flat_map(|n| n.to_le_bytes()));
+        wave.extend(b"\x04\0\x20\0data");
+        wave.extend((data.len() as u32).to_le_bytes());
+        wave.extend(data);
+        let size = (wave.len() as u32 - 8).to_le_bytes();
+        wave[4..8].copy_from_slice(&size);
+        let decoded = decode_bytes("nan.wav", &wave, 16_000, &Limits::default()).unwrap_err().to_string();
+        let measured = measure_bytes("nan.wav", &wave).unwrap_err().to_string();
+        assert!(decoded.contains("nan.wav") && decoded.contains("its sample at 0.250 s is NaN"), "{decoded}");
+        assert_eq!(measured, decoded);
+    }
+}
