@@ -25,7 +25,8 @@ pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     let vocabulary = checkpoint.vocabulary()?.map(|v| Tokenizer::from_gguf(&v)).transpose()?;
     vocabulary.ok_or_else(|| Error::Content {
         file: checkpoint.path().display().to_string(),
-        why: "there is no tokenizer.json beside the weights".into(),
+        why: "there is no tokenizer.json beside the weights; AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) in \
+              Python writes it, if transformers knows the other files of the tokenizer".into(),
     })
 }
 

@@ -10,6 +10,7 @@ use super::left_out::LeftOut;
 use super::media::Root;
 use super::named::Named;
 use super::rows::Columns;
+use super::sniff::{LFS, packed, unread};
 use super::{class_folders, csv_rows, json_lines, json_list, parquet, webdataset};
 use crate::build::{INPUTS, MANIFEST, REJECTS, TIMINGS};
 use crate::error::{Error, Result};
@@ -262,14 +263,22 @@ fn files(settings: &ReadSettings, folder: &Path, left_out: &LeftOut) -> Result<V
         found.sort();
         for file in found {
             let unknown = || {
-                let why = match packed_as(&file) {
-                    Some(how) => format!("'{}' is packed with {how}; unpack it", file.display()),
-                    None => {
-                        format!("'{}' has no known extension; say what it is with format", file.display())
+                let head = head(&file);
+                let name = file.display();
+                Error::Config(match (packed(&head), unread(&head)) {
+                    (Some(how), _) => format!("[[read]] '{name}' is packed with {how}; unpack it"),
+                    (None, Some(known)) => format!("[[read]] '{name}' is {known}, which is not read"),
+                    (None, None) => {
+                        format!("[[read]] '{name}' has no known extension; say what it is with format")
                     }
-                };
-                Error::Config(format!("[[read]] {why}"))
+                })
             };
+            // Of a repository that was cloned without its large files, every table is a few lines of text.
+            if file.metadata().is_ok_and(|data| data.is_file() && data.len() < 1024)
+                && head(&file).starts_with(LFS)
+            {
+                return Err(unknown());
+            }
             let format = settings.format.or_else(|| Format::of(&file)).ok_or_else(unknown)?;
             files.push((file, format));
         }
@@ -297,11 +306,11 @@ fn parent(file: &Path) -> String {
     file.parent().unwrap_or(Path::new("")).display().to_string()
 }
 
-/// What a file is packed with, by its first bytes.
-fn packed_as(file: &Path) -> Option<&'static str> {
+/// The first bytes of a file, as far as they can be read.
+fn head(file: &Path) -> Vec<u8> {
     let mut head = Vec::new();
-    File::open(file).ok()?.take(super::media::HEAD).read_to_end(&mut head).ok()?;
-    super::sniff::packed(&head)
+    let read = File::open(file).and_then(|file| file.take(super::media::HEAD).read_to_end(&mut head));
+    read.map_or_else(|_| Vec::new(), |_| head)
 }
 
 impl Format {

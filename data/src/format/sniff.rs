@@ -57,10 +57,22 @@ pub(crate) fn sniff(bytes: &[u8]) -> Option<Found> {
     kind::of(bytes).map(Found)
 }
 
+/// What a pointer begins with that Git LFS leaves in the place of a large file.
+pub(crate) const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
+
 /// What a file is called that is known and not read.
 pub(crate) fn unread(bytes: &[u8]) -> Option<&'static str> {
     let is = |at: usize, mark: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(mark));
     Some(match bytes {
+        [] => "an empty file",
+        _ if is(0, LFS) => "a pointer of Git LFS to a file that is not here (`git lfs pull` fetches it)",
+        _ if is(128, b"DICM") => "a DICOM image",
+        _ if is(344, b"n+1\0") => "a NIfTI image",
+        _ if is(0, b"\x89HDF\r\n") => "an HDF5 file",
+        _ if is(0, b"\x93NUMPY") => "a NumPy array",
+        _ if is(0, b"ARROW1") => "Apache Arrow (write it as Parquet)",
+        _ if is(0, b"%!PS") => "a PostScript document",
+        _ if is(0, b"\x00\x05\x16\x07") => "what macOS keeps beside a file",
         _ if is(0, b"\xff\x0a") || is(4, b"JXL ") => "a JPEG XL image",
         _ if is(4, b"jP  \r\n\x87\n") || is(0, b"\xff\x4f\xff\x51") => "a JPEG 2000 image",
         _ if is(0, b"8BPS") => "a Photoshop document",

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::error::{Error, Result, damaged, unreadable};
 use super::gguf;
+use super::source::not_a_pointer;
 
 /// What holds the weights.
 #[derive(Debug, PartialEq)]
@@ -112,5 +113,6 @@ pub(crate) fn read_capped(path: &Path, cap: u64) -> Result<Vec<u8>> {
     if bytes.len() as u64 > cap {
         return Err(damaged(path, format!("it is larger than {} MiB", cap >> 20)));
     }
+    not_a_pointer(path, &bytes)?;
     Ok(bytes)
 }

@@ -26,6 +26,18 @@ enum Bytes {
     Memory(Vec<u8>),
 }
 
+/// Refuse what Git LFS leaves in the place of a file in a repository that was cloned without its large ones.
+pub(super) fn not_a_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
+    match bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+        true => {
+            let why =
+                "it is a pointer of Git LFS, and not the file: `git lfs pull` in its repository fetches that";
+            Err(damaged(path, why))
+        }
+        false => Ok(()),
+    }
+}
+
 /// Files up to this size are read, not mapped, so that nothing that happens to them later matters: 1 MiB.
 const READ_WHOLE: u64 = 1 << 20;
 
@@ -48,7 +60,9 @@ impl Source {
             let map = unsafe { Mmap::map(&file) }.map_err(unreadable(path))?;
             Bytes::Mapped { map, file }
         };
-        Ok(Arc::new(Source { path: path.to_path_buf(), bytes }))
+        let source = Source { path: path.to_path_buf(), bytes };
+        not_a_pointer(path, source.bytes())?;
+        Ok(Arc::new(source))
     }
 
     /// Bytes that are in memory already, under the name that errors give them.

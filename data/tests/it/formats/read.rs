@@ -7,7 +7,7 @@ use std::path::Path;
 use percept_data::hash::perceptual_hash;
 use percept_modalities::image::{Limits, decode};
 
-use super::{golden, run, turn, turns};
+use super::{golden, refusal, run, turn, turns};
 
 #[test]
 fn perceptual_hashes_are_those_of_imagehash() {
@@ -250,4 +250,35 @@ fn tables_that_are_not_read_are_refused_by_what_they_are() {
         let (samples, _, rejects) = run(folder.path(), &format!("[[read]]\npath = \"{file}\""));
         assert!(samples.is_empty() && rejects[0].detail.contains(why), "{rejects:?}");
     }
+}
+
+/// What `git clone` leaves of large files without Git LFS.
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+
+#[test]
+fn files_that_are_known_and_not_read_are_called_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes, what) in [
+        ("a.parquet", POINTER.as_bytes(), "Git LFS"),
+        ("a.jsonl", POINTER.as_bytes(), "`git lfs pull`"),
+        ("a.csv", POINTER.as_bytes(), "Git LFS"),
+        ("a.tar", POINTER.as_bytes(), "Git LFS"),
+        ("a.arrow", b"ARROW1\0\0", "Apache Arrow (write it as Parquet)"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n", "HDF5"),
+    ] {
+        fs::write(folder.path().join(name), bytes).unwrap();
+        let error = refusal(folder.path(), &format!("path = \"{name}\""));
+        assert!(error.contains(what) && error.contains(name), "{error}");
+    }
+    let dicom = [&[0; 128][..], b"DICM"].concat();
+    let rows = [("l.jpg", POINTER.as_bytes()), ("d.jpg", &dicom), ("e.jpg", b"")];
+    for (name, bytes) in rows {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    fs::write(folder.path().join("m.csv"), "image\nl.jpg\nd.jpg\ne.jpg\n").unwrap();
+    let (_, _, rejects) = run(folder.path(), "[[read]]\npath = \"m.csv\"");
+    for (reject, what) in rejects.iter().zip(["Git LFS", "a DICOM image", "an empty file"]) {
+        assert!(reject.reason == "unknown-format" && reject.detail.contains(what), "{reject:?}");
+    }
+    assert_eq!(rejects.len(), 3);
 }

@@ -333,3 +333,15 @@ fn folders_without_a_checkpoint_say_what_was_looked_for() {
     std::fs::write(&text, "hello").unwrap();
     assert!(Checkpoint::open(&text).unwrap_err().to_string().contains("GGUF"));
 }
+
+#[test]
+fn pointers_of_git_lfs_are_called_so() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+    for name in ["model.safetensors", "model.gguf"] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
+        std::fs::write(folder.path().join(name), pointer).unwrap();
+        let error = Checkpoint::open(folder.path()).err().unwrap().to_string();
+        assert!(error.contains(name) && error.contains("`git lfs pull`"), "{error}");
+    }
+}
