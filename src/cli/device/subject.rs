@@ -79,7 +79,7 @@ impl Subject {
             return Err(Failure::Usage(format!("{} {why}", path.display())));
         };
         let messages = conversation.messages()?;
-        let media = conversation.media(&messages, model.processor())?;
+        let media = conversation.media(&messages, &*model)?;
         let inputs = model.processor().chat(&messages, &media).map_err(percept::infer::Error::from)?;
         let mut session = Session::new(cpu.clone(), model, SessionOptions::default())?;
         session.record_runs();

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use percept::modalities::kind::Medium;
 use percept::modalities::{Content, Media, Message, Part, Processor, Source, audio, image, video};
+use percept::model::CausalModel;
+use percept::model::text::template;
 use serde_json::{Map, Value};
 
 use crate::cli::Failure;
@@ -110,7 +112,15 @@ impl Conversation {
 
     /// The media that the turns mention, decoded as the model wants them: by the path in the turn, relative to the file
     /// of messages, from the turn itself, or from the command line in order; and what the chat template reads beside.
-    pub fn media(&self, messages: &[Message], processor: &dyn Processor) -> Result<Media, Failure> {
+    pub fn media(&self, messages: &[Message], model: &dyn CausalModel) -> Result<Media, Failure> {
+        let processor = model.processor();
+        let variables = self.variables.read()?;
+        if let Some(name) = unread(&variables, model)? {
+            return Err(Failure::Usage(format!(
+                "the model's chat template reads no '{name}', so that it would change nothing; leave it out, or see how the \
+                 template spells it"
+            )));
+        }
         let beside = self.messages.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let mut given = [self.files.image.iter(), self.files.video.iter(), self.files.audio.iter()];
         let mut next = |kind: usize, path: &Option<String>| -> Result<MediumSource, Failure> {
@@ -125,7 +135,7 @@ impl Conversation {
                 }),
             }
         };
-        let mut media = Media { variables: self.variables.read()?, ..Media::default() };
+        let mut media = Media { variables, ..Media::default() };
         for message in messages {
             for part in message.content.parts() {
                 match part {
@@ -147,6 +157,18 @@ impl Conversation {
         }
         Ok(media)
     }
+}
+
+/// The first variable that the chat template of a model does not read.
+fn unread<'v>(
+    variables: &'v Map<String, Value>,
+    model: &dyn CausalModel,
+) -> Result<Option<&'v String>, Failure> {
+    if variables.is_empty() {
+        return Ok(None);
+    }
+    let template = template(model.weights().checkpoint(), model.processor().tokenizer())?;
+    Ok(variables.keys().find(|name| template.as_ref().is_none_or(|template| !template.reads(name))))
 }
 
 impl Conversation {

@@ -40,7 +40,7 @@ impl Generate {
         let began = Instant::now();
         let messages = self.conversation.messages()?;
         let model = self.causal.model()?;
-        let media = self.conversation.media(&messages, model.processor())?;
+        let media = self.conversation.media(&messages, &*model)?;
         let inputs = model.processor().chat(&messages, &media).map_err(percept::infer::Error::from)?;
         let options = GenerateOptions { logprobs: self.logprobs, ..self.continuation.options(&*model)? };
         let mut session = self.causal.session_with(model, self.continuation.draft_model.as_deref())?;

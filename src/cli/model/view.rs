@@ -26,7 +26,7 @@ pub fn view(model: &Model, conversation: Conversation, texts: &[String]) -> Resu
                 return Err(Failure::Usage(why.into()));
             }
             let messages = conversation.messages()?;
-            let media = conversation.media(&messages, model.processor())?;
+            let media = conversation.media(&messages, &**model)?;
             Ok(View::of_chat(&**model, &messages, &media)?)
         }
         Model::Contrastive(model) => {

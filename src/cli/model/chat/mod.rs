@@ -55,7 +55,7 @@ impl Chat {
             prompt: None,
         };
         let messages = if earlier.messages.is_some() { earlier.messages()? } else { Vec::new() };
-        let media = earlier.media(&messages, model.processor())?;
+        let media = earlier.media(&messages, &*model)?;
         let mut talk = Talk::new(messages, media);
         if let Some(text) = &self.system {
             talk.system(text);
