@@ -159,6 +159,9 @@ impl Task {
                 return Err(named(key, why));
             }
         }
+        if ask.max_tokens == 0 {
+            return Err(named("[ask] max_tokens", "it is 0, and every answer would be empty".into()));
+        }
         let hash = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         let Top { name, about, hub, compat } = top;
         Ok(Self {

@@ -174,6 +174,10 @@ impl Task {
     }
 
     fn right(&self, value: &Value, options: &[String]) -> Result<Right, String> {
+        if value.is_null() {
+            let why = "it has no right answer; take such rows out of the data, or keep the others with [data] where";
+            return Err(why.into());
+        }
         let count = if options.is_empty() { self.score.letters.unwrap_or(0) } else { options.len() };
         let texts = match value {
             Value::Array(list) => list.iter().map(answer_text).collect(),
@@ -374,4 +378,19 @@ pub(crate) fn lacks(task: &Task, processor: &dyn Processor) -> Option<&'static s
     let asked =
         Message::new("user", Content::Text("?".into()).after([percept_modalities::kind::Medium::Image]));
     processor.chat(&[asked], &media).err().map(|_| "images")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_row_without_a_right_answer_is_refused() {
+        let task = Task::find("gsm8k").unwrap();
+        assert_eq!(task.right(&json!("5"), &[]).unwrap().texts, ["5"]);
+        let why = task.right(&Value::Null, &[]).unwrap_err();
+        assert!(why.contains("no right answer"), "{why}");
+    }
 }

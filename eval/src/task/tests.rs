@@ -28,6 +28,7 @@ fn what_is_wrong_is_named_with_what_is_near() {
             "the evaluation has no metric 'choise'; did you mean 'choice'?",
         ),
         ("max_tokens", "max_token", "t.toml:13: [ask] has no key 'max_token'; did you mean 'max_tokens'?"),
+        ("max_tokens = ", "max_tokens = 0 # ", "[ask] max_tokens: it is 0"),
         ("about", "abaut", "did you mean 'about'?"),
         ("[score]", "[scores]", "has no key 'scores'; did you mean 'score'?"),
         ("{{ question.strip()", "{{ question.strip(", "[ask] prompt"),
