@@ -15,6 +15,13 @@ pub fn parameter_stream(name: &str, seed: u64) -> ChaCha12Rng {
 /// and exact.
 pub fn normal(name: &str, n: usize, deviation: f64, seed: u64) -> Vec<f32> {
     let mut random = parameter_stream(name, seed);
-    let mut normal = || (0..12).map(|_| random.next_u32() as f64 / 2f64.powi(32)).sum::<f64>() - 6.0;
+    let mut normal = || {
+        // In whole numbers of 2^-32, since tests make millions of them with a compiler that does not optimize.
+        let mut sum = 0;
+        for _ in 0..12 {
+            sum += u64::from(random.next_u32());
+        }
+        sum as f64 / (1u64 << 32) as f64 - 6.0
+    };
     (0..n).map(|_| (normal() * deviation) as f32).collect()
 }

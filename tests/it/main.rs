@@ -14,8 +14,8 @@ mod encoders;
 mod evaluation;
 mod evaluation_models;
 mod exports;
-mod graph_compilers;
 mod gguf_files;
+mod graph_compilers;
 #[path = "../needs/mod.rs"]
 mod needs;
 mod parity;

@@ -259,6 +259,12 @@ impl LoraConfig {
         Ok(alpha / if self.over_root { (rank as f64).sqrt() } else { rank as f64 })
     }
 
+    /// Names that `target_modules` lists and none of these modules has.
+    pub fn missing<'a>(&self, modules: impl Iterator<Item = &'a str> + Clone) -> Vec<&str> {
+        let Names::Ends(ends) = &self.targets else { return Vec::new() };
+        ends.iter().map(String::as_str).filter(|end| !modules.clone().any(|m| ends_with(m, end))).collect()
+    }
+
     /// An error where PEFT would not have put an adapter beside this module.
     pub fn check_target(&self, module: &str) -> Result<()> {
         // A module that is listed by its whole name is adapted in whatever layer it is.

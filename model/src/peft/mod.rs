@@ -146,6 +146,7 @@ impl Overlay {
             return Err(config.error(format!("{TENSORS} holds no tensors")));
         }
         self.doubts.extend(doubt(checkpoint, &folder, &config)?);
+        self.doubts.extend(incomplete(checkpoint, &folder, &config, &modules));
         let adapter = Adding { at: self.adapters.len(), config, checkpoint, tensors: &tensors, weight };
         adapter.check_complete(&modules, &self.names)?;
         for (module, parts) in &modules {
@@ -567,6 +568,28 @@ fn doubt(checkpoint: &Checkpoint, folder: &Path, config: &LoraConfig) -> Result<
         "the adapter {at} may not fit this base: its adapter_config.json says that it was trained on '{trained_on}', and \
          this is '{opened}'"
     )))
+}
+
+/// A sentence that names modules of this base which are to have adapters, and have none in the adapter's file.
+fn incomplete<T>(
+    checkpoint: &Checkpoint,
+    folder: &Path,
+    config: &LoraConfig,
+    modules: &BTreeMap<String, T>,
+) -> Option<String> {
+    let mut missing = config.missing(modules.keys().map(String::as_str));
+    let of_base: Vec<&str> = checkpoint.names().filter_map(|name| name.strip_suffix(".weight")).collect();
+    let absent = config.missing(of_base.into_iter());
+    missing.retain(|name| !absent.contains(name));
+    if missing.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "the adapter {} may be incomplete: its adapter_config.json lists {} among 'target_modules', and {TENSORS} has no \
+         tensors for them",
+        folder.display(),
+        missing.join(", ")
+    ))
 }
 
 #[cfg(test)]

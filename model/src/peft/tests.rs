@@ -173,6 +173,22 @@ fn a_head_that_was_the_table_gets_a_tensor_of_its_own_only_where_they_differ() {
 }
 
 #[test]
+fn modules_of_the_base_that_are_listed_and_have_no_tensors_are_named() {
+    let place = Fixture::new();
+    let given: [(&str, &[usize]); 2] =
+        [(&format!("{Q}.lora_A.weight"), &[2, 3]), (&format!("{Q}.lora_B.weight"), &[4, 2])];
+    for (listed, named) in [("embed_tokens", true), ("of_another_family", false), ("q_proj", false)] {
+        let config = json!({ "r": 2, "target_modules": ["q_proj", listed] });
+        let folder = place.adapter("listed", config, &given);
+        let overlaid = place.base().with_adapter(&folder).unwrap();
+        let found = overlaid.doubts();
+        assert_eq!(found.len(), usize::from(named), "{listed}: {found:?}");
+        assert!(found.iter().all(|d| d.contains("lists embed_tokens among")), "{found:?}");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+#[test]
 fn an_adapter_of_another_base_is_doubted_by_fingerprint_and_by_name() {
     let place = Fixture::new();
     let q: [(&str, &[usize]); 2] = [

@@ -26,7 +26,7 @@ fn samples() -> Vec<Sample> {
         meta: json!({"width": 3, "licence": "CC0"}).as_object().unwrap().clone(),
     };
     let media =
-        vec![blob(Kind::Image, "jpg", b"a"), blob(Kind::Audio, "wav", b""), blob(Kind::Image, "jpg", b"b")];
+        vec![blob(Kind::Image, "jpg", b"a"), blob(Kind::Audio, "wav", b"c"), blob(Kind::Image, "jpg", b"b")];
     let several = Sample { key: "b".to_string(), media, ..Sample::default() };
     let nothing = Sample { key: "c".to_string(), ..Sample::default() };
     let text = Sample { key: "d".to_string(), text: Some(String::new()), ..Sample::default() };

@@ -336,7 +336,7 @@ pub(super) fn show(finished: &[Finished]) {
         }
     }
     println!("{t}");
-    for Finished { task, outcome, agreement, explanation } in finished {
+    for Finished { task, outcome, agreement, explanation, .. } in finished {
         if !outcome.scores.classes.is_empty() {
             let header = ["class", "samples", "precision", "recall, sensitivity", "specificity", "F1"];
             let mut t = table(&header, &[1, 2, 3, 4, 5]);
