@@ -60,11 +60,9 @@ fn is_vorbis(stream: &mut impl Read) -> bool {
     stream.read_exact(&mut head).is_ok() && head.starts_with(b"OggS") && head[28..].starts_with(b"\x01vorbis")
 }
 
-/// The mean of a frame's channels. A sample that is no number would spread over a whole block of the
-/// resampler.
+/// The mean of a frame's channels.
 fn mean(sum: f32, channels: usize) -> f32 {
-    let mean = sum / channels as f32;
-    if mean.is_finite() { mean } else { 0.0 }
+    sum / channels as f32
 }
 
 /// Ogg Vorbis.

@@ -29,11 +29,12 @@ pub(crate) fn find(path: &Path) -> Result<WeightFiles> {
 
 fn identify(file: &Path) -> Result<WeightFiles> {
     let mut start = Vec::new();
-    File::open(file).and_then(|f| f.take(4).read_to_end(&mut start)).map_err(unreadable(file))?;
+    File::open(file).and_then(|f| f.take(64).read_to_end(&mut start)).map_err(unreadable(file))?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let path = file.to_path_buf();
+    not_a_pointer(file, &start)?;
     match &start[..] {
-        b"GGUF" => Ok(WeightFiles::Gguf(path)),
+        [b'G', b'G', b'U', b'F', ..] => Ok(WeightFiles::Gguf(path)),
         _ if name.ends_with(".safetensors.index.json") => Ok(WeightFiles::Index(path)),
         _ if name.ends_with(".safetensors") => Ok(WeightFiles::Safetensors(path)),
         _ if name == "model.bin" => Ok(WeightFiles::CTranslate2(path)),
