@@ -91,7 +91,7 @@ pub enum Input {
     Pages(usize, usize),
     /// The slots that the states of a group's sequences are in, i32[sequences]; negative where there is none yet.
     StateFrom(usize),
-    /// The slots that they are left in, i32[sequences]; negative for nowhere.
+    /// The slots that the states are written to, i32[sequences]; negative where they are not kept.
     StateTo(usize),
     /// Rows of a group's sequences in the step, i32[sequences].
     StateRows(usize),

@@ -1,4 +1,4 @@
-//! Graph compilers behind the C interface that ask for StableHLO or ONNX get it: a plug-in in C writes down what it is given.
+//! Graph compilers behind the C interface that ask for StableHLO or ONNX get it: a plug-in in C saves what it is given.
 
 #![cfg(unix)]
 

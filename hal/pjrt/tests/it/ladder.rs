@@ -35,7 +35,7 @@ fn the_plugin_climbs_to_gradients() {
 }
 
 #[test]
-#[ignore = "all cases take many minutes"]
+#[ignore = "all cases take many minutes; `cargo xtask vendors assets` runs them"]
 fn the_plugin_climbs_the_whole_ladder() {
     let filter = std::env::var("PERCEPT_LADDER_FILTER").unwrap_or_default();
     let Some((run, faults)) = climb(|_, case| case.id.contains(&filter)) else { return };

@@ -37,7 +37,7 @@ fn worker() {
 }
 
 #[test]
-#[ignore = "needs libtpu"]
+#[ignore = "needs libtpu, which `cargo xtask vendors` fetches and climbs the ladder with"]
 fn every_graph_of_the_ladder_compiles_for_tpus() {
     let named = std::env::var("PERCEPT_TOPOLOGY").unwrap_or("v4:2x2x1,v5e:2x2,v6e:2x2".into());
     let options = Options {
@@ -66,7 +66,7 @@ fn every_graph_of_the_ladder_compiles_for_tpus() {
 }
 
 #[test]
-#[ignore = "needs libtpu"]
+#[ignore = "needs libtpu, which `cargo xtask vendors` fetches and climbs the ladder with"]
 fn a_chip_that_the_compiler_does_not_know_is_refused_in_its_words() {
     let output = child("v99:2x2").output().unwrap();
     assert!(!output.status.success());
