@@ -20,6 +20,8 @@ use crate::pool::{Pool, Team, lock};
 const ID: &str = "cpu";
 /// Operations estimated below this many nanoseconds run on one thread: waking a second costs as much.
 const SMALL: usize = 6_000;
+/// Tensors touched since the threads last met, past which they meet: to compare with more of them costs more.
+const MANY: usize = 64;
 
 /// The CPU's operations.
 pub struct CpuLibrary {
@@ -142,6 +144,36 @@ impl Launch<'_> {
         };
         (if in_place { self.kernel.work_in_place } else { self.kernel.work }) < SMALL
     }
+}
+
+/// One launch of all threads, or a run of small ones that are the first thread's.
+struct Group<'a> {
+    launches: &'a [Launch<'a>],
+    /// All threads have to be done with what was launched since they last met.
+    waits: bool,
+}
+
+/// The launches in groups. Threads meet only before a group that touches memory which a launch since then writes, or
+/// writes what one reads: the projections of one row, for example, run into each other.
+fn groups<'a>(launches: &'a [Launch<'a>]) -> Vec<Group<'a>> {
+    let (mut read, mut written) = (Vec::new(), Vec::new());
+    let group = |launches: &'a [Launch<'a>]| {
+        let reads = launches.iter().flat_map(|launch| launch.inputs);
+        let writes = launches.iter().flat_map(|launch| launch.outputs.iter().chain([&launch.workspace]));
+        let meets =
+            |tensor: &RawTensor, others: &[RawTensor]| others.iter().any(|other| tensor.overlaps(other));
+        let waits = read.len() + written.len() > MANY
+            || reads.clone().any(|tensor| meets(tensor, &written))
+            || writes.clone().any(|tensor| meets(tensor, &written) || meets(tensor, &read));
+        if waits {
+            read.clear();
+            written.clear();
+        }
+        read.extend(reads);
+        written.extend(writes);
+        Group { launches, waits }
+    };
+    launches.chunk_by(|a, b| a.small() && b.small()).map(group).collect()
 }
 
 /// The first thread's clock in a timed program.
@@ -272,24 +304,31 @@ impl CpuLibrary {
                 }
             })
             .collect();
+        let groups = groups(&launches);
         let program = |team: &Team<'_>| {
             // Only the first thread has the clock, so that it never waits for the lock.
             let mut clock = times.filter(|_| team.rank() == 0).map(|times| Clock::new(lock(times)));
-            for group in launches.chunk_by(|a, b| a.small() && b.small()) {
-                if !group[0].small() {
-                    group[0].run(team);
+            let meet = |clock: &mut Option<Clock<'_>>| {
+                team.barrier();
+                clock.iter_mut().for_each(|clock| clock.waited(team));
+            };
+            for Group { launches, waits } in &groups {
+                if *waits {
+                    meet(&mut clock);
+                }
+                if !launches[0].small() {
+                    launches[0].run(team);
                     clock.iter_mut().for_each(|clock| clock.worked(team));
                 } else if team.rank() == 0 {
                     Team::alone(|alone| {
-                        for launch in group {
+                        for launch in *launches {
                             launch.run(alone);
                             clock.iter_mut().for_each(|clock| clock.worked(team));
                         }
                     });
                 }
-                team.barrier();
-                clock.iter_mut().for_each(|clock| clock.waited(team));
             }
+            meet(&mut clock);
         };
         let done = match times {
             _ if launches.iter().all(Launch::small) => self.pool.run_alone(program),

@@ -15,6 +15,14 @@ pub(crate) struct RawTensor {
     pub bytes: usize,
 }
 
+impl RawTensor {
+    /// Whether a byte of one is a byte of the other.
+    pub fn overlaps(&self, other: &RawTensor) -> bool {
+        let (a, b) = (self.start.addr(), other.start.addr());
+        a < b + other.bytes && b < a + self.bytes
+    }
+}
+
 // SAFETY: a raw tensor is an address; who may use it is the caller's promise to `Operands::new`.
 unsafe impl Send for RawTensor {}
 // SAFETY: as above.

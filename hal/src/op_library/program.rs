@@ -19,6 +19,9 @@ use crate::report::{CompileReport, OpTiming};
 
 /// Alignment of values within the arena: a cache line, and the widest vector.
 const ALIGN: usize = 64;
+/// Bytes within which the workspaces of neighbouring launches lie side by side, so that a library may run launches that do
+/// not need each other at the same time.
+const SIDE_BY_SIDE: usize = 512 << 10;
 
 pub(super) struct LibraryExecutable<L: OpLibrary> {
     shared: Arc<Shared<L>>,
@@ -51,7 +54,9 @@ struct Launch<P> {
     output_types: Vec<TensorType>,
     inputs: Vec<ValueId>,
     outputs: Vec<ValueId>,
+    /// Bytes of scratch, and where they begin behind the planned values.
     workspace: usize,
+    workspace_offset: usize,
     /// The operation's name, as timings have it.
     name: Arc<str>,
     path: Arc<str>,
@@ -120,6 +125,7 @@ impl<L: OpLibrary> LibraryExecutable<L> {
         let graph = std::mem::take(&mut self.graph);
         let mut first = 0;
         let mut index = 0;
+        let mut next_workspace = 0;
         while index < graph.nodes().len() {
             let node = &graph.nodes()[index];
             if host.contains(&index) {
@@ -153,7 +159,12 @@ impl<L: OpLibrary> LibraryExecutable<L> {
                     why,
                 })
             })?;
-            self.workspace_bytes = self.workspace_bytes.max(planned.workspace);
+            if next_workspace + planned.workspace > SIDE_BY_SIDE {
+                next_workspace = 0;
+            }
+            let workspace_offset = next_workspace;
+            next_workspace = (workspace_offset + planned.workspace).next_multiple_of(ALIGN);
+            self.workspace_bytes = self.workspace_bytes.max(next_workspace);
             self.launches.push(Launch {
                 plan: planned.plan,
                 op: node.op.clone(),
@@ -162,6 +173,7 @@ impl<L: OpLibrary> LibraryExecutable<L> {
                 inputs: node.inputs.clone(),
                 outputs: node.outputs.clone(),
                 workspace: planned.workspace,
+                workspace_offset,
                 name: node.op.name().into(),
                 path: node.path.clone(),
             });
@@ -280,7 +292,7 @@ impl<'a, L: OpLibrary> Run<'a, L> {
                 rest = tail;
                 let workspace = (l.workspace > 0).then_some(Region {
                     memory: self.arena,
-                    offset: self.program.arena_bytes,
+                    offset: self.program.arena_bytes + l.workspace_offset,
                     bytes: l.workspace,
                 });
                 let op = OpDesc { op: &l.op, inputs: &l.input_types, outputs: &l.output_types };

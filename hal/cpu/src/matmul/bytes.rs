@@ -80,26 +80,12 @@ impl Bytes<Avx2> for Vnni256 {
     }
 
     #[inline(always)]
-    unsafe fn words(self, l: Avx2, p: *const u8, row: usize) -> [[__m256i; 2]; 4] {
-        let mut found = [[l.splat_int(0)[0]; 2]; 4];
-        for half in 0..2 {
-            // SAFETY: the token proves the features; the caller promises the rows.
-            unsafe {
-                let p = p.add(8 * half * row);
-                let four = |i: usize| {
-                    let low = _mm256_castsi128_si256(_mm_loadu_si128(p.add(i * row).cast()));
-                    _mm256_inserti128_si256::<1>(low, _mm_loadu_si128(p.add((4 + i) * row).cast()))
-                };
-                let rows = [four(0), four(1), four(2), four(3)];
-                let [a, b] = [0, 2].map(|i| _mm256_unpacklo_epi32(rows[i], rows[i + 1]));
-                let [c, d] = [0, 2].map(|i| _mm256_unpackhi_epi32(rows[i], rows[i + 1]));
-                found[0][half] = _mm256_unpacklo_epi64(a, b);
-                found[1][half] = _mm256_unpackhi_epi64(a, b);
-                found[2][half] = _mm256_unpacklo_epi64(c, d);
-                found[3][half] = _mm256_unpackhi_epi64(c, d);
-            }
+    unsafe fn words(self, _: Avx2, p: *const u8, row: usize) -> [[__m256i; 2]; 4] {
+        // SAFETY: the token proves the features; the caller promises the rows.
+        unsafe {
+            let (low, high) = (words256(p, row), words256(p.add(8 * row), row));
+            [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
         }
-        found
     }
 
     #[inline(always)]
@@ -133,25 +119,7 @@ impl Bytes<Avx512> for Vnni512 {
     #[inline(always)]
     unsafe fn words(self, _: Avx512, p: *const u8, row: usize) -> [__m512i; 4] {
         // SAFETY: the token proves the features; the caller promises the rows.
-        unsafe {
-            let load = |i: usize| _mm_loadu_si128(p.add(i * row).cast());
-            // Every fourth row to a vector: then a quarter of each word's vector is four neighbouring rows.
-            let four = |i: usize| {
-                let v = _mm512_castsi128_si512(load(i));
-                let v = _mm512_inserti32x4::<1>(v, load(4 + i));
-                let v = _mm512_inserti32x4::<2>(v, load(8 + i));
-                _mm512_inserti32x4::<3>(v, load(12 + i))
-            };
-            let rows = [four(0), four(1), four(2), four(3)];
-            let [a, b] = [0, 2].map(|i| _mm512_unpacklo_epi32(rows[i], rows[i + 1]));
-            let [c, d] = [0, 2].map(|i| _mm512_unpackhi_epi32(rows[i], rows[i + 1]));
-            [
-                _mm512_unpacklo_epi64(a, b),
-                _mm512_unpackhi_epi64(a, b),
-                _mm512_unpacklo_epi64(c, d),
-                _mm512_unpackhi_epi64(c, d),
-            ]
-        }
+        unsafe { words512(p, row) }
     }
 
     #[inline(always)]
@@ -171,6 +139,62 @@ impl Bytes<Avx512> for Vnni512 {
             [_mm512_cvtph_ps(low), _mm512_cvtph_ps(high)]
         }
     }
+}
+
+/// Word `j` of the sixteen bytes at `p + i * row` in lane `i` of vector `j`, of eight rows. A function with its features and without
+/// closures: one that is not inlined in time calls every instruction.
+///
+/// # Safety
+/// The bytes of eight rows must be readable.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn words256(p: *const u8, row: usize) -> [__m256i; 4] {
+    let mut rows = [_mm256_setzero_si256(); 4];
+    for (i, four) in rows.iter_mut().enumerate() {
+        // SAFETY: the caller promises the rows.
+        unsafe {
+            let v = _mm256_castsi128_si256(_mm_loadu_si128(p.add(i * row).cast()));
+            *four = _mm256_inserti128_si256::<1>(v, _mm_loadu_si128(p.add((4 + i) * row).cast()));
+        }
+    }
+    let (a, b) = (_mm256_unpacklo_epi32(rows[0], rows[1]), _mm256_unpacklo_epi32(rows[2], rows[3]));
+    let (c, d) = (_mm256_unpackhi_epi32(rows[0], rows[1]), _mm256_unpackhi_epi32(rows[2], rows[3]));
+    [
+        _mm256_unpacklo_epi64(a, b),
+        _mm256_unpackhi_epi64(a, b),
+        _mm256_unpacklo_epi64(c, d),
+        _mm256_unpackhi_epi64(c, d),
+    ]
+}
+
+/// As [`words256`], of sixteen rows.
+///
+/// # Safety
+/// The bytes of sixteen rows must be readable.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn words512(p: *const u8, row: usize) -> [__m512i; 4] {
+    // Every fourth row to a vector: then a quarter of each word's vector is four neighbouring rows.
+    let mut rows = [_mm512_setzero_si512(); 4];
+    for (i, four) in rows.iter_mut().enumerate() {
+        // SAFETY: the caller promises the rows.
+        unsafe {
+            let v = _mm512_castsi128_si512(_mm_loadu_si128(p.add(i * row).cast()));
+            let v = _mm512_inserti32x4::<1>(v, _mm_loadu_si128(p.add((4 + i) * row).cast()));
+            let v = _mm512_inserti32x4::<2>(v, _mm_loadu_si128(p.add((8 + i) * row).cast()));
+            *four = _mm512_inserti32x4::<3>(v, _mm_loadu_si128(p.add((12 + i) * row).cast()));
+        }
+    }
+    let (a, b) = (_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpacklo_epi32(rows[2], rows[3]));
+    let (c, d) = (_mm512_unpackhi_epi32(rows[0], rows[1]), _mm512_unpackhi_epi32(rows[2], rows[3]));
+    [
+        _mm512_unpacklo_epi64(a, b),
+        _mm512_unpackhi_epi64(a, b),
+        _mm512_unpacklo_epi64(c, d),
+        _mm512_unpackhi_epi64(c, d),
+    ]
 }
 
 /// An instruction set that multiplies bytes four to a lane.
