@@ -9,13 +9,13 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Spins before a waiting thread goes to sleep: some 100 µs, longer than steps usually differ between threads. To be
-/// woken takes about as long. A thread that only yielded its core would hold back the very teammate that it waits
-/// for, wherever more threads are ready than there are cores.
-const SPINS: u32 = 4096;
+mod workers;
+
+use workers::{Waiters, Workers};
+
 /// Shared loops between two barriers; one more inserts a barrier.
 const LOOPS: usize = 16;
 
@@ -37,7 +37,7 @@ pub enum PoolError {
 
 /// A fixed number of threads that run one program at a time; the calling thread is one of them.
 pub struct Pool {
-    workers: Option<rayon::ThreadPool>,
+    workers: Option<Workers>,
     size: usize,
     turn: Mutex<()>,
 }
@@ -49,16 +49,7 @@ impl Pool {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let workers = if size == 1 {
-            None
-        } else {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(size - 1)
-                .thread_name(|i| format!("percept-cpu-{}", i + 1))
-                .build()
-                .map_err(|e| PoolError::Start { threads: size, reason: e.to_string() })?;
-            Some(pool)
-        };
+        let workers = (size > 1).then(|| Workers::new(size - 1)).transpose()?;
         Ok(Pool { workers, size, turn: Mutex::new(()) })
     }
 
@@ -106,10 +97,7 @@ impl Pool {
         };
         let _turn = lock(&self.turn);
         let shared = Shared::new(self.size, timed);
-        workers.in_place_scope(|scope| {
-            scope.spawn_broadcast(|_, context| shared.enter(context.index() + 1, &program));
-            shared.enter(0, &program);
-        });
+        workers.run(&|rank| shared.enter(rank, &program));
         shared.finish()
     }
 }
@@ -136,10 +124,8 @@ struct Shared {
     timed: bool,
     arrived: Padded,
     generation: Padded,
-    /// Threads that sleep, or are about to, until the generation changes.
-    sleepers: AtomicUsize,
-    asleep: Mutex<()>,
-    woken: Condvar,
+    /// Threads that wait until the generation changes.
+    waiters: Waiters,
     broken: AtomicBool,
     panic: Mutex<Option<String>>,
     claims: [Padded; LOOPS],
@@ -152,9 +138,7 @@ impl Shared {
             timed,
             arrived: Padded(AtomicUsize::new(0)),
             generation: Padded(AtomicUsize::new(0)),
-            sleepers: AtomicUsize::new(0),
-            asleep: Mutex::new(()),
-            woken: Condvar::new(),
+            waiters: Waiters::default(),
             broken: AtomicBool::new(false),
             panic: Mutex::new(None),
             claims: [const { Padded(AtomicUsize::new(0)) }; LOOPS],
@@ -168,7 +152,7 @@ impl Shared {
         RUNNING.set(outer);
         if let Err(payload) = result {
             self.broken.store(true, Ordering::SeqCst);
-            self.wake();
+            self.waiters.wake();
             if !payload.is::<Abandoned>() {
                 lock(&self.panic).get_or_insert_with(|| message(&*payload));
             }
@@ -189,31 +173,11 @@ impl Shared {
             self.arrived.0.store(0, Ordering::Relaxed);
             self.claims[..loops].iter().for_each(|claim| claim.0.store(0, Ordering::Relaxed));
             self.generation.0.store(generation.wrapping_add(1), Ordering::SeqCst);
-            return self.wake();
+            return self.waiters.wake();
         }
-        let waits = |order| self.generation.0.load(order) == generation && !self.broken.load(order);
-        let mut spins = 0;
-        while spins < SPINS && waits(Ordering::Acquire) {
-            spins += 1;
-            std::hint::spin_loop();
-        }
-        if waits(Ordering::Acquire) {
-            self.sleepers.fetch_add(1, Ordering::SeqCst);
-            let held = lock(&self.asleep);
-            drop(self.woken.wait_while(held, |()| waits(Ordering::SeqCst)));
-            self.sleepers.fetch_sub(1, Ordering::SeqCst);
-        }
+        self.waiters.wait(|order| self.generation.0.load(order) != generation || self.broken.load(order));
         if self.generation.0.load(Ordering::Acquire) == generation {
             resume_unwind(Box::new(Abandoned));
-        }
-    }
-
-    /// Wakes the threads that sleep. What they wait for was stored before, and either this thread sees that they
-    /// sleep or they, who say so before they look, see what was stored.
-    fn wake(&self) {
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
-            drop(lock(&self.asleep));
-            self.woken.notify_all();
         }
     }
 }
