@@ -12,8 +12,8 @@ pub mod view;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use percept::graph::{DType, decode};
 use percept::modalities::{Content, Inputs, Media, Message, Part, Processor, Values, audio, image, video};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -29,8 +29,8 @@ pub struct Case {
     pub name: String,
     pub folder: PathBuf,
     pub description: Value,
-    pub inputs: BTreeMap<String, Numbers>,
-    pub expected: BTreeMap<String, Numbers>,
+    pub inputs: &'static BTreeMap<String, Numbers>,
+    pub expected: &'static BTreeMap<String, Numbers>,
     /// Largest difference of a logit, on any device; tests/parity/README.md says why it is what it is.
     pub tolerance: f64,
 }
@@ -131,7 +131,7 @@ const OPTIONAL: [&str; 4] = ["attention_mask", "mm_token_type_ids", "token_type_
 /// The processor's arrays beside those of the case: whole numbers are equal, pixels within one step of the source's
 /// 8 bits, features of sound within 1e-4.
 pub fn compare_inputs(case: &Case, inputs: &Inputs) -> Result<(), String> {
-    for (name, expected) in &case.inputs {
+    for (name, expected) in case.inputs {
         let Some(found) = inputs.arrays.get(name) else {
             if OPTIONAL.contains(&name.as_str()) {
                 continue;
@@ -174,16 +174,22 @@ pub fn distance(found: &[f32], expected: &[f64]) -> Result<f64, String> {
     Ok(found.iter().zip(expected).map(difference).fold(0.0, f64::max))
 }
 
-/// The tensors of a safetensors file.
-fn tensors(path: &Path) -> BTreeMap<String, Numbers> {
+/// The tensors of a safetensors file, which is read once for all tests: they decode slowly without the optimizer.
+fn tensors(path: &Path) -> &'static BTreeMap<String, Numbers> {
+    static READ: Mutex<BTreeMap<PathBuf, &'static BTreeMap<String, Numbers>>> = Mutex::new(BTreeMap::new());
+    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    read.entry(path.to_owned()).or_insert_with(|| Box::leak(Box::new(read_tensors(path))))
+}
+
+fn read_tensors(path: &Path) -> BTreeMap<String, Numbers> {
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let read = |name: &str| {
         let view = file.tensor(name).unwrap();
         let data = view.data();
         let values = match view.dtype() {
-            Dtype::F32 => data.chunks_exact(4).map(|b| decode(DType::F32, b)).collect(),
-            Dtype::I32 => data.chunks_exact(4).map(|b| decode(DType::I32, b)).collect(),
+            Dtype::F32 => data.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect(),
+            Dtype::I32 => data.as_chunks().0.iter().map(|&b| f64::from(i32::from_le_bytes(b))).collect(),
             Dtype::BOOL => data.iter().map(|&b| b as f64).collect(),
             Dtype::I64 => {
                 data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect()
