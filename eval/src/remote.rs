@@ -24,8 +24,19 @@ pub struct Said {
     pub tokens: [usize; 2],
     /// Whether the answer was as long as allowed.
     pub cut: bool,
-    /// The likeliest first tokens, with the logarithms of their likelihoods, where options are compared.
+    /// The likeliest first tokens, with the logarithms of their likelihoods, where the letters of options are compared.
     pub likeliest: Vec<(String, f64)>,
+    /// The options as it read them, where their texts are compared.
+    pub options: Vec<OptionRead>,
+}
+
+/// An option that a server read after the question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OptionRead {
+    /// Its tokens.
+    pub tokens: Vec<i32>,
+    /// The mean of the logarithms of their likelihoods.
+    pub likelihood: f64,
 }
 
 /// First tokens that a server is asked for, where options are compared: as many as OpenAI's API gives.
@@ -49,8 +60,7 @@ enum Put {
 /// Run a task on a server. `ask` puts one question to it, from as many threads as the batch has.
 ///
 /// # Errors
-/// As [`crate::run::run`]; when the server does not answer; when the task compares the likelihoods of texts, which servers do not tell. Those of
-/// letters are among the likeliest first tokens.
+/// As [`crate::run::run`]; when the server does not answer, or does not tell the likelihoods that the task compares.
 pub fn run_remote(
     task: &Task,
     folder: &Path,
@@ -58,11 +68,6 @@ pub fn run_remote(
     ask: &(dyn Fn(&Question) -> std::result::Result<Said, Refused> + Sync),
     told: &mut dyn FnMut(bool),
 ) -> Result<Outcome> {
-    if task.score.by == By::Likelihood && task.score.compare == Compare::Texts {
-        let why =
-            "it compares the likelihoods of texts, which a server does not tell; give the path of a model";
-        return Err(Error::Task(format!("{}: {why}", task.name)));
-    }
     if task.metric.is_embedded() {
         let why = "it compares embeddings, which are not asked of a server; give the path of a model";
         return Err(Error::Task(format!("{}: {why}", task.name)));
@@ -126,6 +131,13 @@ fn answered(
             let given = Given { prompt_tokens: said.tokens[0], cut: said.cut, ..given };
             if task.score.by == By::Generation {
                 return Ok((Answer { said: said.text.trim().to_owned(), ..Answer::default() }, given));
+            }
+            if task.score.compare == Compare::Texts {
+                let likelihoods: Vec<f64> = said.options.iter().map(|option| option.likelihood).collect();
+                let answer = chosen(&likelihoods);
+                let read = answer.chosen.and_then(|at| said.options.get(at));
+                let tokens = read.map(|option| option.tokens.clone()).unwrap_or_default();
+                return Ok((answer, Given { likelihoods, tokens, ..given }));
             }
             let likelihoods = letters(question.options.len(), &said.likeliest);
             if likelihoods.is_empty() {

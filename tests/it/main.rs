@@ -13,6 +13,7 @@ mod drafts;
 mod encoders;
 mod evaluation;
 mod evaluation_models;
+mod evaluation_servers;
 mod exports;
 mod gguf_files;
 mod graph_compilers;

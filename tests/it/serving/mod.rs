@@ -9,7 +9,7 @@ mod hostile;
 mod limits;
 mod openapi;
 mod others;
-mod process;
+pub mod process;
 mod protocols;
 mod refusals;
 mod seeds;

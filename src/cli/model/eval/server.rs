@@ -1,6 +1,10 @@
-//! A model that a server runs, through OpenAI's chat completions.
+//! A model that a server runs, through OpenAI's chat completions; likelihoods of texts through its completions.
 
+mod likelihoods;
+
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -8,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percept::data::{Blob, Kind};
 use percept::eval::remote::{LIKELIEST, Refused, Said};
-use percept::eval::task::{By, Question, Task};
+use percept::eval::task::{By, Compare, Question, Task};
 use percept::modalities::Part;
 use percept::pull::JsonClient;
 use serde_json::{Value, json};
@@ -27,6 +31,8 @@ pub struct Server {
     client: JsonClient,
     /// The model's name.
     pub model: String,
+    /// The tokens of options, which many questions share, by their texts.
+    options: Mutex<HashMap<String, Vec<i32>>>,
 }
 
 /// The address that a model is given as, if it is one.
@@ -50,23 +56,36 @@ impl Server {
                 first.ok_or(Failure::Negative(why))?
             }
         };
-        Ok(Self { client, model })
+        Ok(Self { client, model, options: Mutex::default() })
     }
 
     /// Put a question.
     pub fn ask(&self, task: &Task, question: &Question) -> Result<Said, Refused> {
-        let body = self.body(task, question);
+        if task.score.by == By::Likelihood && task.score.compare == Compare::Texts {
+            return self.compare(question);
+        }
+        said(task, &self.post("chat/completions", &self.body(task, question)?)?)
+    }
+
+    /// Put a document to a path below the address, again where the server is busy.
+    fn post(&self, path: &str, body: &Value) -> Result<Value, Refused> {
         let mut wait = Duration::from_secs(1);
         for attempt in 1.. {
             let is_last = attempt == TRIES;
-            let why = match self.client.post("chat/completions", &body) {
-                Ok((200, answer)) => return said(task, &answer),
+            let why = match self.client.post(path, body) {
+                Ok((200, answer)) => return Ok(answer),
+                Ok((501, answer)) => {
+                    return Err(Refused::Server(format!(
+                        "{path}: the server does not have this: {}",
+                        message(&answer)
+                    )));
+                }
                 Ok((status @ (408 | 429 | 500..), answer)) => {
                     format!("status {status}: {}", message(&answer))
                 }
                 Ok((status @ (401 | 403 | 404), answer)) => {
                     return Err(Refused::Server(format!(
-                        "the server answers with status {status}: {}",
+                        "{path}: the server answers with status {status}: {}",
                         message(&answer)
                     )));
                 }
@@ -76,7 +95,9 @@ impl Server {
                 Err(why) => why,
             };
             if is_last {
-                return Err(Refused::Server(format!("the server did not answer {TRIES} times: {why}")));
+                return Err(Refused::Server(format!(
+                    "{path}: the server did not answer {TRIES} times: {why}"
+                )));
             }
             sleep(wait);
             wait *= 2;
@@ -84,7 +105,8 @@ impl Server {
         Err(Refused::Server("the server did not answer".into()))
     }
 
-    fn body(&self, task: &Task, question: &Question) -> Value {
+    /// A question as a conversation, and what the template reads beside it.
+    fn conversation(&self, question: &Question) -> Result<Value, Refused> {
         let mut media = question.media.iter().flatten();
         let messages: Vec<Value> = question
             .messages()
@@ -99,7 +121,21 @@ impl Server {
                 json!({"role": message.role, "content": content})
             })
             .collect();
-        let mut body = json!({"model": self.model, "messages": messages, "max_tokens": task.ask.max_tokens, "temperature": 0});
+        let mut body = json!({"model": self.model, "messages": messages});
+        let mut variables = question.variables.clone().map_err(Refused::Question)?;
+        if let Some(tools) = variables.remove("tools") {
+            body["tools"] = tools;
+        }
+        if !variables.is_empty() {
+            body["chat_template_kwargs"] = Value::Object(variables);
+        }
+        Ok(body)
+    }
+
+    fn body(&self, task: &Task, question: &Question) -> Result<Value, Refused> {
+        let mut body = self.conversation(question)?;
+        body["max_tokens"] = json!(task.ask.max_tokens);
+        body["temperature"] = json!(0);
         if !task.ask.stop.is_empty() {
             body["stop"] = json!(task.ask.stop);
         }
@@ -108,7 +144,7 @@ impl Server {
             body["logprobs"] = json!(true);
             body["top_logprobs"] = json!(LIKELIEST);
         }
-        body
+        Ok(body)
     }
 }
 
@@ -150,6 +186,7 @@ fn said(task: &Task, answer: &Value) -> Result<Said, Refused> {
         tokens: [count("prompt_tokens"), count("completion_tokens")],
         cut: choice["finish_reason"] == "length",
         likeliest,
+        options: Vec::new(),
     })
 }
 
