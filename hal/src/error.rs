@@ -119,7 +119,8 @@ pub enum Error {
     },
 }
 
-fn at(path: &str) -> String {
+/// Where an operation is, at the beginning of a message.
+pub(crate) fn at(path: &str) -> String {
     if path.is_empty() { String::new() } else { format!("in {path}: ") }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use percept_files::AtomicFile;
 use percept_graph::{Graph, Role};
+use percept_hal::{Error, ExportError};
 use prost::Message;
 
 use crate::emit::{EmitError, WeightTensor, emit};
@@ -16,32 +17,6 @@ use crate::style::Style;
 const INSIDE: usize = 1 << 30;
 /// Weights in a file of their own start at multiples of this, so that readers can map them.
 const ALIGNMENT: usize = 4096;
-
-/// Why a model was not exported.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The graph cannot be written in the style.
-    #[error(transparent)]
-    Emit(#[from] EmitError),
-    /// A weight's bytes are not there or not of its length.
-    #[error("weight '{name}' is {given} bytes, its type {wanted}")]
-    Weight {
-        /// Name of the input.
-        name: String,
-        /// Bytes that were given.
-        given: usize,
-        /// Bytes that its type takes.
-        wanted: usize,
-    },
-    /// A file could not be written.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 /// Write a graph with its parameters inside; `weight` gives the bytes of a parameter by its index among the graph's
 /// inputs. More than a GiB of weights lies in a file beside it, named as it with `.data` at the end. The paths of the
@@ -59,7 +34,10 @@ pub fn export<'a>(
         |i: &percept_graph::Input| i.role == Role::Parameter || graph.ty(i.value).dtype.is_quantized();
     let constants: HashSet<usize> =
         graph.inputs().iter().enumerate().filter(|(_, i)| parameter(i)).map(|(i, _)| i).collect();
-    let emitted = emit(graph, style, &constants)?;
+    let emitted = emit(graph, style, &constants).map_err(|e| match e {
+        EmitError::Refused { op, path, why } => ExportError::Form { format: "ONNX", op, path, why },
+        EmitError::Graph(e) => Error::from(e).into(),
+    })?;
     let given = |w: &WeightTensor| {
         let bytes = weight(w.input).unwrap_or_default();
         if bytes.len() == w.ty.bytes() {

@@ -11,6 +11,6 @@ mod runtime;
 mod style;
 
 pub use emit::{EmitError, Emitted, emit};
-pub use export::{ExportError, export, model_bytes};
+pub use export::{export, model_bytes};
 pub use runtime::{BadId, Id, KNOWN_OPTIONS, Memory, OnnxBackend, OnnxEmitter, Program};
 pub use style::{BadStyle, Family, NEWEST_OPSET, OLDEST_OPSET, Style};

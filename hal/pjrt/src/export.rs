@@ -6,36 +6,10 @@ use std::path::{Path, PathBuf};
 use percept_files::AtomicFile;
 use percept_graph::passes::FuseOptions;
 use percept_graph::{DType, Graph, Input, Role, TensorType};
-use percept_hal::{CompileOptions, Error, Support, lower};
+use percept_hal::{CompileOptions, ExportError, Support, lower};
 use serde_json::{Map, Value, json};
 
 use crate::stablehlo;
-
-/// Why a graph was not exported.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// An operation has no StableHLO form, or the graph does not build.
-    #[error(transparent)]
-    Lower(#[from] Error),
-    /// A weight's bytes are not there or not of its length.
-    #[error("weight '{name}' is {given} bytes, its type {wanted}")]
-    Weight {
-        /// Name of the input.
-        name: String,
-        /// Bytes that were given.
-        given: usize,
-        /// Bytes that its type takes.
-        wanted: usize,
-    },
-    /// A file could not be written.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 /// Write a graph as the text of one module, whose arguments are all inputs of the graph, weights among them. Two files
 /// stand beside `path`, named as it with more at the end: `.safetensors` with the weights under the names of their
@@ -58,8 +32,8 @@ pub fn export<'a>(
         Err(_) => Support::Decompose,
     };
     let lowered = lower("stablehlo", graph, &options, &FuseOptions::default(), &support)?;
-    let module = stablehlo::emit(&lowered.graph).map_err(|e| Error::Unsupported {
-        device: "stablehlo".into(),
+    let module = stablehlo::emit(&lowered.graph).map_err(|e| ExportError::Form {
+        format: "StableHLO",
         op: e.op,
         path: e.path,
         why: e.why,

@@ -18,7 +18,7 @@ pub use backend::{PjrtBackend, open};
 pub use client::{Client, DeviceBuffer, Program};
 pub use collective::AllReduce;
 pub use emitter::{PjrtDevice, PjrtEmitter};
-pub use export::{ExportError, export};
+pub use export::export;
 pub use options::OptionValue;
 pub use plugin::{Failure, Plugin};
 pub use topology::{ENVIRONMENT as TOPOLOGY_ENVIRONMENT, TopologyDevice, TopologyEmitter};

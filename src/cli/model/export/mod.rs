@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use percept::graph::Role;
-use percept::hal::Weight;
+use percept::hal::{ExportError, Weight};
 use percept::model::checkpoint::LoadOptions;
 use percept_onnx::{Family, Style};
 use serde_json::{Value, json};
@@ -119,7 +119,7 @@ impl Export {
                 let bytes = |i: usize| held[i].as_ref().map(Weight::bytes);
                 let files =
                     percept_pjrt::export(&exported.graph, &bytes, &self.out).map_err(|e| match e {
-                        percept_pjrt::ExportError::File { path, source } => Failure::File { path, source },
+                        ExportError::File { path, source } => Failure::File { path, source },
                         e => Failure::Negative(e.to_string()),
                     })?;
                 Written { files, about: "StableHLO".into(), fields: json!({}), compiled: None }
@@ -212,7 +212,7 @@ fn write_onnx(
 ) -> Result<Vec<PathBuf>, Failure> {
     let bytes = |i: usize| held[i].as_ref().map(Weight::bytes);
     percept_onnx::export(&exported.graph, style, &bytes, out).map_err(|e| match e {
-        percept_onnx::ExportError::File { path, source } => Failure::File { path, source },
+        ExportError::File { path, source } => Failure::File { path, source },
         e => Failure::Negative(e.to_string()),
     })
 }
