@@ -40,6 +40,7 @@ impl Loops {
             features: Vec::new(),
             max_buffer_bytes: 1 << 32,
             memory_bytes: None,
+            computes_in: DType::F32,
         };
         Self { info }
     }

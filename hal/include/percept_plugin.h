@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 /* The version that this file describes. */
-#define PERCEPT_ABI_VERSION 1u
+#define PERCEPT_ABI_VERSION 2u
 
 #if defined(_WIN32)
 #define PERCEPT_EXPORT __declspec(dllexport)
@@ -108,7 +108,7 @@ typedef struct percept_tensor {
     uint32_t rank;          /* 0 for a scalar */
     const int64_t *dims;    /* `rank` extents, each 0 or more */
     const int64_t *strides; /* null: dense. Else elements from one index to the next, one per dimension, given only
-                               to devices with PERCEPT_DEVICE_STRIDES, by hosts later than version 1 */
+                               to devices with PERCEPT_DEVICE_STRIDES, by hosts later than version 2 */
     uint64_t bytes;         /* of the dense form */
     uint32_t flags;
     uint32_t reserved[3];   /* 0 */
@@ -279,6 +279,10 @@ typedef struct percept_device_info {
 #define PERCEPT_DEVICE_SOFTWARE 1u    /* it is a processor rather than hardware of its own */
 #define PERCEPT_DEVICE_SYNCHRONOUS 2u /* what a call started is finished when the call returns */
 #define PERCEPT_DEVICE_STRIDES 4u     /* tensors may have strides */
+/* Since version 2: what graphs have in f32 is computed in a half type, by which the ladder then counts errors. Tensors of f32 keep
+   their form in memory. One of both at most. */
+#define PERCEPT_DEVICE_COMPUTES_F16 8u
+#define PERCEPT_DEVICE_COMPUTES_BF16 16u
 
 /* A part of a block of memory. Offsets of tensors are multiples of 64 bytes, of kernels' windows of their alignment. */
 typedef struct percept_span {
@@ -320,7 +324,7 @@ typedef struct percept_devices {
     void *(*memory_address)(percept_device *device, percept_memory *memory);
 
     /* Optional, all six or none: points in queues. `microseconds` from one to the other is finite and 0 or more. Hosts
-       of version 1 record none. */
+       of versions 1 and 2 record none. */
     percept_status (*event_new)(percept_device *device, percept_event **event, percept_message *message);
     void (*event_free)(percept_device *device, percept_event *event);
     percept_status (*event_record)(percept_queue *queue, percept_event *event, percept_message *message);
@@ -382,7 +386,7 @@ typedef struct percept_oplib {
     /*
      * Optional: bring a weight into the layout that kernels read best. It depends on dtype, shape and device alone.
      * The first call, with `packed` null, asks for the size; PERCEPT_UNSUPPORTED leaves the weight as it is. Operands
-     * in that layout have PERCEPT_TENSOR_PACKED when an operation is asked about. Hosts of version 1 do not pack.
+     * in that layout have PERCEPT_TENSOR_PACKED when an operation is asked about. Hosts of versions 1 and 2 do not pack.
      */
     percept_status (*pack)(percept_device *device, const percept_tensor *tensor, const void *bytes, void *packed,
                            uint64_t *packed_bytes, percept_message *message);
@@ -397,7 +401,7 @@ enum {
                           a buffer with the bytes of each storage buffer, a uint each */
     PERCEPT_HLSL = 4,  /* shader model 6.0; groups are spaces */
     PERCEPT_GLSL = 5,  /* 4.50; storage and uniform buffers are numbered from 0 each */
-    PERCEPT_OPENCL_C = 6 /* hosts of version 1 do not write it and refuse a plug-in that asks for it */
+    PERCEPT_OPENCL_C = 6 /* hosts of versions 1 and 2 do not write it and refuse a plug-in that asks for it */
 };
 
 /* What kernels may use. Zeros mean the least that WebGPU promises. */
@@ -498,7 +502,7 @@ typedef struct percept_graphs {
 
 enum { PERCEPT_REDUCE_SUM = 1, PERCEPT_REDUCE_MAX = 2, PERCEPT_REDUCE_MIN = 3 };
 
-/* Optional as a whole. Every member of a group makes the same calls in the same order. Hosts of version 1 make none. */
+/* Optional as a whole. Every member of a group makes the same calls in the same order. Hosts of versions 1 and 2 make none. */
 typedef struct percept_collectives {
     uint64_t struct_size;
     /* 128 bytes that one member makes and the host carries to the others. */

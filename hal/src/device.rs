@@ -102,6 +102,9 @@ pub struct DeviceInfo {
     pub max_buffer_bytes: u64,
     /// All of its memory in bytes, when known.
     pub memory_bytes: Option<u64>,
+    /// The dtype in which it computes what a graph has in f32: f32 where it does as asked, f16 or bf16 on chips that have no more. The
+    /// ladder counts errors in units of it.
+    pub computes_in: DType,
 }
 
 /// Whether an operation runs natively.

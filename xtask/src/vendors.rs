@@ -83,7 +83,7 @@ const VENDORS: &[Vendor] = &[
         what: "Qualcomm's compiler for Hexagon HTP with its emulator, of v79",
         runs: &["cargo run --release --locked -- device test \
              onnx:{assets}/onnxruntime/libonnxruntime.so.1.32.0?ep={}/onnxruntime_qnn/libonnxruntime_providers_qnn.so&\
-             ep.backend_path={}/onnxruntime_qnn/libQnnHtp.so&ep.htp_arch=79&ep.soc_model=69 --level 1"],
+             ep.backend_path={}/onnxruntime_qnn/libQnnHtp.so&ep.htp_arch=79&ep.soc_model=69&computes=f16 --level 1"],
     },
     Vendor {
         package: "torch-npu",

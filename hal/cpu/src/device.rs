@@ -94,6 +94,7 @@ fn info() -> DeviceInfo {
         features: vec![set.into()],
         max_buffer_bytes: memory.unwrap_or(isize::MAX as u64),
         memory_bytes: memory,
+        computes_in: DType::F32,
     }
 }
 

@@ -105,6 +105,7 @@ fn info(id: &str, client: &Client, device: usize) -> Result<DeviceInfo> {
         // Where the plug-in does not say how much memory there is, what XLA can index.
         max_buffer_bytes: memory.unwrap_or(1 << 40),
         memory_bytes: memory,
+        computes_in: DType::F32,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use percept_graph::{Graph, OpDesc, TensorType};
+use percept_graph::{DType, Graph, OpDesc, TensorType};
 use percept_hal::{
     CompileOptions, DeviceInfo, EmitterDevice, Error, GraphEmitter, MemoryUse, Operand, Result,
 };
@@ -51,6 +51,7 @@ impl TopologyEmitter {
             features: Vec::new(),
             max_buffer_bytes: 1 << 40,
             memory_bytes: None,
+            computes_in: DType::F32,
         };
         Ok(EmitterDevice::new(Self { info, topology }))
     }

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_void};
 use percept_graph::DType;
 
 /// The version of the interface that this host was built with.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// The oldest version of plug-ins that this host takes.
 pub const OLDEST_ABI_VERSION: u32 = 1;
 
@@ -31,6 +31,10 @@ pub const LOST: Status = 5;
 pub const DEVICE_SOFTWARE: u64 = 1;
 /// `flags` of a device: what a call started is finished when the call returns.
 pub const DEVICE_SYNCHRONOUS: u64 = 2;
+/// `flags` of a device: what graphs have in f32 is computed in f16.
+pub const DEVICE_COMPUTES_F16: u64 = 8;
+/// `flags` of a device: what graphs have in f32 is computed in bf16.
+pub const DEVICE_COMPUTES_BF16: u64 = 16;
 
 /// Kinds of attributes.
 pub const INTS: u32 = 1;

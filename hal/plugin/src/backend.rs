@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use percept_graph::DType;
 use percept_hal::{
     Backend, Device, DeviceInfo, EmitterDevice, Error, KernelBackedDevice, LibraryDevice, Result,
 };
@@ -76,6 +77,7 @@ impl Backend for PluginBackend {
             features: Vec::new(),
             max_buffer_bytes: 0,
             memory_bytes: None,
+            computes_in: DType::F32,
         };
         plugins_in(&search_path()).into_iter().map(listed).collect()
     }

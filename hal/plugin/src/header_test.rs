@@ -114,6 +114,8 @@ fn structs_lie_as_the_header_says() {
         ("PERCEPT_UNSUPPORTED", abi::UNSUPPORTED as u32),
         ("PERCEPT_LOST", abi::LOST as u32),
         ("PERCEPT_DEVICE_SYNCHRONOUS", abi::DEVICE_SYNCHRONOUS as u32),
+        ("PERCEPT_DEVICE_COMPUTES_F16", abi::DEVICE_COMPUTES_F16 as u32),
+        ("PERCEPT_DEVICE_COMPUTES_BF16", abi::DEVICE_COMPUTES_BF16 as u32),
         ("PERCEPT_BYTES", abi::BYTES),
         ("PERCEPT_OPENCL_C", abi::OPENCL_C),
         ("PERCEPT_ONNX", abi::ONNX),

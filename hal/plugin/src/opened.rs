@@ -480,6 +480,16 @@ fn device_info(id: &str, plugin: &Plugin, raw: &abi::Info) -> Result<DeviceInfo,
             raw.max_buffer_bytes
         ));
     }
+    let computes_in = match raw.flags & (abi::DEVICE_COMPUTES_F16 | abi::DEVICE_COMPUTES_BF16) {
+        0 => DType::F32,
+        abi::DEVICE_COMPUTES_F16 => DType::F16,
+        abi::DEVICE_COMPUTES_BF16 => DType::BF16,
+        _ => {
+            return Err(
+                "device_info says that it computes f32 in f16 and in bf16; set one of both flags".into()
+            );
+        }
+    };
     let name = text_of(&raw.name);
     let or = |text: String, otherwise: &str| if text.is_empty() { otherwise.to_string() } else { text };
     Ok(DeviceInfo {
@@ -492,5 +502,6 @@ fn device_info(id: &str, plugin: &Plugin, raw: &abi::Info) -> Result<DeviceInfo,
         features: text_of(&raw.features).split_whitespace().map(str::to_string).collect(),
         max_buffer_bytes: raw.max_buffer_bytes - GUARD as u64,
         memory_bytes: (raw.memory_bytes > 0).then_some(raw.memory_bytes),
+        computes_in,
     })
 }

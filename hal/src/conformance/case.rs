@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use percept_graph::reference::{ExactTensor, evaluate_exact};
-use percept_graph::{GraphError, HostTensor, Role, decode};
+use percept_graph::{DType, GraphError, HostTensor, Role, decode};
 use serde::{Deserialize, Serialize};
 
 use super::agreement::compare;
 use super::problem::{Problem, Recipe, build};
-use super::values::flushed;
+use super::values::{flushed, held_in};
 use super::workload::OpTime;
 use crate::buffer::{Arg, Buffer};
 use crate::device::{CompileOptions, Device, Executable, Weight};
@@ -162,6 +162,9 @@ pub struct Outcome {
     /// Largest error in ULP of the output's dtype; absent where nothing was compared or an element is
     /// infinitely off.
     pub error_ulp: Option<f64>,
+    /// The dtype in whose units errors are counted where the device computes in it; otherwise they are in units of the output's dtype.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<DType>,
     /// Normalized mean square error.
     pub nmse: Option<f64>,
     /// Time of one run in milliseconds, reading included; for speed cases the median.
@@ -191,6 +194,7 @@ impl Outcome {
             op: case.op.clone(),
             placement: None,
             error_ulp: None,
+            units: None,
             nmse: None,
             ms: 0.0,
             status,
@@ -279,7 +283,7 @@ fn agree(subject: &Subject, problem: &Problem, outcome: &mut Outcome) -> Result<
     let outputs = executable.run(args)?;
     let got = outputs.iter().map(|b| read(subject, b)).collect::<Result<Vec<_>, _>>()?;
     outcome.ms = start.elapsed().as_secs_f64() * 1e3;
-    judge(problem, &got, outcome)
+    judge(problem, subject.device.info().computes_in, &got, outcome)
 }
 
 /// Compile a problem, noting where its operations went.
@@ -325,28 +329,41 @@ pub(crate) fn read(subject: &Subject, buffer: &Buffer) -> Result<Vec<f64>, Fault
     Ok(bytes.chunks_exact(ty.dtype.block_bytes()).map(|b| decode(ty.dtype, b)).collect())
 }
 
-/// Hold outputs to the reference.
-pub(crate) fn judge(problem: &Problem, got: &[Vec<f64>], outcome: &mut Outcome) -> Result<(), Fault> {
-    let evaluate = |inputs: Vec<ExactTensor>| {
+/// Hold outputs of a device that computes in a dtype to the reference.
+pub(crate) fn judge(
+    problem: &Problem,
+    computes_in: DType,
+    got: &[Vec<f64>],
+    outcome: &mut Outcome,
+) -> Result<(), Fault> {
+    let evaluate = |inputs: Vec<HostTensor>| {
         let limit = percept_graph::reference::DEFAULT_MAX_ELEMENTS;
+        let inputs: Vec<ExactTensor> = inputs.iter().map(ExactTensor::from).collect();
         evaluate_exact(&problem.graph, &inputs, limit)
             .map_err(|e| Fault::Wrong(format!("the reference: {e}")))
     };
-    let want = evaluate(problem.inputs.iter().map(ExactTensor::from).collect())?;
-    let flushed = if problem.subnormal {
-        Some(evaluate(problem.inputs.iter().map(|t| ExactTensor::from(&flushed(t))).collect())?)
-    } else {
-        None
-    };
+    let want = evaluate(problem.inputs.clone())?;
+    let mut others = Vec::new();
+    if problem.subnormal {
+        others.push(evaluate(problem.inputs.iter().map(flushed).collect())?);
+    }
+    if matches!(computes_in, DType::F16 | DType::BF16) {
+        let held: Vec<HostTensor> = problem.inputs.iter().map(|t| held_in(t, computes_in)).collect();
+        others.push(evaluate(held.iter().map(flushed).collect())?);
+        others.push(evaluate(held)?);
+    }
     if got.len() != want.len() {
         return Err(Fault::Wrong(format!("{} outputs, expected {}", got.len(), want.len())));
     }
     let mut fault = None;
     let (mut ulp, mut nmse) = (0.0f64, 0.0f64);
     for (i, (g, w)) in got.iter().zip(&want).enumerate() {
-        let dtype = w.ty.dtype;
-        let other = flushed.as_ref().map(|f| f[i].values.as_slice());
-        let a = compare(dtype, g, &w.values, other, &problem.classes[i].tolerance(dtype));
+        let (bounds, unit) = problem.classes[i].computed_in(w.ty.dtype, computes_in);
+        if unit != w.ty.dtype {
+            outcome.units = Some(unit);
+        }
+        let others: Vec<&[f64]> = others.iter().map(|other| other[i].values.as_slice()).collect();
+        let a = compare(unit, g, &w.values, &others, &bounds);
         (ulp, nmse) = (ulp.max(a.ulp), nmse.max(a.nmse));
         fault = fault.or(a.fault.map(|f| format!("output '{}': {f}", problem.graph.outputs()[i].name)));
     }

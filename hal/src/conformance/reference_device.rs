@@ -52,6 +52,7 @@ impl ReferenceDevice {
             features: Vec::new(),
             max_buffer_bytes: MAX_BUFFER,
             memory_bytes: None,
+            computes_in: DType::F32,
         };
         Self(Arc::new(Shared { info, key: DeviceKey::fresh(), live: AtomicU64::new(0) }))
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use percept_graph::DType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -83,6 +84,11 @@ impl Report {
         self.outcomes.iter().filter(|o| !matches!(o.status, Status::Passed | Status::Skipped))
     }
 
+    /// The dtype in which the device says that it computes f32, where errors were counted in units of it.
+    pub fn computes_in(&self) -> Option<DType> {
+        self.outcomes.iter().find_map(|o| o.units)
+    }
+
     /// Operations of a model that are not native, the one that takes most of its time first.
     pub fn next(&self) -> Vec<&OpTime> {
         let mut all: Vec<&OpTime> = self.outcomes.iter().flat_map(|o| &o.next).collect();
@@ -110,6 +116,7 @@ impl Report {
             "failed": all.failed,
             "skipped": all.skipped,
             "fallbacks": self.fallbacks(),
+            "computes_in": self.computes_in(),
             "levels": levels,
             "next": self.next(),
             "results": self.outcomes,
@@ -184,6 +191,9 @@ impl fmt::Display for Report {
                 100.0 * op.share
             )?;
         }
+        if let Some(dtype) = self.computes_in() {
+            writeln!(f, "the device says that it computes f32 in {dtype}: errors are in units of {dtype}")?;
+        }
         let c = self.counts(None);
         write!(
             f,
@@ -209,6 +219,7 @@ mod tests {
             op: case.split('/').nth(1).unwrap_or_default().into(),
             placement: Some(Placement::Native),
             error_ulp: Some(0.5),
+            units: None,
             nmse: Some(1e-15),
             ms: 2.0,
             status,

@@ -18,7 +18,7 @@ pub(crate) fn measure(subject: &Subject, problem: &Problem, outcome: &mut Outcom
     let args = arguments(subject, problem)?;
     let outputs = executable.run(args.clone())?;
     let got = outputs.iter().map(|b| read(subject, b)).collect::<Result<Vec<_>, _>>()?;
-    judge(problem, &got, outcome)?;
+    judge(problem, subject.device.info().computes_in, &got, outcome)?;
     let mut times = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {
         let start = Instant::now();

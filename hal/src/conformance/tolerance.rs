@@ -6,6 +6,10 @@
 //! elements arbitrarily small while their error stays that of the terms: there the unit is taken no finer
 //! than at the root mean square of the output. The normalized mean square error (NMSE) of a whole output
 //! bounds what is systematic.
+//!
+//! A device may say that it computes f32 in a half type ([`DeviceInfo::computes_in`](crate::DeviceInfo)). Its errors are then counted in
+//! units of that type, with the bounds that f32 has in units of f32: each operation rounds to it, and sums may be added in it. Operands are
+//! held in it too, so that an output may also agree with the reference of rounded operands.
 
 use percept_graph::DType;
 
@@ -65,7 +69,22 @@ pub fn format_of(dtype: DType) -> (i32, i32) {
     }
 }
 
+/// The dtype in whose units errors of an output are counted, where it is a coarser one than its own.
+pub fn coarser(dtype: DType, computes_in: DType) -> Option<DType> {
+    let is_half = |dtype| matches!(dtype, DType::F16 | DType::BF16);
+    (is_half(computes_in) && dtype.is_float() && format_of(computes_in).0 < format_of(dtype).0)
+        .then_some(computes_in)
+}
+
 impl Class {
+    /// The bounds for outputs of a dtype that a device makes that computes in another, and the dtype of the units that they are in.
+    pub fn computed_in(self, dtype: DType, computes_in: DType) -> (Tolerance, DType) {
+        let Some(unit) = coarser(dtype, computes_in) else { return (self.tolerance(dtype), dtype) };
+        let bounds = self.tolerance(DType::F32);
+        let share = bounds.ulp * 2f64.powi(-format_of(unit).0);
+        (Tolerance { nmse: share * share, ..bounds }, unit)
+    }
+
     /// The bounds for outputs of a dtype.
     pub fn tolerance(self, dtype: DType) -> Tolerance {
         // ULP of f32 before the result is stored.
@@ -109,6 +128,24 @@ mod tests {
         assert_eq!(Class::Rounded.tolerance(DType::F32).ulp, 1.0);
         assert_eq!(Class::Rounded.tolerance(DType::I32).ulp, 0.0);
         assert_eq!(Class::Exact.tolerance(DType::BF16).ulp, 0.0);
+    }
+
+    #[test]
+    fn a_device_is_held_to_the_dtype_that_it_computes_in() {
+        let sum = Class::Sum { terms: 64 };
+        let (bounds, unit) = sum.computed_in(DType::F32, DType::F16);
+        assert_eq!((bounds.ulp, unit), (sum.tolerance(DType::F32).ulp, DType::F16));
+        assert!(bounds.nmse > 1e6 * sum.tolerance(DType::F32).nmse);
+        // f16 is finer than bf16, coarser than f32, and integers are exact everywhere.
+        for (dtype, computes_in, unit) in [
+            (DType::F32, DType::F32, DType::F32),
+            (DType::F16, DType::BF16, DType::BF16),
+            (DType::BF16, DType::F16, DType::BF16),
+            (DType::I32, DType::F16, DType::I32),
+        ] {
+            assert_eq!(sum.computed_in(dtype, computes_in).1, unit, "{dtype} in {computes_in}");
+        }
+        assert_eq!(Class::Exact.computed_in(DType::F32, DType::F16).0.ulp, 0.0);
     }
 
     #[test]

@@ -300,7 +300,7 @@ impl<'a> Trial<'a> {
             }
             let got: Vec<f64> = words[..made].iter().map(|w| percept_graph::decode(dtype, w)).collect();
             let bounds = self.case.classes.get(o).unwrap_or(&Class::Exact).tolerance(dtype);
-            if let Some(fault) = compare(dtype, &got, &expected[..made], None, &bounds).fault {
+            if let Some(fault) = compare(dtype, &got, &expected[..made], &[], &bounds).fault {
                 return Err(self.wrong(groups, format!("result {o}: {fault}")));
             }
         }

@@ -2,7 +2,7 @@
 
 use percept_graph::{DType, HostTensor, TensorType, round_to};
 
-use super::tolerance::format_of;
+use super::tolerance::{coarser, format_of};
 
 /// What a tensor is filled with.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -144,6 +144,16 @@ fn limits(dtype: DType) -> (f64, f64) {
         DType::U32 => (0.0, u32::MAX as f64),
         _ => (0.0, 0.0),
     }
+}
+
+/// The tensor as a device holds it that computes in a dtype.
+pub fn held_in(t: &HostTensor, computes_in: DType) -> HostTensor {
+    let ty = t.ty();
+    if coarser(ty.dtype, computes_in).is_none() {
+        return t.clone();
+    }
+    let values: Vec<f64> = t.values().into_iter().map(|v| round_to(computes_in, v)).collect();
+    HostTensor::from_f64(ty.clone(), &values).unwrap_or_else(|_| t.clone())
 }
 
 /// The tensor with subnormals replaced by zeros of their sign.

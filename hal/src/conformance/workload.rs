@@ -70,7 +70,7 @@ pub(crate) fn measure(subject: &Subject, problem: Problem, outcome: &mut Outcome
     executable.run(args.clone())?;
     let (outputs, events) = executable.run_timed(args)?;
     let got = outputs.iter().map(|b| super::case::read(subject, b)).collect::<Result<Vec<_>, _>>()?;
-    super::case::judge(&problem, &got, outcome)?;
+    super::case::judge(&problem, subject.device.info().computes_in, &got, outcome)?;
     let total: f64 = events.iter().map(|e| e.duration_us).sum();
     outcome.ms = total / 1e3;
     let placed: BTreeMap<&str, (&str, Placement)> =

@@ -44,6 +44,7 @@ fn evaluator(lacks: &[Unary]) -> EmitterDevice<Evaluator> {
         features: Vec::new(),
         max_buffer_bytes: 1 << 32,
         memory_bytes: None,
+        computes_in: DType::F32,
     };
     let (live, donated) = (Arc::default(), AtomicUsize::new(0));
     EmitterDevice::new(Evaluator { info, lacks: lacks.to_vec(), live, donated, compiled: Mutex::default() })

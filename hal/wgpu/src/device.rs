@@ -212,6 +212,7 @@ pub(crate) fn device_info(description: &AdapterDescription, caps: &Caps) -> Devi
         features,
         max_buffer_bytes: description.limits.max_buffer_size,
         memory_bytes: None,
+        computes_in: DType::F32,
     }
 }
 

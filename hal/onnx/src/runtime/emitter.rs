@@ -72,6 +72,7 @@ impl OnnxEmitter {
             features: vec![format!("opset {}", parsed.style.opset), format!("style {}", parsed.style.family)],
             max_buffer_bytes: memory.unwrap_or(1 << 40),
             memory_bytes: memory.filter(|_| device.is_none()),
+            computes_in: parsed.computes_in,
         };
         let place = library.place(device.as_ref());
         let settings = Settings {

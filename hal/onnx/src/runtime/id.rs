@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use percept_graph::DType;
+
 use crate::style::{BadStyle, Family, Style};
 
 /// The options of an id, and what each is for.
-pub const KNOWN_OPTIONS: [(&str, &str); 8] = [
+pub const KNOWN_OPTIONS: [(&str, &str); 9] = [
     ("ep", "the library of an execution provider's plug-in"),
     ("device", "which of the plug-in's devices, counted from 0"),
     ("ep.NAME", "an option of the provider, by its own name"),
@@ -13,6 +15,7 @@ pub const KNOWN_OPTIONS: [(&str, &str); 8] = [
     ("style", "plain, fused or microsoft: the operators that are used"),
     ("opset", "the operator set"),
     ("threads", "threads of each session, instead of one pool for all"),
+    ("computes", "f16 or bf16: what the provider computes f32 in, by which the ladder counts errors"),
     ("prepack", "0: weights keep their layout, which saves a copy and costs speed"),
 ];
 
@@ -35,6 +38,8 @@ pub struct Id {
     pub threads: Option<usize>,
     /// Whether weights may be rearranged.
     pub prepack: bool,
+    /// What the provider computes f32 in.
+    pub computes_in: DType,
 }
 
 /// Why text is no id.
@@ -92,12 +97,13 @@ impl Id {
             style: Style::runtime(),
             threads: None,
             prepack: true,
+            computes_in: DType::F32,
         };
         let (mut family, mut opset, mut of_provider) = (None, None, None);
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let bad = || BadId::Value { option: key.into(), value: value.into() };
-            if matches!(key, "device" | "fallback") || key.starts_with("ep.") {
+            if matches!(key, "device" | "fallback" | "computes") || key.starts_with("ep.") {
                 of_provider.get_or_insert(key);
             }
             match key {
@@ -110,6 +116,10 @@ impl Id {
                     Ok(n) if n > 0 => parsed.threads = Some(n),
                     _ => return Err(bad()),
                 },
+                "computes" => {
+                    let half = value.parse().ok().filter(|dtype| matches!(dtype, DType::F16 | DType::BF16));
+                    parsed.computes_in = half.ok_or_else(bad)?;
+                }
                 "prepack" if matches!(value, "0" | "1") => parsed.prepack = value == "1",
                 "ep" | "fallback" | "prepack" => return Err(bad()),
                 _ => match key.strip_prefix("ep.") {
@@ -142,10 +152,11 @@ mod tests {
             (Some("/a/libonnxruntime.so"), None, Style::runtime())
         );
         let id = Id::parse(
-            "onnx:/a/l.so?ep=/b/p.so&ep.htp_arch=79&fallback=cpu&device=1&style=plain&threads=2&prepack=0",
+            "onnx:/a/l.so?ep=/b/p.so&ep.htp_arch=79&computes=f16&fallback=cpu&device=1&style=plain&threads=2&prepack=0",
         )
         .unwrap();
         assert_eq!(id.plugin, Some("/b/p.so".into()));
+        assert_eq!(id.computes_in, DType::F16);
         assert_eq!(id.options, [("htp_arch".to_string(), "79".to_string())]);
         assert_eq!(
             (id.fallback, id.device, id.style.opset, id.threads, id.prepack),
@@ -163,6 +174,8 @@ mod tests {
             ("onnx:/a?ep=", &["'ep'", "plug-in"]),
             ("onnx:/a?ep=/b&fallback=gpu", &["fallback", "gpu", "cpu"]),
             ("onnx:/a?fallback=cpu", &["fallback", "ep=PATH"]),
+            ("onnx:/a?computes=f16", &["computes", "ep=PATH"]),
+            ("onnx:/a?ep=/b&computes=f8", &["computes", "f8", "bf16"]),
             ("onnx:/a?ep.x=1", &["ep.x", "ep=PATH"]),
             ("onnx:/a?style=baroque", &["baroque", "plain"]),
             ("onnx:/a?style=fused&opset=17", &["fused", "23", "17"]),

@@ -36,6 +36,7 @@ impl Library {
             features: Vec::new(),
             max_buffer_bytes: 1 << 32,
             memory_bytes: None,
+            computes_in: DType::F32,
         };
         match options.iter().find(|(key, value)| key == "index" && value != "0") {
             Some((_, index)) => Err(Error::Open {

@@ -12,7 +12,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 
-use percept_graph::{Op, TensorType};
+use percept_graph::{DType, Op, TensorType};
 use percept_hal::{DeviceInfo, Error, Region};
 
 use crate::abi::{self, Entry, Handle, Info, Message, OptionPair, RawDevices, Span, Status};
@@ -318,6 +318,11 @@ unsafe extern "C" fn device_info<L: Export>(
             info.max_buffer_bytes = ours.max_buffer_bytes;
             info.memory_bytes = ours.memory_bytes.unwrap_or(0);
             info.flags = if ours.software { abi::DEVICE_SOFTWARE } else { 0 };
+            info.flags |= match ours.computes_in {
+                DType::F16 => abi::DEVICE_COMPUTES_F16,
+                DType::BF16 => abi::DEVICE_COMPUTES_BF16,
+                _ => 0,
+            };
             Ok(())
         })
     }
