@@ -1,4 +1,4 @@
-//! Adapters that add to linear layers of a decoder and do nothing else. What they do to a row depends on that row
+//! Adapters that add to linear layers and experts of a decoder and do nothing else. What they do to a row depends on that row
 //! alone, so the rows of one step may have different ones.
 
 use std::cell::RefCell;
@@ -18,7 +18,7 @@ use crate::weights::Weights;
 
 /// An adapter that is opened over a model.
 pub enum OpenedAdapter {
-    /// It adds to linear layers of the decoder.
+    /// It adds to linear layers of the decoder, or to its experts.
     Layers(LayerAdapter),
     /// It does more than that: what it does, in words that follow the adapter's name. It needs a model of its own.
     More(String),
@@ -77,7 +77,8 @@ impl LayerAdapter {
                 return Ok(OpenedAdapter::More(format!("replaces '{name}'")));
             }
             for name in &facts.adapted {
-                let layer = name.strip_suffix(".weight").filter(|layer| linear.have(layer));
+                let layer =
+                    Some(name.strip_suffix(".weight").unwrap_or(name)).filter(|layer| linear.have(layer));
                 let Some((layer, Adapter { rank, scale })) =
                     layer.and_then(|l| Some((l, weights.adapter(l)?)))
                 else {
@@ -148,7 +149,9 @@ impl<'a> LinearLayers<'a> {
     }
 
     fn have(&self, layer: &str) -> bool {
-        self.linear.borrow().contains(layer) && !self.whole.borrow().contains(&format!("{layer}.weight"))
+        let whole = self.whole.borrow();
+        self.linear.borrow().contains(layer)
+            && ![&format!("{layer}.weight"), layer].iter().any(|n| whole.contains(*n))
     }
 }
 

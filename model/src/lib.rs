@@ -52,14 +52,19 @@ pub use frames::{FrameHead, FrameModel, Transducer};
 pub use image_encoder::ImageEncoder;
 pub use latent::Latent;
 pub use layer_adapter::{AdapterLayers, LayerAdapter, OpenedAdapter};
-pub use mixture::{Groups, MIXTURE, Mixture, MixtureNames, Router, Routing, Scores, Shared, is_buffer};
+pub use mixture::{
+    EXPERT_STACKS, Groups, MIXTURE, Mixture, MixtureNames, Router, Routing, Scores, Shared, is_buffer,
+    is_experts,
+};
 pub use packed::Packed;
 pub use parameters::{
     Adapter, AllF32, DROPOUT_KEY, DROPOUT_SHARE, Extras, ParameterSpecs, Parameters, parse_slot_parameter,
     product, slot_parameter,
 };
 pub use pass::{Group, Input, MediaShape, PassInputs, PassRows, PassShape, SequenceRows};
-pub use peft::{AdapterFacts, Located, PeftNames, locate, locate_adapter, tied_table};
+pub use peft::{
+    AdapterFacts, Located, PeftNames, adapter_tensors, in_peft_form, locate, locate_adapter, tied_table,
+};
 pub use per_layer::PerLayer;
 pub use rope::Rope;
 pub use text_encoder::{Pooling, TextEncoder};

@@ -8,7 +8,7 @@ use percept_graph::{Activation, DType, ReduceKind, Tensor};
 
 use crate::block::{Norm, join};
 use crate::names::BesideNames;
-use crate::parameters::{Parameters, ragged};
+use crate::parameters::Parameters;
 
 /// A mixture in place of a block's MLP.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,6 +104,15 @@ pub const MIXTURE: MixtureNames = MixtureNames {
     shared: "mlp.shared_experts",
     shared_gate: "mlp.shared_expert_gate",
 };
+
+/// The stacks of a mixture's matrices, in the order in which transformers' modules have them.
+pub const EXPERT_STACKS: [&str; 2] = ["gate_up_proj", "down_proj"];
+
+/// Whether a tensor of a checkpoint is a stack of a mixture's matrices.
+pub fn is_experts(name: &str) -> bool {
+    let (module, stack) = name.rsplit_once('.').unwrap_or_default();
+    EXPERT_STACKS.contains(&stack) && module.rsplit('.').next() == Some("experts")
+}
 
 /// Whether a tensor of a checkpoint is a number that its maker set by other means than gradients, so that training leaves
 /// it as it is.
@@ -213,14 +222,15 @@ impl Mixture {
     /// The weighted sum of what the chosen experts make of x f32[rows,hidden].
     pub fn combine(&self, p: &Parameters, path: &str, x: &Tensor, routing: &Routing) -> Tensor {
         let (rows, hidden, width) = (x.dim(0), x.dim(1), self.width);
-        let matrices =
-            |name: &str, dims| p.matrices(&join(path, &format!("{}.{name}", self.names.experts)), dims);
-        let both = matrices("gate_up_proj", [self.experts, 2 * width, hidden]);
-        let both = ragged(x, &both, &routing.experts);
+        let products = |x: &Tensor, which: usize, dims: [usize; 2], experts: &Tensor| {
+            let name = join(path, &format!("{}.{}", self.names.experts, EXPERT_STACKS[which]));
+            p.ragged(x, &name, [self.experts, dims[0], dims[1]], experts)
+        };
+        let both = products(x, 0, [2 * width, hidden], &routing.experts);
         let inner = both.narrow(2, 0, width).gated(self.activation, &both.narrow(2, width, 2 * width));
-        let down = matrices("down_proj", [self.experts, hidden, width]);
         let pairs = rows * self.chosen;
-        let each = ragged(&inner.reshape([pairs, width]), &down, &routing.experts.reshape([pairs, 1]));
+        let chosen = routing.experts.reshape([pairs, 1]);
+        let each = products(&inner.reshape([pairs, width]), 1, [hidden, width], &chosen);
         (each.reshape([rows, self.chosen, hidden]) * routing.weights.unsqueeze(2)).sum([1])
     }
 

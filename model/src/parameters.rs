@@ -136,6 +136,36 @@ impl<'a> Parameters<'a> {
         self.as_stored(&self.whole(name), &dims)
     }
 
+    /// Rows of x f32[m,k] times the matrices of the stack `name` [experts,n,k] that `groups` i32[m,c] give each, f32[m,c,n],
+    /// plus what an adapter adds to them, as in [`Parameters::linear`]. m is the rows of the pass or a multiple of them,
+    /// those of one beside each other.
+    pub fn ragged(&self, x: &Tensor, name: &str, dims: [usize; 3], groups: &Tensor) -> Tensor {
+        let ([experts, n, _], [m, c]) = (dims, [groups.dim(0), groups.dim(1)]);
+        let bare = ragged(x, &self.as_stored(name, &dims), groups);
+        let adapted = |Adapter { rank, scale }: Adapter, part: &dyn Fn(&str, &[usize]) -> Tensor| {
+            let down = ragged(x, &part(suffix::DOWN, &[experts, rank, x.dim(1)]), groups);
+            let each = groups.reshape([m * c, 1]);
+            let up = ragged(&down.reshape([m * c, rank]), &part(suffix::UP, &[experts, n, rank]), &each);
+            &bare + up.reshape([m, c, n]) * scale as f64
+        };
+        let y = match self.specs.adapter(name) {
+            None => bare.clone(),
+            Some(adapter) => {
+                adapted(adapter, &|suffix, dims| self.as_stored(&format!("{name}{suffix}"), dims))
+            }
+        };
+        self.specs.slots(name).into_iter().fold(y, |y, (slot, adapter, _)| {
+            let part = |suffix: &str, dims: &[usize]| {
+                let name = slot_parameter(slot, &format!("{name}{suffix}"));
+                self.batch_input(&name, TensorType::new(DType::F32, dims))
+            };
+            let mask = self.mask(slot);
+            let rows = mask.dims().iter().product::<usize>().max(1);
+            let mask = mask.reshape([rows, 1]).broadcast_to([rows, m / rows]).reshape([m, 1, 1]);
+            mask.select(&adapted(adapter, &part), &y)
+        })
+    }
+
     /// The name of a tensor with what an adapter adds to it.
     fn whole<'n>(&self, name: &'n str) -> Cow<'n, str> {
         if self.specs.is_adapted(name) { format!("{name}.adapted").into() } else { name.into() }

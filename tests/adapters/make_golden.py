@@ -43,6 +43,8 @@ def base_model(base):
 def make(name, base, seed, size=0.3, keep_tables=False, **settings):
     """Train nothing: give every parameter of a new adapter random values and save it."""
     torch.manual_seed(seed)
+    if name == "experts-each":
+        return each_expert(HERE / name, base, seed, **settings)
     settings = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"], **settings}
     model = get_peft_model(base_model(base), LoraConfig(**settings))
     with torch.no_grad():
@@ -59,6 +61,26 @@ def make(name, base, seed, size=0.3, keep_tables=False, **settings):
     (folder / "README.md").unlink(missing_ok=True)
     file = folder / "adapter_model.safetensors"
     save_file({k: v.half() for k, v in load_file(file).items()}, file, {"format": "pt"})
+    return folder
+
+
+def each_expert(folder, base, seed, **settings):
+    """An adapter as transformers 4 had them, where every expert is three linear layers."""
+    config = transformers.AutoConfig.from_pretrained(PARITY / base / "model").get_text_config()
+    width, inner, heads = config.hidden_size, config.moe_intermediate_size, config.num_key_value_heads * config.head_dim
+    modules = {f"layers.{layer}.self_attn.v_proj": (width, heads) for layer in range(config.num_hidden_layers)}
+    for layer in (n for n in range(config.num_hidden_layers) if n not in config.mlp_only_layers):
+        for expert in range(config.num_experts):
+            for matrix in ("gate_proj", "up_proj", "down_proj"):
+                ends = (inner, width) if matrix == "down_proj" else (width, inner)
+                modules[f"layers.{layer}.mlp.experts.{expert}.{matrix}"] = ends
+    found = {}
+    for module, (k, n) in modules.items():
+        found[f"base_model.model.model.{module}.lora_A.weight"] = 0.3 * torch.randn(2, k)
+        found[f"base_model.model.model.{module}.lora_B.weight"] = 0.3 * torch.randn(n, 2)
+    folder.mkdir(exist_ok=True)
+    save_file({k: v.half() for k, v in found.items()}, folder / "adapter_model.safetensors", {"format": "pt"})
+    LoraConfig(r=2, lora_alpha=4, base_model_name_or_path=f"../../parity/{base}/model", **settings).save_pretrained(folder)
     return folder
 
 
@@ -99,6 +121,9 @@ def results(base, model):
             said.append(int(logits.argmax()))
             ids = torch.cat([ids, logits.argmax()[None, None]], 1)
         return {"encoder": encoder, "logits": first, "generated": torch.tensor([said])}
+    # A model that speaks has the one that understands inside.
+    model = getattr(getattr(model, "base_model", model), "model", model) if "omni" in base else model
+    model = getattr(model, "thinker", model)
     logits = model(**inputs).logits[0, -1]
     ends = model.generation_config.eos_token_id
     said = model.generate(
@@ -123,6 +148,8 @@ PARTS = {
     "siglip": r".*(patch_embedding|vision_model.*layers\.1.*(k_proj|fc2)|text_model.*layers\.0.*q_proj|position_embedding|head\.(attention|mlp\.fc1))",
     "whisper": r".*(encoder\.layers\.0.*(q_proj|fc1)|decoder\.layers\.0\.(encoder_attn\.(k|v)_proj|self_attn\.q_proj))",
 }
+
+EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
 
 CASES = [
     ("patterns", "llama", dict(r=4, rank_pattern={"v_proj": 2}, alpha_pattern={"q_proj": 16, "layers.2.*v_proj": 1}, use_rslora=True)),
@@ -153,6 +180,14 @@ CASES = [
     ("gemma-dora-table", "gemma3-text", dict(use_dora=True, target_modules=["embed_tokens"])),
     *[(f"parts-{b}", b, dict(target_modules=t)) for b, t in PARTS.items()],
     ("dora-qwen2-vl", "qwen2-vl-image", dict(use_dora=True, target_modules=r".*(patch_embed\.proj|visual.*blocks\.0.*qkv|language_model.*layers\.0.*q_proj)")),
+    # Stacks of experts, as parameters of their modules; routers are parameters too.
+    ("experts", "qwen3-moe", dict(target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"], rank_pattern={"experts.down_proj": 3}, use_rslora=True)),
+    ("experts-more", "qwen3-moe", dict(r=1, target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"])),
+    ("experts-down", "qwen3-vl-moe-image", dict(target_modules=[], target_parameters=["experts.down_proj"])),
+    ("experts-gate-up", "qwen3-5-moe-image", dict(target_modules=["out_proj"], target_parameters=["experts.gate_up_proj"])),
+    *[(f"experts-{b}", b, dict(target_modules=r".*layers\.1\.self_attn\.o_proj", target_parameters=EXPERTS)) for b in ("deepseek-v2", "deepseek-v3", "qwen3-omni-image-audio")],
+    ("experts-gemma4", "gemma4-moe-image", dict(target_modules=r".*language_model.*o_proj", target_parameters=EXPERTS)),
+    ("experts-each", "qwen3-moe", dict(target_modules=["v_proj", "gate_proj", "up_proj", "down_proj"])),
 ]
 
 # Several at once, in order, with weights.
@@ -161,6 +196,7 @@ TOGETHER = [
     ("two-tables", "llama", [("table", 1), ("head", 0.25)]),
     ("pissa-weighted", "llama", [("pissa", 0.5)]),
     ("dora-weighted", "llama", [("dora", 0.5), ("dora-pissa", 1)]),
+    ("two-experts", "qwen3-moe", [("experts", 1), ("experts-more", 0.5)]),
 ]
 
 

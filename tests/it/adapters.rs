@@ -162,6 +162,7 @@ fn requests_with_different_adapters_are_answered_as_each_alone_bit_for_bit() {
     many("qwen2", &["dora-bias", "lora-bias"], "model.", &cpu, 36);
     many("gemma3-text", &[], "model.", &cpu, 24);
     many("qwen2-vl-image", &[], "model.language_model.", &cpu, 24);
+    many("qwen3-moe", &["experts", "experts-more", "experts-each"], "model.", &cpu, 18);
 }
 
 #[test]

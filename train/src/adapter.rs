@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use percept_graph::{DType, HostTensor};
-use percept_model::checkpoint::{self, BASE_FILE, Base, Checkpoint, LoadOptions};
-use percept_model::{ParameterSpecs as _, PeftNames, TrainedParameters as _, Weights, tied_table};
+use percept_model::checkpoint::{self, BASE_FILE, Base, Checkpoint};
+use percept_model::{ParameterSpecs as _, TrainedParameters as _, Weights, adapter_tensors, tied_table};
 use serde_json::{Value, json};
 
 use crate::config::LoraConfig;
@@ -70,6 +70,9 @@ pub fn write(folder: &Path, parts: &Parts, trained: &BTreeMap<String, HostTensor
         "modules_to_save": if layout.modules.is_empty() { json!(null) } else { json!(layout.modules) }, "use_rslora": false,
         "use_dora": false,
     });
+    if !layout.parameters.is_empty() {
+        config["target_parameters"] = json!(layout.parameters);
+    }
     if layout.tied {
         config["ensure_weight_tying"] = json!(true);
     }
@@ -87,15 +90,18 @@ pub fn write(folder: &Path, parts: &Parts, trained: &BTreeMap<String, HostTensor
 /// # Errors
 /// When it cannot be read.
 pub fn read(folder: &Path, base: &Checkpoint) -> Result<Checkpoint> {
-    let options = LoadOptions { dtype: Some(DType::F32), dequantize: true };
-    let file = Checkpoint::open_with(folder.join("adapter_model.safetensors"), options)?;
-    let names = PeftNames::new(base);
-    Ok(file.renamed(|name| names.of_file(name)))
+    Ok(adapter_tensors(folder, base)?)
 }
 
 /// The layer that a tensor of an adapter stands beside.
 fn layer_of(name: &str) -> Option<&str> {
     name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"))
+}
+
+/// The last two dimensions: those of a matrix, or of each in a stack.
+fn rows_and_columns(dims: &[usize]) -> [usize; 2] {
+    let from_end = |d: usize| dims.len().checked_sub(d).and_then(|at| dims.get(at)).copied().unwrap_or(0);
+    [from_end(2), from_end(1)]
 }
 
 /// The parameters that a plan trains whole.
@@ -144,8 +150,9 @@ impl Form {
             match layer_of(name) {
                 Some(layer) => {
                     let adapter = weights.adapter(layer).map(|a| (a.rank, a.scale)).unwrap_or_default();
-                    let rank = tensors.ty(&format!("{layer}.lora_A.weight")).and_then(|t| t.dims.first());
-                    if rank != Some(&adapter.0) {
+                    let rank =
+                        tensors.ty(&format!("{layer}.lora_A.weight")).map(|t| rows_and_columns(&t.dims)[0]);
+                    if rank != Some(adapter.0) {
                         return Err(not_plain(folder, name));
                     }
                     form.layers.insert(layer.to_string(), adapter);
@@ -336,28 +343,36 @@ impl Below {
             };
             let (old_down, old_up) = (below(&down)?, below(&up)?);
             let (new_down, new_up) = (own(&down), own(&up));
-            let extent =
-                |a: &Option<(Vec<usize>, Vec<f32>)>, b: &Option<(Vec<usize>, Vec<f32>)>, axis: usize| {
-                    a.as_ref().or(b.as_ref()).and_then(|t| t.0.get(axis)).copied().unwrap_or(0)
-                };
-            let (k, n) = (extent(&new_down, &old_down, 1), extent(&new_up, &old_up, 0));
-            let mut a = vec![0f32; rank * k];
+            let dims = |a: &Option<(Vec<usize>, Vec<f32>)>, b: &Option<(Vec<usize>, Vec<f32>)>| {
+                a.as_ref().or(b.as_ref()).map_or(Vec::new(), |t| t.0.clone())
+            };
+            let (down_dims, up_dims) = (dims(&new_down, &old_down), dims(&new_up, &old_up));
+            let (k, n) = (rows_and_columns(&down_dims)[1], rows_and_columns(&up_dims)[0]);
+            // A stack of experts has one matrix after the other; everything else is one.
+            let experts: Vec<usize> = down_dims.iter().rev().skip(2).copied().collect();
+            let count: usize = experts.iter().product();
+            let mut a = vec![0f32; count * rank * k];
             for (first, part) in [(0, &new_down), (lora.rank, &old_down)] {
-                if let Some((_, values)) = part {
-                    a[first * k..first * k + values.len()].copy_from_slice(values);
+                let Some((dims, values)) = part else { continue };
+                let height = rows_and_columns(dims)[0] * k;
+                for (to, from) in
+                    a.chunks_exact_mut((rank * k).max(1)).zip(values.chunks_exact(height.max(1)))
+                {
+                    to[first * k..first * k + height].copy_from_slice(from);
                 }
             }
-            let mut b = vec![0f32; n * rank];
+            let mut b = vec![0f32; count * n * rank];
             let by = self.layers.get(&layer).map_or(0.0, |l| f64::from(l.1) / lora.scale());
             for (first, part, by) in [(0, &new_up, 1.0), (lora.rank, &old_up, by)] {
                 let Some((dims, values)) = part else { continue };
-                let width = dims.get(1).copied().unwrap_or(0);
+                let width = rows_and_columns(dims)[1];
                 for (to, from) in b.chunks_exact_mut(rank).zip(values.chunks_exact(width.max(1))) {
                     to[first..].iter_mut().zip(from).for_each(|(t, &f)| *t = (f64::from(f) * by) as f32);
                 }
             }
-            all.insert(down, HostTensor::from_f32(vec![rank, k], &a)?);
-            all.insert(up, HostTensor::from_f32(vec![n, rank], &b)?);
+            let stacked = |own: [usize; 2]| [&experts[..], &own].concat();
+            all.insert(down, HostTensor::from_f32(stacked([rank, k]), &a)?);
+            all.insert(up, HostTensor::from_f32(stacked([n, rank]), &b)?);
         }
         Ok(all)
     }
@@ -375,16 +390,15 @@ pub fn own_part(checkpoint: Checkpoint, plan: &TrainingPlan) -> Result<Checkpoin
             let Some(ty) = checkpoint.ty(&name).cloned() else { continue };
             let weight = checkpoint.weight(&name)?;
             let values = floats(weight.bytes());
-            let [rows, columns] = [0, 1].map(|d| ty.dims.get(d).copied().unwrap_or(0));
-            let (dims, own): (_, Vec<f32>) = match matrix {
-                "A" => {
-                    (vec![adapter.rank, columns], values.into_iter().take(adapter.rank * columns).collect())
-                }
-                _ => {
-                    let cut = |row: &[f32]| row[..adapter.rank.min(row.len())].to_vec();
-                    (vec![rows, adapter.rank], values.chunks_exact(columns.max(1)).flat_map(cut).collect())
-                }
+            let [rows, columns] = rows_and_columns(&ty.dims);
+            // The first rows of A, and the first columns of B, of every expert.
+            let (own_dims, whole, kept) = match matrix {
+                "A" => ([adapter.rank, columns], rows * columns, adapter.rank * columns),
+                _ => ([rows, adapter.rank], columns, adapter.rank),
             };
+            let cut = |part: &[f32]| part[..kept.min(part.len())].to_vec();
+            let own: Vec<f32> = values.chunks_exact(whole.max(1)).flat_map(cut).collect();
+            let dims = [&ty.dims[..ty.rank().saturating_sub(2)], &own_dims].concat();
             let ty = percept_graph::TensorType::new(DType::F32, dims);
             parts.push((name, ty, own.iter().flat_map(|v| v.to_le_bytes()).collect()));
         }

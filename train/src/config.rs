@@ -253,7 +253,7 @@ pub struct LoraConfig {
     /// How to go on from an adapter: continue, stack or merge.
     #[serde(default)]
     pub from: Onward,
-    /// Names of linear layers, without `.weight`; `*` stands for any characters.
+    /// Names of linear layers, without `.weight`, and of stacks of experts; `*` stands for any characters.
     pub layers: Vec<String>,
     /// Names of parameters that are trained whole beside them. A layer whose weight is among them has no
     /// adapter.

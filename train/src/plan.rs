@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use percept_graph::TensorType;
 use percept_model::checkpoint::Checkpoint;
-use percept_model::{Adapter, CausalModel, TrainedParameters, is_buffer};
+use percept_model::{Adapter, CausalModel, TrainedParameters, is_buffer, is_experts};
 
 use crate::adapter::modules;
 use crate::config::Config;
@@ -57,8 +57,11 @@ impl TrainingPlan {
     pub fn new(config: &Config, checkpoint: &Checkpoint, model: &dyn CausalModel) -> Result<Self> {
         let floats = || checkpoint.names().filter(|n| checkpoint.ty(n).is_some_and(|t| t.dtype.is_float()));
         let layers = || {
-            let linear = |n: &&str| checkpoint.ty(n).is_some_and(|t| t.rank() == 2);
-            checkpoint.names().filter(linear).filter_map(|n| n.strip_suffix(".weight"))
+            let rank = |n: &str| checkpoint.ty(n).map(TensorType::rank);
+            checkpoint.names().filter_map(move |n| match n.strip_suffix(".weight") {
+                Some(layer) => (rank(n) == Some(2)).then_some(layer),
+                None => (is_experts(n) && rank(n) == Some(3)).then_some(n),
+            })
         };
         let freeze = Patterns::new(&config.model.freeze);
         freeze.check("model.freeze", checkpoint.names())?;
@@ -72,10 +75,16 @@ impl TrainingPlan {
                 let adapter = Adapter { rank: lora.rank, scale: lora.scale() as f32 };
                 // What is frozen has no adapter, and what is trained whole needs none.
                 let adapted = |l: &&str| {
-                    let weight = format!("{l}.weight");
+                    let weight = if is_experts(l) { l.to_string() } else { format!("{l}.weight") };
                     on.matches(l) && !freeze.matches(&weight) && !also.matches(&weight)
                 };
                 adapters.extend(layers().filter(adapted).map(|l| (l.to_string(), adapter)));
+                if let Some(stack) = adapters.keys().find(|l| is_experts(l)).filter(|_| lora.dropout > 0.0) {
+                    return Err(Error::Setting(format!(
+                        "lora.dropout: beside experts, such as '{stack}', nothing can be dropped, which PEFT does not open \
+                         either; set it to 0, or name the experts in model.freeze, so that they have no adapters"
+                    )));
+                }
                 let whole = floats().filter(|n| also.matches(n) && !freeze.matches(n));
                 modules(&adapters.keys().map(String::as_str).collect(), whole)?;
                 TrainedWhole::Only(also, freeze)

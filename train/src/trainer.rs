@@ -13,7 +13,7 @@ use percept_infer::Program;
 use percept_model::checkpoint::{Base, Checkpoint, LoadOptions};
 use percept_model::random::parameter_stream;
 use percept_model::{
-    CausalModel, DROPOUT_KEY, DROPOUT_SHARE, Model, TrainedParameters as _, Weights, open_weights,
+    CausalModel, DROPOUT_KEY, DROPOUT_SHARE, Model, TrainedParameters as _, Weights, is_experts, open_weights,
 };
 use rand_chacha::rand_core::RngCore as _;
 
@@ -531,8 +531,11 @@ impl Trainer {
     /// The extents of an adapter's matrix.
     fn adapter_dims(&self, name: &str, rank: usize) -> Option<Vec<usize>> {
         let layer = name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"))?;
-        let dims = &self.checkpoint().ty(&format!("{layer}.weight"))?.dims;
-        Some(if name.ends_with(".lora_A.weight") { vec![rank, dims[1]] } else { vec![dims[0], rank] })
+        let stack = Some(layer).filter(|l| is_experts(l)).and_then(|l| self.checkpoint().ty(l));
+        let ty = stack.or_else(|| self.checkpoint().ty(&format!("{layer}.weight")))?;
+        let (experts, matrix) = ty.dims.split_at(ty.rank().checked_sub(2)?);
+        let own = if name.ends_with(".lora_A.weight") { [rank, matrix[1]] } else { [matrix[0], rank] };
+        Some([experts, &own].concat())
     }
 
     fn begin_sums(&mut self) -> Result<()> {

@@ -324,6 +324,12 @@ impl Checkpoint {
         self
     }
 
+    /// The same checkpoint without some of its tensors.
+    pub fn without(mut self, is_left_out: impl Fn(&str) -> bool) -> Checkpoint {
+        self.tensors.retain(|name, _| !is_left_out(name));
+        self
+    }
+
     /// What was opened.
     pub fn path(&self) -> &Path {
         &self.path

@@ -45,6 +45,11 @@ pub(crate) const KEYS: &[(&str, Use, &str)] = {
         ("trainable_token_indices", Honoured, "rows of the table that the file replaces"),
         ("ensure_weight_tying", Honoured, "a head that is the table gets what the table gets"),
         ("target_modules", Honoured, "a module with tensors that is not among them is an error"),
+        (
+            "target_parameters",
+            Honoured,
+            "stacks of a mixture's experts, and matrices; one with tensors that is not among them is an error",
+        ),
         ("exclude_modules", Honoured, "a module with tensors that is among them is an error"),
         ("layers_to_transform", Honoured, "a layer with tensors that is not among them is an error"),
         ("layers_pattern", Honoured, "where a module's name holds the number of its layer"),
@@ -80,11 +85,6 @@ pub(crate) const KEYS: &[(&str, Use, &str)] = {
         ("layer_replication", Refused, "layers of the base are to be repeated"),
         ("megatron_config", Refused, "the base is to be one of Megatron's"),
         ("monteclora_config", Refused, "the weights are to be drawn"),
-        (
-            "target_parameters",
-            Refused,
-            "single parameters are to be adapted, as of experts, which no family here has",
-        ),
         ("use_bdlora", Refused, "A and B are to be block-diagonal"),
         ("use_qalora", Refused, "inputs are to be pooled in groups"),
     ]
@@ -120,6 +120,7 @@ pub(crate) struct LoraConfig {
     alphas: Vec<(Regex, f64)>,
     over_root: bool,
     targets: Names,
+    parameters: Vec<String>,
     excluded: Names,
     layers: Vec<usize>,
     places: Vec<Regex>,
@@ -233,6 +234,7 @@ impl LoraConfig {
             alphas: patterns(&config, "alpha_pattern")?,
             over_root: config.flag("use_rslora")?,
             targets: names("target_modules")?.unwrap_or(Names::Any),
+            parameters: texts("target_parameters")?,
             excluded: names("exclude_modules")?.unwrap_or(Names::Ends(Vec::new())),
             layers,
             places: texts("layers_pattern")?.iter().map(place).collect::<Result<_>>()?,
@@ -265,8 +267,16 @@ impl LoraConfig {
         ends.iter().map(String::as_str).filter(|end| !modules.clone().any(|m| ends_with(m, end))).collect()
     }
 
+    /// Whether `target_parameters` means this parameter, by its name as PEFT has it, without `base_model.model.`.
+    pub fn targets_parameter(&self, name: &str) -> bool {
+        self.parameters.iter().any(|end| ends_with(name, end))
+    }
+
     /// An error where PEFT would not have put an adapter beside this module.
     pub fn check_target(&self, module: &str) -> Result<()> {
+        if self.targets_parameter(&format!("{module}.weight")) {
+            return Ok(());
+        }
         // A module that is listed by its whole name is adapted in whatever layer it is.
         let listed = matches!(&self.targets, Names::Ends(ends) if ends.iter().any(|e| e == module));
         let outside = |l: Option<usize>| !l.is_some_and(|l| self.layers.contains(&l));

@@ -31,12 +31,14 @@ pub(crate) mod suffix {
     pub const SUM: &str = ".adapted";
 }
 
-/// One addition to a matrix [n,k].
+/// One addition to a matrix [n,k], or to each of a stack of them.
 pub(crate) struct Folded {
+    /// How many matrices there are.
+    count: usize,
     extent: [usize; 2],
-    /// f32[r,k].
+    /// f32[r,k] of each.
     down: Vec<f32>,
-    /// f32[n,r], with the factors.
+    /// f32[n,r] of each, with the factors.
     up: Vec<f32>,
     /// What the matrix is scaled by first: its rows, or a table's columns.
     magnitude: Option<Vec<f32>>,
@@ -56,7 +58,7 @@ impl Overlay {
         let Some(all) = self.low_rank.get(matrix) else { return Ok(None) };
         let folded = self.folded(checkpoint, matrix, all)?;
         let [n, k] = folded.extent;
-        let (values, dims) = match part {
+        let (values, mut dims) = match part {
             suffix::DOWN => (folded.down.clone(), vec![height(all), k]),
             suffix::UP | suffix::TABLE_ROWS => (folded.up.clone(), vec![n, height(all)]),
             suffix::TABLE_UP => (transposed(&folded.down, k), vec![k, height(all)]),
@@ -71,6 +73,7 @@ impl Overlay {
                 (folded.sum(&floats(&self.raw(checkpoint, matrix)?), scale as f32), vec![n, k])
             }
         };
+        dims.splice(0..0, experts(all));
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Ok(Some(Weight::new(TensorType::new(DType::F32, dims), Arc::new(bytes))?))
     }
@@ -80,7 +83,7 @@ impl Overlay {
         if let Some((matrix, part)) = self.part(name) {
             let all = self.low_rank.get(matrix)?;
             let ([n, k], rank) = (self.extent(all.first()?)?, height(all));
-            let dims = match part {
+            let mut dims = match part {
                 suffix::DOWN => vec![rank, k],
                 suffix::UP | suffix::TABLE_ROWS => vec![n, rank],
                 suffix::TABLE_UP => vec![k, rank],
@@ -88,6 +91,7 @@ impl Overlay {
                 suffix::BIAS => vec![n],
                 _ => vec![n, k],
             };
+            dims.splice(0..0, experts(all));
             return Some(TensorType::new(DType::F32, dims));
         }
         let table = self.names.table().filter(|_| self.is_new_head(name));
@@ -109,12 +113,14 @@ impl Overlay {
         let parts =
             [suffix::DOWN, suffix::UP, suffix::TABLE_ROWS, suffix::TABLE_UP, suffix::MAGNITUDE, suffix::BIAS];
         let (layer, part) = parts.iter().find_map(|p| Some((name.strip_suffix(p)?, *p)))?;
-        let (matrix, _) = self.low_rank.get_key_value(&format!("{layer}.weight"))?;
-        Some((matrix, part))
+        Some((self.beside(layer)?.0, part))
     }
 
     /// Rows and columns of the matrix that an addition stands beside.
     fn extent(&self, one: &LowRank) -> Option<[usize; 2]> {
+        if let Some(stack) = &one.stack {
+            return Some(stack.extent);
+        }
         let tensors = &self.adapters[one.adapter].tensors;
         let inputs = tensors.ty(&one.down)?.numel() / one.rank.max(1);
         let outputs = tensors.ty(&one.up)?.numel() / one.rank.max(1);
@@ -166,6 +172,9 @@ impl Overlay {
     }
 
     fn fold(&self, checkpoint: &Checkpoint, matrix: &str, all: &[LowRank]) -> Result<Folded> {
+        if let Some(count) = experts(all) {
+            return self.fold_stack(all, count);
+        }
         let wrong = |why: String| Error::Content { file: format!("adapters of '{matrix}'"), why };
         let extent = all.first().and_then(|one| self.extent(one)).unwrap_or_default();
         let [n, k] = extent;
@@ -186,11 +195,7 @@ impl Overlay {
         for one in all {
             let tensors = &self.adapters[one.adapter].tensors;
             let read = |name: &str| Ok::<_, Error>(floats(&tensors.weight(name)?));
-            let factor = match self.single(all) {
-                // The graph multiplies by it.
-                Some(_) => 1.0,
-                None => (one.scale * self.adapters[one.adapter].weight) as f32,
-            };
+            let factor = self.factor(one, all);
             let (down, up) = (read(&one.down)?, read(&one.up)?);
             let (down, up) = match one.table {
                 true => (transposed(&up, one.rank), transposed(&down, n)),
@@ -230,12 +235,50 @@ impl Overlay {
         if all.iter().any(|l| l.bias.is_some()) {
             bias.get_or_insert_with(|| vec![0.0; n]);
         }
-        Ok(Folded { extent, down, up: up.collect(), magnitude, by_column, bias })
+        Ok(Folded { count: 1, extent, down, up: up.collect(), magnitude, by_column, bias })
+    }
+
+    /// What B of an addition is multiplied by where all to its matrix are put together.
+    fn factor(&self, one: &LowRank, all: &[LowRank]) -> f32 {
+        match self.single(all) {
+            // The graph multiplies by it.
+            Some(_) => 1.0,
+            None => (one.scale * self.adapters[one.adapter].weight) as f32,
+        }
+    }
+
+    /// All that is added to a stack of experts: of each, the rows of A of all adapters one below the other.
+    fn fold_stack(&self, all: &[LowRank], count: usize) -> Result<Folded> {
+        let extent = all.first().and_then(|one| self.extent(one)).unwrap_or_default();
+        let ([n, k], total) = (extent, height(all));
+        let (mut down, mut up) = (vec![0.0; count * total * k], vec![0.0; count * n * total]);
+        let mut first = 0;
+        for one in all {
+            let Some(stack) = &one.stack else { continue };
+            let tensors = &self.adapters[one.adapter].tensors;
+            let (rank, factor) = (one.rank, self.factor(one, all));
+            let [own_down, own_up] = stack.halves(one, |name| Ok(floats(&tensors.weight(name)?)))?;
+            for (expert, rows) in own_down.chunks_exact((rank * k).max(1)).enumerate() {
+                let at = (expert * total + first) * k;
+                down[at..at + rows.len()].copy_from_slice(rows);
+            }
+            for (row, values) in own_up.chunks_exact(rank.max(1)).enumerate() {
+                let to = &mut up[row * total + first..][..rank];
+                to.iter_mut().zip(values).for_each(|(to, v)| *to = v * factor);
+            }
+            first += rank;
+        }
+        Ok(Folded { count, extent, down, up, magnitude: None, by_column: false, bias: None })
     }
 }
 
+/// How many experts the matrices of a stack are of; `None` beside a single matrix.
+fn experts(all: &[LowRank]) -> Option<usize> {
+    all.first()?.stack.as_ref().map(|stack| stack.experts)
+}
+
 impl Folded {
-    /// The matrix f32[n,k] with all that changes it; `scale` multiplies what is added.
+    /// The matrix f32[n,k], or the stack of them, with all that changes it; `scale` multiplies what is added.
     fn sum(&self, matrix: &[f32], scale: f32) -> Vec<f32> {
         let [n, k] = self.extent;
         let mut values = matrix.to_vec();
@@ -247,8 +290,12 @@ impl Folded {
                 }
             }
         }
-        let rank = self.up.len() / n.max(1);
-        add(&mut values, k, rank, &self.down, &self.up, scale);
+        let rank = self.up.len() / (self.count * n).max(1);
+        let matrices = values.chunks_exact_mut((n * k).max(1));
+        let halves = self.down.chunks_exact((rank * k).max(1)).zip(self.up.chunks_exact((n * rank).max(1)));
+        for (matrix, (down, up)) in matrices.zip(halves) {
+            add(matrix, k, rank, down, up, scale);
+        }
         values
     }
 }

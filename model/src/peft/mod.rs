@@ -10,6 +10,7 @@ mod fold;
 mod initial;
 mod locate;
 mod names;
+mod stacks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,14 +21,17 @@ use percept_graph::{DType, TensorType};
 use crate::checkpoint::{Base, Checkpoint, LoadOptions};
 use crate::error::{Error, Result};
 use crate::hub;
+use crate::mixture::is_experts;
 use config::{Initial, LoraConfig, Tokens, ends_with};
 use fold::Folded;
 use names::{Part, parse};
+use stacks::{OfExperts, Stack};
 
 pub(crate) use config::FILE;
 pub(crate) use fold::{floats, suffix};
 pub use locate::{Located, locate, locate_adapter};
 pub use names::PeftNames;
+pub use stacks::in_peft_form;
 
 /// The file of an adapter's tensors.
 const TENSORS: &str = "adapter_model.safetensors";
@@ -102,6 +106,8 @@ struct LowRank {
     /// alpha over the rank, or over its root.
     scale: f64,
     initial: Initial,
+    /// Of what stands beside a stack of experts: then A, B and the rank are each expert's.
+    stack: Option<Stack>,
 }
 
 impl Overlay {
@@ -130,11 +136,15 @@ impl Overlay {
         let config = LoraConfig::read(&folder)?;
         let tensors = open_tensors(&folder)?;
         let mut modules: BTreeMap<String, BTreeMap<Part, String>> = BTreeMap::new();
+        let mut experts = OfExperts::default();
         for name in tensors.names() {
             let Some((module, part)) = parse(name) else {
                 return Err(config
                     .error(format!("tensor '{name}' of {TENSORS} is none that PEFT 0.21 saves for LoRA")));
             };
+            if experts.take((&config, &self.names), (&module, part), name)? {
+                continue;
+            }
             if let Some(other) = modules.entry(module).or_default().insert(part, name.to_string()) {
                 let why = format!(
                     "'{other}' and '{name}' of {TENSORS} are the same part: it holds several adapters"
@@ -142,15 +152,19 @@ impl Overlay {
                 return Err(config.error(why));
             }
         }
-        if modules.is_empty() {
+        if tensors.names().len() == 0 {
             return Err(config.error(format!("{TENSORS} holds no tensors")));
         }
         self.doubts.extend(doubt(checkpoint, &folder, &config)?);
-        self.doubts.extend(incomplete(checkpoint, &folder, &config, &modules));
+        let named = modules.keys().cloned().chain(experts.modules());
+        self.doubts.extend(incomplete(checkpoint, &folder, &config, &named.collect()));
         let adapter = Adding { at: self.adapters.len(), config, checkpoint, tensors: &tensors, weight };
         adapter.check_complete(&modules, &self.names)?;
         for (module, parts) in &modules {
             self.add_module(&adapter, module, parts)?;
+        }
+        for (name, addition) in experts.additions(&adapter, &self.names)? {
+            self.low_rank.entry(name).or_default().push(addition);
         }
         self.tie(&adapter)?;
         self.adapters.push(Opened { folder, tensors, weight });
@@ -234,6 +248,7 @@ impl Overlay {
                 initial: if table { Initial::Plain } else { a.config.initial },
                 down,
                 up,
+                stack: None,
             };
             let is_matrix = a.checkpoint.ty(&target).is_none_or(|ty| ty.rank() == 2);
             if low_rank.initial != Initial::Plain && !is_matrix {
@@ -414,9 +429,16 @@ impl Overlay {
 
     /// The rank of what is added to a linear layer or a table, and what it is multiplied by.
     pub fn adapter(&self, layer: &str) -> Option<(usize, f64)> {
-        let all = self.low_rank.get(&format!("{layer}.weight"))?;
+        let (_, all) = self.beside(layer)?;
         let scale = self.single(all).map_or(1.0, |one| one.scale * self.adapters[one.adapter].weight);
         Some((height(all), scale))
+    }
+
+    /// The matrix of a linear layer, or the stack of experts of this name, and what is added to it.
+    fn beside(&self, layer: &str) -> Option<(&str, &[LowRank])> {
+        let names = [format!("{layer}.weight"), layer.to_string()];
+        let (name, all) = names.iter().find_map(|name| self.low_rank.get_key_value(name))?;
+        Some((name, all))
     }
 
     /// Whether the products of a layer are scaled, and whether something is added to them.
@@ -447,6 +469,35 @@ impl Overlay {
     }
 }
 
+/// The tensors of an adapter as f32 under the names of its base; those beside experts as graphs have them, A
+/// [experts,r,k] and B [experts,n,r].
+///
+/// # Errors
+/// When the file cannot be read, or what stands beside experts does not fit the base.
+pub fn adapter_tensors(folder: &Path, base: &Checkpoint) -> Result<Checkpoint> {
+    let options = LoadOptions { dtype: Some(DType::F32), dequantize: true };
+    let file = Checkpoint::open_with(folder.join(TENSORS), options)?;
+    let names = PeftNames::new(base);
+    if !base.names().any(is_experts) {
+        return Ok(file.renamed(|name| names.of_file(name)));
+    }
+    let mut overlay = Overlay::new(base);
+    overlay.add(base, folder, 1.0)?;
+    let mut beside = Vec::new();
+    let mut sources = BTreeSet::new();
+    for (name, all) in overlay.low_rank.iter().filter(|(name, _)| is_experts(name)) {
+        sources.extend(all.iter().flat_map(LowRank::sources).map(str::to_string));
+        for part in [suffix::DOWN, suffix::UP] {
+            let name = format!("{name}{part}");
+            if let Some(tensor) = overlay.weight(base, &name)? {
+                beside.push((name, tensor.ty.clone(), tensor.bytes().to_vec()));
+            }
+        }
+    }
+    let rest = file.without(|name| sources.contains(name)).renamed(|name| names.of_file(name));
+    Ok(rest.with_tensors("adapters of experts", beside)?)
+}
+
 /// The table of a checkpoint whose head it is too; `None` where there is a head, or no table.
 pub fn tied_table(checkpoint: &Checkpoint) -> Option<String> {
     PeftNames::new(checkpoint).table().map(str::to_string)
@@ -455,6 +506,14 @@ pub fn tied_table(checkpoint: &Checkpoint) -> Option<String> {
 /// Rows of A of all adapters to a matrix.
 fn height(all: &[LowRank]) -> usize {
     all.iter().map(|l| if l.initial == Initial::Plain { l.rank } else { 2 * l.rank }).sum()
+}
+
+impl LowRank {
+    /// The tensors of the file that A and B are made of.
+    fn sources(&self) -> Vec<&str> {
+        let own = self.stack.as_ref().map(Stack::sources).unwrap_or_default();
+        if own.is_empty() { vec![&self.down, &self.up] } else { own }
+    }
 }
 
 /// An adapter that is being put over a checkpoint.
@@ -571,13 +630,13 @@ fn doubt(checkpoint: &Checkpoint, folder: &Path, config: &LoraConfig) -> Result<
 }
 
 /// A sentence that names modules of this base which are to have adapters, and have none in the adapter's file.
-fn incomplete<T>(
+fn incomplete(
     checkpoint: &Checkpoint,
     folder: &Path,
     config: &LoraConfig,
-    modules: &BTreeMap<String, T>,
+    modules: &BTreeSet<String>,
 ) -> Option<String> {
-    let mut missing = config.missing(modules.keys().map(String::as_str));
+    let mut missing = config.missing(modules.iter().map(String::as_str));
     let of_base: Vec<&str> = checkpoint.names().filter_map(|name| name.strip_suffix(".weight")).collect();
     let absent = config.missing(of_base.into_iter());
     missing.retain(|name| !absent.contains(name));

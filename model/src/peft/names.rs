@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::Checkpoint;
+use crate::mixture::{EXPERT_STACKS, is_experts};
 
 /// Parts of names that only wrap, and so are left out where names are compared.
 const WRAPPERS: [&str; 3] = ["base_model", "model", "language_model"];
@@ -18,7 +19,7 @@ const HEADS: [&str; 2] = ["lm_head", "proj_out"];
 /// What PEFT puts before the names of the model that it adapts.
 const ADAPTED: &str = "base_model.model.";
 /// The module into which PEFT puts a layer that it adapts.
-const WRAPPED: &str = "base_layer";
+pub(crate) const WRAPPED: &str = "base_layer";
 /// Modules that stand beside `model` in checkpoints that transformers 4 wrote, and inside of it in
 /// transformers 5.
 const OUTER: [&str; 2] = ["language_model", "visual"];
@@ -65,9 +66,18 @@ impl PeftNames {
     }
 
     /// The name in an adapter's file of one of its tensors by the checkpoint's names: the A or B of a layer
-    /// (`LAYER.lora_A.weight`), or one that is trained whole. What belongs to one of the `adapted` layers
+    /// or stack of experts (`LAYER.lora_A.weight`), or one that is trained whole. What belongs to one of the `adapted` layers
     /// stands inside of PEFT's own.
     pub fn in_file(&self, name: &str, adapted: &BTreeSet<&str>) -> String {
+        if let Some((stack, half)) = name.split_once(".lora_").filter(|(stack, _)| is_experts(stack))
+            && let Some((experts, own)) = stack.rsplit_once('.')
+        {
+            // Those of the stacks that a module has after this one lie around its own.
+            let after = EXPERT_STACKS.iter().skip_while(|s| **s != own).skip(1);
+            let around = after.filter(|s| adapted.contains(&format!("{experts}.{s}")[..])).count();
+            let wrapped = format!(".{WRAPPED}").repeat(around);
+            return format!("{ADAPTED}{}{wrapped}.lora_{half}", self.module(experts));
+        }
         match name.rsplit_once('.') {
             Some((layer, last)) if adapted.contains(layer) => {
                 format!("{ADAPTED}{}.{WRAPPED}.{last}", self.module(layer))

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use percept_graph::{DType, HostTensor, TensorType};
-use percept_model::{PeftNames, Weights, tied_table};
+use percept_model::checkpoint::Checkpoint;
+use percept_model::{EXPERT_STACKS, PeftNames, Weights, in_peft_form, is_experts, tied_table};
 
 use crate::error::{Error, Result};
 
@@ -18,6 +19,8 @@ pub struct Layout {
     pub tensors: BTreeMap<String, HostTensor>,
     /// Layers that have A and B (`target_modules`), by PEFT's names.
     pub adapted: BTreeSet<String>,
+    /// Stacks of experts and routers that have A and B (`target_parameters`), by PEFT's names.
+    pub parameters: BTreeSet<String>,
     /// Modules whose every tensor is there (`modules_to_save`), by PEFT's names.
     pub modules: BTreeSet<String>,
     /// Which biases are there that belong to no such module (`bias`).
@@ -42,16 +45,26 @@ impl Layout {
         let names = PeftNames::new(checkpoint);
         let own = modules(&layers, whole())?;
         let is_whole = |name: &str| own.iter().any(|m| lies_in(name, m));
+        let (parameters, adapted): (Vec<&&str>, Vec<_>) =
+            layers.iter().partition(|l| is_experts(l) || is_router(checkpoint, l));
+        let parameter =
+            |l: &str| if is_experts(l) { names.module(l) } else { format!("{}.weight", names.module(l)) };
         let mut found = Self {
             tensors: BTreeMap::new(),
-            adapted: layers.iter().map(|l| names.module(l)).collect(),
+            adapted: adapted.iter().map(|l| names.module(l)).collect(),
+            parameters: parameters.iter().map(|l| parameter(l)).collect(),
             modules: own.iter().map(|m| names.module(m)).collect(),
             bias: "none",
             tied: false,
             kept: BTreeSet::new(),
         };
         for (name, tensor) in tensors {
-            found.tensors.insert(names.in_file(name, &layers), tensor.clone());
+            let of_experts = name.split_once(".lora_").is_some_and(|(stack, _)| is_experts(stack));
+            let tensor = match of_experts {
+                true => in_peft_form(tensor, name.ends_with(".lora_B.weight"))?,
+                false => tensor.clone(),
+            };
+            found.tensors.insert(names.in_file(name, &layers), tensor);
         }
         let biases: Vec<bool> =
             whole().filter(|n| !is_whole(n)).map(|n| layers.contains(module(n))).collect();
@@ -102,6 +115,13 @@ pub fn modules<'a>(
     }
     let outer: Vec<String> = all.iter().filter(|m| !all.iter().any(|o| lies_in(m, o))).cloned().collect();
     Ok(outer.into_iter().collect())
+}
+
+/// Whether a layer is a mixture's router, which transformers has as a parameter of a module of its own kind and not as a linear
+/// layer.
+fn is_router(checkpoint: &Checkpoint, layer: &str) -> bool {
+    let mixture = layer.strip_suffix(".gate");
+    mixture.is_some_and(|m| checkpoint.ty(&format!("{m}.experts.{}", EXPERT_STACKS[0])).is_some())
 }
 
 /// The module that a tensor belongs to; empty for one of the model itself.
