@@ -93,7 +93,7 @@ pub struct DataConfig {
     /// else that they have in common is an error before the first step.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_leakage: Vec<Shared>,
-    /// Tokens of a packed row.
+    /// Tokens of a packed row. A sample longer than the model's context is left out all the same.
     pub length: usize,
     /// Rows of a step over all processes.
     pub rows: usize,
@@ -207,7 +207,7 @@ pub struct Schedule {
     pub kind: Curve,
     /// Steps of linear warm-up.
     pub warmup: u64,
-    /// Steps of the fall at the end of a warmup-stable-decay curve.
+    /// Steps of the fall at the end of a warmup-stable-decay curve; with `warmup` no more than the run has.
     pub decay: u64,
     /// What is left of the rate at the end, as a share.
     pub end: f64,

@@ -4,19 +4,22 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use percept_data::Sample;
 use percept_data::augment::augment;
 use percept_data::loader::{
     Dataset, DatasetConfig, Draw, Drawn, Loader, LoaderConfig, PackedBatches, Packing,
 };
 use percept_data::loader::{Position, Prefetch, Stream};
 use percept_data::splits::is_held_out;
+use percept_data::{Kind, Sample};
 use percept_modalities::Media;
 use percept_model::CausalModel;
 
 use crate::config::{DataConfig, SourceConfig};
 use crate::encode::Encoded;
 use crate::error::{Error, Result};
+
+/// Samples of a corpus that are looked at for images.
+const LOOKED_AT: usize = 64;
 
 /// Packed samples, row after row.
 pub type Rows = Vec<Vec<Arc<Encoded>>>;
@@ -77,7 +80,7 @@ impl Feed {
                     *image = augment(image, how, &mut draw.chance(i as u32));
                 }
             }
-            Ok(Arc::new(usable(encode(&*model, &sample, &media)?, length)?))
+            Ok(Arc::new(usable(encode(&*model, &sample, &media)?, length, model.decoder().context)?))
         };
         let stream = loader.stream(start, Prefetch::default(), prepare)?;
         let source = match settings.samples {
@@ -183,7 +186,7 @@ pub fn held_out(
         let read = |at: usize| -> Result<(Encoded, Sample)> {
             let sample = corpus.read(at)?;
             let encoded = encode(model, &sample, &sample.decode(model.processor())?)?;
-            Ok((usable(encoded, settings.length)?, sample))
+            Ok((usable(encoded, settings.length, model.decoder().context)?, sample))
         };
         match read(i * corpus.len() / n) {
             Ok((encoded, sample)) => {
@@ -226,7 +229,8 @@ pub fn held_out(
     Ok(HeldOutRows { steps, samples, left_out })
 }
 
-fn usable(sample: Encoded, length: usize) -> Result<Encoded> {
+/// A sample that has something to learn and fits a row and the model.
+fn usable(sample: Encoded, length: usize, context: usize) -> Result<Encoded> {
     if sample.answers() == 0 {
         return Err(Error::Setting(format!(
             "'{}' has no answer tokens: no turn of the assistant says anything",
@@ -237,7 +241,48 @@ fn usable(sample: Encoded, length: usize) -> Result<Encoded> {
         let why = format!("'{}' has {} tokens, a row has {length}", sample.key, sample.tokens());
         return Err(Error::Setting(why));
     }
+    if sample.tokens() > context {
+        let why = format!(
+            "'{}' has {} tokens, and the model's context holds {context} (config.json), whatever data.length is; cut it \
+             into shorter ones",
+            sample.key,
+            sample.tokens()
+        );
+        return Err(Error::Setting(why));
+    }
     Ok(sample)
+}
+
+/// What is said of settings of `data` that the model or the corpora do not take as they are: rows beyond the model's context,
+/// and changes to images of a corpus that seems to have none.
+///
+/// # Errors
+/// When a corpus cannot be read.
+pub fn doubts(model: &dyn CausalModel, settings: &DataConfig) -> Result<Vec<String>> {
+    let (mut said, context) = (Vec::new(), model.decoder().context);
+    if settings.length > context {
+        said.push(format!(
+            "data.length is {}, and the model's context holds {context} tokens (config.json): a row holds several samples, and \
+             a sample beyond the context is left out",
+            settings.length
+        ));
+    }
+    for source in settings.train.iter().filter(|s| s.augment.is_some()) {
+        let corpus = Dataset::open(&source.dataset())?;
+        let looked_at = corpus.len().min(LOOKED_AT);
+        let has_image = |i: usize| {
+            let sample = corpus.read(i * corpus.len() / looked_at);
+            sample.is_ok_and(|s| s.media.iter().any(|m| m.kind == Kind::Image))
+        };
+        if !(0..looked_at).any(has_image) {
+            said.push(format!(
+                "data.train: {} has augment, which changes images, and none of {looked_at} of its {} samples has one",
+                source.title(),
+                corpus.len()
+            ));
+        }
+    }
+    Ok(said)
 }
 
 /// A sample as the model learns it. A text without media or turns is a document; one with media is their

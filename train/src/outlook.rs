@@ -18,8 +18,14 @@ const LOOKED_AT: u64 = 512;
 /// that it is the same for every process and whenever the run goes on.
 ///
 /// # Errors
-/// When the data cannot be read.
+/// When the data cannot be read, or the schedule is longer than the run.
 pub fn steps(model: &Arc<dyn CausalModel>, config: &Config) -> Result<u64> {
+    let steps = counted(model, config)?;
+    config.check_steps(steps).map_err(Error::Setting)?;
+    Ok(steps)
+}
+
+fn counted(model: &Arc<dyn CausalModel>, config: &Config) -> Result<u64> {
     let Some(epochs) = config.epochs else { return Ok(config.steps) };
     let mut feed = Feed::new(model.clone(), &config.data, config.seed, None)?;
     let draws = (epochs * round(&config.data, feed.sizes())).ceil().max(1.0);

@@ -63,6 +63,12 @@ impl TrainingPlan {
                 None => (is_experts(n) && rank(n) == Some(3)).then_some(n),
             })
         };
+        let balance = config.optimizer.balance.filter(|b| *b > 0.0);
+        if balance.is_some() && model.decoder().stack.blocks.iter().all(|b| b.mixture.is_none()) {
+            let why =
+                "optimizer.balance balances the experts of mixtures, and the model has none; leave it out";
+            return Err(Error::Setting(why.into()));
+        }
         let freeze = Patterns::new(&config.model.freeze);
         freeze.check("model.freeze", checkpoint.names())?;
         let mut adapters = BTreeMap::new();

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::encode::Encoded;
 use crate::error::{Error, Result, file};
 use crate::evaluate::Evaluator;
-use crate::feed::{Feed, Rows, StepRows};
+use crate::feed::{self, Feed, Rows, StepRows};
 use crate::folder::{self, Standing};
 use crate::initial;
 use crate::leakage;
@@ -158,6 +158,10 @@ fn run_stage(stage: &Stage, context: &RunContext, watch: &mut dyn Watch) -> Resu
     }
     let model = trainer.shared_model();
     let steps = outlook::steps(&model, config)?;
+    // Before anything is drawn: a row that is too long takes a while to fill.
+    for text in feed::doubts(&*model, &config.data)? {
+        watch.event(&Event::Note { step: progress.step, text })?;
+    }
     let evaluator = Evaluator::new(&*model, config, progress.step, watch)?;
     let mut feed = Feed::new(model, &config.data, config.seed, progress.position)?;
     let ahead = if progress.step < steps { Some(feed.next_step()?) } else { None };

@@ -29,13 +29,23 @@ pub(super) fn read(path: &Path, columns: Columns) -> Result<Draws> {
         let header = rows.byte_headers().map_err(fault)?.clone();
         Ok((rows, header, room, unclosed))
     };
-    let mut opened = open(if tabs { b'\t' } else { b',' })?;
-    // Where commas are part of numbers, spreadsheets write semicolons between fields; others write tabs.
-    if !tabs && opened.1.len() == 1 {
-        let other = opened.1[0].iter().copied().find(|byte| matches!(byte, b';' | b'\t'));
-        opened = other.map_or(Ok(opened), open)?;
+    let usual = if tabs { b'\t' } else { b',' };
+    // Where commas are part of numbers, spreadsheets write semicolons between fields, and names do not always tell. A
+    // delimiter divides the first row as often as the header.
+    let fits = |delimiter: u8| -> Result<bool> {
+        let (mut rows, header, ..) = open(delimiter)?;
+        let mut first = csv::ByteRecord::new();
+        let read = rows.read_byte_record(&mut first).unwrap_or(false);
+        Ok(header.len() > 1 && (!read || first.len() == header.len()))
+    };
+    let mut delimiter = usual;
+    for other in [usual, b',', b';', b'\t', b'|'] {
+        if fits(other)? {
+            delimiter = other;
+            break;
+        }
     }
-    let (mut rows, header, room, unclosed) = opened;
+    let (mut rows, header, room, unclosed) = open(delimiter)?;
     let header: Result<Vec<String>, _> =
         header.iter().map(|name| Ok(utf8(name.to_vec())?.trim().to_owned())).collect();
     let header = header.map_err(|reject: Reject| Error::Shard {
@@ -167,6 +177,12 @@ mod tests {
             ("a.csv", "id\ttext\n1\t\"red; or \"\"rot\"\"\"\n2\tblue\n"),
             ("a.tsv", "id\ttext\n1\t\"red; or \"\"rot\"\"\"\n2\tblue\n"),
             ("a.csv", " id , text \n1,\"red; or \"\"rot\"\"\"\n2,blue\n"),
+            ("a.csv", "id|text\n1|\"red; or \"\"rot\"\"\"\n2|blue\n"),
+            ("a.tsv", "id,text\n1,\"red; or \"\"rot\"\"\"\n2,blue\n"),
+            ("a.tsv", "id;text\n1;\"red; or \"\"rot\"\"\"\n2;blue\n"),
+            // A comma in the name of a column, and none in the row.
+            ("a.csv", "id;text;\"note, if any\"\n1;\"red; or \"\"rot\"\"\";a\n2;blue;b\n"),
+            ("a.csv", "id;text;note, if any\n1;\"red; or \"\"rot\"\"\";a\n2;blue;b\n"),
         ] {
             assert_eq!(rows(name, text), [row("1", "red; or \"rot\""), row("2", "blue")], "{text:?}");
         }

@@ -38,6 +38,14 @@ impl TokenizerSettings {
         let mut settings = TokenizerSettings::default();
         if let Some(bytes) = tokenizer_config {
             let config = object("tokenizer_config.json", bytes)?;
+            if config.get("split_special_tokens").and_then(Value::as_bool) == Some(true) {
+                return Err(Error::Config {
+                    file: "tokenizer_config.json".into(),
+                    why: "split_special_tokens is true: special tokens in texts are to be cut up like other words, which is \
+                          not done here; remove it if they are tokens in the texts"
+                        .into(),
+                });
+            }
             settings.model_max_length =
                 config.get("model_max_length").and_then(Value::as_u64).map(|n| n as usize);
             settings.pad_left = config.get("padding_side").and_then(Value::as_str) == Some("left");

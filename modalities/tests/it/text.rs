@@ -413,6 +413,10 @@ fn vocabularies_that_do_not_fit_together_are_refused() {
     assert!(refusal(&|v| v.unk = Some(1 << 30), true).contains("unknown_token_id"));
     assert!(Tokenizer::from_json(b"{}", TokenizerSettings::default()).is_err());
     assert!(TokenizerSettings::read(Some(b"[]"), None).is_err());
+    let split =
+        TokenizerSettings::read(Some(br#"{"split_special_tokens": true}"#), None).unwrap_err().to_string();
+    assert!(split.contains("split_special_tokens is true"), "{split}");
+    assert!(TokenizerSettings::read(Some(br#"{"split_special_tokens": false}"#), None).is_ok());
 }
 
 #[test]

@@ -236,7 +236,30 @@ fn what_cannot_be_trained_is_named() {
     assert!(e.contains("optimizer.group.match: 'lm_head.*' matches nothing"), "{e}");
     let e = refused("", &["data.samples=500"]);
     assert!(e.contains("500 samples do not fit 2 rows of 64 tokens"), "{e}");
+    let e = refused("", &["optimizer.balance=0.1"]);
+    assert!(e.contains("optimizer.balance balances the experts of mixtures"), "{e}");
+    let e = refused("", &["steps=0", "epochs=0.2", "schedule.kind=wsd", "schedule.decay=5000"]);
+    assert!(e.contains("schedule.decay is 5000") && e.contains("steps: together"), "{e}");
     assert!(!folder.path().join("out/model").exists());
+}
+
+/// The model has a context of 4,096 tokens, and the corpus no images. The run ends where its samples do not fit.
+#[test]
+fn settings_beyond_the_model_and_the_corpus_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = file(folder.path(), "");
+    let augmented =
+        format!("data.train=[{{ path = '{}', augment = {{}} }}]", folder.path().join("sums.tar").display());
+    let (failed, events) = train(&text, &["data.length=4097", "data.samples=1000", &augmented], false);
+    assert!(failed.unwrap_err().to_string().contains("1000 samples do not fit"));
+    let note = |event: &Event| match event {
+        Event::Note { text, .. } => Some(text.clone()),
+        _ => None,
+    };
+    let said: Vec<String> = events.iter().filter_map(note).collect();
+    let has = |word: &str| said.iter().any(|text| text.contains(word));
+    assert!(has("data.length is 4097, and the model's context holds 4096 tokens"), "{said:?}");
+    assert!(has("augment, which changes images, and none of 50 of its 50 samples has one"), "{said:?}");
 }
 
 #[test]

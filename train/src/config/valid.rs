@@ -80,10 +80,26 @@ impl Config {
                 "schedule.kind is wsd, which needs schedule.decay: the steps of the fall at the end".into()
             );
         }
+        if self.steps > 0 {
+            self.check_steps(self.steps)?;
+        }
         if s.end > 0.0 && s.kind == Curve::Constant {
             return Err("schedule.end has no meaning where the rate is constant".into());
         }
         Ok(())
+    }
+
+    /// Hold the schedule to the steps of the run.
+    pub(crate) fn check_steps(&self, steps: u64) -> Checked {
+        let s = &self.schedule;
+        match s.kind == Curve::Wsd && s.warmup.saturating_add(s.decay) > steps {
+            true => Err(format!(
+                "schedule.decay is {} after {} steps of schedule.warmup, and the run has {steps} steps: together they are \
+                 longer than the run, which would change the rate otherwise than they say",
+                s.decay, s.warmup
+            )),
+            false => Ok(()),
+        }
     }
 
     fn check_data(&self) -> Checked {
@@ -279,6 +295,8 @@ mod tests {
             ("optimizer.kind=adamv", "did you mean `adamw`?"),
             ("lora={rank=1, layers=['a'], dropout=1.0}", "below 1"),
             ("lora={rank=1, layers=['a'], from='tack'}", "did you mean `stack`?"),
+            ("schedule={kind='wsd', decay=11}", "the run has 10 steps"),
+            ("schedule={kind='wsd', decay=8, warmup=3}", "longer than the run"),
             ("epochs=0.0", "positive"),
             ("name='a/b'", "plain name"),
             ("name='model'", "the run's own"),
