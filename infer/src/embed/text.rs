@@ -27,8 +27,11 @@ enum Reader {
     Encoder(Box<TextEncoder>),
 }
 
-/// Lengths of texts are rounded up to a multiple of this, so that many share a program.
-const ROWS: usize = 16;
+/// A length that many texts share a program of: rounded up by a ninth at most, since rows that only fill up take as long as
+/// others.
+fn shared_length(longest: usize) -> usize {
+    longest.next_multiple_of((longest.next_power_of_two() / 16).clamp(2, 16))
+}
 
 impl TextEmbedder {
     /// Bring a model to a device.
@@ -174,7 +177,7 @@ fn encoded(
     pooling: Pooling,
 ) -> Result<Vec<Vec<f32>>> {
     let longest = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
-    let n = longest.next_multiple_of(ROWS).min(model.positions - model.first_position);
+    let n = shared_length(longest).min(model.positions - model.first_position);
     let (mut ids, mut segments) = (Vec::new(), Vec::new());
     for text in texts {
         if text.is_empty() {
