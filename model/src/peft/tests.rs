@@ -215,3 +215,62 @@ fn an_adapter_of_another_base_is_doubted_by_fingerprint_and_by_name() {
     let found = doubts(&folder);
     assert!(found[0].contains("elsewhere") && found[0].contains("base"), "{found:?}");
 }
+
+#[test]
+fn what_does_not_fit_a_stack_of_experts_is_named() {
+    let place = Fixture(tempfile::tempdir().unwrap());
+    // Two experts of width 2 over 3 features.
+    let (both, down) = ("model.layers.0.mlp.experts.gate_up_proj", "model.layers.0.mlp.experts.down_proj");
+    let model = tensors(&[(both, &[2, 4, 3]), (down, &[2, 3, 2])]);
+    write(&place.0.path().join("base"), &model, &BTreeMap::new()).unwrap();
+    let experts = "base_model.model.model.layers.0.mlp.experts";
+    let named = |part: &str| format!("{experts}.{part}");
+    let (a, b) = (named("lora_A.weight"), named("lora_B.weight"));
+    let (inner_a, inner_b) = (named("base_layer.lora_A.weight"), named("base_layer.lora_B.weight"));
+    let (single_a, single_b) = (named("2.up_proj.lora_A.weight"), named("2.up_proj.lora_B.weight"));
+    let (magnitude, odd) = (named("lora_magnitude_vector"), named("0.middle.lora_A.weight"));
+    let odd_b = named("0.middle.lora_B.weight");
+    let of_down: Vec<(&str, &[usize])> = vec![(&a, &[4, 2]), (&b, &[3, 4])];
+    let parameters = json!({ "target_parameters": ["experts.down_proj"] });
+    for (settings, given, said) in [
+        (json!({}), of_down.clone(), "'target_parameters' has no parameter of"),
+        (parameters.clone(), of_down[..1].to_vec(), "not its other half"),
+        (
+            parameters.clone(),
+            vec![(&a[..], &[4, 3][..]), (&b, &[4, 4])],
+            "do not fit 'model.layers.0.mlp.experts.down_proj'",
+        ),
+        (parameters.clone(), vec![(&a[..], &[2, 2][..]), (&b, &[3, 2])], "is to have rank 2"),
+        (parameters.clone(), vec![(&inner_a[..], &[4, 3][..]), (&inner_b, &[4, 4])], "has no parameter of"),
+        (parameters.clone(), [&of_down[..], &[(&magnitude[..], &[3][..])]].concat(), "A and B alone"),
+        (
+            json!({ "target_parameters": ["experts.down_proj"], "use_dora": true }),
+            of_down.clone(),
+            "are not done beside experts",
+        ),
+        (
+            json!({ "target_modules": ["up_proj"] }),
+            vec![(&single_a[..], &[2, 3][..]), (&single_b, &[2, 2])],
+            "do not fit",
+        ),
+        (
+            json!({ "target_modules": ["middle"] }),
+            vec![(&odd[..], &[2, 3][..]), (&odd_b, &[2, 2])],
+            "which experts do not have",
+        ),
+        (json!({}), vec![(&single_a[..], &[2, 3][..]), (&single_b, &[2, 2])], "'target_modules' leaves out"),
+    ] {
+        let found = place.refusal(settings, &given);
+        assert!(found.contains(said), "{found}");
+    }
+    let fits = json!({ "r": 2, "lora_alpha": 2, "target_parameters": ["experts.down_proj"] });
+    let folder = place.adapter("fits", fits, &of_down);
+    let weights = place.base().with_adapter(&folder).unwrap();
+    assert_eq!(weights.adapter(down).map(|a| a.rank), Some(2));
+    let up = weights.find(&format!("{down}.lora_B.weight")).unwrap();
+    assert_eq!(up.ty.dims, [2, 3, 2]);
+    // File element (row, rank, expert) = (0, 1, 0) is the third number; here it is expert 0's second.
+    let values = floats(&up);
+    assert_eq!(values[..4], [1.0 / 8.0, 3.0 / 8.0, 5.0 / 8.0, 7.0 / 8.0]);
+    assert_eq!(values[6..8], [2.0 / 8.0, 4.0 / 8.0]);
+}
