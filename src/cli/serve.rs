@@ -130,6 +130,13 @@ struct DeviceArgs {
     /// Round what quantized weights multiply to int8, as llama.cpp does: faster, and less exact
     #[arg(long)]
     int8: bool,
+    /// Rows of prompts that a step reads at most, and after which the other answers have their next tokens; `off` reads a
+    /// prompt at once
+    #[arg(long, default_value_t = percept::infer::CHUNK, value_name = "ROWS|off", value_parser = prefill_chunk)]
+    prefill_chunk: usize,
+    /// Read every prompt whole, even where the cache holds what it begins with
+    #[arg(long)]
+    no_prefix_reuse: bool,
     /// Let an answer depend on those that are made beside it: for devices whose compilers choose the order of sums, such as
     /// pjrt: and onnx:
     #[arg(long)]
@@ -137,6 +144,15 @@ struct DeviceArgs {
     /// Running anything on the host is an error, and so is an adapter that was trained on another base
     #[arg(long)]
     strict: bool,
+}
+
+/// The rows of `--prefill-chunk`.
+fn prefill_chunk(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(rows) if rows > 0 => Ok(rows),
+        _ if text == "off" => Ok(usize::MAX),
+        _ => Err("give a number of rows, at least 1, or `off`".into()),
+    }
 }
 
 /// A model or an adapter, and the name that it is served under.

@@ -130,15 +130,17 @@ fn many_requests_are_answered_as_each_alone_bit_for_bit() {
         assert!(expected.iter().any(|e| e.5.len() > 1) && expected.iter().any(|e| !e.4.is_empty()));
         let tiny = Some(7 * PAGE);
         let mut seen = [0; 4];
-        // Requests at a time, rows of prompts a step, rows of the cache, guesses.
+        // Requests at a time, rows of prompts a step, rows of the cache, guesses, whether prefixes are shared.
         let settings = [
-            (1, 512, None, None),
-            (8, 40, tiny, None),
-            (64, 512, None, Some(LOOKUP)),
-            (8, 64, tiny, Some(LOOKUP)),
+            (1, 512, None, None, true),
+            (8, 40, tiny, None, true),
+            (64, 512, None, Some(LOOKUP), true),
+            (8, 64, tiny, Some(LOOKUP), true),
+            (8, usize::MAX, tiny, Some(LOOKUP), false),
         ];
-        for (running, prompt_rows, cache_rows, draft) in settings {
-            let options = SessionOptions { cache_rows, ..SessionOptions::default() };
+        for (running, prompt_rows, cache_rows, draft, share_prefixes) in settings {
+            let chunk = prompt_rows;
+            let options = SessionOptions { cache_rows, chunk, share_prefixes, ..SessionOptions::default() };
             let batching = SchedulerOptions { running, waiting: count, prompt_rows };
             let mut scheduler = scheduler(&case, options, batching);
             let submit = |(inputs, options): &(Inputs, GenerateOptions)| {
@@ -156,6 +158,7 @@ fn many_requests_are_answered_as_each_alone_bit_for_bit() {
             assert_eq!(scheduler.session().held_pages().iter().sum::<usize>(), 0, "{name}");
             let tokens: usize = expected.iter().map(|e| e.0.len()).sum();
             assert_eq!(s.generated_tokens as usize, tokens);
+            assert!(share_prefixes || s.prefix_hits == 0);
             println!("{name}, {running} at a time: {s:?}");
             seen[0] += s.preemptions;
             seen[1] += s.prefix_hits;

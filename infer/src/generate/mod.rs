@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::sampler::Sampling;
 use crate::scheduler::{Batch, Event, SchedulerOptions};
-use crate::session::{AdapterId, CHUNK, Session};
+use crate::session::{AdapterId, Session};
 pub(crate) use answer::Answer;
 pub use constraint::Constraint;
 pub(crate) use draft::guess;
@@ -146,7 +146,7 @@ impl Session {
         options: &GenerateOptions,
         on_text: &mut dyn FnMut(&str),
     ) -> Result<Generation> {
-        let mut batch = Batch::new(&SchedulerOptions { running: 1, waiting: 1, prompt_rows: CHUNK })?;
+        let mut batch = Batch::new(&SchedulerOptions { running: 1, waiting: 1, prompt_rows: self.chunk() })?;
         batch.submit(Plan::new(self, inputs, options, None)?)?;
         let mut ended = None;
         while ended.is_none() {
@@ -181,7 +181,8 @@ impl Session {
         mut done: impl FnMut(usize, Generation) -> Result<(), E>,
     ) -> Result<(), E> {
         let running = batch.max(1);
-        let mut batch = Batch::new(&SchedulerOptions { running, waiting: running, prompt_rows: CHUNK })?;
+        let prompt_rows = self.chunk();
+        let mut batch = Batch::new(&SchedulerOptions { running, waiting: running, prompt_rows })?;
         let mut requests = requests.into_iter();
         let mut numbers = std::collections::HashMap::new();
         let (mut ended, mut failed) = (Vec::new(), None);

@@ -176,7 +176,7 @@ impl Batch {
         let answers = self.running.iter_mut().map(|(_, answer)| &mut **answer);
         guess(session, answers, self.options.prompt_rows, &mut self.counts)?;
         loop {
-            let rows = self.rows();
+            let rows = self.rows(session);
             let mut parts = Vec::new();
             for ((id, answer), rows) in self.running.iter_mut().zip(&rows).filter(|(_, rows)| **rows > 0) {
                 if answer.begin() {
@@ -224,14 +224,15 @@ impl Batch {
     /// How many rows of each answer the next step reads: the last token of each whose others are read, with its guesses, and
     /// a limited number of rows of prompts. The oldest of those has half of them at least, and the shortest of the others
     /// come first, so that none waits for long behind a long one.
-    fn rows(&self) -> Vec<usize> {
+    fn rows(&self, session: &Session) -> Vec<usize> {
+        let next_run = |i: usize, limit: usize| self.running[i].1.next_run(limit.min(session.chunk()));
         let left = |i: usize| self.running[i].1.sequence.len() - self.running[i].1.sequence.held();
         let mut rows = vec![0; self.running.len()];
         let mut prompts = Vec::new();
         for (i, (_, answer)) in self.running.iter().enumerate() {
             if !is_prompt(answer) {
                 rows[i] = left(i);
-            } else if !self.follows(i) {
+            } else if !(session.shares_prefixes() && self.follows(i)) {
                 prompts.push(i);
             }
         }
@@ -240,12 +241,12 @@ impl Batch {
         let mut budget = self.options.prompt_rows;
         let for_others = others.iter().map(|&i| left(i)).sum::<usize>().min(budget / 2);
         // An image block that is wider is read all the same.
-        rows[oldest] = self.running[oldest].1.next_run(budget - for_others);
+        rows[oldest] = next_run(oldest, budget - for_others);
         budget = budget.saturating_sub(rows[oldest]);
         others.sort_by_key(|&i| left(i));
         for &mut i in others {
             if budget > 0 {
-                let run = self.running[i].1.next_run(budget);
+                let run = next_run(i, budget);
                 // A block that is wider waits until it is the oldest.
                 rows[i] = if run > budget { 0 } else { run };
                 budget -= rows[i];

@@ -6,7 +6,6 @@ use percept_graph::{DType, Graph, Role, ScatterKind, TensorType, Trace};
 use percept_hal::Buffer;
 use percept_model::{BlockSpec, Decoder, PAGE};
 
-use super::extents::CHUNK;
 use super::pages::{Found, Page, Pages, Places, Prefixes};
 use super::states::State;
 use super::{Key, Sequence, Session, states};
@@ -30,18 +29,19 @@ pub(crate) struct Cache {
 
 impl Cache {
     /// A cache in which layers that keep all rows have `pages` pages. Layers with a window keep fewer rows of each of
-    /// `sequences` sequences.
+    /// `sequences` sequences, of which a step reads `chunk` rows at most.
     pub(super) fn new(
         number: u64,
         pages: usize,
         sequences: usize,
         windows: &[Option<usize>],
         has_states: bool,
+        chunk: usize,
     ) -> Self {
         let kept = |window: &Option<usize>| match window {
             // The window, the run that is being read, and the pages that both begin within.
             Some(window) => {
-                let each = window.saturating_add(CHUNK).div_ceil(PAGE) + 2;
+                let each = window.saturating_add(chunk).div_ceil(PAGE) + 2;
                 pages.min(each.saturating_mul(sequences))
             }
             None => pages,
@@ -87,7 +87,7 @@ impl Session {
     pub(crate) fn has_room(&self, rows: usize, spare: usize) -> bool {
         let has_room = |(pages, window): (&Pages, &Option<usize>)| {
             let kept = match window {
-                Some(window) => rows.min(window.saturating_add(CHUNK)),
+                Some(window) => rows.min(window.saturating_add(self.options.chunk)),
                 None => rows,
             };
             pages.free() >= (kept.div_ceil(PAGE) + spare).min(pages.count())
@@ -124,7 +124,10 @@ impl Session {
         let wanted = rows.div_ceil(PAGE).saturating_mul(sequences);
         let enough = |(pages, window): (&Pages, &Option<usize>)| match window {
             // What a window needs is settled when the cache is made.
-            Some(_) => pages.count() >= Cache::new(0, wanted, sequences, &[*window], false).extents()[0],
+            Some(_) => {
+                let chunk = self.options.chunk;
+                pages.count() >= Cache::new(0, wanted, sequences, &[*window], false, chunk).extents()[0]
+            }
             None => pages.free() >= wanted,
         };
         let has_slots = |slots: &Pages| slots.count() >= states::slots(wanted, sequences);
@@ -171,7 +174,7 @@ impl Session {
 
     fn new_cache(&self, pages: usize, sequences: usize) -> Cache {
         let has_states = self.cache.states.is_some();
-        Cache::new(self.cache.number + 1, pages, sequences, &self.windows, has_states)
+        Cache::new(self.cache.number + 1, pages, sequences, &self.windows, has_states, self.options.chunk)
     }
 
     /// Give up what a sequence held of a cache that is no more.
@@ -263,7 +266,7 @@ impl Session {
     /// do not count: they may be taken back.
     pub(super) fn settle(&mut self, sequence: &mut Sequence) {
         let rows = sequence.held.min(sequence.certain());
-        while (sequence.links.len() + 1) * PAGE <= rows {
+        while self.options.share_prefixes && (sequence.links.len() + 1) * PAGE <= rows {
             let i = sequence.links.len();
             let content = sequence.content(i, self.grows);
             let pages: Vec<Option<Page>> =
@@ -324,11 +327,11 @@ impl Session {
     }
 
     /// Let a sequence hold the pages that the cache has of the rows that it has not read yet, all but the last one, which
-    /// gives logits. Nothing happens where it has read a part of a page.
+    /// gives logits. Nothing happens where it has read a part of a page, or where prefixes are not shared.
     pub(crate) fn share_prefix(&mut self, sequence: &mut Sequence) {
         self.refresh(sequence);
         let base = sequence.links.len();
-        if sequence.held != base * PAGE {
+        if !self.options.share_prefixes || sequence.held != base * PAGE {
             return;
         }
         let mut chain: Vec<Found> = Vec::new();

@@ -3,7 +3,6 @@
 use percept_modalities::Inputs;
 use percept_model::PAGE;
 
-use super::extents::CHUNK;
 use super::{Prompt, Session};
 use crate::error::{Error, Result};
 use crate::generate::NotDrafted;
@@ -81,7 +80,8 @@ impl Session {
     /// Free pages that are missing for sequences that take so many more.
     pub(crate) fn lacks(&self, pages: &[usize]) -> usize {
         let lacks = |(kind, window): (&super::pages::Pages, &Option<usize>)| {
-            let most = window.map_or(usize::MAX, |window| window.saturating_add(CHUNK).div_ceil(PAGE) + 2);
+            let most = window
+                .map_or(usize::MAX, |window| window.saturating_add(self.options.chunk).div_ceil(PAGE) + 2);
             let wanted: usize = pages.iter().map(|n| *n.min(&most)).sum();
             wanted.saturating_sub(kind.free())
         };

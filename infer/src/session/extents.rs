@@ -2,7 +2,7 @@
 
 use percept_model::Group;
 
-/// Rows that are read in one step, unless an image block alone is wider.
+/// Rows of a sequence that are read in one step where nothing else is said, unless an image block alone is wider.
 pub const CHUNK: usize = 512;
 
 /// Rows of a token with a few guesses.

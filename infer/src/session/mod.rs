@@ -54,6 +54,11 @@ pub struct SessionOptions {
     pub int8: bool,
     /// A row's result does not depend on how rows are batched or chunked. On the cpu it never does.
     pub batch_invariant: bool,
+    /// Rows of one sequence that a step reads at most, unless an image block alone is wider. Layers with a window have
+    /// room in the cache for as many beside it. `usize::MAX` reads a prompt at once.
+    pub chunk: usize,
+    /// What the cache holds of a prompt is not read again for another one that begins alike.
+    pub share_prefixes: bool,
 }
 
 /// Features of some hundred pictures of a model of usual size.
@@ -70,6 +75,8 @@ impl Default for SessionOptions {
             weights: None,
             int8: false,
             batch_invariant: false,
+            chunk: CHUNK,
+            share_prefixes: true,
         }
     }
 }
@@ -142,6 +149,11 @@ impl Session {
         if !matches!(options.cache, DType::F32 | DType::F16) {
             return Err(Error::Setting(format!("the cache is f32 or f16, not {}", options.cache)));
         }
+        if options.chunk == 0 {
+            return Err(Error::Setting(
+                "a step reads at least one row of a sequence; give a chunk of 1".into(),
+            ));
+        }
         let decoder = model.decoder();
         let compile = CompileOptions {
             strict: options.strict,
@@ -161,7 +173,7 @@ impl Session {
         let mut session = Self {
             runner,
             grows: decoder.ropes.iter().any(percept_model::Rope::grows),
-            cache: Cache::new(1, pages.max(FIRST_PAGES), sequences, &windows, has_states),
+            cache: Cache::new(1, pages.max(FIRST_PAGES), sequences, &windows, has_states, options.chunk),
             encoded: Encoded::new(options.encoded_bytes),
             adapters: Adapters::default(),
             ends: OnceLock::new(),
@@ -203,6 +215,16 @@ impl Session {
         }
         let ends = self.model.ends()?;
         Ok(self.ends.get_or_init(|| ends))
+    }
+
+    /// Rows of one sequence that a step reads at most.
+    pub fn chunk(&self) -> usize {
+        self.options.chunk
+    }
+
+    /// Whether prompts share what the cache holds of them.
+    pub(crate) fn shares_prefixes(&self) -> bool {
+        self.options.share_prefixes
     }
 
     /// Rows that steps have read so far, those among them that were read again.

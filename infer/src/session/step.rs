@@ -3,7 +3,7 @@
 use percept_model::{CacheShape, Group, MediaShape, PAGE, PassRows, PassShape, SequenceRows};
 
 use super::adapters::{Slots, runs};
-use super::extents::{CHUNK, bucket, groups, table_bucket};
+use super::extents::{bucket, groups, table_bucket};
 use super::sequence::Sequence;
 use super::{Key, Session};
 use crate::error::{Error, Result};
@@ -76,7 +76,7 @@ impl Session {
         }
         let mut logits = Vec::new();
         while sequence.held < sequence.len() {
-            let rows = sequence.next_run(CHUNK);
+            let rows = sequence.next_run(self.options.chunk);
             let wanted = (sequence.held + rows).saturating_sub(from.max(sequence.held));
             match self.step(&mut [Part { sequence, rows, logits: wanted }]) {
                 Ok(found) => logits.extend(found.into_iter().flatten()),

@@ -125,7 +125,7 @@ pub(super) fn bring_up(session: Session, limits: &Limits) -> Result<(Language, E
     let tokenizer = model.processor().tokenizer();
     let template = template(model.weights().checkpoint(), tokenizer).map_err(|error| error.to_string())?;
     let most = limits.running.saturating_add(limits.waiting);
-    let options = SchedulerOptions { running: limits.running, waiting: most, ..SchedulerOptions::default() };
+    let options = SchedulerOptions { running: limits.running, waiting: most, prompt_rows: session.chunk() };
     let has_draft_model = session.draft().is_some();
     let scheduler = Scheduler::new(session, options).map_err(|error| error.to_string())?;
     let (commands, received) = std_mpsc::channel();

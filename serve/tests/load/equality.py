@@ -33,6 +33,8 @@ def arguments():
     parser.add_argument("--processes", type=int, default=2, help="`percept generate` at once")
     parser.add_argument("--concurrency", type=int, nargs="*", default=[1, 8, 64])
     parser.add_argument("--lookup", type=int, nargs="*", default=[0, 4], help="guessed tokens; 0 is off")
+    parser.add_argument("--prefill-chunk", nargs="*", default=["512", "64", "off"], help="rows of prompts a step")
+    parser.add_argument("--prefix-reuse", nargs="*", choices=["on", "off"], default=["on", "off"])
     parser.add_argument("--images", type=pathlib.Path, nargs="*", default=[], help="more images to show")
     return parser.parse_args()
 
@@ -150,13 +152,14 @@ def main():
     models = sorted({model for model, _ in asked} | {ADAPTERS[model] for model, _ in asked if model in ADAPTERS})
     print(f"{len(asked)} prompts of {len(models)} models, {sum(n for _, n, _ in expected)} tokens, {tokens} tokens answered alone", flush=True)
     wrong = 0
-    for lookup in options.lookup:
-        given = [argument for model in models for argument in weights(model, options)[1]]
-        guess = ["--lookup", lookup] if lookup else []
-        with Service(options.percept, *given, *guess, "--running", max(options.concurrency)) as service:
+    given = [argument for model in models for argument in weights(model, options)[1]]
+    for lookup, chunk, reuse in itertools.product(options.lookup, options.prefill_chunk, options.prefix_reuse):
+        switches = ["--prefill-chunk", chunk, *(["--lookup", lookup] if lookup else []), *(["--no-prefix-reuse"] if reuse == "off" else [])]
+        with Service(options.percept, *given, *switches, "--running", max(options.concurrency)) as service:
             for concurrency in options.concurrency:
                 differ, cached = asyncio.run(compare(service, asked, expected, concurrency, options))
-                print(f"lookup {lookup}, {concurrency} at once: {differ} of {len(asked)} differ; {cached} tokens of prompts were in the cache", flush=True)
+                print(f"{' '.join(map(str, switches))}, {concurrency} at once: {differ} of {len(asked)} differ; {cached} tokens of prompts were in the cache", flush=True)
+                assert reuse == "on" or cached == 0, "prefixes were reused"
                 wrong += differ
             assert service.stop() == 0
     assert wrong == 0, f"{wrong} answers differ"

@@ -187,6 +187,8 @@ fn load(
                 int8: args.int8,
                 batch_invariant,
                 weights: Some(opened.weights.clone()),
+                chunk: args.prefill_chunk,
+                share_prefixes: !args.no_prefix_reuse,
                 ..SessionOptions::default()
             };
             let session = Session::new(device.clone(), model, options.clone())?;

@@ -13,3 +13,4 @@ pub mod process;
 mod protocols;
 mod refusals;
 mod seeds;
+mod switches;

@@ -87,6 +87,9 @@ fn models_of_every_kind_are_served_from_their_files() {
         "4",
         "--max-tokens",
         "5",
+        "--no-prefix-reuse",
+        "--prefill-chunk",
+        "off",
     ];
     let (_process, address) = start(&more);
     let send = |bytes: &[u8]| {
@@ -100,9 +103,12 @@ fn models_of_every_kind_are_served_from_their_files() {
     let tasks: Vec<&str> =
         list["data"].as_array().unwrap().iter().map(|m| m["task"].as_str().unwrap()).collect();
     assert_eq!(tasks, ["generate", "transcribe", "embed", "embed"]);
-    let body = ask("qwen2", "12 34", json!({ "ignore_eos": true })).to_string();
-    let whole = send(&post_bytes("/v1/chat/completions", "", body.as_bytes())).good();
-    assert_eq!(whole["usage"]["completion_tokens"], 5);
+    let body = ask("qwen2", &"12 34 ".repeat(20), json!({ "ignore_eos": true })).to_string();
+    for _ in 0..2 {
+        let whole = send(&post_bytes("/v1/chat/completions", "", body.as_bytes())).good();
+        assert_eq!(whole["usage"]["completion_tokens"], 5);
+        assert_eq!(whole["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+    }
 }
 
 #[test]
@@ -181,6 +187,7 @@ fn what_cannot_be_served_is_told_and_ends_the_command() {
             "has a draft model already",
         ),
         (vec!["--model", &model, "--model", &named, "--draft-model", &model], "name the --model"),
+        (vec!["--model", &model, "--prefill-chunk", "0"], "at least 1, or `off`"),
         (vec![], "--model"),
     ] {
         let (code, told) = run(&arguments);

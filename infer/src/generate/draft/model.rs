@@ -153,7 +153,7 @@ pub(super) fn guess(
         }
     }
     make_room(session, draft, &mut turns, counts);
-    first_rows(&mut turns, prompt_rows);
+    first_rows(draft, &mut turns, prompt_rows);
     while turns.iter().any(|turn| turn.rows > 0) {
         let mut parts = Vec::new();
         for turn in turns.iter_mut().filter(|turn| turn.rows > 0) {
@@ -222,7 +222,7 @@ const FEW: usize = 2;
 
 /// What the first step of a round reads: the last tokens of those whose others are read, and a limited number of rows of
 /// prompts, the oldest first.
-fn first_rows(turns: &mut [Turn<'_>], prompt_rows: usize) {
+fn first_rows(draft: &Session, turns: &mut [Turn<'_>], prompt_rows: usize) {
     let mut budget = prompt_rows;
     for i in 0..turns.len() {
         let (older, turn) = turns.split_at_mut(i);
@@ -233,10 +233,10 @@ fn first_rows(turns: &mut [Turn<'_>], prompt_rows: usize) {
         }
         // What an older one reads for both is shared then.
         let reads_for_both = |older: &Turn<'_>| older.left() > 1 && older.sequence.reads_for(turn.sequence);
-        if budget == 0 || older.iter().any(reads_for_both) {
+        if budget == 0 || (draft.shares_prefixes() && older.iter().any(reads_for_both)) {
             continue;
         }
-        let run = turn.sequence.next_run(budget);
+        let run = turn.sequence.next_run(budget.min(draft.chunk()));
         // An image block that is wider is read when nothing else was.
         turn.rows = if run > budget && budget < prompt_rows { 0 } else { run };
         budget = budget.saturating_sub(turn.rows);
