@@ -1,7 +1,7 @@
 //! The graph: SSA nodes in topological order, named inputs with roles, named outputs that may alias donated
 //! inputs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -143,10 +143,23 @@ impl Graph {
         }
     }
 
-    /// The inputs, the outputs and the types of all values alone, for who has made something else of the nodes.
-    pub fn without_nodes(mut self) -> Self {
-        self.values.shrink_to_fit();
-        Self { nodes: Vec::new(), ..self }
+    /// The inputs and the outputs alone, in their order and with their types, for who has made something else of the nodes.
+    /// Values are numbered anew.
+    pub fn signature(&self) -> Self {
+        let mut all = Self::new(self.name.clone());
+        let mut numbers = HashMap::new();
+        let mut number = |v: ValueId| {
+            *numbers.entry(v).or_insert_with(|| {
+                all.values.push(self.values[v.index()].clone());
+                ValueId(all.values.len() as u32 - 1)
+            })
+        };
+        let inputs = self.inputs.iter().map(|input| Input { value: number(input.value), ..input.clone() });
+        let inputs = inputs.collect();
+        let outputs =
+            self.outputs.iter().map(|output| Output { value: number(output.value), ..output.clone() });
+        let outputs = outputs.collect();
+        Self { inputs, outputs, ..all }
     }
 
     /// Types of several values.

@@ -81,7 +81,7 @@ impl Expansion<'_> {
             self.rewrite.replace(from, to);
         }
         if !is_structural(&node.op) {
-            self.placed.push(Placed { op: node.op.name(), path: node.path.to_string(), placement, reason });
+            self.placed.push(Placed { op: node.op.name(), path: node.path.clone(), placement, reason });
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ pub struct Placed {
     /// The operation's name.
     pub op: String,
     /// The module path of the operation.
-    pub path: String,
+    pub path: Arc<str>,
     /// Where it runs.
     pub placement: Placement,
     /// Why it does not run natively; empty when it does.

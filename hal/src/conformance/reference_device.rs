@@ -126,7 +126,7 @@ impl Device for ReferenceDevice {
         let placed = graph.nodes().iter().filter(|n| !is_structural(&n.op)).map(|n| {
             let native = graph.describe(n, |d| self.supports(d)) == Support::Native;
             let placement = if native { Placement::Native } else { Placement::Decomposed };
-            Placed { op: n.op.name(), path: n.path.to_string(), placement, reason: String::new() }
+            Placed { op: n.op.name(), path: n.path.clone(), placement, reason: String::new() }
         });
         let placed: Vec<Placed> = placed.collect();
         let launches = placed.len();

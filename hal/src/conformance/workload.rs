@@ -74,7 +74,7 @@ pub(crate) fn measure(subject: &Subject, problem: Problem, outcome: &mut Outcome
     let total: f64 = events.iter().map(|e| e.duration_us).sum();
     outcome.ms = total / 1e3;
     let placed: BTreeMap<&str, (&str, Placement)> =
-        executable.report().placed.iter().map(|p| (p.path.as_str(), (p.op.as_str(), p.placement))).collect();
+        executable.report().placed.iter().map(|p| (&*p.path, (p.op.as_str(), p.placement))).collect();
     let mut times: BTreeMap<(&str, Placement), f64> = BTreeMap::new();
     for e in &events {
         if let Some(&key @ (_, placement)) = placed.get(&*e.path)

@@ -1,11 +1,12 @@
 //! A compiled graph of an op library: planned launches, host calls between them, and where every value lies.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use percept_graph::passes::{FuseOptions, MemoryOptions, Slot, plan_memory};
-use percept_graph::{Graph, Op, OpDesc, TensorType, ValueId};
+use percept_graph::{Graph, Node, Op, OpDesc, TensorType, Value, ValueId};
 
 use super::{OpLaunch, OpLibrary, Region, Shared, check_args, support, vanished, whole};
 use crate::buffer::{Arg, Buffer};
@@ -25,8 +26,12 @@ const SIDE_BY_SIDE: usize = 512 << 10;
 
 pub(super) struct LibraryExecutable<L: OpLibrary> {
     shared: Arc<Shared<L>>,
-    graph: Graph,
-    places: Vec<ValueLocation>,
+    /// Its inputs and outputs.
+    signature: Graph,
+    /// Where the values of the launches and host calls lie.
+    places: Vec<Place>,
+    /// Where the outputs lie.
+    results: Vec<ValueLocation>,
     launches: Vec<Launch<L::LaunchPlan>>,
     host_calls: Vec<HostCall>,
     /// Launches and host calls in order.
@@ -47,20 +52,36 @@ enum ValueLocation {
     Constant(usize),
 }
 
-struct Launch<P> {
+#[derive(Clone, Copy)]
+struct Place {
+    at: ValueLocation,
+    bytes: usize,
+}
+
+/// An operation on tensors of some types, as the library prepared it. Launches that are alike share it: the layers of a
+/// model are, programs are many, and they live long.
+struct Prepared<P> {
     plan: P,
     op: Op,
     input_types: Vec<TensorType>,
     output_types: Vec<TensorType>,
-    inputs: Vec<ValueId>,
-    outputs: Vec<ValueId>,
-    /// Bytes of scratch, and where they begin behind the planned values.
+    /// Bytes of scratch.
     workspace: usize,
-    workspace_offset: usize,
     /// The operation's name, as timings have it.
     name: Arc<str>,
+}
+
+struct Launch<P> {
+    prepared: Arc<Prepared<P>>,
+    inputs: Box<[ValueId]>,
+    outputs: Box<[ValueId]>,
+    /// Where its scratch begins behind the planned values.
+    workspace_offset: usize,
     path: Arc<str>,
 }
+
+/// What was prepared so far, by the operation's name and the types of its operands.
+type Known<P> = HashMap<(String, Vec<TensorType>), Vec<Arc<Prepared<P>>>>;
 
 enum Item {
     Launches(Range<usize>),
@@ -94,22 +115,27 @@ impl<L: OpLibrary> LibraryExecutable<L> {
             Slot::Arena { offset } => ValueLocation::Arena(offset),
             Slot::Constant(origin) => ValueLocation::Constant(offsets[origin.index()]),
         };
-        let places = (0..graph.values().len()).map(|v| place(ValueId(v as u32))).collect();
+        let located =
+            |(v, value): (usize, &Value)| Place { at: place(ValueId(v as u32)), bytes: value.ty.bytes() };
+        let places = graph.values().iter().enumerate().map(located).collect();
+        let results = graph.outputs().iter().map(|o| place(o.value)).collect();
         let mut program = Self {
             arena_bytes: memory.arena_bytes().next_multiple_of(ALIGN),
             shared,
+            signature: graph.signature(),
             places,
+            results,
             launches: Vec::new(),
             host_calls: Vec::new(),
             items: Vec::new(),
             constants,
             workspace_bytes: 0,
             report: CompileReport { placed: lowered.placed, ..CompileReport::default() },
-            graph,
         };
-        program.schedule(&lowered.host, &|v| memory.renames(v), options)?;
+        program.schedule(&graph, &lowered.host, &|v| memory.renames(v), options)?;
+        let is_fused = |l: &&Launch<_>| matches!(l.prepared.op, Op::Fused(_));
         program.report.launches = program.launches.len();
-        program.report.fused = program.launches.iter().filter(|l| matches!(l.op, Op::Fused(_))).count();
+        program.report.fused = program.launches.iter().filter(is_fused).count();
         program.report.scratch_bytes = (program.arena_bytes + program.workspace_bytes) as u64;
         program.report.compile_ms = start.elapsed().as_secs_f64() * 1e3;
         Ok(program)
@@ -118,11 +144,12 @@ impl<L: OpLibrary> LibraryExecutable<L> {
     /// Plan every node; `renames` tells results that are their operand's memory under another type.
     fn schedule(
         &mut self,
+        graph: &Graph,
         host: &std::collections::HashSet<usize>,
         renames: &dyn Fn(ValueId) -> bool,
         options: &CompileOptions,
     ) -> Result<()> {
-        let graph = std::mem::take(&mut self.graph);
+        let mut known = Known::new();
         let mut first = 0;
         let mut index = 0;
         let mut next_workspace = 0;
@@ -135,13 +162,13 @@ impl<L: OpLibrary> LibraryExecutable<L> {
                     first = self.launches.len();
                 }
                 self.items.push(Item::Host(self.host_calls.len()));
-                self.host_calls.push(HostCall::compile(&graph, index..index + segment, options)?);
+                self.host_calls.push(HostCall::compile(graph, index..index + segment, options)?);
                 index += segment;
                 continue;
             }
             index += 1;
             if let Op::Constant(literal) = &node.op {
-                if let ValueLocation::Constant(offset) = self.places[node.outputs[0].index()] {
+                if let ValueLocation::Constant(offset) = self.places[node.outputs[0].index()].at {
                     let region = whole(&self.constants, 0, self.shared.id())?;
                     let bytes = literal.to_bytes();
                     self.shared.library.write(Region { offset, bytes: bytes.len(), ..region }, &bytes)?;
@@ -151,47 +178,66 @@ impl<L: OpLibrary> LibraryExecutable<L> {
             if node.outputs.iter().all(|&v| renames(v)) {
                 continue;
             }
-            let planned = graph.describe(node, |desc| {
-                self.shared.library.query(desc).map_err(|why| Error::Unsupported {
-                    device: self.shared.id().to_string(),
-                    op: describe(desc),
-                    path: node.path.to_string(),
-                    why,
-                })
-            })?;
-            if next_workspace + planned.workspace > SIDE_BY_SIDE {
+            let prepared = self.prepare(graph, node, &mut known)?;
+            if next_workspace + prepared.workspace > SIDE_BY_SIDE {
                 next_workspace = 0;
             }
             let workspace_offset = next_workspace;
-            next_workspace = (workspace_offset + planned.workspace).next_multiple_of(ALIGN);
+            next_workspace = (workspace_offset + prepared.workspace).next_multiple_of(ALIGN);
             self.workspace_bytes = self.workspace_bytes.max(next_workspace);
             self.launches.push(Launch {
-                plan: planned.plan,
-                op: node.op.clone(),
-                input_types: graph.types(&node.inputs),
-                output_types: graph.types(&node.outputs),
-                inputs: node.inputs.clone(),
-                outputs: node.outputs.clone(),
-                workspace: planned.workspace,
+                prepared,
+                inputs: node.inputs.clone().into(),
+                outputs: node.outputs.clone().into(),
                 workspace_offset,
-                name: node.op.name().into(),
                 path: node.path.clone(),
             });
         }
         if first < self.launches.len() {
             self.items.push(Item::Launches(first..self.launches.len()));
         }
-        // Launches have what they need of their nodes. Programs are many, and live long.
-        self.graph = graph.without_nodes();
         self.launches.shrink_to_fit();
         self.report.placed.shrink_to_fit();
         Ok(())
     }
 
+    /// A node's operation, prepared now or for a node before that was alike.
+    fn prepare(
+        &self,
+        graph: &Graph,
+        node: &Node,
+        known: &mut Known<L::LaunchPlan>,
+    ) -> Result<Arc<Prepared<L::LaunchPlan>>> {
+        let (name, input_types, output_types) =
+            (node.op.name(), graph.types(&node.inputs), graph.types(&node.outputs));
+        let alike = known.entry((name.clone(), input_types.clone())).or_default();
+        let same = |p: &&Arc<Prepared<_>>| p.op == node.op && p.output_types == output_types;
+        if let Some(prepared) = alike.iter().find(same) {
+            return Ok(prepared.clone());
+        }
+        let desc = OpDesc { op: &node.op, inputs: &input_types, outputs: &output_types };
+        let planned = self.shared.library.query(&desc).map_err(|why| Error::Unsupported {
+            device: self.shared.id().to_string(),
+            op: describe(&desc),
+            path: node.path.to_string(),
+            why,
+        })?;
+        let prepared = Arc::new(Prepared {
+            plan: planned.plan,
+            op: node.op.clone(),
+            input_types,
+            output_types,
+            workspace: planned.workspace,
+            name: name.into(),
+        });
+        alike.push(prepared.clone());
+        Ok(prepared)
+    }
+
     fn execute(&self, args: Vec<Arg>, mut timings: Option<&mut Vec<OpTiming>>) -> Result<Vec<Buffer>> {
         let shared = &*self.shared;
         let start = Instant::now();
-        check_args(&self.graph, &args, shared.key, shared.id())?;
+        check_args(&self.signature, &args, shared.key, shared.id())?;
         let mut stream = shared.arena.lock().unwrap_or_else(PoisonError::into_inner);
         let need = self.arena_bytes + self.workspace_bytes;
         if stream.as_ref().is_none_or(|a| a.bytes() < need) {
@@ -213,13 +259,14 @@ impl<L: OpLibrary> LibraryExecutable<L> {
 
     /// Blocks for the outputs that do not take over a donated one.
     fn new_outputs(&self) -> Result<Vec<Option<Block<L::Memory>>>> {
-        let output = |(i, o): (usize, &percept_graph::Output)| match self.places[o.value.index()] {
+        let output = |(i, o): (usize, &percept_graph::Output)| match self.results[i] {
             ValueLocation::Output(j) if i == j => {
-                self.shared.alloc(self.graph.ty(o.value).bytes(), &format!("output '{}'", o.name)).map(Some)
+                let bytes = self.signature.ty(o.value).bytes();
+                self.shared.alloc(bytes, &format!("output '{}'", o.name)).map(Some)
             }
             _ => Ok(None),
         };
-        self.graph.outputs().iter().enumerate().map(output).collect()
+        self.signature.outputs().iter().enumerate().map(output).collect()
     }
 
     /// The outputs as buffers: new blocks, or the donated ones they were written into.
@@ -233,17 +280,17 @@ impl<L: OpLibrary> LibraryExecutable<L> {
             })
             .collect();
         let mut buffers = Vec::with_capacity(results.len());
-        for (o, block) in self.graph.outputs().iter().zip(results) {
-            let block = match (block, self.places[o.value.index()]) {
+        for ((o, at), block) in self.signature.outputs().iter().zip(&self.results).zip(results) {
+            let block = match (block, *at) {
                 (Some(block), _) => block,
                 (None, ValueLocation::Input(i)) => {
                     let donated = args[i].take().and_then(|b| b.into_storage::<Block<L::Memory>>().ok());
-                    donated
-                        .ok_or_else(|| Error::DonatedButHeld { name: self.graph.inputs()[i].name.clone() })?
+                    let name = || self.signature.inputs()[i].name.clone();
+                    donated.ok_or_else(|| Error::DonatedButHeld { name: name() })?
                 }
                 (None, _) => return Err(vanished(shared.id())),
             };
-            buffers.push(Buffer::new(shared.key, self.graph.ty(o.value).clone(), block));
+            buffers.push(Buffer::new(shared.key, self.signature.ty(o.value).clone(), block));
         }
         Ok(buffers)
     }
@@ -260,8 +307,8 @@ struct Run<'a, L: OpLibrary> {
 impl<'a, L: OpLibrary> Run<'a, L> {
     fn region(&self, v: ValueId) -> Result<Region<'a, L::Memory>> {
         let shared = &*self.program.shared;
-        let bytes = self.program.graph.ty(v).bytes();
-        match self.program.places[v.index()] {
+        let Place { at, bytes } = self.program.places[v.index()];
+        match at {
             ValueLocation::Input(i) => shared.region(self.args[i].buffer()).map(|r| Region { bytes, ..r }),
             ValueLocation::Output(i) => match &self.results[i] {
                 Some(block) => whole(block, bytes, shared.id()),
@@ -281,7 +328,7 @@ impl<'a, L: OpLibrary> Run<'a, L> {
         timings: Option<&mut Vec<OpTiming>>,
     ) -> Result<()> {
         let launches = &self.program.launches[range];
-        let values = launches.iter().flat_map(|l| l.inputs.iter().chain(&l.outputs));
+        let values = launches.iter().flat_map(|l| l.inputs.iter().chain(&*l.outputs));
         let regions = values.map(|&v| self.region(v)).collect::<Result<Vec<_>>>()?;
         let mut rest = &regions[..];
         let steps: Vec<OpLaunch<'_, L>> = launches
@@ -290,13 +337,14 @@ impl<'a, L: OpLibrary> Run<'a, L> {
                 let (inputs, tail) = rest.split_at(l.inputs.len());
                 let (outputs, tail) = tail.split_at(l.outputs.len());
                 rest = tail;
-                let workspace = (l.workspace > 0).then_some(Region {
+                let Prepared { plan, op, input_types, output_types, workspace, .. } = &*l.prepared;
+                let workspace = (*workspace > 0).then_some(Region {
                     memory: self.arena,
                     offset: self.program.arena_bytes + l.workspace_offset,
-                    bytes: l.workspace,
+                    bytes: *workspace,
                 });
-                let op = OpDesc { op: &l.op, inputs: &l.input_types, outputs: &l.output_types };
-                OpLaunch { plan: &l.plan, op, path: &l.path, inputs, outputs, workspace }
+                let op = OpDesc { op, inputs: input_types, outputs: output_types };
+                OpLaunch { plan, op, path: &l.path, inputs, outputs, workspace }
             })
             .collect();
         let library = &self.program.shared.library;
@@ -304,7 +352,7 @@ impl<'a, L: OpLibrary> Run<'a, L> {
         let times = library.launch_program_timed(&steps)?;
         let place: Arc<str> = self.program.shared.id().into();
         timings.extend(launches.iter().zip(&steps).zip(times).map(|((launch, step), time)| OpTiming {
-            name: launch.name.clone(),
+            name: launch.prepared.name.clone(),
             path: launch.path.clone(),
             place: place.clone(),
             start_us: time.start.saturating_duration_since(start).as_secs_f64() * 1e6,

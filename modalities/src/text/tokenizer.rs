@@ -29,6 +29,17 @@ pub struct Padded {
     pub attention_mask: Vec<u32>,
 }
 
+/// Words whose tokens each thread remembers: the first ones that it meets, which are the most common of most texts. The
+/// library's own ten thousand take megabytes for each tokenizer and each thread of a server.
+const WORDS: usize = 1024;
+
+fn remembering_few(mut inner: Inner) -> Inner {
+    let mut model = inner.get_model().clone();
+    model.resize_cache(WORDS);
+    inner.with_model(model);
+    inner
+}
+
 impl Tokenizer {
     /// From the files of a checkpoint; `file` gives a file's bytes, or `None` when there is no such file. Without a
     /// `tokenizer.json` there is no tokenizer.
@@ -61,7 +72,7 @@ impl Tokenizer {
             Ok(inner)
         })
         .map_err(wrong)?;
-        Ok(Tokenizer { inner, settings, around: (Vec::new(), Vec::new()) })
+        Ok(Tokenizer { inner: remembering_few(inner), settings, around: (Vec::new(), Vec::new()) })
     }
 
     /// From the vocabulary inside a GGUF file.
@@ -70,7 +81,7 @@ impl Tokenizer {
     /// When its kind is not known or its parts do not fit together.
     pub fn from_gguf(vocabulary: &GgufVocabulary) -> Result<Tokenizer> {
         let (inner, settings) = vocabulary.build()?;
-        Ok(Tokenizer { inner, settings, around: vocabulary.around() })
+        Ok(Tokenizer { inner: remembering_few(inner), settings, around: vocabulary.around() })
     }
 
     /// The tokenizer as files that transformers loads: `tokenizer.json` and `tokenizer_config.json`.

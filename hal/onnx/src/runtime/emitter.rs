@@ -153,7 +153,7 @@ impl OnnxEmitter {
         // A node's name is the path and the name of the operation that it was written for, and a number.
         let placed = elsewhere.map(|a| Placed {
             op: a.op,
-            path: a.node.split('#').next().unwrap_or_default().to_string(),
+            path: a.node.split('#').next().unwrap_or_default().into(),
             placement: Placement::Host,
             reason: format!("{} does not take it; {} does", device.provider, a.provider),
         });
