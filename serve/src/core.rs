@@ -48,7 +48,7 @@ impl Asked {
         };
         let inputs = match self.prompt {
             Prompt::Talk { messages, variables } => {
-                media::inputs(language.model(), language.reads, messages, variables, fetched, &app.limits)?
+                media::inputs(&language, messages, variables, fetched, &app.limits)?
             }
             Prompt::Inputs(inputs) => *inputs,
         };

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 use crate::fields::nothing_but;
-use crate::models::Reads;
+use crate::models::{Language, Reads};
 use crate::options::Limits;
 
 /// The messages of a request; errors name the one that is wrong.
@@ -47,8 +47,19 @@ fn open_arguments(message: &mut Message) {
     }
 }
 
-/// Refuses what a message says in its parts and nobody would read.
+/// Refuses what a message says in its parts and its calls and nobody would read.
 fn check(message: &Value, place: &str) -> Result<(), Failure> {
+    let calls = message.get("tool_calls").and_then(Value::as_array);
+    for (i, call) in calls.into_iter().flatten().enumerate() {
+        let place = format!("{place}.tool_calls[{i}]");
+        // What is no object, here and below, templates refuse.
+        let Some(call) = call.as_object() else { continue };
+        // Clients send what streams gave them, with the number of each call.
+        nothing_but(&["id", "type", "index", "function"], call, &place)?;
+        if let Some(function) = call.get("function").and_then(Value::as_object) {
+            nothing_but(&["name", "arguments", "index"], function, &format!("{place}.function"))?;
+        }
+    }
     let parts = message.get("content").and_then(Value::as_array);
     for (i, part) in parts.into_iter().flatten().enumerate() {
         let place = format!("{place}.content[{i}]");
@@ -108,17 +119,75 @@ pub(crate) fn addresses(messages: &[Message], limits: &Limits) -> Vec<String> {
 }
 
 /// What a model reads for a conversation. Takes long: it decodes media, and cuts text into tokens.
+///
+/// # Errors
+/// When a medium cannot be read, the chat template refuses the messages, or a field of a message changes nothing.
 pub(crate) fn inputs(
-    model: &dyn CausalModel,
-    reads: Reads,
+    language: &Language,
     mut messages: Vec<Message>,
     variables: Map<String, Value>,
     fetched: &Fetched,
     limits: &Limits,
 ) -> Result<Inputs, Failure> {
+    let (model, reads) = (language.model(), language.reads);
     let media = Media { variables, ..gather(model, reads, &mut messages, fetched, limits)? };
     let inputs = model.processor().chat(&messages, &media);
-    inputs.map_err(|error| Failure::of_infer(&InferError::from(error)).at("messages"))
+    let inputs = inputs.map_err(|error| Failure::of_infer(&InferError::from(error)).at("messages"))?;
+    let prompt_without = |doubtful: &str| {
+        let mut messages = messages.clone();
+        messages.iter_mut().for_each(|message| drop(message.fields.shift_remove(doubtful)));
+        model.processor().chat(&messages, &media).ok().map(|inputs| inputs.prompt)
+    };
+    for (place, name) in doubtful(language, &messages)? {
+        // A template that prints a message whole reads fields that it does not name.
+        if prompt_without(name).as_ref() == Some(&inputs.prompt) {
+            return Err(unread(&place, name));
+        }
+    }
+    Ok(inputs)
+}
+
+/// Fields of messages by which their protocol says which call a result is of, and what a model thought before, which
+/// templates leave out of earlier turns.
+const OF_PROTOCOLS: [&str; 4] = ["tool_call_id", "reasoning_content", "reasoning", "thinking"];
+
+/// Fields of messages that are doubtful in one request at most.
+const DOUBTFUL: usize = 16;
+
+/// Fields of messages that the chat template may not read, each with the first message that has it: those that its code does
+/// not name, and the name of a speaker, since tools have names too.
+fn doubtful<'m>(language: &Language, messages: &'m [Message]) -> Result<Vec<(String, &'m str)>, Failure> {
+    let mut all: Vec<(String, &str)> = Vec::new();
+    for (i, message) in messages.iter().enumerate() {
+        for (name, value) in &message.fields {
+            let is_tool = matches!(message.role.as_str(), "tool" | "function");
+            let is_known = OF_PROTOCOLS.contains(&name.as_str())
+                || (name == "name" && is_tool)
+                || (name != "name" && language.reads_named(name));
+            // Who says nothing changes nothing.
+            let is_empty = match value {
+                Value::Null => true,
+                Value::Array(list) => list.is_empty(),
+                _ => false,
+            };
+            if is_known || is_empty || all.iter().any(|(_, other)| other == name) {
+                continue;
+            }
+            let place = format!("messages[{i}]");
+            if all.len() == DOUBTFUL {
+                return Err(unread(&place, name));
+            }
+            all.push((place, name));
+        }
+    }
+    Ok(all)
+}
+
+/// The failure of a field of a message that changes nothing.
+fn unread(place: &str, name: &str) -> Failure {
+    let name = format!("{place}.{}", name.chars().take(80).collect::<String>());
+    let why = format!("`{name}` is not known here: the model's chat template does not read it; leave it out");
+    Failure::field(&name, why).with_code("unknown_parameter")
 }
 
 /// The media that the messages hold, which are taken out of them: a template has no use for their bytes.

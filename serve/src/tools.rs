@@ -64,8 +64,7 @@ pub(crate) struct Tools {
 impl Tools {
     /// `tools`, `tool_choice` and `parallel_tool_calls`, as OpenAI's chat has them.
     pub fn take(fields: &mut Fields) -> Result<Option<Self>, Failure> {
-        // Some clients send an empty list when there are none.
-        let tools = fields.take("tools").filter(|tools| tools.as_array().is_none_or(|list| !list.is_empty()));
+        let tools = given(fields);
         let choice = fields.take("tool_choice");
         let parallel = fields.flag("parallel_tool_calls")?;
         let Some(tools) = tools else {
@@ -75,9 +74,7 @@ impl Tools {
                 Some(_) => Err(Failure::field("tool_choice", "`tool_choice` needs `tools`")),
             };
         };
-        let Value::Array(list) = tools else { return Err(Failure::field("tools", "`tools` must be a list")) };
-        let tools =
-            list.into_iter().enumerate().map(|(i, tool)| tool_of(tool, i)).collect::<Result<Vec<_>, _>>()?;
+        let tools = tools_of(tools)?;
         let choice = match choice {
             None => ToolChoice::Auto,
             Some(Value::String(word)) => ToolChoice::of_word(&word).ok_or_else(wrong_choice)?,
@@ -95,6 +92,11 @@ impl Tools {
             }
         };
         Self::of(tools, choice, parallel.unwrap_or(true)).map(Some)
+    }
+
+    /// `tools` alone, as OpenAI's chat has them, for who asks for no answer.
+    pub fn listed(fields: &mut Fields) -> Result<Option<Self>, Failure> {
+        given(fields).map(|tools| Self::of(tools_of(tools)?, ToolChoice::Auto, true)).transpose()
     }
 
     /// Tools that were read from a request of any protocol.
@@ -218,6 +220,16 @@ fn referring_to(mut schema: Value, place: &str) -> Value {
 fn wrong_choice() -> Failure {
     let what = "\"auto\", \"none\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": ...}}";
     Failure::field("tool_choice", format!("`tool_choice` must be {what}"))
+}
+
+/// `tools`. Some clients send an empty list when there are none.
+fn given(fields: &mut Fields) -> Option<Value> {
+    fields.take("tools").filter(|tools| tools.as_array().is_none_or(|list| !list.is_empty()))
+}
+
+fn tools_of(tools: Value) -> Result<Vec<Tool>, Failure> {
+    let Value::Array(list) = tools else { return Err(Failure::field("tools", "`tools` must be a list")) };
+    list.into_iter().enumerate().map(|(i, tool)| tool_of(tool, i)).collect()
 }
 
 fn tool_of(value: Value, i: usize) -> Result<Tool, Failure> {

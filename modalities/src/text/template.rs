@@ -1,6 +1,6 @@
 //! Chat templates: Jinja as transformers' `apply_chat_template` sets it up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -25,6 +25,8 @@ pub struct ChatTemplate {
     /// The one for conversations with tools, where it is another.
     tool_use: Option<Template>,
     source: String,
+    /// The names and texts in the code of both.
+    words: BTreeSet<String>,
     /// Special tokens by name, which templates read as variables.
     tokens: BTreeMap<String, String>,
 }
@@ -36,7 +38,8 @@ impl ChatTemplate {
     /// When the text is not a template.
     pub fn new(source: &str, tokens: BTreeMap<String, String>) -> Result<ChatTemplate> {
         let template = Template::parse(source).map_err(fault)?;
-        Ok(ChatTemplate { template, tool_use: None, source: source.to_owned(), tokens })
+        let words = Template::words(source).map_err(fault)?;
+        Ok(ChatTemplate { template, tool_use: None, source: source.to_owned(), words, tokens })
     }
 
     /// Takes another template for conversations with tools.
@@ -45,6 +48,7 @@ impl ChatTemplate {
     /// When the text is not a template.
     pub fn with_tool_use(mut self, source: Option<&str>) -> Result<ChatTemplate> {
         self.tool_use = source.map(|source| Template::parse(source).map_err(fault)).transpose()?;
+        self.words.extend(source.map(Template::words).transpose().map_err(fault)?.into_iter().flatten());
         Ok(self)
     }
 
@@ -139,10 +143,10 @@ impl ChatTemplate {
         template.render(&context).map_err(fault)
     }
 
-    /// Whether a variable of this name may be read: whether its name is anywhere in the template. One that is for
-    /// conversations with tools may read any.
-    pub fn reads(&self, variable: &str) -> bool {
-        self.tool_use.is_some() || self.source.contains(variable)
+    /// Whether a variable, or a field of a message, of this name may be read: whether the code of the template, or of the
+    /// one for conversations with tools, has the name.
+    pub fn reads(&self, name: &str) -> bool {
+        self.words.contains(name)
     }
 
     /// That tools among these variables are read. Where the template knows none, transformers leaves them aside, and the
@@ -153,7 +157,7 @@ impl ChatTemplate {
     pub fn check_tools(&self, variables: &Map<String, Value>) -> Result<()> {
         let are_some =
             variables.get("tools").and_then(Value::as_array).is_some_and(|tools| !tools.is_empty());
-        if !are_some || self.reads("tools") {
+        if !are_some || self.tool_use.is_some() || self.reads("tools") {
             return Ok(());
         }
         let why =

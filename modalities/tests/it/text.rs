@@ -429,6 +429,11 @@ fn tools_that_a_template_does_not_name_are_refused() {
     assert!(error.contains("knows no tools"), "{error}");
     plain.check_tools(&none).unwrap();
     assert!(!plain.reads("enable_thinking"));
+    // A name is a whole word of the code, and not of the text around it.
+    let code = "thinking {# a.thinking #}{{ m.not_thinking }}{{ m['name'] }}{% if prefix %}{% endif %}";
+    let code = ChatTemplate::new(code, Default::default()).unwrap();
+    let read = ["thinking", "not_thinking", "name", "prefix", "a"].map(|name| code.reads(name));
+    assert_eq!(read, [false, true, true, true, false]);
     let knowing = ChatTemplate::new("{{ tools }}", Default::default()).unwrap();
     knowing.check_tools(&tools).unwrap();
     let other = plain.with_tool_use(Some("{{ functions }}")).unwrap();

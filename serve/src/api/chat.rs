@@ -22,6 +22,7 @@ use crate::failure::{Failure, json_response};
 use crate::fields::Fields;
 use crate::logprobs::Logprobs;
 use crate::media;
+use crate::models::Language;
 use crate::observe::{Record, unique};
 use crate::reading::{Reading, ended, offered};
 use crate::reply::{Piece, Reader};
@@ -108,7 +109,7 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     }
     let logprobs = if asked { Some(Logprobs(language.vocabulary()?)) } else { None };
     choice.options.logprobs = asked.then_some(top.unwrap_or(0) as usize);
-    let mut variables = variables(&mut fields)?;
+    let mut variables = variables(&mut fields, &language)?;
     let form = Form::take(&mut fields)?.map(|form| (form, "response_format"));
     let (form, reading) = offered(Tools::take(&mut fields)?, form, &language, &choice, &mut variables)?;
     harmless(&mut fields)?;
@@ -120,7 +121,7 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
 }
 
 /// `chat_template_kwargs`: what the chat template reads beside the messages.
-pub(super) fn variables(fields: &mut Fields) -> Result<Map<String, Value>, Failure> {
+pub(super) fn variables(fields: &mut Fields, language: &Language) -> Result<Map<String, Value>, Failure> {
     const NAME: &str = "chat_template_kwargs";
     let Some(value) = fields.take(NAME) else { return Ok(Map::new()) };
     let Value::Object(variables) = value else {
@@ -129,6 +130,13 @@ pub(super) fn variables(fields: &mut Fields) -> Result<Map<String, Value>, Failu
     let own = ["messages", "add_generation_prompt", "tools"];
     if let Some(name) = own.into_iter().find(|name| variables.contains_key(*name)) {
         return Err(Failure::field(NAME, format!("`{NAME}.{name}`: the request itself gives it")));
+    }
+    if let Some(name) = variables.keys().find(|name| !language.reads_named(name)) {
+        let name = format!("{NAME}.{}", name.chars().take(80).collect::<String>());
+        let why = format!(
+            "`{name}` is not known here: the model's chat template reads no such variable; leave it out"
+        );
+        return Err(Failure::field(&name, why).with_code("unknown_parameter"));
     }
     Ok(variables)
 }

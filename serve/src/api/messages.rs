@@ -87,21 +87,14 @@ pub(crate) async fn count_tokens(
     let count = parsed(&app, &headers, body, |app, mut fields| {
         let (_, language) = named(app, &mut fields)?;
         let messages = talk(&mut fields)?;
-        let mut variables = variables(&mut fields)?;
+        let mut variables = variables(&mut fields, &language)?;
         if let Some(tools) = tools(&mut fields)?
             && tools.format(&language)?.is_some()
         {
             variables.insert("tools".into(), tools.variable());
         }
         fields.finish()?;
-        let inputs = media::inputs(
-            language.model(),
-            language.reads,
-            messages,
-            variables,
-            &Fetched::new(),
-            &app.limits,
-        )?;
+        let inputs = media::inputs(&language, messages, variables, &Fetched::new(), &app.limits)?;
         Ok(input_ids(&inputs).map_err(|error| Failure::server(error.to_string()))?.len())
     });
     Ok(json_response(StatusCode::OK, &json!({ "input_tokens": count.await? })))
@@ -155,13 +148,15 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
         return Err(Failure::unsupported("n", "`n`: this protocol gives one answer"));
     }
     let streams = fields.flag("stream")?.unwrap_or(false);
-    let mut variables = variables(&mut fields)?;
+    let mut variables = variables(&mut fields, &language)?;
     let (form, reading) = offered(tools(&mut fields)?, None, &language, &choice, &mut variables)?;
     if let Some(thinking) = fields.take("thinking") {
         let mut thinking = Fields::of(thinking, "thinking")?;
         let why = "whether a model thinks is told to its template, with `chat_template_kwargs`";
         thinking.only("type", &[json!("disabled")], why)?;
         thinking.finish()?;
+        let told = language.think(false, &mut variables);
+        told.map_err(|why| Failure::unsupported("thinking", format!("`thinking`: {why}")))?;
     }
     fields.accept(&["metadata", "cache_control"]);
     fields.only(
@@ -255,6 +250,8 @@ fn talk(fields: &mut Fields) -> Result<Vec<Message>, Failure> {
     media::messages(Value::Array(all))
 }
 
+const NO_CITATIONS: &str = "models are shown none; leave it out";
+
 /// A text, or blocks of text.
 fn texts(value: Value, place: &str) -> Result<String, Failure> {
     let list = match value {
@@ -272,7 +269,8 @@ fn texts(value: Value, place: &str) -> Result<String, Failure> {
         let mut block = Fields::of(block, &format!("{place}[{i}]"))?;
         block.only("type", &[json!("text")], "only text can stand here")?;
         text.push_str(&block.needed_text("text")?);
-        block.accept(&["cache_control", "citations"]);
+        block.accept(&["cache_control"]);
+        block.only("citations", &[json!([])], NO_CITATIONS)?;
         block.finish()?;
     }
     Ok(text)
@@ -285,7 +283,8 @@ fn turn(role: &str, blocks: Vec<Value>, place: &str, all: &mut Vec<Value>) -> Re
         let place = format!("{place}.content[{k}]");
         let mut block = Fields::of(block, &place)?;
         let kind = block.needed_text("type")?;
-        block.accept(&["cache_control", "citations"]);
+        block.accept(&["cache_control"]);
+        block.only("citations", &[json!([])], NO_CITATIONS)?;
         match (role, kind.as_str()) {
             (_, "text") => parts.push(json!({ "type": "text", "text": block.needed_text("text")? })),
             ("user", "image") => {

@@ -174,7 +174,8 @@ fn common(app: &Shared, fields: &mut Fields, language: &Language) -> Result<Comm
     fields.accept(&["keep_alive"]);
     let mut variables = Map::new();
     if let Some(think) = fields.flag("think")? {
-        variables.insert("enable_thinking".into(), json!(think));
+        let told = language.think(think, &mut variables);
+        told.map_err(|why| Failure::unsupported("think", format!("`think`: {why}")))?;
     }
     let form = match fields.take("format") {
         None => None,
@@ -242,6 +243,10 @@ fn turn(message: Value, place: &str) -> Result<Value, Failure> {
     let Value::Object(mut map) = message else {
         return Err(Failure::field(place, format!("`{place}` must be an object")));
     };
+    // The name of the tool that was called, which templates read as the name of its turn.
+    if let Some(name) = map.remove("tool_name").filter(|name| !name.is_null()) {
+        map.insert("name".into(), name);
+    }
     let images = map.remove("images").filter(|images| !images.is_null());
     let Some(images) = images else { return Ok(Value::Object(map)) };
     let text = map.get("content").and_then(Value::as_str).unwrap_or_default();

@@ -177,7 +177,7 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     echo.insert("max_output_tokens".into(), json!(choice.options.max_tokens));
     echo.insert("temperature".into(), json!(choice.options.sampling.temperature));
     echo.insert("top_p".into(), json!(choice.options.sampling.top_p));
-    let mut variables = super::chat::variables(&mut fields)?;
+    let mut variables = super::chat::variables(&mut fields, &language)?;
     let (mut form, mut text) = (None, json!({ "format": { "type": "text" } }));
     if let Some(given) = fields.take("text") {
         text = given.clone();

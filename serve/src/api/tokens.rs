@@ -13,6 +13,7 @@ use crate::core::{named, parsed};
 use crate::failure::{Failure, json_response};
 use crate::logprobs::Logprobs;
 use crate::media::{self, Fetched};
+use crate::tools::Tools;
 
 /// The tokens of a text, or of a conversation as the model is given it.
 pub(crate) async fn tokenize(
@@ -33,15 +34,13 @@ pub(crate) async fn tokenize(
                 ids.into_iter().map(u32::cast_signed).collect()
             }
             (None, Some(messages)) => {
-                let mut variables = variables(&mut fields)?;
-                if let Some(tools) =
-                    fields.read("tools", "a list of tools", |v| v.is_array().then(|| v.clone()))?
-                {
-                    variables.insert("tools".into(), tools);
+                let mut variables = variables(&mut fields, &language)?;
+                if let Some(tools) = Tools::listed(&mut fields)? {
+                    tools.format(&language)?;
+                    variables.insert("tools".into(), tools.variable());
                 }
                 let messages = media::messages(messages)?;
-                let inputs =
-                    media::inputs(model, language.reads, messages, variables, &Fetched::new(), &app.limits)?;
+                let inputs = media::inputs(&language, messages, variables, &Fetched::new(), &app.limits)?;
                 input_ids(&inputs).map_err(|error| Failure::server(error.to_string()))?
             }
             (None, None) => return Err(Failure::field("prompt", "give a `prompt` or `messages`")),

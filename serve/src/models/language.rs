@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use percept_infer::{
     Draft, Event, Recommended, Request, Scheduler, SchedulerOptions, SchedulerStatistics, Session,
 };
+use percept_modalities::text::ChatTemplate;
 use percept_modalities::{Content, Media, Message, Part, image::Image};
 use percept_model::text::template;
 use percept_model::{CausalModel, LayerAdapter};
+use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::OpenOver;
@@ -57,6 +59,7 @@ pub struct Thread {
     pub(crate) calls: Option<CallFormat>,
     /// Its answers may begin with reasoning.
     pub(crate) thinks: bool,
+    template: Option<ChatTemplate>,
     has_draft_model: bool,
     vocabulary: OnceLock<Result<Arc<Vocabulary>, String>>,
     grammars: OnceLock<Result<Arc<Grammars>, String>>,
@@ -136,6 +139,7 @@ pub(super) fn bring_up(session: Session, limits: &Limits) -> Result<(Language, E
         recommended,
         calls: template.as_ref().and_then(|template| CallFormat::of(template.source())),
         thinks: template.as_ref().is_some_and(|template| template.source().contains("</think>")),
+        template,
         has_draft_model,
         vocabulary: OnceLock::new(),
         grammars: OnceLock::new(),
@@ -174,6 +178,28 @@ impl Language {
     /// Whether it has this source of guesses.
     pub(crate) fn has(&self, draft: &Draft) -> bool {
         self.has_draft_model || matches!(draft, Draft::Lookup(_))
+    }
+
+    /// Whether its chat template may read a variable, or a field of a message, of this name.
+    pub(crate) fn reads_named(&self, name: &str) -> bool {
+        self.template.as_ref().is_some_and(|template| template.reads(name))
+    }
+
+    /// Tells the chat template whether the answer is to begin with reasoning, in the word that templates have for it.
+    ///
+    /// # Errors
+    /// When the model does otherwise and its template reads no such word: why.
+    pub(crate) fn think(&self, on: bool, variables: &mut Map<String, Value>) -> Result<(), &'static str> {
+        const NAME: &str = "enable_thinking";
+        if self.reads_named(NAME) {
+            variables.entry(NAME).or_insert(on.into());
+            return Ok(());
+        }
+        match (on, self.thinks) {
+            (true, false) => Err("this model does not think; leave it out"),
+            (false, true) => Err("this model always thinks, and its chat template cannot be told otherwise"),
+            _ => Ok(()),
+        }
     }
 
     /// The bytes of its tokens.

@@ -22,7 +22,7 @@ const LLAMA: &str = "{% if tools %}<|python_tag|> {{ tools | tojson }}{% endif %
 const MISTRAL: &str = "{% if tools %}[TOOL_CALLS] {{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
 
 /// The small Qwen with another template, in a folder that is there as long as what is returned.
-fn with_template(template: &str) -> tempfile::TempDir {
+pub fn with_template(template: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/qwen2/model");
     for entry in std::fs::read_dir(from).unwrap() {
@@ -33,7 +33,7 @@ fn with_template(template: &str) -> tempfile::TempDir {
     folder
 }
 
-fn source(name: &str, folder: PathBuf) -> Source {
+pub fn source(name: &str, folder: PathBuf) -> Source {
     let open = move || {
         let checkpoint = Checkpoint::open(&folder).unwrap();
         let Model::Causal(model) = percept::model::open(Arc::new(checkpoint)).unwrap() else {

@@ -14,3 +14,4 @@ mod protocols;
 mod refusals;
 mod seeds;
 mod switches;
+mod unread;

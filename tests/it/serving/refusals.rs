@@ -223,7 +223,7 @@ fn fields_that_change_nothing_are_accepted() {
     let more = json!({
         "user": "u", "metadata": { "a": "b" }, "safety_identifier": "s", "prompt_cache_key": "k", "store": false,
         "service_tier": "auto", "modalities": ["text"], "verbosity": "medium", "max_tokens": 2, "frequency_penalty": null,
-        "top_k": -1, "chat_template_kwargs": { "enable_thinking": false },
+        "top_k": -1, "chat_template_kwargs": {},
     });
     server.post("/v1/chat/completions", &ask("qwen2", "hello", more)).good();
 }

@@ -23,6 +23,7 @@ mod strings;
 mod tests;
 mod value;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use fault::{Class, Fault};
@@ -54,6 +55,19 @@ impl Template {
     pub fn parse(source: &str) -> Result<Template, Fault> {
         let tree = parse::parse(source).map_err(|fault| *fault)?;
         Ok(Template { tree: Arc::new(tree), strict: false })
+    }
+
+    /// The names and texts in the code of a template: a variable or a field that is not among them is not read by its name.
+    ///
+    /// # Errors
+    /// When the text cannot be cut into the pieces of a template.
+    pub fn words(source: &str) -> Result<BTreeSet<String>, Fault> {
+        let tokens = lex::tokens(source).map_err(|fault| *fault)?;
+        let word = |token: lex::Token| match token.piece {
+            lex::Piece::Name(word) | lex::Piece::Str(word) => Some(word),
+            _ => None,
+        };
+        Ok(tokens.into_iter().filter_map(word).collect())
     }
 
     /// The same template, in which printing, testing or comparing what is not defined is an error, as with
