@@ -95,30 +95,23 @@ pub(crate) async fn prepare<T: Send + 'static>(
     worked.await.map_err(|_| Failure::server("preparing the request failed"))?
 }
 
-/// Begins the answers to a prompt. There is room for them before anything is decoded.
-pub(crate) async fn begin(
-    app: &Shared,
-    name: &str,
-    prompt: Prompt,
-    mut choice: Choice,
-    form: Option<Formed>,
-    arrived: Instant,
-) -> Result<Answers, Failure> {
-    let (_, language) = app.registry.language(name)?;
+/// Begins the answers to what is asked. There is room for them before anything is decoded.
+pub(crate) async fn begin(app: &Shared, mut asked: Asked, arrived: Instant) -> Result<Answers, Failure> {
+    let (name, n) = (asked.name.clone(), asked.choice.n);
+    let (_, language) = app.registry.language(&name)?;
     let running = app.limits.running;
-    choice.options.draft = app.draft.filter(|draft| language.has(draft));
-    let admission = language.admit(choice.n, || app.metrics.retry_after(name, running))?;
-    let n = choice.n;
-    let fetched = match &prompt {
+    asked.choice.options.draft = app.draft.filter(|draft| language.has(draft));
+    let admission = language.admit(n, || app.metrics.retry_after(&name, running))?;
+    let fetched = match &asked.prompt {
         Prompt::Talk { messages, .. } => fetched(app, messages).await?,
         Prompt::Inputs(_) => Fetched::new(),
     };
     // Building the index of a large vocabulary takes long too, so the thread that prepares does it.
-    let (shared, asked) = (app.clone(), Asked { name: name.to_owned(), prompt, choice, form });
+    let shared = app.clone();
     let made = prepare(app, move || asked.prepared(&shared, &fetched));
     let (requests, is_thinking) = made.await?;
     let updates = language.submit(requests, admission).await?;
-    let mut answers = Answers::new(app, name, updates, arrived, n);
+    let mut answers = Answers::new(app, &name, updates, arrived, n);
     answers.is_thinking = is_thinking;
     Ok(answers)
 }

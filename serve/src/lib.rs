@@ -10,6 +10,7 @@ mod app;
 mod body;
 mod clock;
 mod constraint;
+mod conversing;
 mod core;
 mod error;
 mod failure;

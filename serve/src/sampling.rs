@@ -76,6 +76,21 @@ pub(crate) fn choice(
     Ok(Choice { options, n })
 }
 
+/// As [`choice`], in a protocol that gives one answer.
+pub(crate) fn only_choice(
+    fields: &mut Fields,
+    language: &Language,
+    limits: &Limits,
+    length: &str,
+) -> Result<Choice, Failure> {
+    let choice = choice(fields, language, limits, &[length])?;
+    if choice.n != 1 {
+        let name = fields.name("n");
+        return Err(Failure::unsupported(&name, format!("`{name}`: this protocol gives one answer")));
+    }
+    Ok(choice)
+}
+
 /// The sampling of a request over the checkpoint's recommendations; tokens are drawn only where one of the two says so.
 fn sampling(fields: &mut Fields, recommended: &Recommended) -> Result<Sampling, Failure> {
     let number = |fields: &mut Fields, name: &str, least: f64, most: f64| -> Result<Option<f32>, Failure> {

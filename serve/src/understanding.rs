@@ -65,12 +65,12 @@ impl Understanding {
     pub fn read(&self, path: &str, body: &[u8]) -> Result<(), Failure> {
         let (app, fields) = (&self.app, Fields::of_body(body)?);
         let asked = match path {
-            "/v1/chat/completions" => chat::asked(app, fields),
+            "/v1/chat/completions" => chat::parse(app, fields).map(|ask| ask.asked),
             "/v1/completions" => completions::asked(app, fields),
-            "/v1/responses" => responses::asked(app, fields),
-            "/v1/messages" => messages::asked(app, fields),
-            "/api/chat" => ollama::asked_in_chat(app, fields),
-            "/api/generate" => ollama::asked_to_generate(app, fields),
+            "/v1/responses" => responses::parse(app, fields).map(|ask| ask.asked),
+            "/v1/messages" => messages::parse(app, fields).map(|ask| ask.asked),
+            "/api/chat" => ollama::parse_chat(app, fields).map(|ask| ask.asked),
+            "/api/generate" => ollama::parse_generate(app, fields).map(|ask| ask.asked),
             _ => Err(Failure::not_found(format!("{path} has no body that is understood"))),
         };
         asked?.prepared(app, &Fetched::new()).map(|_| ())

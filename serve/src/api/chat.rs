@@ -5,29 +5,28 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::Response;
-use percept_infer::TokenLogprob;
-use percept_modalities::Message;
+use percept_infer::{Generation, TokenLogprob};
 use serde_json::{Map, Value, json};
 
 use super::{DONE, event, harmless, streaming, usage};
 use crate::answers::{News, Usage};
 use crate::app::Shared;
-use crate::body;
 use crate::clock::unix_seconds;
 use crate::constraint::Form;
-use crate::core::{Asked, Formed, Prompt, begin, named, parsed};
-use crate::failure::{Failure, json_response};
+use crate::conversing::{Ask, Protocol, answer};
+use crate::core::{Asked, Prompt, named};
+use crate::failure::Failure;
 use crate::fields::Fields;
 use crate::logprobs::Logprobs;
 use crate::media;
 use crate::models::Language;
 use crate::observe::{Record, unique};
-use crate::reading::{Reading, ended, offered};
+use crate::reading::{Reading, Reply, ended, offered};
 use crate::reply::{Piece, Reader};
-use crate::sampling::{self, Choice};
-use crate::telling::{Teller, tell};
+use crate::sampling;
+use crate::telling::Teller;
 use crate::tools::Tools;
 
 /// Fields of OpenAI's that change an answer and are not honoured.
@@ -41,19 +40,6 @@ const REFUSED: [(&str, &str); 7] = [
     ("web_search_options", "the server searches nothing"),
 ];
 
-/// A request that was understood.
-struct Ask {
-    name: String,
-    messages: Vec<Message>,
-    variables: Map<String, Value>,
-    choice: Choice,
-    streams: bool,
-    tells_usage: bool,
-    logprobs: Option<Logprobs>,
-    form: Option<Formed>,
-    reading: Reading,
-}
-
 /// Answers a conversation.
 pub(crate) async fn chat(
     State(app): State<Shared>,
@@ -61,41 +47,41 @@ pub(crate) async fn chat(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let ask = parsed(&app, &headers, body, parse).await?;
-    record.model(&ask.name);
-    let Ask { name, messages, variables, choice, streams, tells_usage, logprobs, form, reading } = ask;
-    let n = choice.n;
-    let prompt = Prompt::Talk { messages, variables };
-    let answers = begin(&app, &name, prompt, choice, form, record.arrived).await?;
-    let head = Head { id: format!("chatcmpl-{}", unique()), created: unix_seconds(), model: name };
-    if streams {
-        let (response, writer) = body::stream("text/event-stream");
-        let readers = (0..n).map(|_| reading.reader(answers.is_thinking)).collect();
-        let teller = Chunks { head, tells_usage, logprobs, reading, readers };
-        tokio::spawn(tell(answers, writer, record, teller));
-        return Ok(response);
+    answer(app, record, headers, body, parse).await
+}
+
+/// How answers are given.
+pub(crate) struct Completion {
+    head: Head,
+    /// Answers that are asked for.
+    n: usize,
+    tells_usage: bool,
+    logprobs: Option<Logprobs>,
+}
+
+impl Protocol for Completion {
+    fn teller(self, reading: Reading, is_thinking: bool) -> impl Teller + 'static {
+        let Self { head, n, tells_usage, logprobs } = self;
+        let readers = (0..n).map(|_| reading.reader(is_thinking)).collect();
+        Chunks { head, tells_usage, logprobs, reading, readers }
     }
-    let (replies, used) = reading.replies(answers, n, &record).await?;
-    let choices = replies.iter().enumerate().map(|(index, (reply, generation))| {
-        json!({
-            "index": index, "message": reply.message(),
-            "logprobs": logprobs.as_ref().map(|logprobs| content(logprobs, &generation.logprobs)),
-            "finish_reason": ended(!reply.calls.is_empty(), generation.finish),
-        })
-    });
-    let choices: Vec<Value> = choices.collect();
-    let mut document = head.document("chat.completion", choices);
-    document["usage"] = usage(used);
-    Ok(json_response(StatusCode::OK, &document))
+
+    fn document(self, replies: Vec<(Reply, Generation)>, used: Usage) -> Result<Value, Failure> {
+        let choices = replies.iter().enumerate().map(|(index, (reply, generation))| {
+            json!({
+                "index": index, "message": reply.message(),
+                "logprobs": self.logprobs.as_ref().map(|logprobs| content(logprobs, &generation.logprobs)),
+                "finish_reason": ended(!reply.calls.is_empty(), generation.finish),
+            })
+        });
+        let mut document = self.head.document("chat.completion", choices.collect());
+        document["usage"] = usage(used);
+        Ok(document)
+    }
 }
 
 /// What a body asks of its model.
-pub(crate) fn asked(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
-    let Ask { name, messages, variables, choice, form, .. } = parse(app, fields)?;
-    Ok(Asked { name, prompt: Prompt::Talk { messages, variables }, choice, form })
-}
-
-fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
+pub(crate) fn parse(app: &Shared, mut fields: Fields) -> Result<Ask<Completion>, Failure> {
     let (name, language) = named(app, &mut fields)?;
     let messages = fields.take("messages").ok_or_else(|| fields.missing("messages"))?;
     let messages = media::messages(messages)?;
@@ -117,7 +103,10 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     fields.only("verbosity", &[json!("medium")], "leave it out")?;
     fields.refuse(&REFUSED)?;
     fields.finish()?;
-    Ok(Ask { name, messages, variables, choice, streams, tells_usage, logprobs, form, reading })
+    let head = Head { id: format!("chatcmpl-{}", unique()), created: unix_seconds(), model: name.clone() };
+    let protocol = Completion { head, n: choice.n, tells_usage, logprobs };
+    let asked = Asked { name, prompt: Prompt::Talk { messages, variables }, choice, form };
+    Ok(Ask { asked, streams, reading, protocol })
 }
 
 /// `chat_template_kwargs`: what the chat template reads beside the messages.

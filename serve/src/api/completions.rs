@@ -118,7 +118,8 @@ fn inputs_of(text: &str, ids: Vec<i64>) -> Inputs {
 async fn answers(app: &Shared, ask: &Ask, prompt: &Given, record: &Record) -> Result<Answers, Failure> {
     let inputs = inputs_of(&prompt.text, prompt.ids.clone());
     let choice = Choice { options: ask.choice.options.clone(), n: ask.choice.n };
-    begin(app, &ask.name, Prompt::Inputs(Box::new(inputs)), choice, None, record.arrived).await
+    let prompt = Prompt::Inputs(Box::new(inputs));
+    begin(app, Asked { name: ask.name.clone(), prompt, choice, form: None }, record.arrived).await
 }
 
 /// The mean log-probability of an answer's tokens.

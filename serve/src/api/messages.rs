@@ -10,32 +10,22 @@ use axum::response::Response;
 use percept_infer::{Finish, Generation, StoppedBy};
 use percept_modalities::Message;
 use percept_model::input_ids;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::chat::variables;
 use crate::answers::{News, Usage};
 use crate::app::Shared;
-use crate::body;
-use crate::core::{Asked, Formed, Prompt, begin, named, parsed};
+use crate::conversing::{Ask, Protocol, answer, only};
+use crate::core::{Asked, Prompt, named, parsed};
 use crate::failure::{Failure, json_response};
 use crate::fields::Fields;
 use crate::media::{self, Fetched};
 use crate::observe::{Record, unique};
 use crate::reading::{Reading, Reply, offered};
 use crate::reply::{Piece, Reader};
-use crate::sampling::{self, Choice};
-use crate::telling::{Teller, tell};
+use crate::sampling;
+use crate::telling::Teller;
 use crate::tools::{ToolChoice, Tools, function_of};
-
-struct Ask {
-    name: String,
-    messages: Vec<Message>,
-    variables: Map<String, Value>,
-    choice: Choice,
-    streams: bool,
-    form: Option<Formed>,
-    reading: Reading,
-}
 
 /// Answers a conversation.
 pub(crate) async fn messages(
@@ -44,38 +34,30 @@ pub(crate) async fn messages(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let ask = parsed(&app, &headers, body, parse).await?;
-    record.model(&ask.name);
-    let Ask { name, messages, variables, choice, streams, form, reading } = ask;
-    let prompt = Prompt::Talk { messages, variables };
-    let answers = begin(&app, &name, prompt, choice, form, record.arrived).await?;
-    let id = format!("msg_{}", unique());
-    if streams {
-        let (response, writer) = body::stream("text/event-stream");
-        let reader = reading.reader(answers.is_thinking);
-        let teller = Events {
-            id,
-            model: name,
-            reading,
-            reader,
-            block: None,
-            blocks: 0,
-            last: None,
-            usage: Usage::default(),
-        };
-        tokio::spawn(tell(answers, writer, record, teller));
-        return Ok(response);
+    answer(app, record, headers, body, parse).await
+}
+
+/// How an answer is given.
+pub(crate) struct Said {
+    id: String,
+    model: String,
+}
+
+impl Protocol for Said {
+    fn teller(self, reading: Reading, is_thinking: bool) -> impl Teller + 'static {
+        let Self { id, model } = self;
+        let reader = reading.reader(is_thinking);
+        Events { id, model, reading, reader, block: None, blocks: 0, last: None, usage: Usage::default() }
     }
-    let (replies, used) = reading.replies(answers, 1, &record).await?;
-    let Some((reply, generation)) = replies.first() else {
-        return Err(Failure::server("an answer ended without a result"));
-    };
-    let (reason, sequence) = stop(!reply.calls.is_empty(), generation);
-    let document = json!({
-        "id": id, "type": "message", "role": "assistant", "model": name, "content": blocks(reply),
-        "stop_reason": reason, "stop_sequence": sequence, "usage": usage(used),
-    });
-    Ok(json_response(StatusCode::OK, &document))
+
+    fn document(self, replies: Vec<(Reply, Generation)>, used: Usage) -> Result<Value, Failure> {
+        let (reply, generation) = only(replies)?;
+        let (reason, sequence) = stop(!reply.calls.is_empty(), &generation);
+        Ok(json!({
+            "id": self.id, "type": "message", "role": "assistant", "model": self.model, "content": blocks(&reply),
+            "stop_reason": reason, "stop_sequence": sequence, "usage": usage(used),
+        }))
+    }
 }
 
 /// Counts the tokens of a conversation.
@@ -134,19 +116,11 @@ fn blocks(reply: &Reply) -> Vec<Value> {
 }
 
 /// What a body asks of its model.
-pub(crate) fn asked(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
-    let Ask { name, messages, variables, choice, form, .. } = parse(app, fields)?;
-    Ok(Asked { name, prompt: Prompt::Talk { messages, variables }, choice, form })
-}
-
-fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
+pub(crate) fn parse(app: &Shared, mut fields: Fields) -> Result<Ask<Said>, Failure> {
     let (name, language) = named(app, &mut fields)?;
     let messages = talk(&mut fields)?;
     fields.rename("stop_sequences", "stop")?;
-    let choice = sampling::choice(&mut fields, &language, &app.limits, &["max_tokens"])?;
-    if choice.n != 1 {
-        return Err(Failure::unsupported("n", "`n`: this protocol gives one answer"));
-    }
+    let choice = sampling::only_choice(&mut fields, &language, &app.limits, "max_tokens")?;
     let streams = fields.flag("stream")?.unwrap_or(false);
     let mut variables = variables(&mut fields, &language)?;
     let (form, reading) = offered(tools(&mut fields)?, None, &language, &choice, &mut variables)?;
@@ -171,7 +145,9 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
         ("output_config", "leave it out"),
     ])?;
     fields.finish()?;
-    Ok(Ask { name, messages, variables, choice, streams, form, reading })
+    let protocol = Said { id: format!("msg_{}", unique()), model: name.clone() };
+    let asked = Asked { name, prompt: Prompt::Talk { messages, variables }, choice, form };
+    Ok(Ask { asked, streams, reading, protocol })
 }
 
 /// `tools` and `tool_choice`.

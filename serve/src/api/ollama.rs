@@ -14,10 +14,10 @@ use serde_json::{Map, Value, json};
 use super::completions::text_inputs;
 use crate::answers::{News, Usage, finish_reason};
 use crate::app::Shared;
-use crate::body;
 use crate::clock::timestamp;
 use crate::constraint::Form;
-use crate::core::{Asked, Formed, Prompt, begin, named, parsed};
+use crate::conversing::{Ask, Protocol, answer, only};
+use crate::core::{Asked, Formed, Prompt, named};
 use crate::failure::{Failure, json_response};
 use crate::fields::Fields;
 use crate::media;
@@ -26,7 +26,7 @@ use crate::observe::Record;
 use crate::reading::{Reading, Reply, offered};
 use crate::reply::{Piece, Reader};
 use crate::sampling::{self, Choice};
-use crate::telling::{Teller, tell};
+use crate::telling::Teller;
 use crate::tools::Tools;
 
 /// Which of the two endpoints answers.
@@ -36,16 +36,6 @@ enum Endpoint {
     Generate,
 }
 
-struct Ask {
-    endpoint: Endpoint,
-    name: String,
-    prompt: Prompt,
-    choice: Choice,
-    streams: bool,
-    form: Option<Formed>,
-    reading: Reading,
-}
-
 /// Answers a conversation.
 pub(crate) async fn chat(
     State(app): State<Shared>,
@@ -53,8 +43,7 @@ pub(crate) async fn chat(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let ask = parsed(&app, &headers, body, parse_chat).await?;
-    answer(app, record, ask).await
+    answer(app, record, headers, body, parse_chat).await
 }
 
 /// Answers a prompt.
@@ -64,8 +53,7 @@ pub(crate) async fn generate(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let ask = parsed(&app, &headers, body, parse_generate).await?;
-    answer(app, record, ask).await
+    answer(app, record, headers, body, parse_generate).await
 }
 
 /// The models that there are.
@@ -89,63 +77,61 @@ pub(crate) async fn version() -> Response {
     json_response(StatusCode::OK, &json!({ "version": env!("CARGO_PKG_VERSION") }))
 }
 
-async fn answer(app: Shared, record: Arc<Record>, ask: Ask) -> Result<Response, Failure> {
-    let Ask { endpoint, name, prompt, choice, streams, form, reading } = ask;
-    record.model(&name);
-    let answers = begin(&app, &name, prompt, choice, form, record.arrived).await?;
-    if streams {
-        let (response, writer) = body::stream("application/x-ndjson");
-        let reader = reading.reader(answers.is_thinking);
-        let teller = Lines {
-            endpoint,
-            model: name,
-            began: record.arrived,
-            reading,
-            reader,
-            calls: Vec::new(),
-            last: None,
-        };
-        tokio::spawn(tell(answers, writer, record, teller));
-        return Ok(response);
-    }
-    let (replies, used) = reading.replies(answers, 1, &record).await?;
-    let Some((reply, generation)) = replies.into_iter().next() else {
-        return Err(Failure::server("an answer ended without a result"));
-    };
-    let mut document = told(endpoint, &name, &reply);
-    finish(&mut document, &generation, used, record.arrived);
-    Ok(json_response(StatusCode::OK, &document))
+/// How an answer is given.
+pub(crate) struct Told {
+    endpoint: Endpoint,
+    model: String,
+    /// When the request was understood.
+    began: Instant,
 }
 
-/// A document with a piece of an answer, or all of it.
-fn told(endpoint: Endpoint, model: &str, reply: &Reply) -> Value {
-    let mut document = json!({ "model": model, "created_at": timestamp() });
-    let thinking = (!reply.reasoning.is_empty()).then(|| json!(reply.reasoning));
-    match endpoint {
-        Endpoint::Chat => {
-            let mut message = json!({ "role": "assistant", "content": reply.text });
-            if let Some(thinking) = thinking {
-                message["thinking"] = thinking;
-            }
-            if !reply.calls.is_empty() {
-                let calls = reply.calls.iter().map(|call| {
-                    let arguments =
-                        serde_json::from_str::<Value>(&call.arguments).unwrap_or_else(|_| json!({}));
-                    json!({ "function": { "name": call.name, "arguments": arguments } })
-                });
-                message["tool_calls"] = calls.collect();
-            }
-            document["message"] = message;
-        }
-        Endpoint::Generate => {
-            document["response"] = json!(reply.text);
-            if let Some(thinking) = thinking {
-                document["thinking"] = thinking;
-            }
-        }
+impl Protocol for Told {
+    const STREAM: &'static str = "application/x-ndjson";
+
+    fn teller(self, reading: Reading, is_thinking: bool) -> impl Teller + 'static {
+        let reader = reading.reader(is_thinking);
+        Lines { told: self, reading, reader, calls: Vec::new(), last: None }
     }
-    document["done"] = json!(false);
-    document
+
+    fn document(self, replies: Vec<(Reply, Generation)>, used: Usage) -> Result<Value, Failure> {
+        let (reply, generation) = only(replies)?;
+        let mut document = self.piece(&reply);
+        finish(&mut document, &generation, used, self.began);
+        Ok(document)
+    }
+}
+
+impl Told {
+    /// A document with a piece of an answer, or all of it.
+    fn piece(&self, reply: &Reply) -> Value {
+        let mut document = json!({ "model": self.model, "created_at": timestamp() });
+        let thinking = (!reply.reasoning.is_empty()).then(|| json!(reply.reasoning));
+        match self.endpoint {
+            Endpoint::Chat => {
+                let mut message = json!({ "role": "assistant", "content": reply.text });
+                if let Some(thinking) = thinking {
+                    message["thinking"] = thinking;
+                }
+                if !reply.calls.is_empty() {
+                    let calls = reply.calls.iter().map(|call| {
+                        let arguments =
+                            serde_json::from_str::<Value>(&call.arguments).unwrap_or_else(|_| json!({}));
+                        json!({ "function": { "name": call.name, "arguments": arguments } })
+                    });
+                    message["tool_calls"] = calls.collect();
+                }
+                document["message"] = message;
+            }
+            Endpoint::Generate => {
+                document["response"] = json!(reply.text);
+                if let Some(thinking) = thinking {
+                    document["thinking"] = thinking;
+                }
+            }
+        }
+        document["done"] = json!(false);
+        document
+    }
 }
 
 /// What the last document has beside.
@@ -190,10 +176,7 @@ fn common(app: &Shared, fields: &mut Fields, language: &Language) -> Result<Comm
     options.rename("repeat_penalty", "repetition_penalty")?;
     // -1 is what its clients write for no limit.
     options.drop_if("max_tokens", &json!(-1));
-    let choice = sampling::choice(&mut options, language, &app.limits, &["max_tokens"])?;
-    if choice.n != 1 {
-        return Err(Failure::unsupported("options.n", "`options.n`: this protocol gives one answer"));
-    }
+    let choice = sampling::only_choice(&mut options, language, &app.limits, "max_tokens")?;
     let context = language.model().decoder().context as u64;
     if let Some(rows) = options.count("num_ctx", 1, u64::MAX)?
         && rows > context
@@ -205,24 +188,14 @@ fn common(app: &Shared, fields: &mut Fields, language: &Language) -> Result<Comm
     Ok(Common { choice, streams, form: form.map(|form| (form, "format")), variables })
 }
 
+/// An answer to what is asked, at an endpoint.
+fn asking(endpoint: Endpoint, asked: Asked, streams: bool, reading: Reading) -> Ask<Told> {
+    let protocol = Told { endpoint, model: asked.name.clone(), began: Instant::now() };
+    Ask { asked, streams, reading, protocol }
+}
+
 /// What a body of `/api/chat` asks of its model.
-pub(crate) fn asked_in_chat(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
-    parse_chat(app, fields).map(Ask::asked)
-}
-
-/// What a body of `/api/generate` asks of its model.
-pub(crate) fn asked_to_generate(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
-    parse_generate(app, fields).map(Ask::asked)
-}
-
-impl Ask {
-    fn asked(self) -> Asked {
-        let Self { name, prompt, choice, form, .. } = self;
-        Asked { name, prompt, choice, form }
-    }
-}
-
-fn parse_chat(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
+pub(crate) fn parse_chat(app: &Shared, mut fields: Fields) -> Result<Ask<Told>, Failure> {
     let (name, language) = named(app, &mut fields)?;
     let Common { choice, streams, form, mut variables } = common(app, &mut fields, &language)?;
     let messages = fields.take("messages").ok_or_else(|| fields.missing("messages"))?;
@@ -235,7 +208,7 @@ fn parse_chat(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     let (form, reading) = offered(Tools::take(&mut fields)?, form, &language, &choice, &mut variables)?;
     fields.finish()?;
     let prompt = Prompt::Talk { messages, variables };
-    Ok(Ask { endpoint: Endpoint::Chat, name, prompt, choice, streams, form, reading })
+    Ok(asking(Endpoint::Chat, Asked { name, prompt, choice, form }, streams, reading))
 }
 
 /// A message whose images stand beside its text.
@@ -268,7 +241,8 @@ fn shown(images: Value, text: &str, place: &str) -> Result<Value, Failure> {
     Ok(Value::Array(parts))
 }
 
-fn parse_generate(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
+/// What a body of `/api/generate` asks of its model.
+pub(crate) fn parse_generate(app: &Shared, mut fields: Fields) -> Result<Ask<Told>, Failure> {
     let (name, language) = named(app, &mut fields)?;
     let Common { choice, streams, form, mut variables } = common(app, &mut fields, &language)?;
     let text = fields.text("prompt")?.unwrap_or_default();
@@ -290,7 +264,7 @@ fn parse_generate(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
         }
         let inputs = text_inputs(&text, language.model().processor().tokenizer(), "prompt")?;
         let (prompt, reading) = (Prompt::Inputs(Box::new(inputs)), Reading::default());
-        return Ok(Ask { endpoint: Endpoint::Generate, name, prompt, choice, streams, form, reading });
+        return Ok(asking(Endpoint::Generate, Asked { name, prompt, choice, form }, streams, reading));
     }
     let mut messages = Vec::new();
     messages.extend(system.map(|system| json!({ "role": "system", "content": system })));
@@ -302,14 +276,12 @@ fn parse_generate(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     let messages = media::messages(Value::Array(messages))?;
     let (form, reading) = offered(None, form, &language, &choice, &mut variables)?;
     let prompt = Prompt::Talk { messages, variables };
-    Ok(Ask { endpoint: Endpoint::Generate, name, prompt, choice, streams, form, reading })
+    Ok(asking(Endpoint::Generate, Asked { name, prompt, choice, form }, streams, reading))
 }
 
 /// An answer in lines.
 struct Lines {
-    endpoint: Endpoint,
-    model: String,
-    began: Instant,
+    told: Told,
     reading: Reading,
     reader: Reader,
     /// The pieces of calls, which are told whole.
@@ -333,7 +305,7 @@ impl Lines {
                     continue;
                 }
             };
-            told_so_far += &Self::line(&told(self.endpoint, &self.model, &reply));
+            told_so_far += &Self::line(&self.told.piece(&reply));
         }
         told_so_far
     }
@@ -354,7 +326,7 @@ impl Teller for Lines {
                 let mut told_so_far = self.pieces(pieces);
                 if !self.calls.is_empty() {
                     let reply = Reply::of(std::mem::take(&mut self.calls));
-                    told_so_far += &Self::line(&told(self.endpoint, &self.model, &reply));
+                    told_so_far += &Self::line(&self.told.piece(&reply));
                 }
                 told_so_far
             }
@@ -362,9 +334,9 @@ impl Teller for Lines {
     }
 
     fn end(&mut self, used: Usage) -> String {
-        let mut document = told(self.endpoint, &self.model, &Reply::default());
+        let mut document = self.told.piece(&Reply::default());
         if let Some(generation) = &self.last {
-            finish(&mut document, generation, used, self.began);
+            finish(&mut document, generation, used, self.told.began);
         }
         Self::line(&document)
     }

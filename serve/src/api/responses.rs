@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use percept_infer::{Finish, Generation};
 use percept_modalities::Message;
@@ -14,30 +14,18 @@ use serde_json::{Map, Value, json};
 use super::responses_events::Events;
 use crate::answers::Usage;
 use crate::app::Shared;
-use crate::body;
 use crate::clock::unix_seconds;
 use crate::constraint::Form;
-use crate::core::{Asked, Formed, Prompt, begin, named, parsed};
-use crate::failure::{Failure, json_response};
+use crate::conversing::{Ask, Protocol, answer, only};
+use crate::core::{Asked, Formed, Prompt, named};
+use crate::failure::Failure;
 use crate::fields::Fields;
 use crate::media;
 use crate::observe::{Record, unique};
 use crate::reading::{Reading, Reply, offered};
-use crate::sampling::{self, Choice};
-use crate::telling::tell;
+use crate::sampling;
+use crate::telling::Teller;
 use crate::tools::{ToolChoice, Tools, function_of};
-
-struct Ask {
-    name: String,
-    messages: Vec<Message>,
-    variables: Map<String, Value>,
-    choice: Choice,
-    streams: bool,
-    form: Option<Formed>,
-    reading: Reading,
-    /// What the response says of its request.
-    echo: Map<String, Value>,
-}
 
 /// Answers a conversation.
 pub(crate) async fn responses(
@@ -46,27 +34,23 @@ pub(crate) async fn responses(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let ask = parsed(&app, &headers, body, parse).await?;
-    record.model(&ask.name);
-    let Ask { name, messages, variables, choice, streams, form, reading, echo } = ask;
-    let head = Head { id: format!("resp_{}", unique()), created: unix_seconds(), model: name.clone(), echo };
-    let prompt = Prompt::Talk { messages, variables };
-    let answers = begin(&app, &name, prompt, choice, form, record.arrived).await?;
-    if streams {
-        let (response, writer) = body::stream("text/event-stream");
-        let reader = reading.reader(answers.is_thinking);
-        tokio::spawn(tell(answers, writer, record, Events::new(head, reading, reader)));
-        return Ok(response);
+    answer(app, record, headers, body, parse).await
+}
+
+impl Protocol for Head {
+    fn teller(self, reading: Reading, is_thinking: bool) -> impl Teller + 'static {
+        let reader = reading.reader(is_thinking);
+        Events::new(self, reading, reader)
     }
-    let (replies, used) = reading.replies(answers, 1, &record).await?;
-    let Some((reply, generation)) = replies.first() else {
-        return Err(Failure::server("an answer ended without a result"));
-    };
-    Ok(json_response(StatusCode::OK, &head.ended(output(reply), generation, used)))
+
+    fn document(self, replies: Vec<(Reply, Generation)>, used: Usage) -> Result<Value, Failure> {
+        let (reply, generation) = only(replies)?;
+        Ok(self.ended(output(&reply), &generation, used))
+    }
 }
 
 /// What all documents of a response have.
-pub(super) struct Head {
+pub(crate) struct Head {
     pub id: String,
     created: u64,
     model: String,
@@ -75,7 +59,7 @@ pub(super) struct Head {
 
 impl Head {
     /// The response as it is in this state.
-    pub fn document(&self, status: &str, output: Vec<Value>, usage: Value) -> Value {
+    pub fn in_state(&self, status: &str, output: Vec<Value>, usage: Value) -> Value {
         let mut document = json!({
             "id": self.id, "object": "response", "created_at": self.created, "status": status, "error": null,
             "incomplete_details": null, "model": self.model, "output": output, "usage": usage,
@@ -92,7 +76,7 @@ impl Head {
     pub fn ended(&self, output: Vec<Value>, generation: &Generation, used: Usage) -> Value {
         let is_cut = generation.finish == Finish::Length;
         let status = if is_cut { "incomplete" } else { "completed" };
-        let mut document = self.document(status, output, usage(used));
+        let mut document = self.in_state(status, output, usage(used));
         if is_cut {
             document["incomplete_details"] = json!({ "reason": "max_output_tokens" });
         }
@@ -159,21 +143,13 @@ const REFUSED: [(&str, &str); 5] = [
 ];
 
 /// What a body asks of its model.
-pub(crate) fn asked(app: &Shared, fields: Fields) -> Result<Asked, Failure> {
-    let Ask { name, messages, variables, choice, form, .. } = parse(app, fields)?;
-    Ok(Asked { name, prompt: Prompt::Talk { messages, variables }, choice, form })
-}
-
-fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
+pub(crate) fn parse(app: &Shared, mut fields: Fields) -> Result<Ask<Head>, Failure> {
     let (name, language) = named(app, &mut fields)?;
     let mut echo = Map::new();
     let instructions = fields.text("instructions")?;
     let messages = input(&mut fields, instructions.as_deref())?;
     echo.insert("instructions".into(), json!(instructions));
-    let choice = sampling::choice(&mut fields, &language, &app.limits, &["max_output_tokens"])?;
-    if choice.n != 1 {
-        return Err(Failure::unsupported("n", "`n`: this protocol gives one answer"));
-    }
+    let choice = sampling::only_choice(&mut fields, &language, &app.limits, "max_output_tokens")?;
     echo.insert("max_output_tokens".into(), json!(choice.options.max_tokens));
     echo.insert("temperature".into(), json!(choice.options.sampling.temperature));
     echo.insert("top_p".into(), json!(choice.options.sampling.top_p));
@@ -212,7 +188,10 @@ fn parse(app: &Shared, mut fields: Fields) -> Result<Ask, Failure> {
     fields.only("top_logprobs", &[json!(0)], "ask /v1/chat/completions for them")?;
     fields.refuse(&REFUSED)?;
     fields.finish()?;
-    Ok(Ask { name, messages, variables, choice, streams, form, reading, echo })
+    let protocol =
+        Head { id: format!("resp_{}", unique()), created: unix_seconds(), model: name.clone(), echo };
+    let asked = Asked { name, prompt: Prompt::Talk { messages, variables }, choice, form };
+    Ok(Ask { asked, streams, reading, protocol })
 }
 
 /// `text`: the form of the answer.

@@ -141,7 +141,7 @@ impl Events {
 
 impl Teller for Events {
     fn begin(&mut self) -> String {
-        let response = self.head.document("in_progress", Vec::new(), Value::Null);
+        let response = self.head.in_state("in_progress", Vec::new(), Value::Null);
         let created = self.event("response.created", json!({ "response": response }));
         created + &self.event("response.in_progress", json!({ "response": response }))
     }
@@ -175,7 +175,7 @@ impl Teller for Events {
     }
 
     fn failed(&mut self, failure: &Failure) -> String {
-        let mut response = self.head.document("failed", self.done.clone(), Value::Null);
+        let mut response = self.head.in_state("failed", self.done.clone(), Value::Null);
         let code = failure.code.unwrap_or(failure.kind);
         response["error"] = json!({ "code": code, "message": failure.message });
         self.event("response.failed", json!({ "response": response }))
