@@ -33,7 +33,7 @@ class Soak:
     def __init__(self, service, models, options):
         self.service, self.models = service, models
         self.minutes, self.before = options.minutes, options.before
-        # A server keeps the programs of the last shapes of a step (0.8 MB each of a model of 30 layers) and what encoders made of the last
+        # A server keeps the programs of the last shapes of a step (0.3 MB each of a model of 30 layers) and what encoders made of the last
         # media, as many as their limits let it. It is full of them before the minutes begin.
         self.end = None
         self.done = collections.Counter()
