@@ -197,3 +197,56 @@ fn what_is_frozen_stays_so_and_what_is_trained_whole_has_no_adapter_beside_it() 
     assert!(!trains("model.layers.1.self_attn.k_proj.lora_A.weight"));
     assert!(trains("model.layers.2.self_attn.k_proj.lora_A.weight"));
 }
+
+/// What PEFT wrote beside experts is written again as it was, and with another one on top it is one adapter that merges.
+#[test]
+fn adapters_of_experts_lie_as_peft_writes_them() {
+    let (base, folder) = ("qwen3-moe", tempfile::tempdir().unwrap());
+    let peft = super::root().join("tests/training/adapter-experts");
+    let lora = |more: &str| {
+        rest(&format!(
+            "layers = ['*.q_proj', '*.experts.*', '*.mlp.gate'], path = '{}', {more}",
+            peft.display()
+        ))
+    };
+    let same = lora("rank = 4, alpha = 8.0");
+    let mut t = trainer(&model(base), cpu(), &same).unwrap();
+    step(&mut t, base, 0.0);
+    let place = folder.path().join("same");
+    t.write_adapter(&place, &lora_of(&same), &t.parameters().unwrap()).unwrap();
+    let open = |folder: &Path| Checkpoint::open(folder.join("adapter_model.safetensors")).unwrap();
+    let (ours, theirs) = (open(&place), open(&peft));
+    assert_eq!(ours.names().collect::<Vec<_>>(), theirs.names().collect::<Vec<_>>());
+    for name in theirs.names() {
+        let [a, b] = [&ours, &theirs].map(|file| file.weight(name).unwrap());
+        assert_eq!((&a.ty, a.bytes()), (&b.ty, b.bytes()), "{name}");
+    }
+    let parameters = [0, 2].iter().flat_map(|layer| {
+        let of = move |name: &str| format!("model.layers.{layer}.mlp.{name}");
+        ["experts.down_proj", "experts.gate_up_proj", "gate.weight"].map(of)
+    });
+    let config = json_of(&place, "adapter_config.json");
+    assert_eq!(config["target_parameters"], json!(parameters.collect::<Vec<_>>()));
+
+    let on_top = lora("rank = 2, from = 'stack'");
+    let mut t = trainer(&model(base), cpu(), &on_top).unwrap();
+    for _ in 0..3 {
+        step(&mut t, base, 1.0);
+    }
+    let place = folder.path().join("top");
+    t.write_adapter(&place, &lora_of(&on_top), &t.parameters().unwrap()).unwrap();
+    let own = t.own_adapter(&place).unwrap();
+    for (name, tensor) in t.parameters().unwrap() {
+        assert_eq!(own.weight(&name).unwrap().bytes(), tensor.bytes(), "{name}");
+    }
+    let now = step(&mut t, base, 0.0);
+    let weights = Weights::new(Arc::new(Checkpoint::open(model(base)).unwrap()));
+    let merged = weights.with_adapter(&place).unwrap().merged().unwrap();
+    let whole = folder.path().join("merged");
+    percept::model::checkpoint::convert(&merged, &whole, None).unwrap();
+    let merged = step(&mut trainer(&whole, cpu(), "").unwrap(), base, 0.0);
+    assert!((merged - now).abs() < 1e-4 * now, "{merged} merged, {now} beside the base");
+    let dropped = lora("rank = 4, alpha = 8.0, dropout = 0.1");
+    let refused = trainer(&model(base), cpu(), &dropped).err().unwrap().to_string();
+    assert!(refused.contains("lora.dropout: beside experts"), "{refused}");
+}
