@@ -84,9 +84,13 @@ def load(name, cls):
 
 
 def llama(rate=2e-3, sgd=None):
+    return texts("llama", 401, rate, sgd)
+
+
+def texts(name, vocab, rate, sgd=None, steps=STEPS):
     from transformers import AutoModelForCausalLM
-    model = load("llama", AutoModelForCausalLM)
-    batches = [[text_sample(4 * step + k, 401) for k in range(4)] for step in range(STEPS)]
+    model = load(name, AutoModelForCausalLM)
+    batches = [[text_sample(4 * step + k, vocab) for k in range(4)] for step in range(steps)]
     return train(model, batches, rate, 0.1, 1.0, sgd)
 
 
@@ -204,6 +208,31 @@ def gemma4_lora():
     return gradients_of(model, *media_sample("gemma4-image"))
 
 
+def experts_lora():
+    """Adapters on a mixture's experts, its router and attention. Gradients of experts are told as graphs have them: B of PEFT
+    [n, rank experts], of which experts count fastest, as [experts, n, rank]."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+    base = load("qwen3-moe", AutoModelForCausalLM)
+    count = base.config.num_experts
+    parameters = ["experts.gate_up_proj", "experts.down_proj", "mlp.gate.weight"]
+    model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj"], target_parameters=parameters))
+    with torch.no_grad():
+        for seed, (name, p) in enumerate(sorted(model.named_parameters())):
+            if "lora_" in name:
+                p.copy_(formula(p.shape, seed + 1, 0.2))
+    model.save_pretrained(HERE / "adapter-experts")
+    portable(HERE / "adapter-experts", "qwen3-moe")
+    found = gradients_of(model, *text_sample(3, 312), whole=True)
+    gradients = {}
+    for name, gradient in found["gradients"].items():
+        if ".experts." in name and "lora_B" in name:
+            gradient = gradient.reshape(len(gradient), -1, count).permute(2, 0, 1)
+        inner, outer = ("experts.base_layer.lora", "experts.gate_up_proj.lora"), ("experts.lora", "experts.down_proj.lora")
+        gradients[name.replace(*inner).replace(*outer)] = told(gradient)
+    return {"loss": found["loss"], "gradients": gradients}
+
+
 def portable(folder, base):
     """PEFT keeps the folder that the model came from, which is another one on every machine."""
     settings = folder / "adapter_config.json"
@@ -215,15 +244,19 @@ def portable(folder, base):
         readme.unlink()
 
 
-def gradients_of(model, inputs, labels):
+def told(gradient):
+    return {"norm": gradient.norm().item(), "first": gradient.flatten()[:8].tolist()}
+
+
+def gradients_of(model, inputs, labels, whole=False):
     """The loss of a sample, and the gradient of every parameter that is trained."""
     loss, count = cross_entropy(model, inputs, labels)
     (loss / count).backward()
     gradients = {}
     for name, p in model.named_parameters():
-        if p.requires_grad:
+        if p.grad is not None:
             name = name.removeprefix("base_model.model.").replace(".default", "").replace(".modules_to_save", "")
-            gradients[name] = {"norm": p.grad.norm().item(), "first": p.grad.flatten()[:8].tolist()}
+            gradients[name] = p.grad if whole else told(p.grad)
     return {"loss": loss.item() / count, "gradients": gradients}
 
 
@@ -313,6 +346,8 @@ if __name__ == "__main__":
         "llama-sgd": llama(0.1, 0.9),
         "decoder": decoder(),
         "mixture": mixture(),
+        "lfm2-text": texts("lfm2-text", 300, 1e-3, steps=30),
+        "experts-lora": experts_lora(),
         "versions": {"torch": torch.__version__, "transformers": __import__("transformers").__version__},
     }
     (HERE / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")

@@ -244,6 +244,28 @@ fn gradients_of_an_adapter_on_a_delta_rule_are_those_of_peft() {
 }
 
 #[test]
+fn gradients_of_an_adapter_on_experts_are_those_of_peft() {
+    let layers = "layers = ['*.q_proj', '*.experts.*', '*.mlp.gate']";
+    let golden = golden("experts-lora");
+    adapter_gradients("qwen3-moe", "adapter-experts", layers, &golden, |m| text_sample(m, 3, 312, 16));
+}
+
+#[test]
+fn a_model_of_short_convolutions_trains_as_in_pytorch() {
+    let mut t = trainer(&model("lfm2-text"), cpu(), "optimizer = { rate = 1e-3, decay = 0.1 }").unwrap();
+    let sample = |m: &dyn CausalModel, seed| text_sample(m, seed, 300, 16);
+    let step = |step: usize, t: &mut Trainer| {
+        let m = t.shared_model();
+        let samples: Vec<Encoded> = (0..4).map(|k| sample(&*m, 4 * step + k)).collect();
+        let batch = Batch::new(&*m, &[samples.iter().collect()], 100).unwrap();
+        let answers = batch.answers;
+        t.step(&[batch], answers, 1.0, &Single).unwrap().loss
+    };
+    let found: Vec<f64> = (0..30).map(|s| step(s, &mut t)).collect();
+    assert_near(&found, &numbers(&golden("lfm2-text")), 1e-3);
+}
+
+#[test]
 fn gemma_4_trains_as_in_pytorch() {
     media_model("gemma4-image");
 }
