@@ -6,13 +6,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::MemoryUse;
 
+/// Requests after which a free block that served none of them is given back to the system: programs of shapes that do not
+/// come again leave blocks of sizes that nobody requests. A step of a model requests tens, a step of training hundreds.
+const STALE: u64 = 4096;
+/// Requests from one look at free blocks to the next.
+const SWEEP: u64 = 256;
+
 /// Free blocks by size, and how much is in use. Fresh memory costs page faults and driver calls; a loop that
 /// runs one program takes the same blocks again and again.
 pub struct Pool<M> {
-    free: Mutex<BTreeMap<usize, Vec<M>>>,
+    free: Mutex<Free<M>>,
     kept: AtomicU64,
     live: AtomicU64,
     limit: u64,
+}
+
+struct Free<M> {
+    /// Blocks by size, each with the number of requests before it was freed.
+    blocks: BTreeMap<usize, Vec<(u64, M)>>,
+    requests: u64,
+}
+
+impl<M> Free<M> {
+    /// Removes the blocks that are stale; gives their bytes.
+    fn sweep(&mut self) -> u64 {
+        let mut gone = 0;
+        for (size, blocks) in &mut self.blocks {
+            let before = blocks.len();
+            blocks.retain(|(freed, _)| freed + STALE >= self.requests);
+            gone += ((before - blocks.len()) * size) as u64;
+        }
+        self.blocks.retain(|_, blocks| !blocks.is_empty());
+        gone
+    }
 }
 
 /// A block of memory that returns to its pool when dropped.
@@ -26,7 +52,7 @@ impl<M> Pool<M> {
     /// A pool that keeps at most `limit` bytes of free blocks.
     pub fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self {
-            free: Mutex::new(BTreeMap::new()),
+            free: Mutex::new(Free { blocks: BTreeMap::new(), requests: 0 }),
             kept: AtomicU64::new(0),
             live: AtomicU64::new(0),
             limit,
@@ -42,10 +68,15 @@ impl<M> Pool<M> {
     ) -> Result<Block<M>, E> {
         let recycled = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            free.requests += 1;
+            if free.requests.is_multiple_of(SWEEP) {
+                self.kept.fetch_sub(free.sweep(), Ordering::Relaxed);
+            }
+            let free = &mut free.blocks;
             let fit = free.range(bytes..=bytes.saturating_add(bytes / 4)).next().map(|(size, _)| *size);
             fit.and_then(|size| {
                 let blocks = free.get_mut(&size)?;
-                let memory = blocks.pop()?;
+                let (_, memory) = blocks.pop()?;
                 if blocks.is_empty() {
                     free.remove(&size);
                 }
@@ -70,7 +101,7 @@ impl<M> Pool<M> {
 
     /// Free every block that is not in use.
     pub fn clear(&self) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).blocks.clear();
         self.kept.store(0, Ordering::Relaxed);
     }
 }
@@ -95,7 +126,8 @@ impl<M> Drop for Block<M> {
         if self.pool.kept.load(Ordering::Relaxed) + size <= self.pool.limit {
             self.pool.kept.fetch_add(size, Ordering::Relaxed);
             let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
-            free.entry(self.bytes).or_default().push(memory);
+            let freed = free.requests;
+            free.blocks.entry(self.bytes).or_default().push((freed, memory));
         }
     }
 }
@@ -121,6 +153,16 @@ mod tests {
         assert_eq!(again.memory().unwrap().as_ptr(), address);
         assert_eq!(take(&pool, 10).bytes(), 10);
         assert_eq!(pool.usage().buffers, 100);
+    }
+
+    #[test]
+    fn what_nobody_requests_any_more_is_given_back() {
+        let pool = Pool::new(1 << 20);
+        drop([take(&pool, 100), take(&pool, 900)]);
+        for _ in 0..STALE + SWEEP {
+            drop(take(&pool, 100));
+        }
+        assert_eq!(pool.usage(), MemoryUse { buffers: 0, scratch: 100 });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use percept::model::checkpoint::Checkpoint;
 use percept::model::{Model, Weights};
 use serde::Deserialize;
 
-use super::{Case, causal, contrastive, frames, speech, tensors};
+use super::{Case, causal, contrastive, frames, read_tensors, speech};
 
 /// A line of tests/adapters/cases.json.
 #[derive(Deserialize)]
@@ -28,13 +28,13 @@ fn folder() -> PathBuf {
 pub fn cases() -> Vec<(Adapted, Case)> {
     let listed = std::fs::read(folder().join("cases.json")).unwrap();
     let listed: Vec<Adapted> = serde_json::from_slice(&listed).unwrap();
-    let mut expected = tensors(&folder().join("expected.safetensors"));
+    let mut expected = read_tensors(&folder().join("expected.safetensors"));
     let with_results = |adapted: Adapted| {
         let mut case = Case::read(folder().join("../parity").join(&adapted.base));
         let prefix = format!("{}/", adapted.name);
         let own: Vec<String> = expected.keys().filter(|k| k.starts_with(&prefix)).cloned().collect();
         let take = |key: String| (key[prefix.len()..].to_string(), expected.remove(&key).unwrap());
-        case.expected = own.into_iter().map(take).collect();
+        case.expected = Box::leak(Box::new(own.into_iter().map(take).collect()));
         (adapted, case)
     };
     listed.into_iter().map(with_results).collect()

@@ -59,7 +59,7 @@ pub fn of_case(case: &Case) -> Result<View, String> {
 pub fn check(case: &Case, view: &View) -> Result<[usize; 2], String> {
     compare_inputs(case, view.inputs())?;
     let mut pixels = [0, 0];
-    for (name, golden) in &case.inputs {
+    for (name, golden) in case.inputs {
         let Some(tensor) = view.tensors.iter().find(|t| t.name == *name) else {
             if OPTIONAL.contains(&&name[..]) {
                 continue;

@@ -52,7 +52,7 @@ fn answers_are_those_of_a_session_alone_whatever_is_switched_off() {
     let guesses = [None, Some(Draft::Lookup(PromptLookup { ngram: 2, tokens: 4 }))];
     let with = |share: usize, chunk: usize, guess: usize| {
         // Each switch meets adapters and does without them.
-        let adapters = (share + chunk + guess) % 2 == 0;
+        let adapters = (share + chunk + guess).is_multiple_of(2);
         let (share, chunk, draft) = (share == 1, CHUNKS[chunk], guesses[guess]);
         let mut sources: Vec<Source> = ["qwen2", "gemma3"].map(|name| source(name, chunk, share)).into();
         if adapters {

@@ -225,7 +225,7 @@ fn the_host_takes_what_has_no_kernel_and_the_report_says_so() {
     let executable = device.compile(&g, &options).unwrap();
     let fallbacks: Vec<_> = executable.report().fallbacks().collect();
     assert_eq!(fallbacks.len(), 2, "{fallbacks:?}");
-    assert!(fallbacks.iter().all(|f| f.op == "sort" && f.path == "head" && f.reason.contains("4096")));
+    assert!(fallbacks.iter().all(|f| f.op == "sort" && &*f.path == "head" && f.reason.contains("4096")));
     let inputs = inputs_of(&g);
     let expected = evaluate(&g, &inputs).unwrap();
     let got = run(&device, &g, &inputs, &options);
