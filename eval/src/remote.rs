@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::journal::{Given, Line};
 use crate::metric::choice;
 use crate::overlap;
-use crate::run::{Opened, Options, Outcome, Running, chosen, hex, outcome, part};
+use crate::run::{Opened, Options, Outcome, Running, chosen, hex, no_tokens, outcome, part};
 use crate::scoring::Answer;
 use crate::task::{By, Compare, Question, Task};
 
@@ -133,6 +133,9 @@ fn answered(
                 return Ok((Answer { said: said.text.trim().to_owned(), ..Answer::default() }, given));
             }
             if task.score.compare == Compare::Texts {
+                if let Some(at) = said.options.iter().position(|option| option.tokens.is_empty()) {
+                    return Ok(failed(no_tokens(at)));
+                }
                 let likelihoods: Vec<f64> = said.options.iter().map(|option| option.likelihood).collect();
                 let answer = chosen(&likelihoods);
                 let read = answer.chosen.and_then(|at| said.options.get(at));

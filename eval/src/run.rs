@@ -410,6 +410,7 @@ fn compare(
         let start = Instant::now();
         let model = session.shared_model();
         let (mut likelihoods, mut tokens) = (Vec::new(), Vec::new());
+        let mut failed = None;
         for (at, option) in question.options.iter().enumerate() {
             let text = match state.task.score.compare {
                 Compare::Letters => choice::letter(at),
@@ -419,10 +420,18 @@ fn compare(
                 model.processor().tokenizer().encode(&text, false).map_err(percept_infer::Error::from)?;
             // No vocabulary is larger than i32.
             let ids: Vec<i32> = ids.into_iter().filter_map(|id| i32::try_from(id).ok()).collect();
+            if ids.is_empty() {
+                failed = Some(no_tokens(at));
+                break;
+            }
             likelihoods.push(likelihood(session, &inputs, &ids)?);
             tokens.push(ids);
         }
         *model_seconds += start.elapsed().as_secs_f64();
+        if failed.is_some() {
+            state.add(question, Answer { failed, ..Answer::default() }, given)?;
+            continue;
+        }
         let answer = chosen(&likelihoods);
         given.likelihoods = likelihoods;
         given.tokens = answer.chosen.map(|at| tokens.swap_remove(at)).unwrap_or_default();
@@ -432,6 +441,11 @@ fn compare(
         state.add(question, answer, given)?;
     }
     Ok(())
+}
+
+/// Why a question fails of which an option is empty: nothing is as likely as no tokens.
+pub(crate) fn no_tokens(at: usize) -> String {
+    format!("option {} has no tokens, so it has no likelihood", choice::letter(at))
 }
 
 /// The likeliest of some options as an answer, of the logarithms of their likelihoods.

@@ -233,6 +233,23 @@ def experts_lora():
     return {"loss": found["loss"], "gradients": gradients}
 
 
+def media_gradients(name):
+    """The gradients of all parameters of a model that hears or sees, at a parity case. Parts of names that differ between
+    memory and files are left out."""
+    import transformers
+    kind = transformers.AutoConfig.from_pretrained(PARITY / name / "model").architectures[0]
+    # What understands of a model that speaks.
+    kind = kind.replace("OmniFor", "OmniThinkerFor")
+    model = load(name, getattr(transformers, kind))
+    model = getattr(model, "thinker", model).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    found = gradients_of(model, *media_sample(name), whole=True)
+    plain = lambda n: ".".join(p for p in n.split(".") if p not in ("model", "language_model", "thinker"))
+    return {"loss": found["loss"], "gradients": {plain(n): told(g, 3) for n, g in found["gradients"].items()}}
+
+
 def portable(folder, base):
     """PEFT keeps the folder that the model came from, which is another one on every machine."""
     settings = folder / "adapter_config.json"
@@ -244,8 +261,8 @@ def portable(folder, base):
         readme.unlink()
 
 
-def told(gradient):
-    return {"norm": gradient.norm().item(), "first": gradient.flatten()[:8].tolist()}
+def told(gradient, first=8):
+    return {"norm": gradient.norm().item(), "first": gradient.flatten()[:first].tolist()}
 
 
 def gradients_of(model, inputs, labels, whole=False):
@@ -348,6 +365,7 @@ if __name__ == "__main__":
         "mixture": mixture(),
         "lfm2-text": texts("lfm2-text", 300, 1e-3, steps=30),
         "experts-lora": experts_lora(),
+        **{name: media_gradients(name) for name in ("qwen2-5-omni-image-audio", "qwen3-omni-image-audio", "voxtral")},
         "versions": {"torch": torch.__version__, "transformers": __import__("transformers").__version__},
     }
     (HERE / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")

@@ -265,6 +265,50 @@ fn a_model_of_short_convolutions_trains_as_in_pytorch() {
     assert_near(&found, &numbers(&golden("lfm2-text")), 1e-3);
 }
 
+/// All gradients of a model at a parity case, whose last eight tokens are learnt.
+fn media_gradients(name: &str) {
+    let mut t = trainer(&model(name), cpu(), "optimizer = { clip = 0.0, betas = [0.0, 0.9] }").unwrap();
+    let m = t.shared_model();
+    let (inputs, ids) = media_inputs(name);
+    let (length, from) = (ids.len(), ids.len() - 8);
+    let sample = Encoded::of_inputs(&*m, "media", learnt(inputs, ids, from)).unwrap();
+    let batch = Batch::new(&*m, &[vec![&sample]], length).unwrap();
+    let answers = batch.answers;
+    let report = t.step(&[batch], answers, 0.0, &Single).unwrap();
+    let golden = golden(name);
+    assert_near(&[report.loss], &[golden["loss"].as_f64().unwrap()], 1e-5);
+    let plain = |name: &str| -> String {
+        let parts = name.split('.').filter(|p| !["model", "language_model", "thinker"].contains(p));
+        parts.collect::<Vec<_>>().join(".")
+    };
+    let saved = t.saved().unwrap();
+    let found: BTreeMap<String, Vec<f64>> =
+        t.trained().keys().map(|n| (plain(n), saved[&format!("m.{n}")].values())).collect();
+    let expected: BTreeMap<String, Value> = serde_json::from_value(golden["gradients"].clone()).unwrap();
+    let keys = |all: Vec<&String>| all.into_iter().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(found.keys().collect()), keys(expected.keys().collect()));
+    let wanted = |expected: &Value| expected["norm"].as_f64().unwrap();
+    // What is zero but for rounding, such as the gradient of a key's bias, is held to a small part of the largest.
+    let least = 1e-5 * expected.values().map(wanted).fold(0.0, f64::max);
+    for (parameter, expected) in &expected {
+        let norm = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let (found, wanted) = (&found[parameter], wanted(expected));
+        let allowed = 1e-3 * wanted.max(least);
+        let apart = (norm(found) - wanted).abs();
+        assert!(apart < allowed, "{name}, {parameter}: norm {}, PyTorch has {wanted}", norm(found));
+        for (f, e) in found.iter().zip(numbers(&expected["first"])) {
+            assert!((f - e).abs() < allowed, "{name}, {parameter}: {f}, PyTorch has {e}");
+        }
+    }
+}
+
+#[test]
+fn gradients_of_what_hears_and_sees_are_those_of_pytorch() {
+    for name in ["qwen2-5-omni-image-audio", "qwen3-omni-image-audio", "voxtral"] {
+        media_gradients(name);
+    }
+}
+
 #[test]
 fn gemma_4_trains_as_in_pytorch() {
     media_model("gemma4-image");
