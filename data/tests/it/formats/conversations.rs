@@ -97,9 +97,9 @@ fn media_in_the_turns_themselves_are_read() {
 
 #[test]
 fn rows_without_a_known_column_are_told_of() {
-    let (samples, manifest, _) = built("a.csv", "text|image\nhello|a.png\n");
+    let (samples, manifest, _) = built("a.csv", "text^image\nhello^a.png\n");
     assert_eq!(samples.len(), 1);
-    assert_eq!(counted(&manifest, "metadata alone ('text|image')").len(), 1, "{:?}", manifest.left_out);
+    assert_eq!(counted(&manifest, "metadata alone ('text^image')").len(), 1, "{:?}", manifest.left_out);
     let (_, manifest, _) = built("a.jsonl", "{\"text\": null}\n{\"text\": \"A\"}\n");
     assert_eq!(counted(&manifest, "holds nothing at all")[0].1, 1);
     assert_eq!(counted(&manifest, "metadata alone").len(), 0);

@@ -24,9 +24,17 @@ impl Server {
             return Err(Refused::Server(why.into()));
         }
         let prompt = self.tokens(self.conversation(question)?)?;
+        if prompt.is_empty() {
+            return Err(Refused::Server(NO_TOKENS.into()));
+        }
         let options = question.options.iter().map(|option| self.option(option));
         let options = options.collect::<Result<Vec<_>, _>>()?;
         let mut read = Vec::with_capacity(options.len());
+        if options.iter().any(Vec::is_empty) {
+            // Such a question fails: there is nothing to compare with.
+            read.extend(options.into_iter().map(|tokens| OptionRead { tokens, likelihood: 0.0 }));
+            return Ok(Said { tokens: [prompt.len(), 0], options: read, ..Said::default() });
+        }
         for some in options.chunks(PROMPTS) {
             let prompts: Vec<Vec<i32>> = some.iter().map(|ids| [&prompt[..], ids].concat()).collect();
             // One token is generated, since not every server takes none.
@@ -64,13 +72,12 @@ impl Server {
         let ids = answer["tokens"]
             .as_array()
             .map(|ids| ids.iter().map(|id| i32::try_from(id.as_i64()?).ok()).collect::<Option<Vec<i32>>>());
-        ids.flatten().filter(|ids| !ids.is_empty()).ok_or_else(|| {
-            let why = "the task compares the likelihoods of texts, and the server's /tokenize gives no tokens of a conversation as vLLM's \
-                       does; give the path of the model";
-            Refused::Server(why.into())
-        })
+        ids.flatten().ok_or_else(|| Refused::Server(NO_TOKENS.into()))
     }
 }
+
+const NO_TOKENS: &str = "the task compares the likelihoods of texts, and the server's /tokenize gives no tokens of a conversation as vLLM's \
+     does; give the path of the model";
 
 /// The mean of the logarithms of the likelihoods of some tokens of a prompt that was echoed, from one on.
 fn mean(answer: &Value, prompt: usize, first: usize, count: usize) -> Result<f64, Refused> {
