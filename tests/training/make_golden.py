@@ -137,12 +137,7 @@ def delta():
     losses = train(model, batches, 5e-4, 0.1, 1.0)
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["in_proj_qkv", "in_proj_a", "out_proj", "q_proj"])
     model = get_peft_model(load("qwen3-5-text", AutoModelForCausalLM), config)
-    with torch.no_grad():
-        for seed, (name, p) in enumerate(sorted(model.named_parameters())):
-            if "lora_" in name:
-                p.copy_(formula(p.shape, seed + 1, 0.2))
-    model.save_pretrained(HERE / "adapter-delta")
-    portable(HERE / "adapter-delta", "qwen3-5-text")
+    save_adapter(model, HERE / "adapter-delta", "qwen3-5-text")
     inputs, labels = long_sample(3, 312)
     return {"losses": losses, "lora": gradients_of(model, inputs, labels)}
 
@@ -183,12 +178,7 @@ def lora():
     base = load("llama", AutoModelForCausalLM)
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], modules_to_save=["norm"])
     model = get_peft_model(base, config)
-    with torch.no_grad():
-        for seed, (name, p) in enumerate(sorted(model.named_parameters())):
-            if "lora_" in name:
-                p.copy_(formula(p.shape, seed + 1, 0.2))
-    model.save_pretrained(HERE / "adapter")
-    portable(HERE / "adapter", "llama")
+    save_adapter(model, HERE / "adapter", "llama")
     return gradients_of(model, *text_sample(3, 401))
 
 
@@ -199,12 +189,7 @@ def gemma4_lora():
     base = load("gemma4-image", AutoModelForImageTextToText)
     layers = "q_proj|v_proj|per_layer_input_gate|per_layer_projection|per_layer_model_projection"
     model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=rf".*language_model.*({layers})"))
-    with torch.no_grad():
-        for seed, (name, p) in enumerate(sorted(model.named_parameters())):
-            if "lora_" in name:
-                p.copy_(formula(p.shape, seed + 1, 0.2))
-    model.save_pretrained(HERE / "adapter-gemma4")
-    portable(HERE / "adapter-gemma4", "gemma4-image")
+    save_adapter(model, HERE / "adapter-gemma4", "gemma4-image")
     return gradients_of(model, *media_sample("gemma4-image"))
 
 
@@ -217,12 +202,7 @@ def experts_lora():
     count = base.config.num_experts
     parameters = ["experts.gate_up_proj", "experts.down_proj", "mlp.gate.weight"]
     model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj"], target_parameters=parameters))
-    with torch.no_grad():
-        for seed, (name, p) in enumerate(sorted(model.named_parameters())):
-            if "lora_" in name:
-                p.copy_(formula(p.shape, seed + 1, 0.2))
-    model.save_pretrained(HERE / "adapter-experts")
-    portable(HERE / "adapter-experts", "qwen3-moe")
+    save_adapter(model, HERE / "adapter-experts", "qwen3-moe")
     found = gradients_of(model, *text_sample(3, 312), whole=True)
     gradients = {}
     for name, gradient in found["gradients"].items():
@@ -248,6 +228,16 @@ def media_gradients(name):
     found = gradients_of(model, *media_sample(name), whole=True)
     plain = lambda n: ".".join(p for p in n.split(".") if p not in ("model", "language_model", "thinker"))
     return {"loss": found["loss"], "gradients": {plain(n): told(g, 3) for n, g in found["gradients"].items()}}
+
+
+def save_adapter(model, folder, base):
+    """Gives an adapter the numbers of the formula, so that B is not zero, and saves it."""
+    with torch.no_grad():
+        for seed, (name, p) in enumerate(sorted(model.named_parameters())):
+            if "lora_" in name:
+                p.copy_(formula(p.shape, seed + 1, 0.2))
+    model.save_pretrained(folder)
+    portable(folder, base)
 
 
 def portable(folder, base):

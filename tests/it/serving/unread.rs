@@ -2,6 +2,7 @@
 
 use percept::serve::Options;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::client::{Running, ask, talk};
 use super::forms::{source, with_template};
@@ -41,12 +42,17 @@ fn call(more: Value) -> Value {
     json!([turn(json!({})), { "role": "assistant", "content": "a", "tool_calls": [call] }])
 }
 
+/// A server of two models, whose templates read fields and print messages whole; and their folders.
+fn of_templates() -> (Running, [TempDir; 2]) {
+    let folders = [READING, PRINTING].map(with_template);
+    let [reading, printing] = folders.each_ref().map(|folder| folder.path().to_owned());
+    let sources = vec![source("reading", reading), source("printing", printing)];
+    (Running::start(sources, Options::default()), folders)
+}
+
 #[test]
 fn what_no_template_reads_is_refused_by_name_in_every_protocol() {
-    let [reading, printing] = [READING, PRINTING].map(with_template);
-    let sources = [("reading", &reading), ("printing", &printing)];
-    let sources = sources.map(|(name, folder)| source(name, folder.path().to_owned()));
-    let server = Running::start(sources.into(), Options::default());
+    let (server, _folders) = of_templates();
     let plain = Running::of(&["qwen2"]);
     let of = |model: &str| if model == "qwen2" { &plain } else { &server };
     let said = |more: Value| json!([turn(more)]);
@@ -144,10 +150,7 @@ fn what_no_template_reads_is_refused_by_name_in_every_protocol() {
 
 #[test]
 fn what_a_template_reads_and_what_says_nothing_is_taken() {
-    let [reading, printing] = [READING, PRINTING].map(with_template);
-    let sources = [("reading", &reading), ("printing", &printing)];
-    let sources = sources.map(|(name, folder)| source(name, folder.path().to_owned()));
-    let server = Running::start(sources.into(), Options::default());
+    let (server, _folders) = of_templates();
     let prompt = |messages: Value, more: Value| {
         let mut body = talk("reading", messages, more);
         body["return_token_strs"] = json!(true);
