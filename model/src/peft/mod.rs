@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 
 use percept_graph::{DType, TensorType};
 
-use crate::checkpoint::{Base, Checkpoint, LoadOptions};
+use crate::checkpoint::{Checkpoint, LoadOptions};
 use crate::error::Result;
 use crate::mixture::is_experts;
 use checks::{doubt, incomplete, open_tensors};

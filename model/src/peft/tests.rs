@@ -5,7 +5,7 @@ use percept_graph::HostTensor;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::checkpoint::{BASE_FILE, write, write_as};
+use crate::checkpoint::{BASE_FILE, Base, write, write_as};
 use crate::parameters::ParameterSpecs as _;
 use crate::weights::Weights;
 
