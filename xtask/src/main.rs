@@ -11,6 +11,7 @@ mod links;
 mod peers;
 mod setup;
 mod test;
+mod test_programs;
 mod vendor_tools;
 mod vendors;
 

@@ -1,12 +1,11 @@
 //! `cargo xtask test`: setup, format, a build with lints and every test, with one line of summary at the end.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::command::{Error, Line};
-use crate::{assets, deny, setup};
+use crate::{assets, deny, setup, test_programs};
 
 #[path = "../../tests/needs/mod.rs"]
 mod needs;
@@ -15,7 +14,7 @@ mod needs;
 pub fn run(root: &Path) -> Result<(), Error> {
     let start = Instant::now();
     let mut failed_steps = Vec::new();
-    let mut tests = Tally::default();
+    let mut tests = test_programs::Tally::default();
     step("setup", &mut failed_steps, || setup::run(false));
     step("assets", &mut failed_steps, assets::run);
     step("dependencies", &mut failed_steps, || {
@@ -28,7 +27,7 @@ pub fn run(root: &Path) -> Result<(), Error> {
             Line::of(&format!("cargo test --workspace --locked --no-run{targets}")).run(root, with_lints)
         })
     });
-    step("tests", &mut failed_steps, || count_tests(root, &mut tests));
+    step("tests", &mut failed_steps, || test_programs::run(root, &mut tests));
     if !failed_steps.is_empty() {
         println!("\nfailed: {}", failed_steps.join(", "));
     }
@@ -52,7 +51,7 @@ fn step(name: &'static str, failed: &mut Vec<&'static str>, body: impl FnOnce() 
 
 /// What every step's commands run under: lavapipe where it exists, the weights' folder, nothing skipped, no
 /// incremental builds in CI.
-fn environment(command: &mut Command) {
+pub fn environment(command: &mut Command) {
     command.env(needs::REQUIRE_ALL, "1");
     setup::pin_lavapipe(command);
     if let Ok(folder) = assets::folder() {
@@ -65,70 +64,15 @@ fn environment(command: &mut Command) {
 
 /// Compiles the workspace with Clippy's compiler, warnings as errors, as `cargo clippy -- -D warnings` does. That
 /// command only checks, and builds every dependency a second time to do so; here what is linted is what the tests run.
-fn with_lints(command: &mut Command) {
+pub fn with_lints(command: &mut Command) {
     environment(command);
     command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
     // The driver's own form of `-D warnings`: arguments end with this word.
     command.env("CLIPPY_ARGS", ["-D", "warnings", ""].join("__CLIPPY_HACKERY__"));
 }
 
-/// Runs the workspace's tests, and those of its documentation. What examples do is tested through the tests that
-/// include them.
-fn count_tests(root: &Path, tally: &mut Tally) -> Result<(), Error> {
-    let outcomes = ["--tests", "--doc"].map(|kind| {
-        let line = Line::of("cargo test --workspace --locked --no-fail-fast");
-        count(Line([line.0, vec![kind.to_owned()]].concat()), root, tally)
-    });
-    outcomes.into_iter().collect()
-}
-
-/// Runs a line that runs tests, printing their output as it comes.
-fn count(line: Line, root: &Path, tally: &mut Tally) -> Result<(), Error> {
-    let failed_before = tally.failed;
-    println!("$ {line}");
-    let mut command = line.command(root);
-    with_lints(&mut command);
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|source| line.cannot_start(source))?;
-    if let Some(output) = child.stdout.take() {
-        for text in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            let text = String::from_utf8_lossy(&text);
-            println!("{text}");
-            tally.add(&text);
-        }
-    }
-    let status = child.wait().map_err(|source| line.cannot_start(source))?;
-    if status.success() && tally.failed == failed_before {
-        return Ok(());
-    }
-    // A binary that died or did not build prints no result line; it is a failure all the same.
-    tally.failed = tally.failed.max(failed_before + 1);
-    Err(Error::Failed { line: line.to_string(), status })
-}
-
-/// Tests passed and failed, summed over test binaries.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-}
-
-impl Tally {
-    /// Adds the counts of a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
-    fn add(&mut self, line: &str) {
-        let Some(counts) = line.strip_prefix("test result: ") else { return };
-        for part in counts.split([';', '.']) {
-            let mut words = part.split_whitespace();
-            let count = words.next().and_then(|word| word.parse::<u64>().ok());
-            match (count, words.next()) {
-                (Some(count), Some("passed")) => self.passed += count,
-                (Some(count), Some("failed")) => self.failed += count,
-                _ => {}
-            }
-        }
-    }
-}
-
-fn seconds(time: Duration) -> String {
+/// A time as one reads it: `1.5 s`, `2 min 5 s`.
+pub fn seconds(time: Duration) -> String {
     let whole = time.as_secs();
     if whole < 60 {
         format!("{:.1} s", time.as_secs_f64())
@@ -140,21 +84,6 @@ fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn result_lines_are_summed_and_other_lines_are_not() {
-        let mut tally = Tally::default();
-        for line in [
-            "running 4 tests",
-            "test a ... ok",
-            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.00s",
-            "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.50s",
-            "note: 5 passed; 5 failed",
-        ] {
-            tally.add(line);
-        }
-        assert_eq!(tally, Tally { passed: 13, failed: 2 });
-    }
 
     #[test]
     fn a_failed_step_is_recorded_and_a_good_one_is_not() {
