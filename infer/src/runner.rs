@@ -135,7 +135,7 @@ const PROGRAMS: usize = 48;
 
 impl<K: Hash + Eq + Clone> Runner<K> {
     /// Nothing loaded or compiled yet. With `int8`, what is multiplied by quantized weights is rounded to int8, as llama.cpp
-    /// does: faster, and less exact.
+    /// does: less exact, and faster on some processors.
     pub fn new(device: Arc<dyn Device>, options: CompileOptions, int8: bool) -> Self {
         let (weights, programs) = (HashMap::new(), HashMap::new());
         Self {

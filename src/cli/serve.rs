@@ -127,7 +127,7 @@ struct DeviceArgs {
     /// Rows of the cache of each model, over all its answers; by default it grows as it must
     #[arg(long, value_name = "N")]
     cache_rows: Option<usize>,
-    /// Round what quantized weights multiply to int8, as llama.cpp does: faster, and less exact
+    /// Round what quantized weights multiply to int8, as llama.cpp does: less exact, and faster on some processors
     #[arg(long)]
     int8: bool,
     /// Rows of prompts that a step reads at most, and after which the other answers have their next tokens; `off` reads a

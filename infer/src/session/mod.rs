@@ -50,7 +50,7 @@ pub struct SessionOptions {
     pub encoded_bytes: usize,
     /// Weights that other sessions on the device hold are not loaded again.
     pub weights: Option<SharedWeights>,
-    /// What is multiplied by quantized weights is rounded to int8, as llama.cpp does: faster, and less exact.
+    /// What is multiplied by quantized weights is rounded to int8, as llama.cpp does: less exact, faster on some processors.
     pub int8: bool,
     /// A row's result does not depend on how rows are batched or chunked. On the cpu it never does.
     pub batch_invariant: bool,

@@ -132,7 +132,7 @@ pub struct Causal {
     /// Dtype of cached keys and values: f32 or f16
     #[arg(long, default_value = "f32", value_name = "D")]
     pub cache: DType,
-    /// Round what quantized weights multiply to int8, as llama.cpp does: faster, and less exact
+    /// Round what quantized weights multiply to int8, as llama.cpp does: less exact, and faster on some processors
     #[arg(long)]
     pub int8: bool,
 }
