@@ -17,6 +17,7 @@ mod evaluation_servers;
 mod exports;
 mod gguf_files;
 mod graph_compilers;
+mod lanes;
 #[path = "../needs/mod.rs"]
 mod needs;
 mod parity;

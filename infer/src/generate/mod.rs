@@ -5,6 +5,7 @@
 mod answer;
 mod constraint;
 mod draft;
+mod lanes;
 mod logprobs;
 mod plan;
 mod stop;
@@ -169,7 +170,7 @@ impl Session {
     }
 
     /// Continue many prompts, `batch` of them at a time, in steps that read rows of all of them. Each is continued as
-    /// if it were alone. `requests` gives the next one when there is room, and `done` gets what became of each, by its
+    /// if it were alone, here or in a lane ([`Session::with_lanes`]). `requests` gives the next one when there is room, and `done` gets what became of each, by its
     /// number, as soon as it ended.
     ///
     /// # Errors
@@ -180,6 +181,9 @@ impl Session {
         batch: usize,
         mut done: impl FnMut(usize, Generation) -> Result<(), E>,
     ) -> Result<(), E> {
+        if !self.lanes.is_empty() {
+            return lanes::generate_in_lanes(&mut self.lanes, requests, batch, done);
+        }
         let running = batch.max(1);
         let prompt_rows = self.chunk();
         let mut batch = Batch::new(&SchedulerOptions { running, waiting: running, prompt_rows })?;

@@ -110,6 +110,8 @@ pub struct Session {
     rows_read: u64,
     /// Guesses next tokens.
     draft: Option<Box<Session>>,
+    /// Answer many requests, where there are any.
+    pub(crate) lanes: Vec<Session>,
 }
 
 /// A prompt whose tokens and media have their rows, and whose encoders have not run yet.
@@ -146,6 +148,21 @@ impl Session {
         model: Box<dyn CausalModel>,
         options: SessionOptions,
     ) -> Result<Self> {
+        Self::of(device, model.into(), options)
+    }
+
+    /// A session of the same model and under the same options on another device, with weights and a cache of its own, and
+    /// neither adapters nor a draft model.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn on(&self, device: Arc<dyn Device>) -> Result<Self> {
+        // Weights are shared by sessions of one device.
+        let options = SessionOptions { weights: None, ..self.options.clone() };
+        Self::of(device, self.model.clone(), options)
+    }
+
+    fn of(device: Arc<dyn Device>, model: Arc<dyn CausalModel>, options: SessionOptions) -> Result<Self> {
         if !matches!(options.cache, DType::F32 | DType::F16) {
             return Err(Error::Setting(format!("the cache is f32 or f16, not {}", options.cache)));
         }
@@ -179,10 +196,11 @@ impl Session {
             ends: OnceLock::new(),
             sequences,
             windows,
-            model: model.into(),
+            model,
             options,
             rows_read: 0,
             draft: None,
+            lanes: Vec::new(),
         };
         let shape = session.shape(percept_model::Group { sequences: 1, rows: 1 });
         let weights = session.model.weights();
@@ -237,10 +255,10 @@ impl Session {
         &**self.runner.device()
     }
 
-    /// What every compilation decided, those of a draft model behind the others.
+    /// What every compilation decided, those of a draft model and of lanes behind the others.
     pub fn reports(&self) -> impl Iterator<Item = &CompileReport> {
-        let draft = self.draft.iter().flat_map(|draft| draft.runner.reports());
-        self.runner.reports().chain(draft)
+        let others = self.draft.iter().map(|draft| &**draft).chain(&self.lanes);
+        self.runner.reports().chain(others.flat_map(|other| other.runner.reports()))
     }
 
     /// From now on keep the graph and the inputs of every run of the model: encoders, prompts and steps.

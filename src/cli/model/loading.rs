@@ -137,6 +137,11 @@ pub struct Causal {
     pub int8: bool,
 }
 
+/// The most bytes of weights of which every thread of the cpu runs a session of its own where many prompts are answered:
+/// those that stay in a core's own caches. The operations of so small a model take less time than threads take to meet
+/// after each; those of a larger one wait for memory, which each session would read for itself.
+const SMALL_MODEL: usize = 16 << 20;
+
 impl Causal {
     /// Open a model that generates text.
     pub fn model(&self) -> Result<Box<dyn CausalModel>, Failure> {
@@ -180,6 +185,23 @@ impl Causal {
         Ok(Session::new(device, model, options)?)
     }
 
+    /// The same for `batch` prompts at a time. Of a small model the threads of the cpu each run a session of their own.
+    pub fn session_for(
+        &self,
+        model: Box<dyn CausalModel>,
+        batch_invariant: bool,
+        batch: usize,
+    ) -> Result<Session, Failure> {
+        let session = self.session_of(model, batch_invariant)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(batch);
+        if session.device().info().id != "cpu" || threads < 2 || weight_bytes(session.model()) > SMALL_MODEL {
+            return Ok(session);
+        }
+        let lane = |_| Ok(session.on(Arc::new(percept_cpu::open(1)?))?);
+        let lanes = (0..threads).map(lane).collect::<Result<_, Failure>>()?;
+        Ok(session.with_lanes(lanes))
+    }
+
     /// The same on another device, whose steps do not depend on their company either.
     pub fn session_on(&self, device: &str, model: Box<dyn CausalModel>) -> Result<Session, Failure> {
         let (_, options) = self.place(true)?;
@@ -218,6 +240,12 @@ pub fn with_draft_model(
     let int8 = options.int8 && is_quantized(&*model);
     let draft = Session::new(device, model, SessionOptions { int8, ..options })?;
     session.with_draft(draft).map_err(|e| Failure::Content { path: path.into(), why: e.to_string() })
+}
+
+/// The bytes of a model's weights.
+fn weight_bytes(model: &dyn CausalModel) -> usize {
+    let checkpoint = model.weights().checkpoint();
+    checkpoint.names().filter_map(|name| checkpoint.ty(name)).map(|ty| ty.bytes()).sum()
 }
 
 fn is_quantized(model: &dyn CausalModel) -> bool {

@@ -30,12 +30,18 @@ pub(super) enum Answering {
 
 impl Answering {
     /// Bring a model to its device, for these tasks; with `batch_invariant`, an answer does not depend on those beside it.
-    pub fn open(causal: &Causal, tasks: &[(Task, PathBuf)], batch_invariant: bool) -> Result<Self, Failure> {
+    /// Questions are asked `batch` at a time.
+    pub fn open(
+        causal: &Causal,
+        tasks: &[(Task, PathBuf)],
+        batch_invariant: bool,
+        batch: usize,
+    ) -> Result<Self, Failure> {
         let embedded = tasks.iter().find(|(task, _)| task.metric.is_embedded());
         let is_mixed = tasks.iter().any(|(task, _)| !task.metric.is_embedded());
         let model = match (causal.loading.open()?, embedded) {
             (Model::Causal(model), None) => {
-                return Ok(Self::Session(Box::new(causal.session_of(model, batch_invariant)?)));
+                return Ok(Self::Session(Box::new(causal.session_for(model, batch_invariant, batch)?)));
             }
             (Model::Causal(_), Some((task, _))) if is_mixed => {
                 return Err(Failure::Usage(format!(

@@ -12,7 +12,7 @@ use crate::cli::table::table;
 pub(super) fn run(run: &Run) -> Result<(), Failure> {
     let corpora = Corpus::open(&run.tasks, run.limit)?;
     corpora.iter().flat_map(Corpus::doubts).for_each(|doubt| eprintln!("warning: {doubt}"));
-    let mut session = run.causal.session_of(run.causal.model()?, !run.batch_variant)?;
+    let mut session = run.causal.session_for(run.causal.model()?, !run.batch_variant, run.batch)?;
     let bar = progress(Some(corpora.iter().map(|corpus| corpus.count() as u64).sum()));
     let mut right = 0;
     let tasks = evaluate(&mut session, &corpora, run.batch, &mut |answer| {

@@ -147,7 +147,7 @@ pub(super) fn on_device(run: &Run, tasks: &[(Task, PathBuf)]) -> Result<(Vec<Fin
 
 /// The model of a run on its device.
 pub(super) fn open(run: &Run, tasks: &[(Task, PathBuf)]) -> Result<Answering, Failure> {
-    let mut answering = Answering::open(&run.causal, tasks, !run.batch_variant)?;
+    let mut answering = Answering::open(&run.causal, tasks, !run.batch_variant, run.batch)?;
     if run.held() > 0 && answering.session().is_none() {
         return Err(Failure::Usage(
             "--agreement and --explain hold the tokens of answers to the cpu, and this model gives none; \
