@@ -83,6 +83,9 @@ pub(crate) fn open_file(path: &Path) -> Result<std::fs::File> {
     }
 }
 
+/// The most pixels of a frame that one thread decodes sooner than several do.
+const SMALL_FRAME: usize = 320 * 240;
+
 /// Opens a container and finds its streams.
 pub(crate) fn demux(source: &Source) -> Result<Input> {
     silence();
@@ -178,9 +181,11 @@ impl Decoding {
             return Err(source.too_large(why));
         }
         let mut context = codec::Context::from_parameters(parameters).map_err(damaged)?;
+        // Each thread has a decoder of its own, which costs more than small frames do; 0 asks for a thread a core.
+        let count = usize::from(size.0 * size.1 <= SMALL_FRAME);
         context.set_threading(threading::Config {
             kind: threading::Type::Frame,
-            count: 0,
+            count,
             ..threading::Config::default()
         });
         let mut decoder = context.decoder();
