@@ -1,7 +1,7 @@
 //! Prompts shared out to sessions that run side by side, each on a thread of its own.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -91,13 +91,15 @@ impl Session {
 }
 
 /// As [`Session::generate_all`], on several sessions of one model, which have `batch` requests at a time between them.
+/// `done` gets answers in the order of the requests: which lane is faster is another thing each time.
 pub(super) fn generate_in_lanes<E: From<Error>>(
     lanes: &mut [Session],
     requests: impl IntoIterator<Item = Result<Request, E>>,
     batch: usize,
     mut done: impl FnMut(usize, Generation) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (queue, share) = (Queue::default(), batch.div_ceil(lanes.len().max(1)).max(1));
+    let batch = batch.max(1);
+    let (queue, share) = (Queue::default(), batch.div_ceil(lanes.len().max(1)));
     let (tell, told) = channel();
     std::thread::scope(|scope| {
         let closing = Closing(&queue);
@@ -115,9 +117,12 @@ pub(super) fn generate_in_lanes<E: From<Error>>(
         drop(tell);
         let mut requests = requests.into_iter();
         let (mut added, mut running, mut is_last) = (0, 0, false);
+        // Answers that came before their turn.
+        let (mut early, mut next) = (BTreeMap::new(), 0);
         let mut work = || -> Result<(), E> {
             loop {
-                while !is_last && running < batch.max(1) {
+                // Behind one that takes long, answers of another batch wait for their turn, and no more.
+                while !is_last && running < batch && added < next + 2 * batch {
                     match requests.next().transpose()? {
                         Some(request) => {
                             queue.add(added, request);
@@ -132,7 +137,11 @@ pub(super) fn generate_in_lanes<E: From<Error>>(
                 match told.recv() {
                     Ok(Told::Done(number, generation)) => {
                         running -= 1;
-                        done(number, *generation)?;
+                        early.insert(number, *generation);
+                        while let Some(generation) = early.remove(&next) {
+                            done(next, generation)?;
+                            next += 1;
+                        }
                     }
                     Ok(Told::Ended(ended)) => ended?,
                     // All lanes have ended.

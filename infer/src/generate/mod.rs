@@ -170,8 +170,8 @@ impl Session {
     }
 
     /// Continue many prompts, `batch` of them at a time, in steps that read rows of all of them. Each is continued as
-    /// if it were alone, here or in a lane ([`Session::with_lanes`]). `requests` gives the next one when there is room, and `done` gets what became of each, by its
-    /// number, as soon as it ended.
+    /// if it were alone, here or in a lane ([`Session::with_lanes`]). `requests` gives the next one when there is room, and
+    /// `done` gets what became of each, by its number: as soon as it ended, and from lanes in the order of the requests.
     ///
     /// # Errors
     /// As [`Session::generate`], and what `requests` and `done` answer.
