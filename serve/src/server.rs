@@ -1,7 +1,8 @@
 //! The server: it listens, serves connections, and ends without cutting answers off.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,7 +125,7 @@ impl Server {
                         continue;
                     };
                     let Ok(permit) = room.clone().try_acquire_owned() else {
-                        turn_away(&stream);
+                        turn_away(stream);
                         continue;
                     };
                     let (app, service, tls) = (app.clone(), service.clone(), tls.clone());
@@ -171,7 +172,7 @@ fn administration(admin: Admin, keys: &[String]) -> Result<Administration, Error
 }
 
 /// Tells a client that there is no room for its connection, as far as that can be told at once.
-fn turn_away(stream: &TcpStream) {
+fn turn_away(stream: TcpStream) {
     let failure = Failure::unavailable("the server has as many connections as it takes; try again later", 1);
     let body = failure.openai().to_string();
     let response = format!(
@@ -179,8 +180,13 @@ fn turn_away(stream: &TcpStream) {
          content-length: {}\r\n\r\n{body}",
         body.len()
     );
-    // Who cannot be told sees a closed connection.
-    let _ = stream.try_write(response.as_bytes());
+    // Tokio does not write to a stream of which it has not heard yet that it takes bytes, and of a new one it has not. The
+    // system's own call does not wait either. Who cannot be told sees a closed connection.
+    let Ok(mut stream) = stream.into_std() else { return };
+    let _ = stream.write_all(response.as_bytes());
+    let _ = stream.shutdown(Shutdown::Write);
+    // A connection that is closed over bytes that nobody has read is reset, and the client may lose what it was told.
+    let _ = stream.read(&mut [0; 4096]);
 }
 
 /// Serves one connection until it ends, or the server does and its request is answered.
