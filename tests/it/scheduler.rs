@@ -74,7 +74,7 @@ pub fn requests(case: &Case, session: &Session, count: usize) -> Vec<(Inputs, Ge
 
 /// What each request gives alone.
 pub fn alone(case: &Case, requests: &[(Inputs, GenerateOptions)]) -> Vec<Found> {
-    let mut session = session(case, &devices::device("cpu"), SessionOptions::default());
+    let mut session = session(case, &devices::whole_cpu(), SessionOptions::default());
     let one = |(inputs, options): &(Inputs, GenerateOptions)| {
         let mut streamed = String::new();
         let all = session.generate(inputs, options, &mut |text| streamed.push_str(text)).unwrap();

@@ -153,7 +153,7 @@ const LENGTHS: [usize; 16] = [0, 3, 70, 0, 1, 129, 64, 0, 20, 33, 0, 200, 2, 65,
 
 #[test]
 fn sixteen_sequences_side_by_side_are_those_alone_bit_for_bit() {
-    let cpu = devices::device("cpu");
+    let cpu = devices::whole_cpu();
     for name in [
         "llama",
         "gemma3",

@@ -28,7 +28,7 @@ fn model() -> Box<dyn CausalModel> {
 }
 
 fn session() -> Session {
-    session_with(devices::device("cpu"), false)
+    session_with(devices::whole_cpu(), false)
 }
 
 fn session_with(device: Arc<dyn Device>, int8: bool) -> Session {
@@ -89,7 +89,7 @@ fn choices_are(session: &mut Session, cases: &[Value], least: f64) {
 
 #[test]
 fn choices_are_those_of_transformers_on_cpu() {
-    choices_agree(devices::device("cpu"));
+    choices_agree(devices::whole_cpu());
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn choices_are_those_of_transformers_on_an_adapter() {
 fn choices_in_int8_are_those_of_llama_cpp() {
     let golden: Value = serde_json::from_str(include_str!("../golden/smollm2_int8.json")).unwrap();
     choices_are(
-        &mut session_with(devices::device("cpu"), true),
+        &mut session_with(devices::whole_cpu(), true),
         golden["cases"].as_array().unwrap(),
         INT8_MARGIN,
     );
@@ -118,7 +118,7 @@ fn int8_without_quantized_weights_is_refused() {
         panic!("no causal model")
     };
     let options = SessionOptions { int8: true, ..SessionOptions::default() };
-    let error = Session::new(devices::device("cpu"), model, options).err().unwrap();
+    let error = Session::new(devices::whole_cpu(), model, options).err().unwrap();
     assert!(error.to_string().contains("no weight is quantized"), "{error}");
 }
 
