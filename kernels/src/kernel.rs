@@ -42,7 +42,16 @@ impl Kernel {
 
     /// Put `value` for `$name` in the text.
     pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
-        self.body = self.body.replace(&format!("${name}"), value);
+        // A search for one character is far quicker than one for a word, and most texts have few of these.
+        let mut parts = self.body.split('$');
+        let mut body = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            match part.strip_prefix(name) {
+                Some(rest) => body.extend([value, rest]),
+                None => body.extend(["$", part]),
+            }
+        }
+        self.body = body;
         self
     }
 

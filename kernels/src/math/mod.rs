@@ -4,13 +4,17 @@
 //! The transcendental functions are our own because drivers' differ by hundreds of ULP: exp, log, sin and the
 //! rest are within a few ULP of the real value in f32 on any adapter.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
 const FILES: [&str; 3] =
     [include_str!("float.wgsl"), include_str!("integer.wgsl"), include_str!("transcendental.wgsl")];
 
 /// Every function with its name; in the files each follows a line `//@ name`.
-fn library() -> impl Iterator<Item = (&'static str, &'static str)> {
-    FILES.iter().flat_map(|file| file.split("//@ ").skip(1)).filter_map(|part| part.split_once('\n'))
-}
+static LIBRARY: LazyLock<Vec<(&str, &str)>> = LazyLock::new(|| {
+    let parts = FILES.iter().flat_map(|file| file.split("//@ ").skip(1));
+    parts.filter_map(|part| part.split_once('\n')).collect()
+});
 
 /// The functions that `text` calls, directly or through one another.
 pub(crate) fn functions_of(text: &str) -> String {
@@ -18,8 +22,9 @@ pub(crate) fn functions_of(text: &str) -> String {
     let mut out = String::new();
     let mut pending = vec![text];
     while let Some(caller) = pending.pop() {
-        for (name, body) in library() {
-            if calls(caller, name) && !included.contains(&name) {
+        let called = called(caller);
+        for &(name, body) in LIBRARY.iter() {
+            if called.contains(name) && !included.contains(&name) {
                 included.push(name);
                 out.push_str(body);
                 pending.push(body);
@@ -29,13 +34,13 @@ pub(crate) fn functions_of(text: &str) -> String {
     out
 }
 
-/// Whether `name(` occurs as a whole word.
-fn calls(text: &str, name: &str) -> bool {
-    text.match_indices(name).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        text[at + name.len()..].starts_with('(')
-            && !before.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
-    })
+/// The words that stand before a parenthesis.
+fn called(text: &str) -> HashSet<&str> {
+    let before = |(at, _): (usize, &str)| {
+        let head = &text[..at];
+        &head[head.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_').len()..]
+    };
+    text.match_indices('(').map(before).collect()
 }
 
 #[cfg(test)]
@@ -54,7 +59,7 @@ mod tests {
 
     #[test]
     fn every_function_is_valid_alone() {
-        for (name, body) in library() {
+        for (name, body) in LIBRARY.iter() {
             crate::validate(&format!("{}{body}", functions_of(body).replace(body, "")))
                 .unwrap_or_else(|e| panic!("{name}: {e}"));
         }
