@@ -12,6 +12,7 @@ mod devices;
 mod drafts;
 mod encoders;
 mod evaluation;
+mod evaluation_classes;
 mod evaluation_models;
 mod evaluation_servers;
 mod exports;

@@ -5,15 +5,16 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use percept_data::{BuildOptions, Recipe, build};
-use percept_eval::metric::interval::Bootstrap;
-use percept_eval::run::{Asked, Options, Outcome, run};
-use percept_eval::task::{By, ClassesOf, Task};
-use percept_hal::conformance::ReferenceDevice;
-use percept_infer::{Session, SessionOptions};
-use percept_model::Model;
-use percept_model::checkpoint::Checkpoint;
+use percept::data::{BuildOptions, Recipe, build};
+use percept::eval::metric::interval::Bootstrap;
+use percept::eval::run::{Asked, Options, Outcome, run};
+use percept::eval::task::{By, ClassesOf, Task};
+use percept::infer::{Session, SessionOptions};
+use percept::model::Model;
+use percept::model::checkpoint::Checkpoint;
 use serde_json::json;
+
+use crate::devices;
 
 const CLASSES: [&str; 3] = ["effusion", "normal", "pneumonia"];
 
@@ -45,12 +46,12 @@ compare = "texts"
 "#;
 
 fn session() -> Session {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/llama/model");
-    let Model::Causal(model) = percept_model::open(Arc::new(Checkpoint::open(folder).unwrap())).unwrap()
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/llama/model");
+    let Model::Causal(model) = percept::model::open(Arc::new(Checkpoint::open(folder).unwrap())).unwrap()
     else {
         panic!("llama generates")
     };
-    Session::new(Arc::new(ReferenceDevice::new()), model, SessionOptions::default()).unwrap()
+    Session::new(devices::device("cpu"), model, SessionOptions::default()).unwrap()
 }
 
 /// Fifteen notes of five patients, as a corpus in a folder.
