@@ -1,6 +1,7 @@
 //! The operations of the graph: primitives named and defined as in StableHLO where it has them, and
 //! composites.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -299,8 +300,22 @@ impl Op {
     }
 }
 
-/// The serialized name of an enum value, without its fields.
+/// The serialized name of an enum value. Its fields are not written: that would take longer than what most callers do with
+/// the name.
 fn tag<T: Serialize>(value: &T) -> String {
-    let text = ron::to_string(value).unwrap_or_default();
-    text.split(['(', ' ']).next().unwrap_or_default().to_string()
+    let mut name = Name(String::new());
+    // The error is that the fields begin.
+    let _ = ron::Options::default().to_writer(&mut name, value);
+    name.0
+}
+
+/// Takes what is written up to the first field.
+struct Name(String);
+
+impl fmt::Write for Name {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = text.find(['(', ' ']);
+        self.0.push_str(&text[..end.unwrap_or(text.len())]);
+        end.map_or(Ok(()), |_| Err(fmt::Error))
+    }
 }
