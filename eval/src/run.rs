@@ -409,8 +409,7 @@ fn compare(
         let Some((question, inputs, mut given)) = state.settle(ready?)? else { continue };
         let start = Instant::now();
         let model = session.shared_model();
-        let (mut likelihoods, mut tokens) = (Vec::new(), Vec::new());
-        let mut failed = None;
+        let mut tokens = Vec::with_capacity(question.options.len());
         for (at, option) in question.options.iter().enumerate() {
             let text = match state.task.score.compare {
                 Compare::Letters => choice::letter(at),
@@ -419,19 +418,18 @@ fn compare(
             let ids =
                 model.processor().tokenizer().encode(&text, false).map_err(percept_infer::Error::from)?;
             // No vocabulary is larger than i32.
-            let ids: Vec<i32> = ids.into_iter().filter_map(|id| i32::try_from(id).ok()).collect();
-            if ids.is_empty() {
-                failed = Some(no_tokens(at));
-                break;
-            }
-            likelihoods.push(likelihood(session, &inputs, &ids)?);
-            tokens.push(ids);
+            tokens.push(ids.into_iter().filter_map(|id| i32::try_from(id).ok()).collect::<Vec<i32>>());
         }
-        *model_seconds += start.elapsed().as_secs_f64();
-        if failed.is_some() {
-            state.add(question, Answer { failed, ..Answer::default() }, given)?;
+        if let Some(at) = tokens.iter().position(Vec::is_empty) {
+            *model_seconds += start.elapsed().as_secs_f64();
+            state.add(question, Answer { failed: Some(no_tokens(at)), ..Answer::default() }, given)?;
             continue;
         }
+        let options: Vec<&[i32]> = tokens.iter().map(Vec::as_slice).collect();
+        let logits = session.score_each(&inputs, &options)?;
+        let likelihoods: Vec<f64> =
+            logits.iter().zip(options).map(|(rows, ids)| likelihood(rows, ids)).collect();
+        *model_seconds += start.elapsed().as_secs_f64();
         let answer = chosen(&likelihoods);
         given.likelihoods = likelihoods;
         given.tokens = answer.chosen.map(|at| tokens.swap_remove(at)).unwrap_or_default();
@@ -461,9 +459,8 @@ pub(crate) fn chosen(likelihoods: &[f64]) -> Answer {
     }
 }
 
-/// The mean over some tokens of the logarithm of their likelihood after a prompt.
-fn likelihood(session: &mut Session, inputs: &Inputs, ids: &[i32]) -> Result<f64> {
-    let logits = session.score(inputs, ids)?;
+/// The mean over some tokens of the logarithm of their likelihood, of the logits [n, vocab] that decide them.
+fn likelihood(logits: &[f32], ids: &[i32]) -> f64 {
     let vocabulary = logits.len() / ids.len().max(1);
     let of = |(row, id): (&[f32], &i32)| {
         let greatest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -473,7 +470,7 @@ fn likelihood(session: &mut Session, inputs: &Inputs, ids: &[i32]) -> Result<f64
         f64::from(logit - greatest) - sum.ln()
     };
     let sum: f64 = logits.chunks(vocabulary.max(1)).zip(ids).map(of).sum();
-    Ok(sum / ids.len().max(1) as f64)
+    sum / ids.len().max(1) as f64
 }
 
 /// How far a device strays from the reference on the same prompts.

@@ -470,3 +470,47 @@ fn sixteen_sequences_take_the_memory_of_their_pages() {
         "{held} bytes for {pages} of pages"
     );
 }
+
+/// The prompt is read once for all continuations. With a cache that has no room for them side by side they are read one by one.
+#[test]
+fn continuations_are_scored_together_as_each_alone_bit_for_bit() {
+    let cpu = devices::device("cpu");
+    for name in ["llama", "gemma3", "qwen3-5-text"] {
+        let case = case(name);
+        let mut one = session(&case, &cpu, SessionOptions::default());
+        let vocab = one.model().decoder().vocab;
+        let inputs = own_prompt(&case, one.model());
+        let ids = |(seed, n): (usize, usize)| match &text(&case, vocab, n, seed).arrays["input_ids"].values {
+            Values::I64(ids) => ids.iter().map(|&id| id as i32).collect::<Vec<i32>>(),
+            other => panic!("{other:?}"),
+        };
+        // Of one token, of a few, of more than a page, and the same twice.
+        let continuations: Vec<Vec<i32>> =
+            [(1, 1), (2, 5), (3, PAGE + 3), (2, 5), (4, 1), (5, 2), (6, 40)].map(ids).into();
+        let alone = |session: &mut Session, ids: &[i32]| {
+            let prompt = session.prompt(&inputs).unwrap();
+            let last = prompt.len() - 1;
+            let mut sequence = session.start(prompt).unwrap();
+            let mut logits = session.read(&mut sequence, last).unwrap();
+            for &id in &ids[..ids.len() - 1] {
+                logits.extend(session.decode(&mut sequence, id).unwrap());
+            }
+            bits(&logits)
+        };
+        let expected: Vec<_> = continuations.iter().map(|ids| alone(&mut one, ids)).collect();
+        let rows = one.prompt(&inputs).unwrap().len();
+        let tight = Some((rows + 40).next_multiple_of(PAGE) + PAGE);
+        for (cache_rows, chunk) in [(None, 512), (None, 16), (tight, 512)] {
+            let options = SessionOptions { cache_rows, chunk, ..SessionOptions::default() };
+            let mut session = session(&case, &cpu, options);
+            let texts: Vec<&[i32]> = continuations.iter().map(Vec::as_slice).collect();
+            // Twice: the second time the prompt's pages are there.
+            for turn in 0..2 {
+                let found = session.score_each(&inputs, &texts).unwrap();
+                let found: Vec<_> = found.iter().map(|logits| bits(logits)).collect();
+                assert!(found == expected, "{name}, {cache_rows:?} rows, chunks of {chunk}, turn {turn}");
+                assert_eq!(session.held_pages().into_iter().max(), Some(0), "{name}");
+            }
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod draft;
 mod extents;
 mod media;
 mod pages;
+mod score;
 mod sequence;
 mod states;
 mod step;
@@ -403,23 +404,6 @@ impl Session {
         self.check_push(sequence, ids)?;
         sequence.push(ids);
         Ok(())
-    }
-
-    /// The logits [n, vocab] that decide each of `continuation`'s tokens after the prompt, all of them read.
-    ///
-    /// # Errors
-    /// As [`Session::prefill`].
-    pub fn score(&mut self, inputs: &Inputs, continuation: &[i32]) -> Result<Vec<f32>> {
-        let prompt = self.prompt(inputs)?;
-        let from = prompt.len().saturating_sub(1);
-        self.reserve(prompt.len() + continuation.len())?;
-        let mut sequence = self.start(prompt)?;
-        if let [read @ .., _] = continuation {
-            let mut logits = self.read(&mut sequence, from)?;
-            logits.extend(self.append(&mut sequence, read, 0)?);
-            return Ok(logits);
-        }
-        self.read(&mut sequence, from)
     }
 
     fn check_ids(&self, ids: impl Iterator<Item = i32>) -> Result<()> {
