@@ -210,11 +210,27 @@ impl Graph {
             operands: types,
             why,
         })?;
+        Ok(self.push_node(op, inputs.to_vec(), results, path))
+    }
+
+    /// Add a node of a graph on operands that have the types of its own here, so that its results do too.
+    pub(crate) fn add_alike(&mut self, other: &Graph, node: &Node, inputs: Vec<ValueId>) -> Vec<ValueId> {
+        let results = node.outputs.iter().map(|&v| other.ty(v).clone()).collect();
+        self.push_node(node.op.clone(), inputs, results, &node.path)
+    }
+
+    fn push_node(
+        &mut self,
+        op: Op,
+        inputs: Vec<ValueId>,
+        results: Vec<TensorType>,
+        path: &Arc<str>,
+    ) -> Vec<ValueId> {
         let node = self.nodes.len();
         let outputs: Vec<ValueId> =
             results.into_iter().map(|ty| self.push_value(ty, Source::Node(node))).collect();
-        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), path: path.clone() });
-        Ok(outputs)
+        self.nodes.push(Node { op, inputs, outputs: outputs.clone(), path: path.clone() });
+        outputs
     }
 
     /// Name a value as an output; `alias` is the input whose donated buffer it replaces, of the same type.

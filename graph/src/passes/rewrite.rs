@@ -58,7 +58,14 @@ impl<'g> Rewrite<'g> {
 
     /// Copy a node on the counterparts of its operands.
     pub fn copy(&mut self, node: &Node) -> Result<()> {
-        let results = self.new.add(node.op.clone(), &self.operands(node), &node.path)?;
+        let operands = self.operands(node);
+        let alike =
+            node.inputs.iter().zip(&operands).all(|(&old, &new)| self.old.ty(old) == self.new.ty(new));
+        // Types were inferred when the old graph was made, and passes copy most of its nodes.
+        let results = match alike {
+            true => self.new.add_alike(self.old, node, operands),
+            false => self.new.add(node.op.clone(), &operands, &node.path)?,
+        };
         for (&old, new) in node.outputs.iter().zip(results) {
             self.replace(old, new);
         }

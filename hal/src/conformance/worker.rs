@@ -22,6 +22,9 @@ const CASE: &str = "percept-case ";
 /// Lines of the child's standard error that are kept to explain its death.
 const KEPT_LINES: usize = 5;
 
+/// How long the words of a child that has ended are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Answer case ids from `input` until it ends: what a program in worker mode does after opening the device. `more` are cases
 /// of its own.
 ///
@@ -59,6 +62,8 @@ pub(super) struct Worker {
     input: ChildStdin,
     lines: Receiver<String>,
     last_words: Arc<Mutex<VecDeque<String>>>,
+    /// Nothing ever comes; its other end is gone when all was heard that the child said.
+    heard: Receiver<()>,
 }
 
 impl Worker {
@@ -80,17 +85,18 @@ impl Worker {
             }
         });
         let last_words: Arc<Mutex<VecDeque<String>>> = Arc::default();
-        let heard = last_words.clone();
+        let (words, (hears, heard)) = (last_words.clone(), channel());
         thread::spawn(move || {
+            let _hears = hears;
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut kept = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = words.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.push_back(line);
                 if kept.len() > KEPT_LINES {
                     kept.pop_front();
                 }
             }
         });
-        let mut worker = Self { child, input, lines, last_words };
+        let mut worker = Self { child, input, lines, last_words, heard };
         match worker.answer(READY, patience) {
             Ok(_) => Ok(worker),
             Err(RecvTimeoutError::Timeout) => {
@@ -155,6 +161,8 @@ impl Worker {
     /// How the child ended and what it said last.
     fn epitaph(&mut self) -> String {
         let status = self.child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
+        // Its own child may hold the pipe open for longer.
+        let _ = self.heard.recv_timeout(LAST_WORDS);
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
         words.iter().fold(status, |text, line| format!("{text}; {line}"))
     }
