@@ -43,8 +43,8 @@ pub struct Decode {
 impl Prefill {
     pub fn run(self) -> Result<(), Failure> {
         let mut session = self.causal.session(self.causal.model()?)?;
-        let inputs = prompt(&session, self.tokens);
         let settings = json!({"tokens": self.tokens});
+        let mut turns = 0..;
         measured(
             &self.measure,
             "prefill",
@@ -53,6 +53,7 @@ impl Prefill {
             self.tokens,
             &mut session,
             |session, clocks| {
+                let inputs = prompt(session, self.tokens, turns.next().unwrap_or(0));
                 if clocks {
                     session.record_timeline();
                 }
@@ -67,10 +68,10 @@ impl Prefill {
 impl Decode {
     pub fn run(self) -> Result<(), Failure> {
         let mut session = self.causal.session(self.causal.model()?)?;
-        let inputs = prompt(&session, self.depth);
         let settings = json!({"depth": self.depth, "tokens": self.tokens, "batch": self.batch});
         let (steps, batch) = (self.tokens, self.batch.max(1));
         session.reserve_for(self.depth + steps, batch)?;
+        let mut turns = 0..;
         measured(
             &self.measure,
             "decode",
@@ -79,9 +80,12 @@ impl Decode {
             steps * batch,
             &mut session,
             |session, clocks| {
-                let start = |session: &mut Session| match self.depth {
+                let mut start = |session: &mut Session| match self.depth {
                     0 => Ok::<_, Failure>(session.start_empty()),
-                    depth => Ok(session.prefill(&inputs, steps, depth - 1)?.0),
+                    depth => {
+                        let inputs = prompt(session, depth, turns.next().unwrap_or(0));
+                        Ok(session.prefill(&inputs, steps, depth - 1)?.0)
+                    }
                 };
                 let mut sequences = (0..batch).map(|_| start(session)).collect::<Result<Vec<_>, _>>()?;
                 if clocks {
@@ -102,13 +106,17 @@ impl Decode {
     }
 }
 
-/// A prompt of any tokens: their values do not change the work.
-fn prompt(session: &Session, tokens: usize) -> Inputs {
-    let vocab = session.model().decoder().vocab as i64;
-    let ids = (0..tokens as i64).map(|i| i * 7919 % vocab).collect();
+/// A prompt of any tokens: their values do not change the work. Each turn's is another from its first token on, for what the
+/// cache still has of an earlier one would not be read again.
+fn prompt(session: &Session, tokens: usize, turn: usize) -> Inputs {
+    let values = Values::I64(token_ids(tokens, session.model().decoder().vocab, turn));
     let mut inputs = Inputs::default();
-    inputs.arrays.insert("input_ids".into(), Array { dims: vec![1, tokens], values: Values::I64(ids) });
+    inputs.arrays.insert("input_ids".into(), Array { dims: vec![1, tokens], values });
     inputs
+}
+
+fn token_ids(tokens: usize, vocab: usize, turn: usize) -> Vec<i64> {
+    (0..tokens).map(|i| ((i * 7919 + turn) % vocab.max(1)) as i64).collect()
 }
 
 /// Time runs that give milliseconds for `tokens` tokens, and print them. A run that is told to have clocks records the
@@ -135,4 +143,16 @@ fn measured(
     let timed = Timed { bench, device, settings, timing, work: (tokens as f64, "tokens/s"), more, breakdown };
     measure.print(timed, &causal.loading);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_prompt_begins_as_the_one_before() {
+        let [first, second] = [0, 1].map(|turn| token_ids(64, 1000, turn));
+        assert!(first[0] != second[0] && first.iter().chain(&second).all(|id| (0..1000).contains(id)));
+        assert_eq!(token_ids(64, 1000, 0), first);
+    }
 }

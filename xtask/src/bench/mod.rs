@@ -6,6 +6,7 @@ mod settings;
 mod turns;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -70,7 +71,10 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Error> {
     }
     let (mut found, mut failures, mut bandwidth) = (Vec::new(), Vec::new(), None);
     let mut control = Control::new();
-    for row in &rows {
+    let start = Instant::now();
+    for (i, row) in rows.iter().enumerate() {
+        let (name, spent) = (row.setting.name(), start.elapsed().as_secs());
+        eprintln!("row {} of {}, after {spent} s: {name} on {}", i + 1, rows.len(), row.device);
         let peer = peers.iter_mut().find(|peer| Some(peer.kind) == row.peer);
         match measure(&program, root, row, peer, options.rounds) {
             Ok((ours, theirs)) => {
