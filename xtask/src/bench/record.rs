@@ -128,8 +128,14 @@ impl Record {
         let mut text =
             format!("{}, {} cores: {}.\n", word(&machine["cpu"]), machine["cores"], features.join(", "));
         let peers = self.0["peers"].as_array().into_iter().flatten();
-        let peers: Vec<String> =
-            peers.map(|p| format!("{} {}", word(&p["peer"]), word(&p["version"]).replace("?", ""))).collect();
+        let named = |peer: &Value| match peer["version"].as_str() {
+            Some(version) => format!("{} {version}", word(&peer["peer"])),
+            None => word(&peer["peer"]),
+        };
+        let mut peers: Vec<String> = peers.map(named).collect();
+        // One framework may be several peers.
+        peers.sort();
+        peers.dedup();
         if !peers.is_empty() {
             let _ = writeln!(text, "Peers: {}.", peers.join(", "));
         }
