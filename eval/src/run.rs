@@ -426,9 +426,10 @@ fn compare(
             continue;
         }
         let options: Vec<&[i32]> = tokens.iter().map(Vec::as_slice).collect();
-        let logits = session.score_each(&inputs, &options)?;
-        let likelihoods: Vec<f64> =
-            logits.iter().zip(options).map(|(rows, ids)| likelihood(rows, ids)).collect();
+        let mut likelihoods = Vec::with_capacity(options.len());
+        session.score_each(&inputs, &options, |logits| {
+            likelihoods.push(likelihood(&logits, options[likelihoods.len()]));
+        })?;
         *model_seconds += start.elapsed().as_secs_f64();
         let answer = chosen(&likelihoods);
         given.likelihoods = likelihoods;

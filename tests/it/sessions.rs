@@ -506,8 +506,8 @@ fn continuations_are_scored_together_as_each_alone_bit_for_bit() {
             let texts: Vec<&[i32]> = continuations.iter().map(Vec::as_slice).collect();
             // Twice: the second time the prompt's pages are there.
             for turn in 0..2 {
-                let found = session.score_each(&inputs, &texts).unwrap();
-                let found: Vec<_> = found.iter().map(|logits| bits(logits)).collect();
+                let mut found = Vec::new();
+                session.score_each(&inputs, &texts, |logits| found.push(bits(&logits))).unwrap();
                 assert!(found == expected, "{name}, {cache_rows:?} rows, chunks of {chunk}, turn {turn}");
                 assert_eq!(session.held_pages().into_iter().max(), Some(0), "{name}");
             }

@@ -22,8 +22,8 @@ const CASE: &str = "percept-case ";
 /// Lines of the child's standard error that are kept to explain its death.
 const KEPT_LINES: usize = 5;
 
-/// How long the words of a child that has ended are waited for.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long the rest of the standard error of a child that has ended is waited for.
+const STDERR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answer case ids from `input` until it ends: what a program in worker mode does after opening the device. `more` are cases
 /// of its own.
@@ -62,8 +62,8 @@ pub(super) struct Worker {
     input: ChildStdin,
     lines: Receiver<String>,
     last_words: Arc<Mutex<VecDeque<String>>>,
-    /// Nothing ever comes; its other end is gone when all was heard that the child said.
-    heard: Receiver<()>,
+    /// Nothing is sent; it is disconnected when the child's standard error was read to its end.
+    stderr_ended: Receiver<()>,
 }
 
 impl Worker {
@@ -85,9 +85,9 @@ impl Worker {
             }
         });
         let last_words: Arc<Mutex<VecDeque<String>>> = Arc::default();
-        let (words, (hears, heard)) = (last_words.clone(), channel());
+        let words = last_words.clone();
+        let (stderr_open, stderr_ended) = channel();
         thread::spawn(move || {
-            let _hears = hears;
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let mut kept = words.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.push_back(line);
@@ -95,8 +95,9 @@ impl Worker {
                     kept.pop_front();
                 }
             }
+            drop(stderr_open);
         });
-        let mut worker = Self { child, input, lines, last_words, heard };
+        let mut worker = Self { child, input, lines, last_words, stderr_ended };
         match worker.answer(READY, patience) {
             Ok(_) => Ok(worker),
             Err(RecvTimeoutError::Timeout) => {
@@ -162,7 +163,7 @@ impl Worker {
     fn epitaph(&mut self) -> String {
         let status = self.child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
         // Its own child may hold the pipe open for longer.
-        let _ = self.heard.recv_timeout(LAST_WORDS);
+        let _ = self.stderr_ended.recv_timeout(STDERR_PATIENCE);
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
         words.iter().fold(status, |text, line| format!("{text}; {line}"))
     }

@@ -44,7 +44,7 @@ impl Prefill {
     pub fn run(self) -> Result<(), Failure> {
         let mut session = self.causal.session(self.causal.model()?)?;
         let settings = json!({"tokens": self.tokens});
-        let mut turns = 0..;
+        let mut turn = 0;
         measured(
             &self.measure,
             "prefill",
@@ -53,7 +53,8 @@ impl Prefill {
             self.tokens,
             &mut session,
             |session, clocks| {
-                let inputs = prompt(session, self.tokens, turns.next().unwrap_or(0));
+                turn += 1;
+                let inputs = prompt(session, self.tokens, turn);
                 if clocks {
                     session.record_timeline();
                 }
@@ -71,7 +72,7 @@ impl Decode {
         let settings = json!({"depth": self.depth, "tokens": self.tokens, "batch": self.batch});
         let (steps, batch) = (self.tokens, self.batch.max(1));
         session.reserve_for(self.depth + steps, batch)?;
-        let mut turns = 0..;
+        let mut turn = 0;
         measured(
             &self.measure,
             "decode",
@@ -83,7 +84,8 @@ impl Decode {
                 let mut start = |session: &mut Session| match self.depth {
                     0 => Ok::<_, Failure>(session.start_empty()),
                     depth => {
-                        let inputs = prompt(session, depth, turns.next().unwrap_or(0));
+                        turn += 1;
+                        let inputs = prompt(session, depth, turn);
                         Ok(session.prefill(&inputs, steps, depth - 1)?.0)
                     }
                 };
