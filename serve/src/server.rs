@@ -1,8 +1,7 @@
 //! The server: it listens, serves connections, and ends without cutting answers off.
 
 use std::future::Future;
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -35,6 +35,10 @@ const HEADERS: usize = 100;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Between tries to accept where the system has no room for a connection.
 const NO_ROOM: Duration = Duration::from_millis(50);
+/// Connections over the bound that are told so at the same time.
+const TURNED_AWAY: usize = 256;
+/// For a client over the bound to read that it is turned away.
+const TURN_AWAY_TIME: Duration = Duration::from_secs(2);
 
 /// A server that listens.
 pub struct Server {
@@ -93,6 +97,7 @@ impl Server {
         let Self { app, router, listener, tls, loads, phase } = self;
         let mut connections = JoinSet::new();
         let room = Arc::new(Semaphore::new(app.limits.connections));
+        let away = Arc::new(Semaphore::new(TURNED_AWAY));
         let service = TowerToHyperService::new(router);
         let loaded = async {
             for load in loads {
@@ -124,11 +129,18 @@ impl Server {
                         sleep(NO_ROOM).await;
                         continue;
                     };
+                    let tls = tls.clone();
                     let Ok(permit) = room.clone().try_acquire_owned() else {
-                        turn_away(stream);
+                        // With too many of those as well, a connection is closed, and that says it too.
+                        let Ok(permit) = away.clone().try_acquire_owned() else { continue };
+                        connections.spawn(async move {
+                            // A client that does not listen is let go of.
+                            let _ = timeout(TURN_AWAY_TIME, turn_away(stream, tls.as_ref())).await;
+                            drop(permit);
+                        });
                         continue;
                     };
-                    let (app, service, tls) = (app.clone(), service.clone(), tls.clone());
+                    let (app, service) = (app.clone(), service.clone());
                     connections.spawn(async move {
                         app.metrics.connections(1);
                         serve(&app, stream, service, tls.as_ref()).await;
@@ -171,8 +183,11 @@ fn administration(admin: Admin, keys: &[String]) -> Result<Administration, Error
     Ok(Administration { keys: Keys::new(&admin.keys), open: admin.open })
 }
 
-/// Tells a client that there is no room for its connection, as far as that can be told at once.
-fn turn_away(stream: TcpStream) {
+/// Tells a client that there is no room for its connection, and waits until it has read that.
+///
+/// # Errors
+/// When the client is gone, or its handshake fails.
+async fn turn_away(stream: TcpStream, tls: Option<&TlsAcceptor>) -> std::io::Result<()> {
     let failure = Failure::unavailable("the server has as many connections as it takes; try again later", 1);
     let body = failure.openai().to_string();
     let response = format!(
@@ -180,13 +195,14 @@ fn turn_away(stream: TcpStream) {
          content-length: {}\r\n\r\n{body}",
         body.len()
     );
-    // Tokio does not write to a stream of which it has not heard yet that it takes bytes, and of a new one it has not. The
-    // system's own call does not wait either. Who cannot be told sees a closed connection.
-    let Ok(mut stream) = stream.into_std() else { return };
-    let _ = stream.write_all(response.as_bytes());
-    let _ = stream.shutdown(Shutdown::Write);
-    // A connection that is closed over bytes that nobody has read is reset, and the client may lose what it was told.
-    let _ = stream.read(&mut [0; 4096]);
+    let mut connection = Connection::of(stream, tls, TURN_AWAY_TIME).await?;
+    connection.write_all(response.as_bytes()).await?;
+    connection.shutdown().await?;
+    // A connection that is closed before its request is read is reset, and the client may lose the response. So the
+    // request is read, as far as headers go.
+    let mut request = (&mut connection).take(HEADER_BYTES as u64);
+    tokio::io::copy(&mut request, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 /// Serves one connection until it ends, or the server does and its request is answered.

@@ -1,5 +1,6 @@
 //! Requests that are made to break a server.
 
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -325,11 +326,17 @@ fn idle_connections_cost_the_others_nothing() {
     for _ in 0..10 {
         server.post(CHAT, &good).good();
     }
-    assert!(began.elapsed() < Duration::from_secs(10));
-    // Over the bound, a client is told at once.
+    assert!(began.elapsed() < Duration::from_secs(60));
+    // Over the bound, a client is told, also one that is slow with its request.
     let more: Vec<_> = (0..60).map(|_| server.connect()).collect();
-    for _ in 0..50 {
-        let reply = server.raw(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    for i in 0..50 {
+        let mut stream = server.connect();
+        if i % 10 == 0 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n").expect("the connection is there still");
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).expect("the connection is not reset");
         let reply = Reply::parse(&reply).expect("a client is told that it is turned away");
         assert_eq!(reply.status, 503, "{}", reply.text());
         reply.error();

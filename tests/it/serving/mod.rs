@@ -14,4 +14,5 @@ mod protocols;
 mod refusals;
 mod seeds;
 mod switches;
+mod tls;
 mod unread;
