@@ -7,6 +7,9 @@ use crate::lanes::WIDTH;
 /// Units from one row of a packed left panel to the next: the rows of a panel fall into different cache sets.
 pub(super) const LEFT: usize = BLOCK + WIDTH;
 
+/// Units by which a right panel is brought near before it is read: about the time of the last cache that cores share.
+const AHEAD: usize = 32;
+
 /// What all register tiles of a span share.
 pub(super) struct Tile {
     /// Units to add up.
@@ -62,8 +65,12 @@ impl Tile {
         for k in 0..self.units {
             // SAFETY: the caller promises panels of M rows and NR vectors over the span.
             unsafe {
+                // A span of both panels is larger than a first-level cache, and rows of the left one are too many streams
+                // for the hardware to follow. Every unit brings one row's next units but one.
+                l.prefetch(a.wrapping_add((k % WIDTH * LEFT + k / WIDTH * WIDTH + 2 * WIDTH) * 4).cast());
                 let mut bv = [l.splat_int(0); NR];
                 for v in 0..NR {
+                    l.prefetch(b.wrapping_add(((k + AHEAD) * NR + v) * 64).cast());
                     bv[v] = l.load_units(b.add((k * NR + v) * 64));
                 }
                 for r in 0..M {
