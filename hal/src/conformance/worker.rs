@@ -6,7 +6,7 @@
 //! as JSON. Whatever else a library prints is passed over.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +21,9 @@ const CASE: &str = "percept-case ";
 
 /// Lines of the child's standard error that are kept to explain its death.
 const KEPT_LINES: usize = 5;
+
+/// Bytes of a line; the rest of a longer one is the next line.
+const LINE_BYTES: u64 = 1 << 20;
 
 /// How long the rest of the standard error of a child that has ended is waited for.
 const STDERR_PATIENCE: Duration = Duration::from_secs(2);
@@ -61,7 +64,7 @@ pub(super) struct Worker {
     child: Child,
     input: ChildStdin,
     lines: Receiver<String>,
-    last_words: Arc<Mutex<VecDeque<String>>>,
+    last_lines: Arc<Mutex<VecDeque<String>>>,
     /// Nothing is sent; it is disconnected when the child's standard error was read to its end.
     stderr_ended: Receiver<()>,
 }
@@ -78,18 +81,18 @@ impl Worker {
         };
         let (send, lines) = channel();
         thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            for line in Lines(BufReader::new(stdout)) {
                 if send.send(line).is_err() {
                     return;
                 }
             }
         });
-        let last_words: Arc<Mutex<VecDeque<String>>> = Arc::default();
-        let words = last_words.clone();
+        let last_lines: Arc<Mutex<VecDeque<String>>> = Arc::default();
+        let lines_of_thread = last_lines.clone();
         let (stderr_open, stderr_ended) = channel();
         thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut kept = words.lock().unwrap_or_else(PoisonError::into_inner);
+            for line in Lines(BufReader::new(stderr)) {
+                let mut kept = lines_of_thread.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.push_back(line);
                 if kept.len() > KEPT_LINES {
                     kept.pop_front();
@@ -97,7 +100,7 @@ impl Worker {
             }
             drop(stderr_open);
         });
-        let mut worker = Self { child, input, lines, last_words, stderr_ended };
+        let mut worker = Self { child, input, lines, last_lines, stderr_ended };
         match worker.answer(READY, patience) {
             Ok(_) => Ok(worker),
             Err(RecvTimeoutError::Timeout) => {
@@ -105,7 +108,7 @@ impl Worker {
                 Err(format!("the device does not open within {} s", patience.as_secs()))
             }
             Err(RecvTimeoutError::Disconnected) => {
-                Err(format!("the worker ended before its device was open: {}", worker.epitaph()))
+                Err(format!("the worker ended before its device was open: {}", worker.how_it_ended()))
             }
         }
     }
@@ -136,7 +139,7 @@ impl Worker {
                 (Outcome::of(case, Status::Hung, note), None)
             }
             Err(RecvTimeoutError::Disconnected) => {
-                let note = format!("the process died: {}", self.epitaph());
+                let note = format!("the process died: {}", self.how_it_ended());
                 (Outcome::of(case, Status::Crashed, note), None)
             }
         }
@@ -159,18 +162,63 @@ impl Worker {
         let _ = self.child.wait();
     }
 
-    /// How the child ended and what it said last.
-    fn epitaph(&mut self) -> String {
+    /// How the child ended, and the last lines of its standard error.
+    fn how_it_ended(&mut self) -> String {
         let status = self.child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
         // Its own child may hold the pipe open for longer.
         let _ = self.stderr_ended.recv_timeout(STDERR_PATIENCE);
-        let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
-        words.iter().fold(status, |text, line| format!("{text}; {line}"))
+        let lines = self.last_lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().fold(status, |text, line| format!("{text}; {line}"))
+    }
+}
+
+/// The lines of what a child prints, until it ends. Vendor libraries print in the encoding of their country: what is not UTF-8
+/// is replaced, and ends nothing.
+struct Lines<R>(R);
+
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        // A pipe that cannot be read is one that has ended.
+        let read = (&mut self.0).take(LINE_BYTES).read_until(b'\n', &mut line).ok()?;
+        (read > 0).then(|| String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn what_a_library_prints_in_another_encoding_ends_nothing() {
+        // "Device" in GBK, on both pipes, and a line without an end before the answer.
+        let script = r"printf '\311\350\261\270\n'; printf '\311\350\261\270 lost\n' >&2; printf '\npercept-ready\n'; read x; exit 3";
+        let mut worker = Worker::start(shell(script), Duration::from_secs(60)).unwrap();
+        worker.input.write_all(b"a case\n").unwrap();
+        assert!(worker.answer(CASE, Duration::from_secs(60)).is_err());
+        let end = worker.how_it_ended();
+        assert!(end.contains("3; \u{fffd}") && end.ends_with(" lost"), "{end}");
+    }
+
+    #[test]
+    fn a_line_without_an_end_takes_bounded_memory() {
+        let long = io::repeat(b'a').take(3 * LINE_BYTES + 5);
+        let lengths: Vec<_> = Lines(BufReader::new(long)).map(|line| line.len()).collect();
+        let part = LINE_BYTES as usize;
+        assert_eq!(lengths, [part, part, part, 5]);
     }
 }

@@ -100,6 +100,17 @@ async def counts(services):
     return [metrics((await client.ask(service, "/metrics"))[2].decode()) for service in alive]
 
 
+async def busy(services, tokens, again):
+    """Waits until the first server, which has answered with `tokens` before, has answered some more and is answering: what runs."""
+    while not again.done():
+        count = (await counts(services))[0]
+        running = count["percept_requests_running"]
+        if running > 0 and count["percept_generation_tokens_total"] > tokens:
+            return running
+        await asyncio.sleep(0.02)
+    raise AssertionError("the first server had nothing to do")
+
+
 async def conversations(balancer, options):
     return await asyncio.gather(*(session(balancer, number, options) for number in range(options.sessions)))
 
@@ -127,15 +138,13 @@ async def run(services, options):
         assert quiet["share in the cache of the prompts before"] > 0.6, quiet
         # The same conversations again, and a server is gone in their midst.
         again = asyncio.create_task(conversations(balancer, options))
-        await asyncio.sleep(max(turn["seconds"] for _, turns in held for turn in turns))
-        running = (await counts(services))[0]["percept_requests_running"]
+        running = await busy(services, quiet["tokens of each server"][0], again)
         services[0].kill()
         killed = await again
         told = summary(killed)
         told["running on the server when it was killed"] = running
         told["texts as before"] = sum(a == b for (a, _), (b, _) in zip(held, killed))
         print(json.dumps({"one server killed": told}, indent=1))
-        assert running > 0, "the server was killed when it had nothing to do"
         assert told["texts as before"] == options.sessions, "an answer is not what it was"
         # Without the header, servers are asked in turn.
         before = [count["percept_generation_tokens_total"] for count in await counts(services)]
