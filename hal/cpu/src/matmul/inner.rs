@@ -69,8 +69,9 @@ impl Kernel for Inner<'_> {
         let own = unsafe { p.work.add(packed(chunk, spans) + team.rank() * OWN) };
         for first in (0..p.m).step_by(chunk.max(1)) {
             let rows = first..p.m.min(first + chunk);
-            // A copy of rows that already are units pays when many rows of w read it.
-            let (x, x_row, x_span) = if rows.len() <= FEWEST && p.lhs.is_units(p.k, U::ELEMENTS) {
+            // A copy of rows that already are units pays when many rows of w read it and the rows collide in the cache.
+            let in_place = rows.len() <= FEWEST || spread(p.lhs.row);
+            let (x, x_row, x_span) = if in_place && p.lhs.is_units(p.k, U::ELEMENTS) {
                 (p.lhs.start.wrapping_add(first * p.lhs.row), p.lhs.row, SPAN)
             } else {
                 let mine = team.share(rows.len(), 1);
@@ -111,6 +112,12 @@ impl Kernel for Inner<'_> {
             }
         }
     }
+}
+
+/// Whether rows that begin so many bytes apart lie in different sets of a first-level cache. Its sets repeat every 4,096
+/// bytes; rows that begin at about the same place of them would push each other out.
+fn spread(row: usize) -> bool {
+    (1024..=3072).contains(&(row % 4096))
 }
 
 /// A part of the output: consecutive rows of x against consecutive rows of w.
@@ -179,8 +186,9 @@ impl Block {
         sums: &mut [f32],
     ) {
         let pairs = U::ELEMENTS == 2;
-        // A copy of rows that already are units pays when many rows of x read it.
-        let in_place = (pairs || p.rhs_dtype == percept_graph::DType::F32) && self.rows <= 2 * XR;
+        // A copy of rows that already are units pays when many rows of x read it and the rows collide in the cache.
+        let in_place =
+            (pairs || p.rhs_dtype == percept_graph::DType::F32) && (self.rows <= 2 * XR || spread(p.rhs_row));
         let group = if self.rows > FEWEST { COLUMNS } else { GROUP };
         // SAFETY: the thread's own memory ends with room for two, and is used for nothing else meanwhile.
         let opened = unsafe { &mut Opened::over(decoded.add(COLUMNS * SPAN), 1)[0] };

@@ -105,6 +105,12 @@ unsafe fn dots<L: DotLanes, U: Unit<L>, const M: usize, const W: usize>(
     (w, w_row): (*const u8, usize),
     vectors: usize,
 ) -> [[L::F; W]; M] {
+    let mut rows = [x; M];
+    for r in 1..M {
+        rows[r] = rows[r - 1].wrapping_add(x_row);
+    }
+    // Seen through, the addresses would be added up anew for every vector, on ports that products need.
+    let rows = std::hint::black_box(rows);
     let mut acc = [[l.splat(0.0); W]; M];
     for v in 0..vectors {
         for c in 0..W {
@@ -112,7 +118,7 @@ unsafe fn dots<L: DotLanes, U: Unit<L>, const M: usize, const W: usize>(
             let wv = unsafe { l.load_units(w.add(c * w_row + v * 64)) };
             for r in 0..M {
                 // SAFETY: as above.
-                let xv = unsafe { l.load_units(x.add(r * x_row + v * 64)) };
+                let xv = unsafe { l.load_units(rows[r].add(v * 64)) };
                 acc[r][c] = unit.mac(l, acc[r][c], xv, wv);
             }
         }
